@@ -1,0 +1,44 @@
+"""The one comparison of the tests and its one table of tolerances."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """`absolute` in the unit of the data; `relative` as a share of the expected array's standard deviation."""
+
+    absolute: float = 0.0
+    relative: float = 0.0
+    source: str = ""
+
+
+TOLERANCES = {
+    "exact": Tolerance(source="integers and bytes"),
+    "translator": Tolerance(relative=1e-5, source="gluegen SPEC 8"),
+    "xlmr": Tolerance(absolute=1e-5, source="gluegen SPEC 8"),
+    "context": Tolerance(absolute=1e-4, source="gluegen SPEC 8"),
+    "trajectory": Tolerance(absolute=2e-4, source="gluegen SPEC 8"),
+    "unet": Tolerance(absolute=1e-4, source="gluegen SPEC 8: UNet and VAE"),
+    "latents": Tolerance(relative=1e-3, source="gluegen SPEC 8: final latents"),
+    "sampler-step": Tolerance(absolute=1e-5, relative=1e-5, source="issue 2, part 5: equal per step to diffusers"),
+}
+
+
+def assert_close(actual: np.ndarray, expected: np.ndarray, tolerance: str) -> None:
+    """Fails unless every |actual - expected| <= absolute + relative * std(expected), with equal shapes and no NaN."""
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    assert actual.shape == expected.shape, f"shape {actual.shape}, expected {expected.shape}"
+    limit = TOLERANCES[tolerance]
+    bound = limit.absolute + limit.relative * float(np.std(expected, dtype=np.float64))
+    error = np.abs(actual.astype(np.float64) - expected.astype(np.float64)).max(initial=0.0)
+    assert error <= bound, f"{tolerance}: largest error {error:.3g} > {bound:.3g} ({limit.source})"
+
+
+def assert_same_picture(actual: np.ndarray, expected: np.ndarray, share: float = 0.01) -> None:
+    """uint8 pictures: off by at most one level, on at most `share` of the values (gluegen SPEC 8)."""
+    assert actual.shape == expected.shape and actual.dtype == expected.dtype == np.uint8
+    error = np.abs(actual.astype(np.int16) - expected.astype(np.int16))
+    assert error.max(initial=0) <= 1, f"a value is off by {error.max()} levels"
+    assert (error > 0).mean() <= share, f"{(error > 0).mean():.2%} of the values differ"
