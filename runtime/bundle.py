@@ -1,0 +1,88 @@
+"""The bundle: a folder with `manifest.json`, the graphs and the tokenizers. The one contract of export and runtime."""
+
+import hashlib
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from . import manifest as manifests
+from .errors import InputError
+from .manifest import File, Manifest
+from .records import decode
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """An opened bundle: its folder and what its manifest says."""
+
+    folder: Path
+    manifest: Manifest
+
+    def path(self, name: str) -> Path:
+        return self.folder / name
+
+
+def open_bundle(folder: str | Path, check_files: bool = True) -> Bundle:
+    """Reads and checks a bundle; `check_files` compares every file with its digest.
+
+    Raises InputError for a folder that is no bundle, a newer revision, unknown keys, or files that are missing,
+    truncated or altered - all of them named.
+    """
+    folder = Path(folder)
+    bundle = Bundle(folder, decode(Manifest, _read_manifest(folder), manifests.FILE_NAME))
+    problems = bundle.manifest.problems() + [
+        f"{manifests.FILE_NAME}: file name {name!r} leaves the bundle" for name in bundle.manifest.files if _leaves(name)
+    ]
+    if problems:
+        raise InputError(*problems)
+    if check_files and (problems := file_problems(bundle)):
+        raise InputError(*problems)
+    return bundle
+
+
+def file_problems(bundle: Bundle) -> list[str]:
+    """One line for every file whose size or SHA-256 is not the manifest's."""
+    with ThreadPoolExecutor() as pool:
+        found = pool.map(lambda item: _file_problem(bundle.path(item[0]), item[1]), bundle.manifest.files.items())
+        return [problem for problem in found if problem]
+
+
+def file_record(path: Path) -> File:
+    """Size and digest of a file as the manifest keeps them."""
+    with path.open("rb") as stream:
+        return File(path.stat().st_size, hashlib.file_digest(stream, "sha256").hexdigest())
+
+
+def _read_manifest(folder: Path) -> dict:
+    path = folder / manifests.FILE_NAME
+    if not path.is_file():
+        raise InputError(f"{folder}: expected a bundle folder with {manifests.FILE_NAME}; make one with `x2i export`")
+    try:
+        data = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: expected JSON, got a damaged file ({error}); export or copy the bundle again") from error
+    revision = data.get("revision", manifests.REVISION) if isinstance(data, dict) else None
+    if isinstance(revision, int) and revision > manifests.REVISION:
+        raise InputError(
+            f"{path}: bundle revision {revision}, but this x2i reads up to {manifests.REVISION}; upgrade x2i-edge"
+        )
+    return data
+
+
+def _leaves(name: str) -> bool:
+    path = PurePosixPath(name)
+    return path.is_absolute() or ".." in path.parts or "\\" in name
+
+
+def _file_problem(path: Path, expected: File) -> str | None:
+    fix = "copy or export the bundle again"
+    if not path.is_file():
+        return f"{path}: expected a file of {expected.bytes} bytes, found none; {fix}"
+    size = path.stat().st_size
+    if size != expected.bytes:
+        return f"{path}: expected {expected.bytes} bytes (sha256 {expected.sha256}), got {size} bytes; {fix}"
+    digest = file_record(path).sha256
+    if digest != expected.sha256:
+        return f"{path}: altered: expected sha256 {expected.sha256}, got {digest}; {fix}"
+    return None

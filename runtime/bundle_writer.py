@@ -1,0 +1,56 @@
+"""Writes a bundle under a temporary name and renames it when it is whole."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from . import manifest as manifests
+from .bundle import file_record
+from .errors import InputError
+from .manifest import File, Manifest
+from .records import encode
+
+
+@contextmanager
+def new_bundle(target: str | Path) -> Iterator[Path]:
+    """Yields an empty folder beside `target`; on success it becomes `target`, on any error it is removed.
+
+    A process killed on the way leaves a hidden folder without a manifest, which does not open. Raises InputError when
+    `target` exists, cannot be made, or the disk is full.
+    """
+    target = Path(target)
+    if target.exists():
+        raise InputError(f"{target}: expected a new folder, but it exists; choose another name or remove it first")
+    work: Path | None = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
+        yield work
+        assert (work / manifests.FILE_NAME).is_file(), "a bundle was published without its manifest"
+        work.chmod(0o755)
+        work.rename(target)
+    except OSError as error:
+        raise InputError(f"{target}: could not be written: {error.strerror or error}; free space or choose a place") from error
+    finally:
+        if work is not None:
+            shutil.rmtree(work, ignore_errors=True)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Writes `manifest.json`, last of all files, and flushes it to the disk."""
+    problems = manifest.problems()
+    assert not problems, problems
+    with (folder / manifests.FILE_NAME).open("w", encoding="utf-8") as stream:
+        json.dump({"revision": manifest.revision} | encode(manifest), stream, indent=1, ensure_ascii=False)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def file_records(folder: Path) -> dict[str, File]:
+    """Size and digest of every file below the folder, by its name relative to it."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): file_record(path) for path in paths}

@@ -1,0 +1,80 @@
+"""What `manifest.json` says of a bundle; every field is plain JSON."""
+
+from dataclasses import dataclass, field
+
+from .plan import Plan
+
+REVISION = 1
+FILE_NAME = "manifest.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A graph input or output: ONNX name, numpy dtype name, shape with names for the sizes that are free."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Error of the graph against fp32 torch on the stored proof, and the gate it had to pass.
+
+    `error` is the largest absolute difference divided by the standard deviation of torch's output.
+    """
+
+    error: float
+    gate: float
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """One ONNX file, its external data, its tensors, and its proof: inputs and fp32 torch outputs as `.npy` files."""
+
+    file: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    precision: str
+    measured: Measured
+    data: tuple[str, ...] = ()
+    proof: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """Size in bytes and SHA-256 (hex) of one file of the bundle."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A checkpoint the bundle was made from. Folders have the digest of their sorted file digests."""
+
+    part: str
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The bundle's table of contents. `producer` maps package names to the versions that made it."""
+
+    system: str
+    plan: Plan
+    graphs: dict[str, Graph]
+    files: dict[str, File]
+    sources: tuple[Source, ...] = ()
+    licences: tuple[str, ...] = ()
+    producer: dict[str, str] = field(default_factory=dict)
+    revision: int = REVISION
+
+    def problems(self) -> list[str]:
+        """What does not fit together inside the manifest."""
+        named = [conditioner.text.tokenizer for conditioner in self.plan.conditioners]
+        named += [name for graph in self.graphs.values() for name in (graph.file, *graph.data, *graph.proof.values())]
+        missing = [f"manifest: {name} is used but has no digest under 'files'" for name in dict.fromkeys(named)
+                   if name not in self.files]
+        return missing + self.plan.problems(set(self.graphs))

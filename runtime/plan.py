@@ -1,0 +1,132 @@
+"""The plan: a pipeline as data. A new system is a new plan, not a new loop.
+
+Tensors move between graphs through named *slots*. Conditioners fill them once per picture, segments read them at every
+step. A graph name may hold an option in braces, `translator.{language}`: the caller's choice completes it, and the
+graph is opened when it is first chosen.
+"""
+
+import re
+from dataclasses import dataclass, field
+from typing import Literal
+
+from .samplers.schedule import Schedule
+
+
+@dataclass(frozen=True, slots=True)
+class TextInput:
+    """How a prompt becomes the slots `input_ids` and `attention_mask`, both int64 [B, window].
+
+    `tokenizer` is a file of the bundle; a longer prompt is cut so that it still ends with the closing special token.
+    """
+
+    tokenizer: str
+    window: int
+    pad_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One graph call: `inputs` maps graph inputs to slots, `outputs` maps graph outputs to slots."""
+
+    graph: str
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Conditioner:
+    """Turns the caller's text into slots by a chain of graphs; the unconditional side takes the same way."""
+
+    text: TextInput
+    stages: tuple[Stage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """The denoiser in charge from `from_timestep` downwards, until the next segment's; `context` maps inputs to slots.
+
+    Its graph also takes `latents` [B, C, h, w] and `timestep` [B], and returns `noise` like the latents.
+    """
+
+    graph: str
+    from_timestep: float
+    context: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Guidance:
+    """Classifier-free guidance, u + scale (c - u), in one doubled batch [unconditional, conditional] (Ho & Salimans)."""
+
+    scale: float = 7.5
+
+
+@dataclass(frozen=True, slots=True)
+class SamplerChoice:
+    """What the system samples with when the caller says nothing; `aliases` gives a name the system's own variant."""
+
+    name: str
+    steps: int = 50
+    aliases: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Decoder:
+    """Latents to picture. The graph maps `latents` [B, channels, h, w] to `image` [B, 3, h*factor, w*factor] in -1..1.
+
+    `to_uint8` tells how the original makes bytes; `size` is the default (height, width) in pixels, and every size
+    must be a multiple of `size_multiple`.
+    """
+
+    graph: str
+    channels: int
+    factor: int
+    size: tuple[int, int]
+    size_multiple: int
+    to_uint8: Literal["truncate", "round"] = "round"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything the loop needs to know of a system."""
+
+    conditioners: tuple[Conditioner, ...]
+    segments: tuple[Segment, ...]
+    sampler: SamplerChoice
+    decoder: Decoder
+    schedule: Schedule = field(default_factory=Schedule)
+    guidance: Guidance = field(default_factory=Guidance)
+
+    def graphs(self) -> list[str]:
+        """Names of all graphs, options still in braces."""
+        stages = [stage.graph for conditioner in self.conditioners for stage in conditioner.stages]
+        return list(dict.fromkeys([*stages, *(segment.graph for segment in self.segments), self.decoder.graph]))
+
+    def problems(self, graphs: set[str]) -> list[str]:
+        """What does not fit together, given the names of the graphs present."""
+        found = [f"plan: no graph matches {name!r}" for name in self.graphs() if not matches(name, graphs)]
+        if not self.segments:
+            found.append("plan: expected at least one denoising segment, got none")
+        starts = [segment.from_timestep for segment in self.segments]
+        if starts != sorted(starts, reverse=True):
+            found.append(f"plan: segments must start at falling timesteps, got {starts}")
+        slots = {"input_ids", "attention_mask"} | {
+            slot for c in self.conditioners for stage in c.stages for slot in stage.outputs.values()
+        }
+        read = [slot for segment in self.segments for slot in segment.context.values()]
+        read += [slot for c in self.conditioners for stage in c.stages for slot in stage.inputs.values()]
+        found += [f"plan: slot {slot!r} is read but never written" for slot in dict.fromkeys(read) if slot not in slots]
+        return found
+
+
+def matches(pattern: str, graphs: set[str]) -> dict[str, str]:
+    """The graphs a plan's graph name stands for, by the option's value ("" for a plain name)."""
+    if pattern in graphs:
+        return {"": pattern}
+    prefix, brace, suffix = re.split(r"(\{\w+\})", pattern)[:3] if "{" in pattern else (pattern, "", "")
+    if not brace:
+        return {}
+    return {
+        name[len(prefix) : len(name) - len(suffix)]: name
+        for name in sorted(graphs)
+        if name.startswith(prefix) and name.endswith(suffix) and len(name) > len(prefix) + len(suffix)
+    }
