@@ -6,10 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 
 Denoise = Callable[[np.ndarray, float], np.ndarray]
-"""Guided noise prediction: (latents [B, C, H, W] float32, timestep) -> epsilon of the same shape."""
+"""Guided noise prediction: (model input [B, C, H, W] float32, timestep) -> epsilon, a new float32 array of that shape.
+
+Both arguments are what the UNet must see: scaled where the sampler scales, and with a fraction where it has one.
+Multistep samplers keep the returned arrays, so a buffer that the next call overwrites must be copied first.
+"""
 
 Draw = Callable[[], np.ndarray]
-"""One more standard-normal draw of the latents' shape, for samplers that add noise on the way."""
+"""One more standard-normal draw of the latents' shape (float32), for samplers that add noise on the way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +21,8 @@ class Sampler:
     """One sampler, set up for one schedule and one number of steps; it keeps no state between runs.
 
     `timesteps` has one entry per yielded step; `noise_scale` is the standard deviation of the start noise.
-    `run(x, denoise, draw)` starts from scaled noise and yields the latents after each step.
+    `run(x, denoise, draw)` starts from scaled noise (float32) and yields the latents after each step, float32 too.
+    It changes none of the arrays it is given; the yielded ones are its state, so the caller reads and does not write.
     """
 
     timesteps: tuple[float, ...]

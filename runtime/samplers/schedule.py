@@ -9,8 +9,8 @@ import numpy as np
 class Schedule:
     """Noise schedule of Stable Diffusion v1 ("scaled linear" betas, epsilon prediction).
 
-    `steps_offset`, `set_alpha_to_one` and `spacing` are diffusers' scheduler settings of the same name; the CompVis
-    samplers ignore them, since their spacing is part of the sampler.
+    `steps_offset` and `set_alpha_to_one` are diffusers' scheduler settings of the same name; the CompVis samplers
+    ignore them. Timestep spacing is part of each sampler, not of the schedule.
     """
 
     train_steps: int = 1000
@@ -20,6 +20,6 @@ class Schedule:
     set_alpha_to_one: bool = False
 
     def alphas_cumprod(self) -> np.ndarray:
-        """Signal share of the variance after each training step: float32 [train_steps]."""
+        """Signal share of the variance after each training step: float32 [train_steps], computed as CompVis does."""
         betas = np.linspace(self.beta_start**0.5, self.beta_end**0.5, self.train_steps, dtype=np.float64) ** 2
         return np.cumprod(1.0 - betas).astype(np.float32)

@@ -1,0 +1,27 @@
+"""Euler's method with ancestral noise (Karras et al. 2022, arXiv 2206.00364), as diffusers runs it."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from .levels import linspace_sigmas, unit_variance
+from .sampler import Denoise, Draw, Sampler
+from .schedule import Schedule
+
+
+def euler_a(schedule: Schedule, steps: int) -> Sampler:
+    """One model call and one draw a step; a one-step run starts at the smallest noise level.
+
+    The last draw has no weight; it is made so that a shared generator ends where diffusers leaves it.
+    """
+    timesteps, sigmas = linspace_sigmas(schedule, steps)
+
+    def run(x: np.ndarray, denoise: Denoise, draw: Draw) -> Iterator[np.ndarray]:
+        for timestep, sigma, sigma_next in zip(timesteps, sigmas, sigmas[1:], strict=False):
+            down = sigma_next**2 / sigma
+            fresh = math.sqrt(sigma_next**2 - down**2)
+            x = x + (down - sigma) * denoise(unit_variance(x, sigma), timestep) + fresh * draw()
+            yield x
+
+    return Sampler(timesteps, sigmas[0], run)
