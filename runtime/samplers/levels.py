@@ -50,7 +50,8 @@ def linspace_sigmas(schedule: Schedule, steps: int) -> tuple[tuple[float, ...], 
 def karras_sigmas(schedule: Schedule, steps: int, rho: float = 7.0) -> tuple[tuple[float, ...], list[float]]:
     """Sigmas [steps + 1] evenly spaced in sigma^(1/rho), then 0, and the nearest whole timesteps [steps].
 
-    Source: Karras et al. 2022, arXiv 2206.00364, equation 5. Above about a hundred steps the first timesteps repeat.
+    Source: Karras et al. 2022, arXiv 2206.00364, equation 5. Small noise levels lie dense: from
+    some 50 steps on, the last timesteps repeat.
     """
     trained = training_sigmas(schedule)
     low, high = float(trained[0]) ** (1 / rho), float(trained[-1]) ** (1 / rho)

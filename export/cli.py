@@ -1,0 +1,51 @@
+"""`x2i export`: the command line over `export_bundle`."""
+
+from pathlib import Path
+
+import click
+
+from x2i.runtime.commands.refusal import Refusal, refusing
+from x2i.runtime.errors import InputError
+
+
+def _parts(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, Path]:
+    parts: dict[str, Path] = {}
+    for value in values:
+        name, equals, path = value.partition("=")
+        if not equals or not name or not path:
+            raise click.BadParameter(f"expected NAME=PATH, got {value!r}")
+        if name in parts:
+            raise click.BadParameter(f"expected each part once, got {name} twice")
+        parts[name] = Path(path)
+    return parts
+
+
+@click.command()
+@click.argument("system")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--base", help="Stable Diffusion v1: a diffusers folder, a hub name, or a CompVis .ckpt/.safetensors.")
+@click.option("--base-config", type=click.Path(path_type=Path), help="Configuration of a CompVis base (YAML or JSON).")
+@click.option("--part", "parts", multiple=True, callback=_parts, metavar="NAME=PATH", help="A part; repeatable.")
+@click.option("--random-weights", metavar="VARIANT", help="Full-size random weights (sd15), for measuring.")
+@click.option("--licence", "licences", multiple=True, help="A licence of the weights, kept in the manifest.")
+def export(
+    system: str,
+    out: Path,
+    base: str | None,
+    base_config: Path | None,
+    parts: dict[str, Path],
+    random_weights: str | None,
+    licences: tuple[str, ...],
+) -> None:
+    """Export SYSTEM (sd, gluegen-text) to the bundle folder OUT."""
+    try:
+        from x2i.models.errors import CheckpointError
+
+        from .errors import GateError, PlanError
+        from .exporter import export_bundle
+        from .plan import ExportPlan
+    except ModuleNotFoundError as missing:
+        raise Refusal(f"export needs {missing.name}: pip install 'x2i-edge[export]'") from missing
+    plan = ExportPlan(system, out, base, base_config, parts, random_weights, licences)
+    with refusing(CheckpointError, GateError, InputError, PlanError):
+        export_bundle(plan, click.echo)

@@ -1,0 +1,99 @@
+"""The export, start to end: validate, build, trace, prove, publish."""
+
+import gc
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from x2i.runtime.bundle_writer import file_records, new_bundle, write_manifest
+from x2i.runtime.manifest import Graph, Manifest, Measured
+from x2i.runtime.plan import Plan
+from x2i.runtime.proof import proof_error
+from x2i.runtime.sessions.session import Session, open_session
+
+from .component import Component
+from .errors import GateError
+from .plan import ExportPlan
+from .provenance import sources
+from .systems.registry import SYSTEMS
+from .to_onnx import to_onnx
+
+PRODUCERS = ("x2i-edge", "torch", "diffusers", "transformers", "onnx", "onnxscript", "onnxruntime")
+
+
+def export_bundle(plan: ExportPlan, report: Callable[[str], None] = lambda line: None) -> None:
+    """Exports a system to a bundle folder; `report` is told each finished piece.
+
+    All graphs are traced, with their proofs, before the first is opened: torch's weights and the session's are never
+    in memory together. Raises PlanError, CheckpointError, InputError or GateError; then nothing is left behind.
+    """
+    plan.validate(SYSTEMS)
+    with new_bundle(plan.out) as folder:
+        runtime_plan, gates = _trace_all(plan, folder, report)
+        gc.collect()
+        graphs = {name: _prove(folder, name, gate, report) for name, gate in gates.items()}
+        manifest = Manifest(
+            system=plan.system,
+            plan=runtime_plan,
+            graphs=graphs,
+            files=file_records(folder),
+            sources=sources(plan),
+            licences=plan.licences,
+            producer={name: version(name) for name in PRODUCERS},
+        )
+        write_manifest(folder, manifest)
+    report(f"{plan.out}: {len(graphs)} graphs, {_megabytes(manifest):.1f} MB")
+
+
+def _trace_all(plan: ExportPlan, folder: Path, report: Callable[[str], None]) -> tuple[Plan, dict[str, float]]:
+    """Writes tokenizers, graphs and proofs; returns the runtime's plan and every graph's gate."""
+    build = SYSTEMS[plan.system].build(plan)
+    for name, text in build.tokenizers.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    gates: dict[str, float] = {}
+    for component in build.components:
+        start = time.perf_counter()
+        to_onnx(component, folder / f"{component.name}.onnx")
+        _write_proof(component, folder / "proof" / component.name)
+        gates[component.name] = component.gate
+        report(f"[{len(gates)}/{build.count}] {component.name}: traced in {time.perf_counter() - start:.1f} s")
+    return build.plan, gates
+
+
+def _write_proof(component: Component, folder: Path) -> None:
+    """Saves example inputs and the fp32 torch outputs as `.npy` files named for their tensors."""
+    inputs = component.example(component.proof)
+    with torch.no_grad():
+        output = component.module(*inputs.values())
+    folder.mkdir(parents=True)
+    for name, tensor in (inputs | {component.output: output}).items():
+        np.save(folder / f"{name}.npy", tensor.numpy())
+
+
+def _prove(folder: Path, name: str, gate: float, report: Callable[[str], None]) -> Graph:
+    """Opens a written graph, measures it against its proof, and describes it; raises GateError past the gate."""
+    session = open_session("cpu", folder / f"{name}.onnx")
+    graph = _describe(folder, name, session)
+    error = proof_error(folder, graph, session)
+    if not error <= gate:
+        raise GateError(
+            f"{name}: differs from fp32 torch by {error:.2g} of the output's spread, the gate is {gate:.2g}; "
+            "nothing was written; please report the checkpoint and the versions `x2i doctor` prints"
+        )
+    report(f"{name}: error {error:.1e} (gate {gate:.0e})")
+    return replace(graph, measured=Measured(error, gate))
+
+
+def _describe(folder: Path, name: str, session: Session) -> Graph:
+    data = tuple(path.name for path in (folder / f"{name}.onnx.data",) if path.exists())
+    proof = {path.stem: f"proof/{name}/{path.name}" for path in sorted((folder / "proof" / name).iterdir())}
+    return Graph(f"{name}.onnx", session.inputs, session.outputs, "fp32", Measured(0.0, 0.0), data, proof)
+
+
+def _megabytes(manifest: Manifest) -> float:
+    return sum(file.bytes for file in manifest.files.values()) / 1e6

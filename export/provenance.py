@@ -1,0 +1,36 @@
+"""Where a bundle's weights came from."""
+
+import hashlib
+from pathlib import Path
+
+from x2i.runtime.bundle import file_record
+from x2i.runtime.manifest import Source
+
+from .plan import ExportPlan
+
+
+def sources(plan: ExportPlan) -> tuple[Source, ...]:
+    """Every checkpoint of the plan with its digest; names carry no folder, so that no local path travels."""
+    if plan.random_weights is not None:
+        return (Source("random-weights", plan.random_weights, ""),)
+    assert plan.base is not None
+    paths = {"base": Path(plan.base)} | plan.parts
+    return tuple(Source(part, _name(path, plan.base if part == "base" else ""), digest(path)) for part, path in paths.items())
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, or of the sorted (name, digest) lines of a folder; "" for a hub name."""
+    if path.is_file():
+        return file_record(path).sha256
+    if not path.is_dir():
+        return ""
+    lines = [
+        f"{file.relative_to(path).as_posix()} {file_record(file).sha256}"
+        for file in sorted(path.rglob("*"))
+        if file.is_file() and not file.name.startswith(".")
+    ]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _name(path: Path, base: str) -> str:
+    return path.name if path.exists() else base

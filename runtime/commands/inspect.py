@@ -1,0 +1,69 @@
+"""`x2i inspect`: what a bundle holds and what it does at which step."""
+
+import json
+from pathlib import Path
+
+import click
+
+from ..bundle import open_bundle
+from ..errors import InputError
+from ..manifest import Manifest, Tensor
+from ..plan import Plan, matches
+from ..records import encode
+from .refusal import refusing
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
+def inspect(bundle: Path, as_json: bool) -> None:
+    """Show the plan, graphs, errors and origin of the folder BUNDLE."""
+    with refusing(InputError):
+        manifest = open_bundle(bundle, check_files=False).manifest
+    if as_json:
+        click.echo(json.dumps(encode(manifest), ensure_ascii=False, indent=1))
+        return
+    for line in [*_summary(manifest), "", *_plan(manifest.plan, set(manifest.graphs)), "", *_graphs(manifest)]:
+        click.echo(line)
+
+
+def _summary(manifest: Manifest) -> list[str]:
+    megabytes = sum(file.bytes for file in manifest.files.values()) / 1e6
+    lines = [f"{manifest.system}, revision {manifest.revision}, {len(manifest.files)} files, {megabytes:.1f} MB"]
+    lines += [f"  from {source.part}: {source.name}  sha256 {source.sha256[:16] or 'none'}" for source in manifest.sources]
+    lines.append(f"  licences: {', '.join(manifest.licences) or 'not stated at export'}")
+    lines.append("  made with " + ", ".join(f"{name} {version}" for name, version in manifest.producer.items()))
+    return lines
+
+
+def _plan(plan: Plan, graphs: set[str]) -> list[str]:
+    lines = ["plan"]
+    for conditioner in plan.conditioners:
+        text = conditioner.text
+        lines.append(f"  prompt -> {text.tokenizer}, window of {text.window} tokens")
+        for stage in conditioner.stages:
+            lines.append(f"  {', '.join(stage.inputs.values())} -> {stage.graph} -> {', '.join(stage.outputs.values())}")
+            if "{" in stage.graph:
+                lines.append(f"    one of: {', '.join(matches(stage.graph, graphs))}")
+    for segment in plan.segments:
+        reads = ", ".join(segment.context.values())
+        lines.append(f"  from timestep {segment.from_timestep:g}: {segment.graph}, reading {reads}")
+    decoder, sampler = plan.decoder, plan.sampler
+    lines.append(f"  sampler {sampler.name}, {sampler.steps} steps, guidance {plan.guidance.scale:g}")
+    lines.append(f"  {decoder.graph}: {decoder.size[0]}x{decoder.size[1]} pixels, {decoder.factor} per latent, "
+                 f"{decoder.to_uint8} to bytes")
+    return lines
+
+
+def _graphs(manifest: Manifest) -> list[str]:
+    lines = ["graphs"]
+    for name, graph in manifest.graphs.items():
+        size = sum(manifest.files[file].bytes for file in (graph.file, *graph.data)) / 1e6
+        measured = graph.measured
+        lines.append(f"  {name}: {graph.precision}, {size:.1f} MB, error {measured.error:.1e} (gate {measured.gate:.0e})")
+        lines.append(f"    {_tensors(graph.inputs)} -> {_tensors(graph.outputs)}")
+    return lines
+
+
+def _tensors(tensors: tuple[Tensor, ...]) -> str:
+    return ", ".join(f"{t.name} {t.dtype} [{', '.join(map(str, t.shape))}]" for t in tensors)

@@ -1,0 +1,94 @@
+"""`x2i run`: draw pictures with a bundle."""
+
+import json
+import re
+import warnings
+from pathlib import Path
+
+import click
+import numpy as np
+
+from ..errors import InputError
+from ..images import check_folder_of, check_picture_path, save_whole
+from ..load import load
+from ..pipeline import Output
+from .refusal import refusing
+
+
+class Size(click.ParamType):
+    """HEIGHTxWIDTH in pixels."""
+
+    name = "HxW"
+
+    def convert(self, value, parameter, context) -> tuple[int, int]:
+        match = re.fullmatch(r"(\d+)x(\d+)", value)
+        if match is None:
+            self.fail(f"expected HEIGHTxWIDTH in pixels such as 512x768, got {value!r}", parameter, context)
+        return int(match[1]), int(match[2])
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("prompt")
+@click.option("--language", help="Language of the prompt, for a bundle with translators.")
+@click.option("--negative", default="", help="Text to steer away from.")
+@click.option("--steps", type=int, help="Denoising steps.")
+@click.option("--guidance", type=float, help="Guidance scale; 1 switches it off.")
+@click.option("--sampler", help="Sampler name.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the start noise.")
+@click.option("--noise", type=click.Path(path_type=Path), help="Start noise instead: .npy, float32 [count, C, h, w].")
+@click.option("--size", type=Size(), help="Height and width in pixels.")
+@click.option("--count", type=int, help="Pictures to draw; picture k has seed + k.")
+@click.option("--backend", default="cpu", show_default=True, help="What runs the graphs.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads; all cores if left out.")
+@click.option("--out", type=click.Path(path_type=Path), default="out.png", show_default=True, help="Picture file.")
+@click.option("--save-latents", type=click.Path(path_type=Path), help="Also save the latents: .npy, float32.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
+def run(bundle: Path, prompt: str, backend: str, threads: int | None, out: Path, save_latents: Path | None,
+        as_json: bool, noise: Path | None, **options) -> None:
+    """Draw PROMPT with the folder BUNDLE. What is left out comes from the bundle's plan."""
+    with refusing(InputError):
+        check_picture_path(out)
+        if save_latents is not None:
+            check_folder_of(save_latents)
+        pipeline = load(bundle, backend, threads)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            output = pipeline(prompt, noise=_read_noise(noise), **options)
+        paths = _save(output, out, save_latents)
+    for warning in output.warnings:
+        click.echo(f"x2i: warning: {warning}", err=True)
+    if as_json:
+        seconds = {stage: round(value, 4) for stage, value in output.timings.items()}
+        click.echo(json.dumps({"images": [str(p) for p in paths], "seconds": seconds, "warnings": output.warnings}))
+        return
+    for path in paths:
+        click.echo(str(path))
+    click.echo("  ".join(f"{stage} {value:.2f} s" for stage, value in output.timings.items()))
+
+
+def _read_noise(path: Path | None) -> np.ndarray | None:
+    if path is None:
+        return None
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"--noise {path}: expected a .npy file of float32 numbers, got {error}") from error
+
+
+def _save(output: Output, out: Path, save_latents: Path | None) -> list[Path]:
+    """One picture goes to `out`; several get -1, -2, ... before the suffix."""
+    paths = [out]
+    if len(output.images) > 1:
+        paths = [out.with_name(f"{out.stem}-{i + 1}{out.suffix}") for i in range(len(output.images))]
+    for path, image in zip(paths, output.images, strict=True):
+        save_whole(path, lambda stream, image=image, path=path: image.save(stream, format=_format(path)))
+    if save_latents is not None:
+        save_whole(save_latents, lambda stream: np.save(stream, output.latents))
+    return paths
+
+
+def _format(path: Path) -> str:
+    from PIL import Image
+
+    return Image.registered_extensions()[path.suffix.lower()]

@@ -1,0 +1,116 @@
+"""From a prompt to pictures: encode the conditions, walk the sampler's steps, decode."""
+
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from .bundle import Bundle
+from .conditions import Conditions
+from .denoiser import Call, Denoiser
+from .images import to_images
+from .noise import Noise
+from .request import Request, make_request
+from .samplers import make_sampler
+from .sessions.session import Session
+from .timings import Timings
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a run. `latents` is the sampler's state after it, float32 [count, C, h, w]."""
+
+    index: int
+    count: int
+    timestep: float
+    latents: np.ndarray
+    preview: Callable[[], list[Image.Image]]
+    """Decodes the picture the denoiser currently predicts, one image per picture drawn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a run gives: `images` (PIL, RGB), `latents` float32 [count, C, h, w] before decoding, `timings` in seconds
+    per stage, and `warnings`, one line each."""
+
+    images: list[Image.Image]
+    latents: np.ndarray
+    timings: dict[str, float]
+    warnings: tuple[str, ...]
+
+
+class Pipeline:
+    """Draws with one bundle. `open_session(graph name)` gives the sessions; each graph is opened once, when first used."""
+
+    def __init__(self, bundle: Bundle, open_session: Callable[[str], Session]):
+        self.bundle = bundle
+        self._open_session = open_session
+        self._sessions: dict[str, Session] = {}
+        self._conditions = Conditions(bundle, self.session)
+        for graph in bundle.manifest.graphs:
+            if graph in bundle.manifest.plan.graphs():
+                self.session(graph)
+
+    def session(self, graph: str) -> Session:
+        """The session of a graph; graphs that stand for a caller's choice are opened on their first use."""
+        if graph not in self._sessions:
+            self._sessions[graph] = self._open_session(graph)
+        return self._sessions[graph]
+
+    def __call__(self, prompt: str, **options: Any) -> Output:
+        """Draws `count` pictures of a prompt.
+
+        Options: `language`, `negative` (text to steer away from), `steps`, `guidance` (1 switches it off), `sampler`,
+        `seed`, `noise` (float32 [count, C, h, w], replaces the seed's draw of the start noise), `size` (height, width
+        in pixels), `count`. What is left out comes from the bundle's plan. Raises InputError for bad input.
+        """
+        request, timings = make_request(self.bundle.manifest, prompt, **options), Timings()
+        context, notes = self._encode(request, timings)
+        latents = None
+        for step in self._walk(request, context, timings):
+            latents = step.latents
+        assert latents is not None
+        with timings("decode"):
+            images = self._decode(latents)
+        return Output(images, latents, timings.seconds(), notes)
+
+    def steps(self, prompt: str, **options: Any) -> Iterator[Step]:
+        """The same run as a generator of steps; leaving the loop stops it. Bad input raises before the first step."""
+        request, timings = make_request(self.bundle.manifest, prompt, **options), Timings()
+        context, _ = self._encode(request, timings)
+        return self._walk(request, context, timings)
+
+    def _encode(self, request: Request, timings: Timings) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+        with timings("encode"):
+            context, notes = self._conditions(request)
+        for note in notes:
+            warnings.warn(note, UserWarning, stacklevel=3)
+        return context, notes
+
+    def _walk(self, request: Request, context: dict[str, np.ndarray], timings: Timings) -> Iterator[Step]:
+        plan = self.bundle.manifest.plan
+        sampler = make_sampler(plan.sampler.aliases.get(request.sampler, request.sampler), plan.schedule, request.steps)
+        denoiser = Denoiser(plan, self.session, context, request.guidance, request.count)
+        draw = Noise(request.seed, request.count, self._latent_shape(request))
+        start = draw() if request.noise is None else request.noise
+        walk = sampler.run(start * np.float32(sampler.noise_scale), denoiser, draw)
+        for index, timestep in enumerate(sampler.timesteps):
+            with timings("denoise"):
+                latents = next(walk)
+            assert denoiser.last is not None, "a step without a call of the denoiser"
+            yield Step(index, len(sampler.timesteps), timestep, latents, partial(self._preview, denoiser.last))
+
+    def _preview(self, call: Call) -> list[Image.Image]:
+        return self._decode(call.clean_latents(self.bundle.manifest.plan.schedule))
+
+    def _decode(self, latents: np.ndarray) -> list[Image.Image]:
+        decoder = self.bundle.manifest.plan.decoder
+        return to_images(self.session(decoder.graph)(latents=latents)["image"], decoder.to_uint8)
+
+    def _latent_shape(self, request: Request) -> tuple[int, int, int]:
+        decoder = self.bundle.manifest.plan.decoder
+        return decoder.channels, request.size[0] // decoder.factor, request.size[1] // decoder.factor

@@ -1,0 +1,52 @@
+"""The proof in the bundle: runs the graphs on stored inputs and compares them with the stored fp32 torch outputs."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .bundle import Bundle
+from .errors import InputError
+from .manifest import Graph
+from .sessions.session import Session, open_session
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """Error of one graph on this machine, as a share of the standard deviation of torch's output."""
+
+    graph: str
+    error: float
+    gate: float
+
+    @property
+    def passed(self) -> bool:
+        return self.error <= self.gate
+
+
+def proof_error(folder: Path, graph: Graph, session: Session) -> float:
+    """Largest |session - torch| over all outputs, divided by the output's standard deviation; NaN counts as infinite."""
+    arrays = {name: _read(folder / file) for name, file in graph.proof.items()}
+    missing = [t.name for t in (*graph.inputs, *graph.outputs) if t.name not in arrays]
+    if missing:
+        raise InputError(f"{folder}: the proof of {graph.file} lacks {', '.join(missing)}; export the bundle again")
+    outputs = session(**{tensor.name: arrays[tensor.name] for tensor in graph.inputs})
+    worst = 0.0
+    for tensor in graph.outputs:
+        expected, actual = arrays[tensor.name], outputs[tensor.name]
+        if actual.shape != expected.shape or not np.isfinite(actual).all():
+            return float("inf")
+        worst = max(worst, float(np.abs(actual - expected).max() / (expected.std() or 1.0)))
+    return worst
+
+
+def prove(bundle: Bundle, backend: str) -> Iterator[Proven]:
+    """Proves every graph of a bundle on a backend, one after the other."""
+    for name, graph in bundle.manifest.graphs.items():
+        session = open_session(backend, bundle.path(graph.file))
+        yield Proven(name, proof_error(bundle.folder, graph, session), graph.measured.gate)
+
+
+def _read(path: Path) -> np.ndarray:
+    return np.load(path, allow_pickle=False)

@@ -1,0 +1,139 @@
+"""One call's options, checked against the plan; every problem is told at once."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from .errors import InputError
+from .manifest import Manifest
+from .plan import matches
+from .samplers import SAMPLERS
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a caller asks for, defaults filled in. `size` is (height, width) in pixels; `noise` is None or float32."""
+
+    prompt: str
+    negative: str
+    options: dict[str, str]
+    steps: int
+    guidance: float
+    sampler: str
+    seed: int
+    noise: np.ndarray | None
+    size: tuple[int, int]
+    count: int
+
+
+def make_request(
+    manifest: Manifest,
+    prompt: str,
+    *,
+    language: str | None = None,
+    negative: str = "",
+    steps: int | None = None,
+    guidance: float | None = None,
+    sampler: str | None = None,
+    seed: int = 0,
+    noise: np.ndarray | None = None,
+    size: tuple[int, int] | None = None,
+    count: int | None = None,
+) -> Request:
+    """Fills in the plan's defaults and raises InputError with one line per problem."""
+    plan, problems = manifest.plan, []
+    options, found = _choose(manifest, {"language": language})
+    problems += found
+    factor, channels = plan.decoder.factor, plan.decoder.channels
+    if noise is not None:
+        noise, found = _check_noise(noise, channels)
+        problems += found
+        if not found:
+            from_noise = (noise.shape[2] * factor, noise.shape[3] * factor)
+            problems += _disagreements(from_noise, size, len(noise), count)
+            size, count = from_noise, len(noise)
+    size = plan.decoder.size if size is None else size
+    problems += _size_problems(size, plan.decoder.size_multiple)
+    request = Request(
+        prompt=prompt,
+        negative=negative,
+        options=options,
+        steps=plan.sampler.steps if steps is None else steps,
+        guidance=plan.guidance.scale if guidance is None else guidance,
+        sampler=plan.sampler.name if sampler is None else sampler,
+        seed=seed,
+        noise=noise,
+        size=size,
+        count=1 if count is None else count,
+    )
+    problems += _number_problems(request, plan.schedule.train_steps)
+    if problems:
+        raise InputError(*problems)
+    return request
+
+
+def _choose(manifest: Manifest, given: dict[str, str | None]) -> tuple[dict[str, str], list[str]]:
+    """The plan's options with the caller's values; a value is needed only where there is more than one."""
+    chosen, problems = {}, []
+    patterns = [name for name in manifest.plan.graphs() if "{" in name]
+    for option, value in given.items():
+        present = [matches(name, set(manifest.graphs)) for name in patterns if f"{{{option}}}" in name]
+        values = sorted(set().union(*present))
+        if not values and value is not None:
+            problems.append(f"{option}: this bundle ({manifest.system}) takes none, got {value!r}; leave it out")
+        elif values and value not in values:
+            got = "none" if value is None else repr(value)
+            problems.append(f"{option}: expected one of {', '.join(values)}, got {got}")
+        elif value is not None:
+            chosen[option] = value
+    return chosen, problems
+
+
+def _check_noise(noise: np.ndarray, channels: int) -> tuple[np.ndarray, list[str]]:
+    noise = np.asarray(noise)
+    if noise.ndim != 4 or noise.shape[1] != channels or 0 in noise.shape or noise.dtype.kind != "f":
+        return noise, [
+            f"noise: expected float32 [count, {channels}, height, width], got {noise.dtype} {list(noise.shape)}"
+        ]
+    if not np.isfinite(noise).all():
+        bad = int((~np.isfinite(noise)).sum())
+        return noise, [f"noise: expected finite numbers, got {bad} NaN or infinite values; draw it again"]
+    return np.ascontiguousarray(noise, np.float32), []
+
+
+def _disagreements(from_noise: tuple, size: tuple | None, pictures: int, count: int | None) -> list[str]:
+    problems = []
+    if size is not None and tuple(size) != from_noise:
+        problems.append(f"size: the noise is for {from_noise[0]}x{from_noise[1]}, got {size}; leave size out")
+    if count is not None and count != pictures:
+        problems.append(f"count: the noise holds {pictures} pictures, got {count}; leave count out")
+    return problems
+
+
+def _size_problems(size: tuple[int, int], multiple: int) -> list[str]:
+    whole = len(size) == 2 and all(isinstance(side, int) and side > 0 for side in size)
+    if whole and all(side % multiple == 0 for side in size):
+        return []
+    fix = ""
+    if whole:
+        near = [max(multiple, round(side / multiple) * multiple) for side in size]
+        fix = f"; try {near[0]}x{near[1]}"
+    return [f"size: expected (height, width) in multiples of {multiple} pixels, got {size}{fix}"]
+
+
+def _number_problems(request: Request, train_steps: int) -> list[str]:
+    problems = []
+    if not isinstance(request.prompt, str) or not isinstance(request.negative, str):
+        problems.append("prompt: expected text for prompt and negative")
+    if not isinstance(request.steps, int) or not 1 <= request.steps <= train_steps:
+        problems.append(f"steps: expected a whole number from 1 to {train_steps}, got {request.steps}")
+    if not math.isfinite(request.guidance):
+        problems.append(f"guidance: expected a finite number, got {request.guidance}")
+    if request.sampler not in SAMPLERS:
+        problems.append(f"sampler: expected one of {', '.join(sorted(SAMPLERS))}, got {request.sampler!r}")
+    if not isinstance(request.seed, int) or request.seed < 0:
+        problems.append(f"seed: expected a whole number >= 0, got {request.seed!r}")
+    if not isinstance(request.count, int) or request.count < 1:
+        problems.append(f"count: expected a whole number >= 1, got {request.count!r}")
+    return problems

@@ -1,0 +1,52 @@
+"""Prompts to token ids, through a `tokenizer.json`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tokenizers
+
+from .errors import InputError
+from .plan import TextInput
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """`input_ids` and `attention_mask`, int64 [B, window]; `cut[i]` is the text of prompt i that did not fit ("")."""
+
+    input_ids: np.ndarray
+    attention_mask: np.ndarray
+    cut: tuple[str, ...]
+
+
+class Tokenizer:
+    """Encodes prompts into a fixed window: special tokens added, cut before the closing one, padded behind it."""
+
+    def __init__(self, path: Path, text: TextInput):
+        try:
+            self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
+        except Exception as error:  # noqa: BLE001 - the library raises bare Exception and nothing else
+            raise InputError(f"{path}: expected a tokenizer.json, got {error}; export the bundle again") from error
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self._text = text
+
+    def __call__(self, prompts: list[str]) -> Tokens:
+        window = self._text.window
+        ids = np.full((len(prompts), window), self._text.pad_id, np.int64)
+        mask = np.zeros((len(prompts), window), np.int64)
+        cut = []
+        for row, prompt in enumerate(prompts):
+            encoding = self._tokenizer.encode(prompt)
+            kept, rest = self._fit(encoding, prompt)
+            ids[row, : len(kept)], mask[row, : len(kept)] = kept, 1
+            cut.append(rest)
+        return Tokens(ids, mask, tuple(cut))
+
+    def _fit(self, encoding: tokenizers.Encoding, prompt: str) -> tuple[list[int], str]:
+        """The ids that fit the window, still closed by the special token, and the text that was cut."""
+        window, ids = self._text.window, encoding.ids
+        if len(ids) <= window:
+            return ids, ""
+        first_cut = encoding.offsets[window - 1][0]
+        return [*ids[: window - 1], ids[-1]], prompt[first_cut:].strip()
