@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import click
-
 from x2i.runtime.commands.refusal import Refusal, refusing
 from x2i.runtime.errors import InputError
 

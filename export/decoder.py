@@ -3,7 +3,6 @@
 import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
-
 from x2i.runtime.plan import Decoder
 
 from .component import Component, Sizes

@@ -32,7 +32,9 @@ class NoisePrediction(nn.Module):
         for block in unet.up_blocks:
             met, skips = tuple(skips[-len(block.resnets) :]), skips[: -len(block.resnets)]
             size = skips[-1].shape[2:] if skips else None
-            x = block(hidden_states=x, temb=time, res_hidden_states_tuple=met, upsample_size=size, **_cross(block, context))
+            x = block(
+                hidden_states=x, temb=time, res_hidden_states_tuple=met, upsample_size=size, **_cross(block, context)
+            )
         return unet.conv_out(unet.conv_act(unet.conv_norm_out(x)))
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-
 from x2i.runtime.bundle_writer import file_records, new_bundle, write_manifest
 from x2i.runtime.manifest import Graph, Manifest, Measured
 from x2i.runtime.plan import Plan

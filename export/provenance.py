@@ -15,7 +15,9 @@ def sources(plan: ExportPlan) -> tuple[Source, ...]:
         return (Source("random-weights", plan.random_weights, ""),)
     assert plan.base is not None
     paths = {"base": Path(plan.base)} | plan.parts
-    return tuple(Source(part, _name(path, plan.base if part == "base" else ""), digest(path)) for part, path in paths.items())
+    return tuple(
+        Source(part, _name(path, plan.base if part == "base" else ""), digest(path)) for part, path in paths.items()
+    )
 
 
 def digest(path: Path) -> str:

@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor, nn
 from transformers import CLIPTextModel, XLMRobertaModel
-
 from x2i.models.gluenet import GlueNetConditioner
 
 from .component import Component, Sizes

@@ -32,7 +32,9 @@ def open_bundle(folder: str | Path, check_files: bool = True) -> Bundle:
     folder = Path(folder)
     bundle = Bundle(folder, decode(Manifest, _read_manifest(folder), manifests.FILE_NAME))
     problems = bundle.manifest.problems() + [
-        f"{manifests.FILE_NAME}: file name {name!r} leaves the bundle" for name in bundle.manifest.files if _leaves(name)
+        f"{manifests.FILE_NAME}: file name {name!r} leaves the bundle"
+        for name in bundle.manifest.files
+        if _leaves(name)
     ]
     if problems:
         raise InputError(*problems)
@@ -61,7 +63,9 @@ def _read_manifest(folder: Path) -> dict:
     try:
         data = json.loads(path.read_text("utf-8"))
     except ValueError as error:
-        raise InputError(f"{path}: expected JSON, got a damaged file ({error}); export or copy the bundle again") from error
+        raise InputError(
+            f"{path}: expected JSON, got a damaged file ({error}); export or copy the bundle again"
+        ) from error
     revision = data.get("revision", manifests.REVISION) if isinstance(data, dict) else None
     if isinstance(revision, int) and revision > manifests.REVISION:
         raise InputError(

@@ -34,7 +34,9 @@ def new_bundle(target: str | Path) -> Iterator[Path]:
         work.chmod(0o755)
         work.rename(target)
     except OSError as error:
-        raise InputError(f"{target}: could not be written: {error.strerror or error}; free space or choose a place") from error
+        raise InputError(
+            f"{target}: could not be written: {error.strerror or error}; free space or choose a place"
+        ) from error
     finally:
         if work is not None:
             shutil.rmtree(work, ignore_errors=True)

@@ -29,7 +29,9 @@ def check_picture_path(path: Path) -> None:
     """Raises InputError when a picture could not be written there, before any work is done."""
     known = Image.registered_extensions()
     if path.suffix.lower() not in known:
-        raise InputError(f"{path}: expected a picture name such as a.png, a.jpg or a.webp, got {path.suffix or 'no suffix'!r}")
+        raise InputError(
+            f"{path}: expected a picture name such as a.png, a.jpg or a.webp, got {path.suffix or 'no suffix'!r}"
+        )
     check_folder_of(path)
 
 

@@ -75,6 +75,9 @@ class Manifest:
         """What does not fit together inside the manifest."""
         named = [conditioner.text.tokenizer for conditioner in self.plan.conditioners]
         named += [name for graph in self.graphs.values() for name in (graph.file, *graph.data, *graph.proof.values())]
-        missing = [f"manifest: {name} is used but has no digest under 'files'" for name in dict.fromkeys(named)
-                   if name not in self.files]
+        missing = [
+            f"manifest: {name} is used but has no digest under 'files'"
+            for name in dict.fromkeys(named)
+            if name not in self.files
+        ]
         return missing + self.plan.problems(set(self.graphs))

@@ -44,7 +44,7 @@ class Output:
 
 
 class Pipeline:
-    """Draws with one bundle. `open_session(graph name)` gives the sessions; each graph is opened once, when first used."""
+    """Draws with one bundle. `open_session(graph name)` gives the sessions, each opened once."""
 
     def __init__(self, bundle: Bundle, open_session: Callable[[str], Session]):
         self.bundle = bundle

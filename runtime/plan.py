@@ -55,7 +55,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Guidance:
-    """Classifier-free guidance, u + scale (c - u), in one doubled batch [unconditional, conditional] (Ho & Salimans)."""
+    """Classifier-free guidance (arXiv 2207.12598): u + scale (c - u), one doubled batch [unconditional, conditional]."""
 
     scale: float = 7.5
 

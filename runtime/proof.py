@@ -26,7 +26,7 @@ class Proven:
 
 
 def proof_error(folder: Path, graph: Graph, session: Session) -> float:
-    """Largest |session - torch| over all outputs, divided by the output's standard deviation; NaN counts as infinite."""
+    """Largest |session - torch| of all outputs, divided by the output's standard deviation; NaN counts as infinite."""
     arrays = {name: _read(folder / file) for name, file in graph.proof.items()}
     missing = [t.name for t in (*graph.inputs, *graph.outputs) if t.name not in arrays]
     if missing:

@@ -13,7 +13,9 @@ T = typing.TypeVar("T")
 def encode(record: Any) -> Any:
     """The JSON form of a dataclass; fields that hold their default are left out."""
     if dataclasses.is_dataclass(record) and not isinstance(record, type):
-        return {f.name: encode(getattr(record, f.name)) for f in dataclasses.fields(record) if not _is_default(record, f)}
+        return {
+            f.name: encode(getattr(record, f.name)) for f in dataclasses.fields(record) if not _is_default(record, f)
+        }
     if isinstance(record, dict):
         return {key: encode(value) for key, value in record.items()}
     if isinstance(record, tuple | list):

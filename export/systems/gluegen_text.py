@@ -5,12 +5,12 @@ Source: GlueGen (arXiv 2303.10056) and its released scripts, which run CompVis s
 
 from typing import TYPE_CHECKING
 
+from transformers import XLMRobertaModel
 from x2i.models.gluenet import GlueNetConditioner, Translator, read_tensor_norm, read_translator
 from x2i.models.random_weights import random_gluegen_text
 from x2i.models.stable_diffusion import StableDiffusion
 from x2i.models.xlmr import read_xlmr, xlmr_tokenizer_json
 from x2i.runtime.plan import Conditioner, Stage, TextInput
-from transformers import XLMRobertaModel
 
 from ..errors import PlanError
 from ..text import translator_component, xlmr_component

@@ -20,8 +20,10 @@ def build(plan: "ExportPlan") -> Build:
     base = read_base(plan)
     if base.text_encoder is None or base.tokenizer_json is None:
         lacking = "text encoder" if base.text_encoder is None else "tokenizer"
-        raise PlanError(f"--base {plan.base}: expected a base with its text encoder and tokenizer, got one without a "
-                        f"{lacking}; use the diffusers folder, or add --part tokenizer=FOLDER")
+        raise PlanError(
+            f"--base {plan.base}: expected a base with its text encoder and tokenizer, got one without a "
+            f"{lacking}; use the diffusers folder, or add --part tokenizer=FOLDER"
+        )
     config, width = base.text_encoder.config, base.unet.config.cross_attention_dim
     if config.hidden_size != width:
         raise PlanError(f"text encoder: expected a width of {width} as the UNet reads, got {config.hidden_size}")

@@ -42,7 +42,9 @@ class SystemSpec:
         """Parts that are missing, unknown or badly named."""
         known = self.required | self.optional
         usage = "; ".join(f"{name} ({meaning})" for name, meaning in known.items()) or "no parts"
-        problems = [f"--part {name}: unknown for this system; it takes {usage}" for name in parts if not _fits(name, known)]
+        problems = [
+            f"--part {name}: unknown for this system; it takes {usage}" for name in parts if not _fits(name, known)
+        ]
         problems += [
             f"--part {name}: expected {meaning}, got nothing"
             for name, meaning in self.required.items()

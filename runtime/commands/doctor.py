@@ -38,7 +38,7 @@ def doctor(as_json: bool) -> None:
 
 
 def onnxruntime_problems() -> list[str]:
-    """onnxruntime, onnxruntime-gpu and their kin all install the folder `onnxruntime`; two of them overwrite each other."""
+    """onnxruntime, onnxruntime-gpu and their kin all install the folder `onnxruntime`, and two overwrite each other."""
     owners = sorted(
         f"{found.metadata['Name']} {found.version}"
         for found in distributions()
@@ -70,7 +70,9 @@ def _cpu_features() -> str:
             flags = next((line.split(":")[1].split() for line in stream if line.startswith(("flags", "Features"))), [])
     except OSError:
         return ""
-    known = [name for name in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "i8mm") if name in flags]
+    known = [
+        name for name in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "i8mm") if name in flags
+    ]
     return f", {' '.join(known)}" if known else ""
 
 

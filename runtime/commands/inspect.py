@@ -30,7 +30,9 @@ def inspect(bundle: Path, as_json: bool) -> None:
 def _summary(manifest: Manifest) -> list[str]:
     megabytes = sum(file.bytes for file in manifest.files.values()) / 1e6
     lines = [f"{manifest.system}, revision {manifest.revision}, {len(manifest.files)} files, {megabytes:.1f} MB"]
-    lines += [f"  from {source.part}: {source.name}  sha256 {source.sha256[:16] or 'none'}" for source in manifest.sources]
+    lines += [
+        f"  from {source.part}: {source.name}  sha256 {source.sha256[:16] or 'none'}" for source in manifest.sources
+    ]
     lines.append(f"  licences: {', '.join(manifest.licences) or 'not stated at export'}")
     lines.append("  made with " + ", ".join(f"{name} {version}" for name, version in manifest.producer.items()))
     return lines
@@ -42,7 +44,9 @@ def _plan(plan: Plan, graphs: set[str]) -> list[str]:
         text = conditioner.text
         lines.append(f"  prompt -> {text.tokenizer}, window of {text.window} tokens")
         for stage in conditioner.stages:
-            lines.append(f"  {', '.join(stage.inputs.values())} -> {stage.graph} -> {', '.join(stage.outputs.values())}")
+            lines.append(
+                f"  {', '.join(stage.inputs.values())} -> {stage.graph} -> {', '.join(stage.outputs.values())}"
+            )
             if "{" in stage.graph:
                 lines.append(f"    one of: {', '.join(matches(stage.graph, graphs))}")
     for segment in plan.segments:
@@ -50,8 +54,10 @@ def _plan(plan: Plan, graphs: set[str]) -> list[str]:
         lines.append(f"  from timestep {segment.from_timestep:g}: {segment.graph}, reading {reads}")
     decoder, sampler = plan.decoder, plan.sampler
     lines.append(f"  sampler {sampler.name}, {sampler.steps} steps, guidance {plan.guidance.scale:g}")
-    lines.append(f"  {decoder.graph}: {decoder.size[0]}x{decoder.size[1]} pixels, {decoder.factor} per latent, "
-                 f"{decoder.to_uint8} to bytes")
+    lines.append(
+        f"  {decoder.graph}: {decoder.size[0]}x{decoder.size[1]} pixels, {decoder.factor} per latent, "
+        f"{decoder.to_uint8} to bytes"
+    )
     return lines
 
 
@@ -60,7 +66,9 @@ def _graphs(manifest: Manifest) -> list[str]:
     for name, graph in manifest.graphs.items():
         size = sum(manifest.files[file].bytes for file in (graph.file, *graph.data)) / 1e6
         measured = graph.measured
-        lines.append(f"  {name}: {graph.precision}, {size:.1f} MB, error {measured.error:.1e} (gate {measured.gate:.0e})")
+        lines.append(
+            f"  {name}: {graph.precision}, {size:.1f} MB, error {measured.error:.1e} (gate {measured.gate:.0e})"
+        )
         lines.append(f"    {_tensors(graph.inputs)} -> {_tensors(graph.outputs)}")
     return lines
 

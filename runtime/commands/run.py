@@ -44,8 +44,17 @@ class Size(click.ParamType):
 @click.option("--out", type=click.Path(path_type=Path), default="out.png", show_default=True, help="Picture file.")
 @click.option("--save-latents", type=click.Path(path_type=Path), help="Also save the latents: .npy, float32.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
-def run(bundle: Path, prompt: str, backend: str, threads: int | None, out: Path, save_latents: Path | None,
-        as_json: bool, noise: Path | None, **options) -> None:
+def run(
+    bundle: Path,
+    prompt: str,
+    backend: str,
+    threads: int | None,
+    out: Path,
+    save_latents: Path | None,
+    as_json: bool,
+    noise: Path | None,
+    **options,
+) -> None:
     """Draw PROMPT with the folder BUNDLE. What is left out comes from the bundle's plan."""
     with refusing(InputError):
         check_picture_path(out)

@@ -30,6 +30,8 @@ def verify(bundle: Path, backend: str, as_json: bool) -> None:
         graphs = {result.graph: {"error": result.error, "gate": result.gate} for result in results}
         click.echo(json.dumps({"files": len(opened.manifest.files), "graphs": graphs, "failed": failed}))
     if failed:
-        raise Refusal(f"{bundle}: {', '.join(failed)} past the gate on backend {backend}; use another backend or export again")
+        raise Refusal(
+            f"{bundle}: {', '.join(failed)} past the gate on backend {backend}; use another backend or export again"
+        )
     if not as_json:
         click.echo(f"{bundle}: {len(opened.manifest.files)} files and {len(results)} graphs as exported")

@@ -28,7 +28,9 @@ class OnnxRuntimeSession:
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except ONNX_RUNTIME_ERRORS as error:
-            raise InputError(f"{path}: ONNX Runtime {onnxruntime.__version__} cannot open this graph: {error}") from error
+            raise InputError(
+                f"{path}: ONNX Runtime {onnxruntime.__version__} cannot open this graph: {error}"
+            ) from error
         self.inputs = tuple(_tensor(value) for value in self._session.get_inputs())
         self.outputs = tuple(_tensor(value) for value in self._session.get_outputs())
         self._names = [tensor.name for tensor in self.outputs]
@@ -42,4 +44,10 @@ def _tensor(value: onnxruntime.NodeArg) -> Tensor:
 
 
 _STATE = onnxruntime.capi.onnxruntime_pybind11_state
-ONNX_RUNTIME_ERRORS = (_STATE.Fail, _STATE.InvalidGraph, _STATE.InvalidProtobuf, _STATE.NoSuchFile, _STATE.NotImplemented)
+ONNX_RUNTIME_ERRORS = (
+    _STATE.Fail,
+    _STATE.InvalidGraph,
+    _STATE.InvalidProtobuf,
+    _STATE.NoSuchFile,
+    _STATE.NotImplemented,
+)
