@@ -20,7 +20,7 @@ TOLERANCES = {
     "xlmr": Tolerance(absolute=1e-5, source="gluegen SPEC 8"),
     "context": Tolerance(absolute=1e-4, source="gluegen SPEC 8"),
     "trajectory": Tolerance(absolute=2e-4, source="gluegen SPEC 8"),
-    "clean-latents": Tolerance(absolute=2e-4, relative=1e-4, source="as trajectory, whose rounding 1 / sqrt(alpha) enlarges"),
+    "clean-latents": Tolerance(absolute=2e-4, relative=1e-4, source="trajectory, enlarged by 1 / sqrt(alpha)"),
     "unet": Tolerance(absolute=1e-4, source="gluegen SPEC 8: UNet and VAE"),
     "latents": Tolerance(relative=1e-3, source="gluegen SPEC 8: final latents"),
     "sampler-step": Tolerance(absolute=1e-5, relative=1e-5, source="issue 2, part 5: equal per step to diffusers"),
