@@ -55,7 +55,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Guidance:
-    """Classifier-free guidance (arXiv 2207.12598): u + scale (c - u), one doubled batch [unconditional, conditional]."""
+    """Classifier-free guidance (arXiv 2207.12598): u + scale (c - u), in one batch [unconditional, conditional]."""
 
     scale: float = 7.5
 

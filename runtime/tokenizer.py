@@ -25,7 +25,7 @@ class Tokenizer:
     def __init__(self, path: Path, text: TextInput):
         try:
             self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
-        except Exception as error:
+        except Exception as error:  # tokenizers raises bare Exception and nothing narrower
             raise InputError(f"{path}: expected a tokenizer.json, got {error}; export the bundle again") from error
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
