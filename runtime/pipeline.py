@@ -15,7 +15,6 @@ from .denoiser import Call, Denoiser
 from .images import to_images
 from .noise import Noise
 from .request import Request, make_request
-from .samplers import make_sampler
 from .sessions.session import Session
 from .timings import Timings
 
@@ -92,9 +91,8 @@ class Pipeline:
         return context, notes
 
     def _walk(self, request: Request, context: dict[str, np.ndarray], timings: Timings) -> Iterator[Step]:
-        plan = self.bundle.manifest.plan
-        sampler = make_sampler(plan.sampler.aliases.get(request.sampler, request.sampler), plan.schedule, request.steps)
-        denoiser = Denoiser(plan, self.session, context, request.guidance, request.count)
+        sampler = request.sampler
+        denoiser = Denoiser(self.bundle.manifest.plan, self.session, context, request.guidance, request.count)
         draw = Noise(request.seed, request.count, self._latent_shape(request))
         start = draw() if request.noise is None else request.noise
         walk = sampler.run(start * np.float32(sampler.noise_scale), denoiser, draw)

@@ -2,13 +2,14 @@
 
 import math
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 
 from .errors import InputError
 from .manifest import Manifest
-from .plan import matches
-from .samplers import SAMPLERS
+from .plan import Plan, matches
+from .samplers import Sampler, make_sampler
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,9 +19,8 @@ class Request:
     prompt: str
     negative: str
     options: dict[str, str]
-    steps: int
+    sampler: Sampler
     guidance: float
-    sampler: str
     seed: int
     noise: np.ndarray | None
     size: tuple[int, int]
@@ -55,22 +55,23 @@ def make_request(
             size, count = from_noise, len(noise)
     size = plan.decoder.size if size is None else size
     problems += _size_problems(size, plan.decoder.size_multiple)
-    request = Request(
-        prompt=prompt,
-        negative=negative,
-        options=options,
-        steps=plan.sampler.steps if steps is None else steps,
-        guidance=plan.guidance.scale if guidance is None else guidance,
-        sampler=plan.sampler.name if sampler is None else sampler,
-        seed=seed,
-        noise=noise,
-        size=size,
-        count=1 if count is None else count,
-    )
-    problems += _number_problems(request, plan.schedule.train_steps)
+    count = 1 if count is None else count
+    guidance = plan.guidance.scale if guidance is None else guidance
+    problems += _value_problems(prompt, negative, guidance, seed, count)
+    try:
+        walk = _sampler(plan, sampler, steps)
+    except InputError as error:
+        problems += error.problems
     if problems:
         raise InputError(*problems)
-    return request
+    return Request(prompt, negative, options, walk, guidance, seed, noise, size, count)
+
+
+def _sampler(plan: Plan, name: str | None, steps: int | None) -> Sampler:
+    name = plan.sampler.name if name is None else name
+    return make_sampler(
+        plan.sampler.aliases.get(name, name), plan.schedule, plan.sampler.steps if steps is None else steps
+    )
 
 
 def _choose(manifest: Manifest, given: dict[str, str | None]) -> tuple[dict[str, str], list[str]]:
@@ -112,7 +113,7 @@ def _disagreements(from_noise: tuple, size: tuple | None, pictures: int, count: 
 
 
 def _size_problems(size: tuple[int, int], multiple: int) -> list[str]:
-    whole = len(size) == 2 and all(isinstance(side, int) and side > 0 for side in size)
+    whole = len(size) == 2 and all(isinstance(side, Integral) and side > 0 for side in size)
     if whole and all(side % multiple == 0 for side in size):
         return []
     fix = ""
@@ -122,18 +123,14 @@ def _size_problems(size: tuple[int, int], multiple: int) -> list[str]:
     return [f"size: expected (height, width) in multiples of {multiple} pixels, got {size}{fix}"]
 
 
-def _number_problems(request: Request, train_steps: int) -> list[str]:
+def _value_problems(prompt: str, negative: str, guidance: float, seed: int, count: int) -> list[str]:
     problems = []
-    if not isinstance(request.prompt, str) or not isinstance(request.negative, str):
-        problems.append("prompt: expected text for prompt and negative")
-    if not isinstance(request.steps, int) or not 1 <= request.steps <= train_steps:
-        problems.append(f"steps: expected a whole number from 1 to {train_steps}, got {request.steps}")
-    if not math.isfinite(request.guidance):
-        problems.append(f"guidance: expected a finite number, got {request.guidance}")
-    if request.sampler not in SAMPLERS:
-        problems.append(f"sampler: expected one of {', '.join(sorted(SAMPLERS))}, got {request.sampler!r}")
-    if not isinstance(request.seed, int) or request.seed < 0:
-        problems.append(f"seed: expected a whole number >= 0, got {request.seed!r}")
-    if not isinstance(request.count, int) or request.count < 1:
-        problems.append(f"count: expected a whole number >= 1, got {request.count!r}")
+    if not isinstance(prompt, str) or not isinstance(negative, str):
+        problems.append(f"prompt: expected text for prompt and negative, got {prompt!r} and {negative!r}")
+    if not math.isfinite(guidance):
+        problems.append(f"guidance: expected a finite number, got {guidance}")
+    if not isinstance(seed, Integral) or seed < 0:
+        problems.append(f"seed: expected a whole number >= 0, got {seed!r}")
+    if not isinstance(count, Integral) or count < 1:
+        problems.append(f"count: expected a whole number >= 1, got {count!r}")
     return problems

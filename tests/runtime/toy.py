@@ -1,0 +1,103 @@
+"""A complete bundle and sessions without any network: numpy functions under the names of graphs."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from x2i.runtime.bundle import open_bundle
+from x2i.runtime.bundle_writer import file_records, new_bundle, write_manifest
+from x2i.runtime.manifest import Graph, Manifest, Measured, Tensor
+from x2i.runtime.pipeline import Pipeline
+from x2i.runtime.plan import Conditioner, Decoder, Plan, SamplerChoice, Segment, Stage, TextInput
+
+LANGUAGES = ("French", "German")
+WORDS = ["<s>", "<pad>", "</s>", "<unk>", "red", "apple", "pomme", "rouge", "blue"]
+
+
+def tokenizer_json() -> str:
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    return tokenizer.to_str()
+
+
+def plan(segments: tuple[Segment, ...] = (Segment("denoiser", 1000, {"context": "context"}),)) -> Plan:
+    return Plan(
+        conditioners=(
+            Conditioner(
+                TextInput("tokenizer.json", 6, 1),
+                (
+                    Stage(
+                        "encoder",
+                        {"input_ids": "input_ids", "attention_mask": "attention_mask"},
+                        {"features": "features"},
+                    ),
+                    Stage("translator.{language}", {"features": "features"}, {"context": "context"}),
+                ),
+            ),
+        ),
+        segments=segments,
+        sampler=SamplerChoice("plms", 5, {"ddim": "ddim_compvis"}),
+        decoder=Decoder("decoder", 4, 8, (48, 40), 8, "truncate"),
+    )
+
+
+def write_toy(target: Path, **changes) -> Path:
+    """A bundle whose graph files hold their own names; `changes` replace fields of the manifest."""
+    names = ["encoder", *(f"translator.{language}" for language in LANGUAGES), "decoder", "denoiser"]
+    with new_bundle(target) as folder:
+        (folder / "tokenizer.json").write_text(tokenizer_json(), "utf-8")
+        for name in names:
+            (folder / f"{name}.onnx").write_text(name, "utf-8")
+        tensor = (Tensor("x", "float32", ("batch", 4)),)
+        graphs = {name: Graph(f"{name}.onnx", tensor, tensor, "fp32", Measured(1e-6, 1e-4)) for name in names}
+        fields = {"system": "toy", "plan": plan(), "graphs": graphs, "files": file_records(folder)} | changes
+        write_manifest(folder, Manifest(**fields))
+    return target
+
+
+def edit_manifest(folder: Path, edit) -> None:
+    path = folder / "manifest.json"
+    data = json.loads(path.read_text("utf-8"))
+    edit(data)
+    path.write_text(json.dumps(data), "utf-8")
+
+
+class Sessions:
+    """Numpy stand-ins for the graphs; `calls` records every call as (graph, arrays)."""
+
+    def __init__(self):
+        self.calls: list[tuple[str, dict]] = []
+        self.opened: list[str] = []
+
+    def open(self, graph: str):
+        self.opened.append(graph)
+        function = getattr(self, graph.split(".")[0].rstrip("12"))
+
+        def call(**arrays):
+            self.calls.append((graph, arrays))
+            return function(graph, **arrays)
+
+        return call
+
+    def encoder(self, graph, input_ids, attention_mask):
+        return {"features": (input_ids * attention_mask)[..., None].astype(np.float32)}
+
+    def translator(self, graph, features):
+        return {"context": features * (0.1 if graph.endswith("French") else 0.2)}
+
+    def denoiser(self, graph, latents, timestep, context):
+        scale = (0.1 + timestep / 1000)[:, None, None, None]
+        return {"noise": np.tanh(latents * scale + context.mean((1, 2))[:, None, None, None]).astype(np.float32)}
+
+    def decoder(self, graph, latents):
+        return {"image": np.tanh(np.kron(latents[:, :3], np.ones((8, 8), np.float32)))}
+
+
+def toy_pipeline(target: Path, **changes) -> tuple[Pipeline, Sessions]:
+    sessions = Sessions()
+    return Pipeline(open_bundle(write_toy(target, **changes)), sessions.open), sessions
