@@ -1,0 +1,23 @@
+"""The embedded reference model, emoji world, as export plans."""
+
+from pathlib import Path
+
+from x2i.models import emoji
+
+from .plan import ExportPlan
+
+WEIGHTS = Path(emoji.__path__[0]) / "weights"
+LICENCES = ("OFL-1.1 (pictures: Noto Color Emoji)", "Unicode-3.0 (captions: CLDR)", "Apache-2.0 (weights)")
+
+
+def embedded_text(out: Path) -> ExportPlan:
+    """`gluegen-text` on the small models: every committed translator is a language."""
+    found = sorted(WEIGHTS.glob("gluenet_*_clip_overnorm_over3_noln.ckpt"))
+    translators = {f"translator:{path.name.split('_')[1]}": path for path in found}
+    parts = {"encoder": WEIGHTS / "xlmr", "tensor-norm": WEIGHTS / "tensor_norm.pt"} | translators
+    return ExportPlan("gluegen-text", out, str(WEIGHTS / "sd"), parts=parts, licences=LICENCES)
+
+
+def embedded_sd(out: Path) -> ExportPlan:
+    """`sd` on the small models: their own CLIP text encoder, English only."""
+    return ExportPlan("sd", out, str(WEIGHTS / "sd"), licences=LICENCES)

@@ -1,0 +1,79 @@
+"""`python -m x2i.export.judge`: how often the embedded model draws what was asked, language by language."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+from x2i.models.emoji.captions import caption
+from x2i.models.emoji.judge import judge as verdict_on
+from x2i.models.emoji.vocabulary import backgrounds, keys, languages
+from x2i.runtime import Pipeline, load
+
+from .embedded import embedded_sd, embedded_text
+from .exporter import export_bundle
+
+
+@dataclass(slots=True)
+class Score:
+    """Counts over one language's pictures."""
+
+    drawn: int = 0
+    picture: int = 0
+    background: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.picture / self.drawn:8.1%} {self.background / self.drawn:12.1%} {self.drawn:9}"
+
+
+@click.command()
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Bundles' folder."
+)
+@click.option(
+    "--backgrounds",
+    "per_picture",
+    type=click.IntRange(1, 8),
+    default=1,
+    show_default=True,
+    help="Backgrounds to draw every picture on; 8 is the whole world.",
+)
+@click.option("--steps", type=int, default=20, show_default=True)
+@click.option("--guidance", type=float, help="Guidance scale; the bundle's own if left out.")
+@click.option("--sampler", help="Sampler; the bundle's own if left out.")
+@click.option(
+    "--batch", type=click.IntRange(1, 16), default=1, show_default=True, help="Pictures of one prompt at once."
+)
+def judge(out: Path, per_picture: int, batch: int, **options) -> None:
+    """Draw the whole vocabulary in every language and let the nearest rendered picture name each drawing."""
+    text, english = out / "bundle", out / "bundle-sd"
+    for bundle, plan in ((text, embedded_text), (english, embedded_sd)):
+        if not bundle.exists():
+            export_bundle(plan(bundle), click.echo)
+    click.echo(f"{len(keys())} pictures x {per_picture} backgrounds, {options}")
+    click.echo(f"{'':22} {'picture':>8} {'background':>12} {'drawings':>9}")
+    click.echo(f"{'English (CLIP)':22} {_score(load(english), 'English', per_picture, batch, **options)}")
+    pipeline = load(text)
+    for language in languages():
+        score = _score(pipeline, language, per_picture, batch, language=language, **options)
+        click.echo(f"{language:22} {score}")
+
+
+def _score(pipeline: Pipeline, language: str, per_picture: int, batch: int, **options) -> Score:
+    """Every picture on `per_picture` backgrounds that move on from picture to picture, each with its own seed."""
+    score, colours = Score(), [background.key for background in backgrounds()]
+    for index, key in enumerate(keys()):
+        for offset in range(per_picture):
+            colour = colours[(index + offset) % len(colours)]
+            seed = (index * len(colours) + offset) * batch
+            output = pipeline(caption(language, key, colour), seed=seed, count=batch, **options)
+            for image in output.images:
+                verdict = verdict_on(np.asarray(image))
+                score.drawn += 1
+                score.picture += verdict.key == key
+                score.background += verdict.background == colour
+    return score
+
+
+if __name__ == "__main__":
+    judge()

@@ -1,0 +1,32 @@
+from pathlib import Path
+
+import pytest
+from x2i.export.exporter import export_bundle
+from x2i.export.plan import ExportPlan
+
+from ..goldens import golden
+
+
+def golden_plan(out: Path, **changes) -> ExportPlan:
+    """GlueGen's text path from the goldens' checkpoint files, as a user would name them."""
+    text = golden("gluegen/multilingual")
+    fields = {
+        "system": "gluegen-text",
+        "out": out,
+        "base": str(golden("gluegen/pipeline/sd-tiny.ckpt")),
+        "base_config": golden("gluegen/pipeline/config.json"),
+        "parts": {
+            "encoder": text / "xlmr",
+            "translator:French": text / "gluenet_French_clip_overnorm_over3_noln.ckpt",
+            "translator:Chinese": golden("gluegen/translators/noln_77_64_48_2_5.ckpt"),
+            "tensor-norm": text / "tensor_norm.safetensors",
+        },
+    }
+    return ExportPlan(**fields | changes)
+
+
+@pytest.fixture(scope="session")
+def golden_bundle(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("golden") / "bundle"
+    export_bundle(golden_plan(out))
+    return out
