@@ -1,0 +1,84 @@
+"""Reads someone's configuration key by key and keeps a list of everything in it that is absent, odd or unknown."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class Settings:
+    """One section of a configuration. Every read notes its problem in `problems` and returns a harmless stand-in."""
+
+    def __init__(self, values: Any, where: str, problems: list[str] | None = None):
+        self.problems: list[str] = [] if problems is None else problems
+        self._where = where
+        self._known: set[str] = set()
+        self._values: Mapping[str, Any] = values if isinstance(values, Mapping) else {}
+        if not isinstance(values, Mapping):
+            self._note("a section of settings", type(values).__name__)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._values
+
+    def section(self, key: str) -> "Settings":
+        return Settings(self.raw(key), f"{self._where}, {key}", self.problems)
+
+    def raw(self, key: str) -> Any:
+        self._known.add(key)
+        return self._values.get(key)
+
+    def mapping(self, key: str) -> dict[str, Any]:
+        """An optional section, unread."""
+        value = self.raw(key)
+        if value is None or isinstance(value, Mapping):
+            return dict(value or {})
+        self._note(f"{key} as a section of settings", value)
+        return {}
+
+    def count(self, key: str) -> int:
+        value = self.raw(key)
+        if _is_count(value):
+            return value
+        self._note(f"{key} as a positive whole number", value)
+        return 1
+
+    def counts(self, key: str) -> list[int]:
+        value = self.raw(key)
+        if isinstance(value, list | tuple) and value and all(_is_count(item) for item in value):
+            return list(value)
+        self._note(f"{key} as a list of positive whole numbers", value)
+        return [1]
+
+    def number(self, key: str) -> float:
+        value = self.raw(key)
+        if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
+            return float(value)
+        self._note(f"{key} as a positive number", value)
+        return 1.0
+
+    def only(self, key: str, *allowed: Any, absent: Any) -> Any:
+        """The setting, which must be one of the allowed values; `absent` is what its absence means to its authors."""
+        self._known.add(key)
+        value = self._values.get(key, absent)
+        if not any(value == each and isinstance(value, bool) == isinstance(each, bool) for each in allowed):
+            self._note(f"{key} {' or '.join(repr(each) for each in allowed)}", value)
+        return value
+
+    def skip(self, *keys: str) -> None:
+        """Settings that change nothing here: of training, of memory, of other files."""
+        self._known.update(keys)
+
+    def close(self) -> None:
+        """Notes the keys that nothing read."""
+        for key in sorted(set(self._values) - self._known, key=str):
+            self.problems.append(
+                f"{self._where}: expected settings of Stable Diffusion v1's classes, got unknown {key!r}; "
+                "fix: remove it if it changes nothing, else this model is another"
+            )
+
+    def _note(self, expected: str, got: Any) -> None:
+        self.problems.append(
+            f"{self._where}: expected {expected}, got {got!r}; fix: give the checkpoint's own settings"
+        )
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
