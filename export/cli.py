@@ -26,6 +26,9 @@ def _parts(context: click.Context, parameter: click.Parameter, values: tuple[str
 @click.option("--base-config", type=click.Path(path_type=Path), help="Configuration of a CompVis base (YAML or JSON).")
 @click.option("--part", "parts", multiple=True, callback=_parts, metavar="NAME=PATH", help="A part; repeatable.")
 @click.option("--random-weights", metavar="VARIANT", help="Full-size random weights (sd15), for measuring.")
+@click.option("--sampler", help="The bundle's default sampler, instead of the system's.")
+@click.option("--steps", type=int, help="The bundle's default number of steps.")
+@click.option("--guidance", type=float, help="The bundle's default guidance scale.")
 @click.option("--licence", "licences", multiple=True, help="A licence of the weights, kept in the manifest.")
 def export(
     system: str,
@@ -34,6 +37,9 @@ def export(
     base_config: Path | None,
     parts: dict[str, Path],
     random_weights: str | None,
+    sampler: str | None,
+    steps: int | None,
+    guidance: float | None,
     licences: tuple[str, ...],
 ) -> None:
     """Export SYSTEM (sd, gluegen-text) to the bundle folder OUT."""
@@ -45,6 +51,6 @@ def export(
         from .plan import ExportPlan
     except ModuleNotFoundError as missing:
         raise Refusal(f"export needs {missing.name}: pip install 'x2i-edge[export]'") from missing
-    plan = ExportPlan(system, out, base, base_config, parts, random_weights, licences)
+    plan = ExportPlan(system, out, base, base_config, parts, random_weights, sampler, steps, guidance, licences)
     with refusing(CheckpointError, GateError, InputError, PlanError):
         export_bundle(plan, click.echo)

@@ -61,7 +61,7 @@ def _trace_all(plan: ExportPlan, folder: Path, report: Callable[[str], None]) ->
         _write_proof(component, folder / "proof" / component.name)
         gates[component.name] = component.gate
         report(f"[{len(gates)}/{build.count}] {component.name}: traced in {time.perf_counter() - start:.1f} s")
-    return build.plan, gates
+    return plan.with_defaults(build.plan), gates
 
 
 def _write_proof(component: Component, folder: Path) -> None:

@@ -44,8 +44,8 @@ def to_onnx(component: Component, path: Path, external_data_bytes: int = EXTERNA
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps the tracer's notes about optional packages off the user's terminal; errors still raise."""
-    logger = logging.getLogger("torch.onnx")
+    """Keeps the tracer's notes about optional packages and guards off the user's terminal; errors still raise."""
+    logger = logging.getLogger("torch")
     level = logger.level
     logger.setLevel(logging.ERROR)
     with warnings.catch_warnings():

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from tokenizers import Tokenizer
+from x2i.models.stable_diffusion import StableDiffusion
 from x2i.runtime.plan import Conditioner, Stage, TextInput
 
 from ..errors import PlanError
@@ -29,7 +31,7 @@ def build(plan: "ExportPlan") -> Build:
         raise PlanError(f"text encoder: expected a width of {width} as the UNet reads, got {config.hidden_size}")
     window = config.max_position_embeddings
     conditioner = Conditioner(
-        TextInput(TOKENIZER, window, base.pad_id),
+        TextInput(TOKENIZER, window, _pad_id(base)),
         (Stage("text_encoder", {"input_ids": "input_ids"}, {"context": "context"}),),
     )
     components = [clip_component(base.text_encoder, window), *base_components(base, window)]
@@ -40,6 +42,11 @@ def build(plan: "ExportPlan") -> Build:
         iter(components),
         len(components),
     )
+
+
+def _pad_id(base: StableDiffusion) -> int:
+    assert base.tokenizer_json is not None and base.pad_token is not None
+    return Tokenizer.from_str(base.tokenizer_json).token_to_id(base.pad_token)
 
 
 SYSTEM = SystemSpec(build, optional={"tokenizer": "the CLIP tokenizer's folder, for a CompVis base"})

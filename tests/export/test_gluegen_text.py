@@ -23,9 +23,7 @@ def pipeline(golden_bundle):
 
 @pytest.fixture(scope="module")
 def torch_base():
-    return read_stable_diffusion(
-        str(golden("gluegen/pipeline/sd-tiny.ckpt")), golden("gluegen/pipeline/config.json")
-    )
+    return read_stable_diffusion(str(golden("gluegen/pipeline/sd-tiny.ckpt")), golden("gluegen/pipeline/config.json"))
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -1,0 +1,84 @@
+"""`x2i doctor` names what is wrong with an installation, and only that."""
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from click.testing import CliRunner, Result
+from x2i.runtime.commands.doctor import doctor
+
+
+def examine(*arguments: str) -> Result:
+    return CliRunner().invoke(doctor, arguments)
+
+
+def pretend_installed(folder: Path, name: str, version: str) -> None:
+    """Lays down the metadata that pip leaves of a distribution that owns onnxruntime/__init__.py."""
+    metadata = folder / f"{name.replace('-', '_')}-{version}.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    (metadata / "RECORD").write_text(
+        f"onnxruntime/__init__.py,,\n{metadata.name}/METADATA,,\n{metadata.name}/RECORD,,\n"
+    )
+
+
+def test_a_sound_installation() -> None:
+    result = examine()
+    assert result.exit_code == 0, result.output
+    assert result.stdout.rstrip().endswith("no problems found")
+    assert "CPUExecutionProvider" in result.stdout and "backends: cpu" in result.stdout
+
+
+def test_json_holds_the_same_facts() -> None:
+    facts = json.loads(examine("--json").stdout)
+    assert facts["problems"] == []
+    assert {"x2i-edge", "numpy", "onnxruntime"} <= set(facts["packages"])
+
+
+@pytest.mark.parametrize("twin", ["onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino"])
+def test_a_double_install_is_named(twin: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_installed(tmp_path, "onnxruntime", "1.99.0")
+    pretend_installed(tmp_path, twin, "1.98.1")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    result = examine()
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("x2i: error: ")
+    assert f"onnxruntime 1.99.0 and {twin} 1.98.1" in line and str(tmp_path / "onnxruntime") in line
+    assert f"pip uninstall -y onnxruntime {twin} && pip install onnxruntime" in line
+
+
+def test_a_double_install_reaches_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_installed(tmp_path, "onnxruntime", "1.99.0")
+    pretend_installed(tmp_path, "onnxruntime-gpu", "1.99.0")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    result = examine("--json")
+    assert result.exit_code == 2 and len(json.loads(result.stdout)["problems"]) == 1
+
+
+def test_two_folders_do_not_collide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user's and a system's copy in different places shadow each other but stay whole."""
+    pretend_installed(tmp_path / "one", "onnxruntime", "1.99.0")
+    pretend_installed(tmp_path / "two", "onnxruntime-gpu", "1.99.0")
+    for folder in ("one", "two", "one"):
+        monkeypatch.syspath_prepend(str(tmp_path / folder))
+    assert examine().exit_code == 0
+
+
+def test_one_folder_on_the_path_twice_is_one_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_installed(tmp_path / "real", "onnxruntime", "1.99.0")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    for folder in ("real", "link"):
+        monkeypatch.syspath_prepend(str(tmp_path / folder))
+    assert examine().exit_code == 0
+
+
+@pytest.mark.parametrize("remains", ["nothing", "an emptied folder"])
+def test_an_onnxruntime_that_does_not_import(remains: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = None if remains == "nothing" else ModuleType("onnxruntime")
+    monkeypatch.setitem(sys.modules, "onnxruntime", left)
+    result = examine()
+    assert result.exit_code == 2
+    assert "pip install --force-reinstall --no-deps onnxruntime" in result.stderr
