@@ -73,10 +73,10 @@ def read_compvis_config(path: Path | None) -> CompVisConfig:
     `"text_encoder"`, CLIP's settings. YAML: the authors' file, whose `model.params` says the same.
     """
     if path is None:
-        return _translated(SD_V1, "Stable Diffusion v1's configuration")
+        return compvis_config(SD_V1, "Stable Diffusion v1's configuration")
     if path.suffix in (".yaml", ".yml"):
-        return _translated(_from_yaml(path), str(path))
-    return _translated(read_json(path), str(path))
+        return compvis_config(_from_yaml(path), str(path))
+    return compvis_config(read_json(path), str(path))
 
 
 def _from_yaml(path: Path) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def _from_yaml(path: Path) -> dict[str, Any]:
     return {**plain, **parts}
 
 
-def _translated(content: dict[str, Any], source: str) -> CompVisConfig:
+def compvis_config(content: dict[str, Any], source: str) -> CompVisConfig:
     settings = Settings(content, source)
     schedule = ScheduleConfig(
         settings.count("timesteps"), settings.number("linear_start"), settings.number("linear_end")
