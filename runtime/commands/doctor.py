@@ -4,7 +4,9 @@ import json
 import os
 import platform
 import sys
-from importlib.metadata import distributions
+from collections import defaultdict
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, distributions, version
 
 import click
 
@@ -12,18 +14,19 @@ from ..sessions.session import BACKENDS
 from .refusal import Refusal
 
 PACKAGES = ("x2i-edge", "numpy", "onnxruntime", "tokenizers", "pillow", "click")
+CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "i8mm")
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
 def doctor(as_json: bool) -> None:
     """Show versions, backends and CPU, and name what is broken; exit code 2 if anything is."""
-    problems = onnxruntime_problems()
-    facts = {
+    problems = [*double_installs(), *_broken_onnxruntime()]
+    facts: dict[str, object] = {
         "python": f"{platform.python_version()} ({sys.platform}, {platform.machine()})",
-        "packages": {name: version for name, version in _versions().items() if name in PACKAGES},
+        "packages": {name: _version(name) for name in PACKAGES},
         "backends": list(BACKENDS),
-        "cpu": f"{os.cpu_count()} cores{_cpu_features()}",
+        "cpu": " ".join([f"{os.cpu_count()} cores", *_cpu_features()]),
     }
     if not problems:
         facts["onnxruntime providers"] = _providers()
@@ -37,43 +40,55 @@ def doctor(as_json: bool) -> None:
         raise Refusal("\n".join(problems))
 
 
-def onnxruntime_problems() -> list[str]:
-    """onnxruntime, onnxruntime-gpu and their kin all install the folder `onnxruntime`, and two overwrite each other."""
-    owners = sorted(
-        f"{found.metadata['Name']} {found.version}"
-        for found in distributions()
-        if any(file.as_posix() == "onnxruntime/__init__.py" for file in found.files or ())
-    )
-    if len(owners) < 2:
-        return []
-    names = " ".join(owner.split()[0] for owner in owners)
-    return [
-        f"{' and '.join(owners)} share the folder onnxruntime/ and have overwritten each other; "
-        f"fix: pip uninstall -y {names} && pip install onnxruntime"
-    ]
+def double_installs() -> Iterator[str]:
+    """Distributions that installed the same onnxruntime/ folder: onnxruntime, onnxruntime-gpu and their kin.
+
+    pip lets them overwrite each other's files, and uninstalling one takes the other's files along.
+    """
+    owners: defaultdict[str, set[tuple[str, str]]] = defaultdict(set)
+    for found in distributions():
+        for file in found.files or ():
+            if file.as_posix() == "onnxruntime/__init__.py":
+                owners[os.path.realpath(str(file.locate()))].add((found.metadata["Name"], found.version))
+    for path, pair in sorted(owners.items()):
+        if len(pair) > 1:
+            who = " and ".join(f"{name} {version}" for name, version in sorted(pair))
+            yield (
+                f"{who} share the folder {os.path.dirname(path)} and have overwritten each other; "
+                f"fix: pip uninstall -y {' '.join(sorted({name for name, _ in pair}))} && pip install onnxruntime"
+            )
 
 
-def _versions() -> dict[str, str]:
-    return {found.metadata["Name"].lower(): found.version for found in distributions()}
+def _broken_onnxruntime() -> Iterator[str]:
+    """A folder that an uninstalled twin has emptied imports as a namespace with nothing in it."""
+    try:
+        _providers()
+    except (ImportError, AttributeError) as error:
+        reason = str(error).partition("\n")[0]
+        yield f"onnxruntime does not work: {reason}; fix: pip install --force-reinstall --no-deps onnxruntime"
 
 
 def _providers() -> list[str]:
     import onnxruntime
 
-    return onnxruntime.get_available_providers()
+    return list(onnxruntime.get_available_providers())
 
 
-def _cpu_features() -> str:
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _cpu_features() -> list[str]:
     """The instruction sets that decide which CPU kernels run, where the system tells them."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as stream:
             flags = next((line.split(":")[1].split() for line in stream if line.startswith(("flags", "Features"))), [])
     except OSError:
-        return ""
-    known = [
-        name for name in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "i8mm") if name in flags
-    ]
-    return f", {' '.join(known)}" if known else ""
+        return []
+    return [name for name in CPU_FEATURES if name in flags]
 
 
 def _line(value: object) -> str:

@@ -1,0 +1,56 @@
+# Every target installs what it needs into .venv by itself; running one again is quick.
+PYTHON ?= $(shell python3.11 -c 'print("python3.11")' 2>/dev/null || echo python3)
+VENV ?= .venv
+GOLDENS ?= $(or $(X2I_GOLDENS),../shared/goldens)
+BIN := $(VENV)/bin
+ROOMS := models kernels export runtime
+
+# Keeps the repository root off sys.path: there, kernels/ would pass for a package that transformers and diffusers look for.
+export PYTHONSAFEPATH := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help demo judge parity full test lint typecheck clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' $(MAKEFILE_LIST) | expand -t 18
+
+demo: $(VENV)/.export ## export the embedded model, verify it, draw in every language: demo/contact-sheet.png
+	$(BIN)/python -m x2i.export.demo
+
+judge: $(VENV)/.export ## score the embedded model's pictures, per language
+	$(BIN)/python -m x2i.export.judge
+
+parity: $(VENV)/.export ## compare with the original implementation's goldens in GOLDENS
+	$(BIN)/python -m x2i.export.parity $(GOLDENS)/gluegen
+
+full: $(VENV)/.export ## full-size bundles from random weights into build/full, timed; 12 GB of memory
+	$(BIN)/python -m x2i.export.full
+
+# No test may download anything.
+test lint typecheck: export HF_HUB_OFFLINE := 1
+
+test: lint typecheck ## ruff, mypy and pytest
+	$(BIN)/python -m pytest --durations=10
+
+lint: $(VENV)/.test ## ruff alone
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+typecheck: $(VENV)/.test ## mypy alone
+	@mkdir -p .typing/x2i
+	@for room in $(ROOMS); do ln -sfn ../../$$room .typing/x2i/$$room; done
+	$(BIN)/mypy
+
+clean: ## remove what the targets made; build/emoji stays, for it holds hours of training
+	rm -rf $(VENV) .typing demo dist build/full build/lib build/bdist.* *.egg-info .mypy_cache .pytest_cache .ruff_cache
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.export: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install -c constraints.txt -e '.[export]'
+	@touch $@
+
+$(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install -c constraints.txt -e '.[test]'
+	@touch $@ $(VENV)/.export

@@ -1,0 +1,186 @@
+"""What the sources must hold, as functions from one source file to the rules that it breaks."""
+
+import ast
+import statistics
+import sys
+import tomllib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path, PurePosixPath
+
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[1]
+ARROWS = {
+    "export": {"models", "kernels", "runtime"},
+    "models": {"kernels"},
+    "runtime": set[str](),
+    "kernels": set[str](),
+}
+# Import names of the base dependencies, where they differ from the distribution's.
+IMPORT_NAMES = {"pillow": "PIL"}
+FILE_LINES, MEDIAN_FILE_LINES = 300, 120
+FUNCTION_LINES, MEDIAN_FUNCTION_LINES, KERNEL_LINES = 60, 10, 120
+BROAD_EXCEPT = {
+    "runtime/tokenizer.py": "tokenizers raises bare Exception and nothing narrower",
+    "models/tokenizer_json.py": "tokenizers raises bare Exception and nothing narrower",
+}
+UNSAFE_MODULES = {"cloudpickle", "dill", "joblib", "marshal", "shelve"}
+# torch.load raises pickle.UnpicklingError, so the name is needed where it is caught; nothing of these is.
+UNPICKLERS = {"pickle.load", "pickle.loads", "pickle.Unpickler"}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One Python file; `path` is relative to the repository, such as runtime/plan.py."""
+
+    path: str
+    text: str
+
+    @property
+    def room(self) -> str:
+        return self.path.partition("/")[0]
+
+    @property
+    def package(self) -> str:
+        """Dotted name of the package that a relative import starts from, such as x2i.runtime.commands."""
+        return ".".join(["x2i", *PurePosixPath(self.path).parent.parts])
+
+    def nodes(self) -> Iterator[ast.AST]:
+        return ast.walk(ast.parse(self.text))
+
+
+def sources() -> list[Source]:
+    paths = sorted(path for room in ARROWS for path in (ROOT / room).rglob("*.py"))
+    return [Source(path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")) for path in paths]
+
+
+@cache
+def base_imports() -> set[str]:
+    """What the runtime may import beside itself: the base dependencies of pyproject.toml."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    names = [Requirement(text).name for text in project["dependencies"]]
+    return {IMPORT_NAMES.get(name, name) for name in names}
+
+
+def imports(source: Source) -> Iterator[str]:
+    """Absolute dotted names of everything that the file imports, at its top or later."""
+    for node in source.nodes():
+        match node:
+            case ast.Import(names):
+                yield from (alias.name for alias in names)
+            case ast.ImportFrom(module, names, level):
+                base = source.package.rsplit(".", level - 1)[0] if level else ""
+                stem = ".".join(part for part in (base, module) if part)
+                yield from (f"{stem}.{alias.name}" for alias in names)
+            case ast.Call(args=[ast.Constant(str(name)), *_]) if _name(node.func) in DYNAMIC_IMPORTS:
+                yield name
+
+
+DYNAMIC_IMPORTS = {"import_module", "importlib.import_module", "__import__"}
+
+
+def wrong_arrows(source: Source) -> Iterator[str]:
+    for name in imports(source):
+        top, _, rest = name.partition(".")
+        room = rest.partition(".")[0] if top == "x2i" else ""
+        if top in ARROWS:
+            yield f"imports {name}; write x2i.{name}"
+        elif top == "x2i" and room != source.room and room not in ARROWS[source.room]:
+            yield f"{source.room} must not import {name}"
+        elif source.room == "runtime" and top != "x2i" and top not in sys.stdlib_module_names | base_imports():
+            yield f"runtime imports {name}, which is no base dependency"
+
+
+def wrong_sizes(source: Source) -> Iterator[str]:
+    if (lines := len(source.text.splitlines())) > FILE_LINES:
+        yield f"{lines} lines, at most {FILE_LINES}"
+    limit = KERNEL_LINES if source.room == "kernels" else FUNCTION_LINES
+    for name, size in functions(source):
+        if size > limit:
+            yield f"{name}: {size} lines, at most {limit}"
+
+
+def functions(source: Source) -> Iterator[tuple[str, int]]:
+    for node in source.nodes():
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.name, (node.end_lineno or node.lineno) - node.lineno + 1
+
+
+def wrong_medians(tree: Iterable[Source]) -> Iterator[str]:
+    """The budgets that only the whole tree can break."""
+    files = [lines for source in tree if (lines := len(source.text.splitlines()))]
+    sizes = [size for source in tree for _, size in functions(source)]
+    if statistics.median(files) > MEDIAN_FILE_LINES:
+        yield f"median file of {statistics.median(files)} lines, at most {MEDIAN_FILE_LINES}"
+    if statistics.median(sizes) > MEDIAN_FUNCTION_LINES:
+        yield f"median function of {statistics.median(sizes)} lines, at most {MEDIAN_FUNCTION_LINES}"
+
+
+def broad_excepts(source: Source) -> Iterator[str]:
+    """Handlers that catch everything, unless all they do is clean up and raise it again."""
+    for node in source.nodes():
+        if isinstance(node, ast.ExceptHandler):
+            caught = {_name(part) for part in getattr(node.type, "elts", [node.type])}
+            again = isinstance(node.body[-1], ast.Raise) and node.body[-1].exc is None
+            if caught & {"", "Exception", "BaseException"} and not again:
+                yield f"line {node.lineno} catches everything"
+
+
+def unsafe_loading(source: Source) -> Iterator[str]:
+    """Whatever could run code that came with a file."""
+    for name in imports(source):
+        if name.partition(".")[0] in UNSAFE_MODULES or name in UNPICKLERS:
+            yield f"imports {name}"
+    for node in source.nodes():
+        if not isinstance(node, ast.Call):
+            continue
+        given = {word.arg: getattr(word.value, "value", None) for word in node.keywords}
+        match _name(node.func):
+            case "torch.load" if given.get("weights_only") is not True:
+                yield f"line {node.lineno}: torch.load without weights_only=True"
+            case "np.load" | "numpy.load" if given.get("allow_pickle") is not False:
+                yield f"line {node.lineno}: np.load without allow_pickle=False"
+            case "pickle.load" | "pickle.loads" | "pickle.Unpickler" | "yaml.load" | "eval" | "exec" as name:
+                yield f"line {node.lineno}: {name}"
+
+
+def work_in_init(source: Source) -> Iterator[str]:
+    """A package's __init__ re-exports its own modules, names them in __all__, and does nothing else."""
+    if not source.path.endswith("/__init__.py"):
+        return
+    for number, node in enumerate(ast.parse(source.text).body):
+        match node:
+            case ast.Expr(ast.Constant(str())) if number == 0:
+                pass
+            case ast.ImportFrom(level=1) | ast.Assign(targets=[ast.Name("__all__")]):
+                pass
+            case _:
+                yield f"line {node.lineno}: {ast.unparse(node).splitlines()[0]}"
+
+
+def missing_docstring(source: Source) -> Iterator[str]:
+    module = ast.parse(source.text)
+    if module.body and not ast.get_docstring(module):
+        yield "no module docstring"
+
+
+def _name(node: ast.AST | None) -> str:
+    """The dotted name of an expression; empty when it is none or has none."""
+    match node:
+        case ast.Name(name):
+            return name
+        case ast.Attribute(value, name):
+            return f"{_name(value)}.{name}"
+    return ""
+
+
+RULES: tuple[Callable[[Source], Iterator[str]], ...] = (
+    wrong_arrows,
+    wrong_sizes,
+    broad_excepts,
+    unsafe_loading,
+    work_in_init,
+    missing_docstring,
+)

@@ -1,0 +1,37 @@
+"""What several test files share: the wheel, and an environment that holds nothing but its base install."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.processes import run
+
+pytest.register_assert_rewrite("tests.numerics")
+
+ROOT = Path(__file__).parents[1]
+SOURCES = ("models", "kernels", "export", "runtime", "pyproject.toml", "README.md", "LICENSE")
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from a copy of the tree, so that the leftovers of earlier builds cannot slip into it."""
+    tree = tmp_path_factory.mktemp("tree")
+    for name in SOURCES:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, tree / name)
+    run(sys.executable, "-m", "build", "--wheel", "--outdir", tree / "dist", tree, cwd=tree)
+    (built,) = (tree / "dist").iterdir()
+    return built
+
+
+@pytest.fixture(scope="session")
+def clean_venv(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`bin` of an environment with the wheel and its base dependencies, and nothing else; not even pip."""
+    home = tmp_path_factory.mktemp("clean")
+    run(sys.executable, "-m", "venv", "--without-pip", home, cwd=home)
+    run(sys.executable, "-m", "pip", "--python", home / "bin" / "python", "install", wheel, cwd=home)
+    return home / "bin"

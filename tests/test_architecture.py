@@ -1,0 +1,205 @@
+"""The rooms keep to their arrows, sizes and manners; and every rule is shown to fail where it should."""
+
+import inspect
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from types import FunctionType
+
+import pytest
+import x2i.runtime
+
+from tests import architecture
+from tests.architecture import BROAD_EXCEPT, ROOT, RULES, Source, sources, wrong_medians
+from tests.processes import run
+
+TREE = sources()
+HEAVY = ("torch", "transformers", "diffusers", "onnx", "onnxruntime", "onnxscript", "safetensors", "huggingface_hub")
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_the_tree_keeps_the_rule(rule: Callable[[Source], Iterator[str]]) -> None:
+    broken = [f"{source.path}: {problem}" for source in TREE for problem in rule(source)]
+    if rule is architecture.broad_excepts:
+        broken = [line for line in broken if line.partition(":")[0] not in BROAD_EXCEPT]
+    assert not broken, "\n".join(broken)
+
+
+def test_the_medians() -> None:
+    assert not list(wrong_medians(TREE))
+
+
+def test_no_allowance_outlives_its_reason() -> None:
+    broad = {source.path for source in TREE if list(architecture.broad_excepts(source))}
+    assert broad >= set(BROAD_EXCEPT)
+
+
+BAD = {
+    "runtime/bad.py": {
+        "wrong_arrows": [
+            "import torch",
+            "def f():\n    import transformers.models",
+            "from diffusers import UNet2DConditionModel",
+            "import onnx",
+            "from x2i.export.plan import ExportPlan",
+            "from x2i import models",
+            "from ..export import plan",
+            "import importlib\nimportlib.import_module('x2i.models')",
+            "import kernels",
+            "from models import xlmr",
+        ],
+        "wrong_sizes": ["x = 1\n" * 301, "def f():\n" + "    x = 1\n" * 60],
+        "broad_excepts": [
+            "try:\n    pass\nexcept:\n    pass",
+            "try:\n    pass\nexcept Exception as error:\n    print(error)",
+            "try:\n    pass\nexcept (ValueError, BaseException):\n    pass",
+        ],
+        "unsafe_loading": [
+            "import dill",
+            "from pickle import loads",
+            "import pickle\npickle.load(open('a'))",
+            "import torch\ntorch.load('a')",
+            "import torch\ntorch.load('a', weights_only=False)",
+            "import numpy as np\nnp.load('a')",
+            "import numpy as np\nnp.load('a', allow_pickle=True)",
+            "import yaml\nyaml.load('a')",
+            "eval('1')",
+        ],
+        "missing_docstring": ["x = 1", "# A comment is no docstring.\nx = 1"],
+    },
+    "runtime/commands/bad.py": {"wrong_arrows": ["from ...export import plan", "from ... import models"]},
+    "models/bad.py": {"wrong_arrows": ["import x2i.runtime", "from ..export import plan"]},
+    "kernels/bad.py": {
+        "wrong_arrows": ["from x2i.models import xlmr", "from ..runtime import load"],
+        "wrong_sizes": ["def f():\n" + "    x = 1\n" * 120],
+    },
+    "export/__init__.py": {
+        "work_in_init": ["from .plan import x\nprint(x)", "import torch", "X = {}", "def f():\n    pass"],
+    },
+}
+GOOD = {
+    "runtime/good.py": {
+        "wrong_arrows": [
+            "import json, numpy as np\nfrom PIL import Image\nfrom .plan import Plan",
+            "import onnxruntime",
+        ],
+        "wrong_sizes": ["x = 1\n" * 300, "def f():\n" + "    x = 1\n" * 59],
+        "broad_excepts": [
+            "try:\n    pass\nexcept (OSError, ValueError):\n    pass",
+            "try:\n    pass\nexcept BaseException:\n    print()\n    raise",
+        ],
+        "unsafe_loading": [
+            "import numpy as np\nnp.load('a', allow_pickle=False)",
+            "import torch\ntorch.load('a', map_location='cpu', weights_only=True)",
+        ],
+        "missing_docstring": ["", '"""What it is."""\nx = 1'],
+    },
+    "export/good.py": {"wrong_arrows": ["import torch, x2i.models\nfrom x2i.runtime.bundle import Bundle"]},
+    "export/systems/good.py": {"wrong_arrows": ["from ...models import xlmr\nfrom ..plan import ExportPlan"]},
+    "models/good.py": {"wrong_arrows": ["from x2i.kernels import reference\nfrom .errors import CheckpointError"]},
+    "kernels/good.py": {"wrong_sizes": ["def f():\n" + "    x = 1\n" * 119]},
+    "runtime/__init__.py": {"work_in_init": ['"""What it is."""\nfrom .load import load\n__all__ = ["load"]']},
+}
+
+
+def snippets(cases: dict[str, dict[str, list[str]]]) -> list[tuple[str, str, str]]:
+    return [(path, rule, text) for path, rules in cases.items() for rule, texts in rules.items() for text in texts]
+
+
+def shown(value: str) -> str:
+    return value if len(value) < 60 else f"{value[:20]}... ({len(value)} characters)"
+
+
+@pytest.mark.parametrize(("path", "rule", "text"), snippets(BAD), ids=shown)
+def test_the_rule_can_fail(path: str, rule: str, text: str) -> None:
+    assert list(getattr(architecture, rule)(Source(path, text)))
+
+
+@pytest.mark.parametrize(("path", "rule", "text"), snippets(GOOD), ids=shown)
+def test_the_rule_lets_pass(path: str, rule: str, text: str) -> None:
+    assert not list(getattr(architecture, rule)(Source(path, text)))
+
+
+def test_every_rule_was_seen_to_fail() -> None:
+    assert {rule for _, rule, _ in snippets(BAD)} == {rule.__name__ for rule in RULES}
+
+
+def test_the_medians_can_fail() -> None:
+    long = "def f():\n" + "    x = 1\n" * 130
+    assert len(list(wrong_medians([Source("runtime/a.py", long)]))) == 2
+
+
+@pytest.mark.parametrize("module", ["x2i.runtime", "x2i.runtime.cli", "x2i.export.cli"])
+def test_importing_stays_light(module: str, tmp_path: Path) -> None:
+    """The session libraries open with the first session; a `--help` or a wrong argument does not wait for them."""
+    code = f"import sys, {module}; print(*sorted({set(HEAVY)!r} & set(sys.modules)))"
+    assert run(sys.executable, "-c", code, cwd=tmp_path).stdout.split() == []
+
+
+def test_the_light_import_check_can_fail(tmp_path: Path) -> None:
+    code = f"import sys, safetensors; print(*sorted({set(HEAVY)!r} & set(sys.modules)))"
+    assert "safetensors" in run(sys.executable, "-c", code, cwd=tmp_path).stdout.split()
+
+
+def kernels_in_the_root(environment: dict[str, str]) -> str:
+    """Where a process started in the repository root would import `kernels` from; empty when from nowhere."""
+    code = "from importlib.util import find_spec; found = find_spec('kernels'); print(found.origin if found else '')"
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+def test_under_make_the_name_kernels_is_not_ours() -> None:
+    """transformers and diffusers look for a package of that name, and would take our folder for it."""
+    if not (make := shutil.which("make")):
+        pytest.skip("make is not installed")
+    printed = subprocess.run(
+        [make, "--no-print-directory", "--eval=environment: ; @env -0", "environment"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    environment = dict(line.split("=", 1) for line in printed.split("\0") if line)
+    assert not kernels_in_the_root(environment).startswith(str(ROOT))
+    unguarded = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
+    assert kernels_in_the_root(unguarded).startswith(str(ROOT)), "the hazard is gone: drop PYTHONSAFEPATH"
+
+
+def test_in_the_tests_the_name_kernels_is_not_ours() -> None:
+    found = find_spec("kernels")
+    assert found is None or not str(found.origin).startswith(str(ROOT)), "start the tests with PYTHONSAFEPATH=1"
+
+
+def undocumented(name: str, thing: object) -> list[str]:
+    """The parts of a public name that lack a docstring; the one that a dataclass writes for itself is none."""
+    parts = {name: thing}
+    if inspect.isclass(thing):
+        own = (item for item in vars(thing).items() if not item[0].startswith("_"))
+        parts |= {f"{name}.{key}": value for key, value in own if isinstance(value, FunctionType | property)}
+    return [part for part, value in parts.items() if (value.__doc__ or f"{name}(").startswith(f"{name}(")]
+
+
+@pytest.mark.parametrize("name", x2i.runtime.__all__)
+def test_the_public_surface_is_documented(name: str) -> None:
+    assert not undocumented(name, getattr(x2i.runtime, name))
+
+
+def test_a_missing_docstring_is_seen() -> None:
+    @dataclass
+    class Bare:
+        size: int
+
+        def area(self) -> int:
+            return self.size**2
+
+        @property
+        def double(self) -> int:
+            return self.size * 2
+
+    assert undocumented("Bare", Bare) == ["Bare", "Bare.area", "Bare.double"]
