@@ -2,7 +2,9 @@
 
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -42,7 +44,7 @@ def check_folder_of(path: Path) -> None:
         raise InputError(f"{path}: the folder {path.parent} does not exist; create it first")
 
 
-def save_whole(path: Path, write) -> None:
+def save_whole(path: Path, write: Callable[[BinaryIO], None]) -> None:
     """Calls `write(stream)` on a temporary file beside `path` and renames it, so that no half file stays."""
     handle, temporary = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.absolute().parent)
     try:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from .bundle import open_bundle
 from .pipeline import Pipeline
-from .sessions.session import open_session
+from .sessions.session import Session, open_session
 
 
 def load(folder: str | Path, backend: str = "cpu", threads: int | None = None) -> Pipeline:
@@ -15,7 +15,7 @@ def load(folder: str | Path, backend: str = "cpu", threads: int | None = None) -
     """
     bundle = open_bundle(folder)
 
-    def open_graph(name: str):
+    def open_graph(name: str) -> Session:
         return open_session(backend, bundle.path(bundle.manifest.graphs[name].file), threads)
 
     return Pipeline(bundle, open_graph)

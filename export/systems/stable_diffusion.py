@@ -46,7 +46,9 @@ def build(plan: "ExportPlan") -> Build:
 
 def _pad_id(base: StableDiffusion) -> int:
     assert base.tokenizer_json is not None and base.pad_token is not None
-    return Tokenizer.from_str(base.tokenizer_json).token_to_id(base.pad_token)
+    found = Tokenizer.from_str(base.tokenizer_json).token_to_id(base.pad_token)
+    assert found is not None, "the reader vouched for the padding token"
+    return found
 
 
 SYSTEM = SystemSpec(build, optional={"tokenizer": "the CLIP tokenizer's folder, for a CompVis base"})

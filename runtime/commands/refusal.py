@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import IO, Any
 
 import click
 
@@ -11,9 +12,9 @@ class Refusal(click.ClickException):
 
     exit_code = 2
 
-    def show(self, file=None) -> None:
+    def show(self, file: IO[Any] | None = None) -> None:
         for line in self.message.splitlines():
-            click.echo(f"x2i: error: {line}", err=True)
+            click.echo(f"x2i: error: {line}", file=file, err=True)
 
 
 @contextmanager

@@ -3,10 +3,13 @@
 import json
 import re
 import warnings
+from functools import partial
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import click
 import numpy as np
+from PIL import Image
 
 from ..errors import InputError
 from ..images import check_folder_of, check_picture_path, save_whole
@@ -20,7 +23,7 @@ class Size(click.ParamType):
 
     name = "HxW"
 
-    def convert(self, value, parameter, context) -> tuple[int, int]:
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> tuple[int, int]:
         match = re.fullmatch(r"(\d+)x(\d+)", value)
         if match is None:
             self.fail(f"expected HEIGHTxWIDTH in pixels such as 512x768, got {value!r}", parameter, context)
@@ -53,7 +56,7 @@ def run(
     save_latents: Path | None,
     as_json: bool,
     noise: Path | None,
-    **options,
+    **options: Any,
 ) -> None:
     """Draw PROMPT with the folder BUNDLE. What is left out comes from the bundle's plan."""
     with refusing(InputError):
@@ -91,13 +94,15 @@ def _save(output: Output, out: Path, save_latents: Path | None) -> list[Path]:
     if len(output.images) > 1:
         paths = [out.with_name(f"{out.stem}-{i + 1}{out.suffix}") for i in range(len(output.images))]
     for path, image in zip(paths, output.images, strict=True):
-        save_whole(path, lambda stream, image=image, path=path: image.save(stream, format=_format(path)))
+        save_whole(path, partial(_save_image, image, _format(path)))
     if save_latents is not None:
         save_whole(save_latents, lambda stream: np.save(stream, output.latents))
     return paths
 
 
-def _format(path: Path) -> str:
-    from PIL import Image
+def _save_image(image: Image.Image, form: str, stream: BinaryIO) -> None:
+    image.save(stream, format=form)
 
+
+def _format(path: Path) -> str:
     return Image.registered_extensions()[path.suffix.lower()]
