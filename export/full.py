@@ -3,6 +3,7 @@
 import resource
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 from x2i.runtime import load
@@ -10,7 +11,7 @@ from x2i.runtime import load
 from .exporter import export_bundle
 from .plan import ExportPlan
 
-SYSTEMS = {"sd": {}, "gluegen-text": {"language": "French"}}
+SYSTEMS: dict[str, dict[str, Any]] = {"sd": {}, "gluegen-text": {"language": "French"}}
 
 
 @click.command()

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -44,7 +45,7 @@ class Score:
 @click.option(
     "--batch", type=click.IntRange(1, 16), default=1, show_default=True, help="Pictures of one prompt at once."
 )
-def judge(out: Path, per_picture: int, batch: int, **options) -> None:
+def judge(out: Path, per_picture: int, batch: int, **options: Any) -> None:
     """Draw the whole vocabulary in every language and let the nearest rendered picture name each drawing."""
     text, english = out / "bundle", out / "bundle-sd"
     for bundle, plan in ((text, embedded_text), (english, embedded_sd)):
@@ -52,21 +53,21 @@ def judge(out: Path, per_picture: int, batch: int, **options) -> None:
             export_bundle(plan(bundle), click.echo)
     click.echo(f"{len(keys())} pictures x {per_picture} backgrounds, {options}")
     click.echo(f"{'':22} {'picture':>8} {'background':>12} {'drawings':>9}")
-    click.echo(f"{'English (CLIP)':22} {_score(load(english), 'English', per_picture, batch, **options)}")
+    click.echo(f"{'English (CLIP)':22} {_score(load(english), 'English', per_picture, batch, options)}")
     pipeline = load(text)
     for language in languages():
-        score = _score(pipeline, language, per_picture, batch, language=language, **options)
+        score = _score(pipeline, language, per_picture, batch, options | {"language": language})
         click.echo(f"{language:22} {score}")
 
 
-def _score(pipeline: Pipeline, language: str, per_picture: int, batch: int, **options) -> Score:
+def _score(pipeline: Pipeline, spoken: str, per_picture: int, batch: int, options: dict[str, Any]) -> Score:
     """Every picture on `per_picture` backgrounds that move on from picture to picture, each with its own seed."""
     score, colours = Score(), [background.key for background in backgrounds()]
     for index, key in enumerate(keys()):
         for offset in range(per_picture):
             colour = colours[(index + offset) % len(colours)]
             seed = (index * len(colours) + offset) * batch
-            output = pipeline(caption(language, key, colour), seed=seed, count=batch, **options)
+            output = pipeline(caption(spoken, key, colour), seed=seed, count=batch, **options)
             for image in output.images:
                 verdict = verdict_on(np.asarray(image))
                 score.drawn += 1
