@@ -133,7 +133,7 @@ def random_translator(variant: str = "sd15", seed: int = 0) -> TranslatorNoLN:
     width, width_out = sizes.xlmr["hidden_size"], sizes.stable_diffusion["unet"]["context_dim"]
     translator = _drawn(built(lambda: TranslatorNoLN(sizes.tokens, width, width_out), variant), seed)
     for value in translator.tail.net_tok[-1].parameters():
-        value /= 64  # a tail without LayerNorms would otherwise leave CLIP's scale far behind
+        value.div_(64)  # a tail without LayerNorms would otherwise leave CLIP's scale far behind
     return translator
 
 
