@@ -18,8 +18,16 @@ ARROWS = {
     "runtime": set[str](),
     "kernels": set[str](),
 }
-# Import names of the base dependencies, where they differ from the distribution's.
-IMPORT_NAMES = {"pillow": "PIL"}
+# The extras of pyproject.toml whose packages a room may import, beside the base dependencies.
+EXTRAS = {
+    "runtime": (),
+    "models": ("export",),
+    "kernels": ("export",),
+    "export": ("export",),
+    "tests": ("export", "test"),
+}
+# Import names, where they differ from the distribution's.
+IMPORT_NAMES = {"huggingface-hub": "huggingface_hub", "pillow": "PIL", "protobuf": "google", "pyyaml": "yaml"}
 FILE_LINES, MEDIAN_FILE_LINES = 300, 120
 FUNCTION_LINES, MEDIAN_FUNCTION_LINES, KERNEL_LINES = 60, 10, 120
 BROAD_EXCEPT = {
@@ -51,16 +59,17 @@ class Source:
         return ast.walk(ast.parse(self.text))
 
 
-def sources() -> list[Source]:
-    paths = sorted(path for room in ARROWS for path in (ROOT / room).rglob("*.py"))
+def sources(*folders: str) -> list[Source]:
+    paths = sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
     return [Source(path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")) for path in paths]
 
 
 @cache
-def base_imports() -> set[str]:
-    """What the runtime may import beside itself: the base dependencies of pyproject.toml."""
+def declared_imports(room: str) -> set[str]:
+    """The top-level names that pyproject.toml lets a room import."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    names = [Requirement(text).name for text in project["dependencies"]]
+    extras = [project["optional-dependencies"][extra] for extra in EXTRAS[room]]
+    names = [Requirement(text).name for wanted in (project["dependencies"], *extras) for text in wanted]
     return {IMPORT_NAMES.get(name, name) for name in names}
 
 
@@ -89,8 +98,14 @@ def wrong_arrows(source: Source) -> Iterator[str]:
             yield f"imports {name}; write x2i.{name}"
         elif top == "x2i" and room != source.room and room not in ARROWS[source.room]:
             yield f"{source.room} must not import {name}"
-        elif source.room == "runtime" and top != "x2i" and top not in sys.stdlib_module_names | base_imports():
-            yield f"runtime imports {name}, which is no base dependency"
+
+
+def undeclared_imports(source: Source) -> Iterator[str]:
+    """Packages that would be missing where only the dependencies of this room are installed."""
+    known = sys.stdlib_module_names | declared_imports(source.room) | {"x2i", "tests"}
+    for name in imports(source):
+        if name.partition(".")[0] not in known:
+            yield f"imports {name}, which pyproject.toml does not declare for {source.room}"
 
 
 def wrong_sizes(source: Source) -> Iterator[str]:
@@ -178,6 +193,7 @@ def _name(node: ast.AST | None) -> str:
 
 RULES: tuple[Callable[[Source], Iterator[str]], ...] = (
     wrong_arrows,
+    undeclared_imports,
     wrong_sizes,
     broad_excepts,
     unsafe_loading,

@@ -18,7 +18,7 @@ from tests import architecture
 from tests.architecture import BROAD_EXCEPT, ROOT, RULES, Source, sources, wrong_medians
 from tests.processes import run
 
-TREE = sources()
+TREE = sources(*architecture.ARROWS)
 HEAVY = ("torch", "transformers", "diffusers", "onnx", "onnxruntime", "onnxscript", "safetensors", "huggingface_hub")
 
 
@@ -27,6 +27,12 @@ def test_the_tree_keeps_the_rule(rule: Callable[[Source], Iterator[str]]) -> Non
     broken = [f"{source.path}: {problem}" for source in TREE for problem in rule(source)]
     if rule is architecture.broad_excepts:
         broken = [line for line in broken if line.partition(":")[0] not in BROAD_EXCEPT]
+    assert not broken, "\n".join(broken)
+
+
+def test_the_tests_import_what_their_extra_declares() -> None:
+    """And name no package that only another one happens to bring along."""
+    broken = [f"{test.path}: {name}" for test in sources("tests") for name in architecture.undeclared_imports(test)]
     assert not broken, "\n".join(broken)
 
 
@@ -41,11 +47,14 @@ def test_no_allowance_outlives_its_reason() -> None:
 
 BAD = {
     "runtime/bad.py": {
-        "wrong_arrows": [
+        "undeclared_imports": [
             "import torch",
             "def f():\n    import transformers.models",
             "from diffusers import UNet2DConditionModel",
             "import onnx",
+            "from importlib import import_module\nimport_module('safetensors')",
+        ],
+        "wrong_arrows": [
             "from x2i.export.plan import ExportPlan",
             "from x2i import models",
             "from ..export import plan",
@@ -73,7 +82,11 @@ BAD = {
         "missing_docstring": ["x = 1", "# A comment is no docstring.\nx = 1"],
     },
     "runtime/commands/bad.py": {"wrong_arrows": ["from ...export import plan", "from ... import models"]},
-    "models/bad.py": {"wrong_arrows": ["import x2i.runtime", "from ..export import plan"]},
+    "tests/bad.py": {"undeclared_imports": ["import pandas"]},
+    "models/bad.py": {
+        "undeclared_imports": ["import scipy.stats"],
+        "wrong_arrows": ["import x2i.runtime", "from ..export import plan"],
+    },
     "kernels/bad.py": {
         "wrong_arrows": ["from x2i.models import xlmr", "from ..runtime import load"],
         "wrong_sizes": ["def f():\n" + "    x = 1\n" * 120],
@@ -99,7 +112,10 @@ GOOD = {
         ],
         "missing_docstring": ["", '"""What it is."""\nx = 1'],
     },
-    "export/good.py": {"wrong_arrows": ["import torch, x2i.models\nfrom x2i.runtime.bundle import Bundle"]},
+    "export/good.py": {
+        "undeclared_imports": ["import torch, yaml"],
+        "wrong_arrows": ["import x2i.models\nfrom x2i.runtime.bundle import Bundle"],
+    },
     "export/systems/good.py": {"wrong_arrows": ["from ...models import xlmr\nfrom ..plan import ExportPlan"]},
     "models/good.py": {"wrong_arrows": ["from x2i.kernels import reference\nfrom .errors import CheckpointError"]},
     "kernels/good.py": {"wrong_sizes": ["def f():\n" + "    x = 1\n" * 119]},
