@@ -156,7 +156,7 @@ def _variant(name: str) -> Variant:
 def _drawn(module: Module, seed: int) -> Module:
     """Fills every parameter in place: no copy is made, and no output layer is left at zero."""
     for name, value in module.named_parameters():
-        generator = torch.Generator().manual_seed(crc32(name.encode()) + (seed << 32))
+        generator = torch.Generator().manual_seed(crc32(f"{seed} {name}".encode()))
         if value.ndim > 1:
             value.normal_(0, value[0].numel() ** -0.5, generator=generator)
         else:

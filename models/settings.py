@@ -75,9 +75,9 @@ class Settings:
             )
 
     def _note(self, expected: str, got: Any) -> None:
-        self.problems.append(
-            f"{self._where}: expected {expected}, got {got!r}; fix: give the checkpoint's own settings"
-        )
+        problem = f"{self._where}: expected {expected}, got {got!r}; fix: give the checkpoint's own settings"
+        if problem not in self.problems:
+            self.problems.append(problem)
 
 
 def _is_count(value: Any) -> bool:

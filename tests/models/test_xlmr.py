@@ -93,6 +93,7 @@ def test_all_misfits_are_listed_under_the_files_names(tmp_path):
     tensors = torch.load(golden(HUB) / "pytorch_model.bin", weights_only=True)
     tensors["roberta.encoder.layer.0.output.dense.bias"] = torch.ones(3)
     tensors["roberta.encoder.layer.7.output.dense.bias"] = torch.ones(64)
+    tensors["roberta.pooler.dense.bias"] = torch.ones(64)
     del tensors["roberta.embeddings.LayerNorm.bias"]
     torch.save(tensors, tmp_path / "pytorch_model.bin")
     with pytest.raises(CheckpointError) as caught:

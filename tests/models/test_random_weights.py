@@ -1,0 +1,62 @@
+"""Random systems: seeded, of the right sizes, and alive from every input to every output."""
+
+import pytest
+import torch
+from tokenizers import Tokenizer
+from x2i.models.compvis_config import compvis_config
+from x2i.models.errors import CheckpointError
+from x2i.models.random_weights import VARIANTS, random_gluegen_text, random_stable_diffusion, random_xlmr
+
+
+def test_one_seed_one_model():
+    first, again, other = (random_stable_diffusion("tiny", seed) for seed in (5, 5, 6))
+    for part in ("unet", "vae", "text_encoder"):
+        states = [getattr(base, part).state_dict() for base in (first, again, other)]
+        assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+        assert not any(torch.equal(states[0][key], states[2][key]) for key in states[0])
+
+
+def test_no_parameter_is_constant():
+    base = random_stable_diffusion("tiny")
+    encoder, _, conditioners = random_gluegen_text("tiny")
+    for module in (base.unet, base.vae, base.text_encoder, encoder, *conditioners.values()):
+        assert all(value.std() > 0 and value.isfinite().all() for value in module.parameters())
+
+
+@torch.no_grad()
+def test_a_prompt_reaches_the_context_and_the_context_the_noise():
+    base = random_stable_diffusion("tiny")
+    encoder, tokenizer_json, conditioners = random_gluegen_text("tiny")
+    tokenizer = Tokenizer.from_str(tokenizer_json)
+    tokenizer.enable_padding(length=77, pad_id=1, pad_token="<pad>")
+    batch = tokenizer.encode_batch(["a red apple", "a red apples"])
+    ids, mask = (torch.tensor([getattr(each, name) for each in batch]) for name in ("ids", "attention_mask"))
+    features = encoder(ids, mask).last_hidden_state
+    contexts = [conditioner(features) for conditioner in conditioners.values()]
+    assert not torch.allclose(*contexts) and 0.1 < contexts[0].std() < 10
+    x = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0)).expand(2, -1, -1, -1)
+    noise = base.unet(x, torch.tensor([500, 500]), contexts[0]).sample
+    assert (noise[0] - noise[1]).abs().max() > 1e-4 and 0.1 < noise.std() < 10
+    assert 0.1 < base.vae.decode(x / base.scaling_factor).sample.std() < 10
+
+
+def test_full_size_is_the_published_size():
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel, XLMRobertaConfig, XLMRobertaModel
+
+    sizes = VARIANTS["sd15"]
+    config = compvis_config(sizes.stable_diffusion, "sd15")
+    with torch.device("meta"):
+        modules = {
+            UNet2DConditionModel(**config.unet): 859_520_964,
+            AutoencoderKL(**config.vae): 83_653_863,
+            CLIPTextModel(CLIPTextConfig(**sizes.text_encoder)): 123_060_480,
+            XLMRobertaModel(XLMRobertaConfig(type_vocab_size=1, **sizes.xlmr), add_pooling_layer=False): 558_840_832,
+        }
+    for module, count in modules.items():
+        assert sum(value.numel() for value in module.parameters()) == count
+
+
+def test_an_unknown_variant():
+    with pytest.raises(CheckpointError, match=r"expected sd15 or tiny, got 'sdxl'"):
+        random_xlmr("sdxl")
