@@ -4,7 +4,7 @@ import json
 
 import pytest
 from tokenizers import Tokenizer
-from transformers import CLIPTokenizer
+from transformers import CLIPTokenizerFast
 from x2i.models.byte_tokenizer import byte_clip_json, byte_xlmr_json
 from x2i.models.clip_tokenizer import clip_pad_token, clip_tokenizer_json
 from x2i.models.errors import CheckpointError
@@ -37,12 +37,12 @@ def folder(tmp_path):
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_equal_to_transformers(folder, text):
-    peer = CLIPTokenizer.from_pretrained(folder)
+    peer = CLIPTokenizerFast.from_pretrained(folder)
     assert Tokenizer.from_str(clip_tokenizer_json(folder)).encode(text).ids == peer(text)["input_ids"]
 
 
 def test_saved_by_transformers(folder, tmp_path):
-    CLIPTokenizer.from_pretrained(folder).save_pretrained(tmp_path / "saved")
+    CLIPTokenizerFast.from_pretrained(folder).save_pretrained(tmp_path / "saved")
     for place in (tmp_path / "saved", tmp_path / "saved" / "tokenizer.json"):
         tokenizer = Tokenizer.from_str(clip_tokenizer_json(place))
         assert tokenizer.encode(TEXTS[1]).ids == Tokenizer.from_str(clip_tokenizer_json(folder)).encode(TEXTS[1]).ids

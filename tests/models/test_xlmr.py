@@ -109,7 +109,7 @@ def test_all_misfits_are_listed_under_the_files_names(tmp_path):
     ("config", "problem"),
     [
         ({"model_type": "bert"}, "expected model_type 'xlm-roberta', got 'bert'"),
-        ({"model_type": "xlm-roberta", "hidden_size": "wide"}, "hidden_size"),
+        ({"model_type": "xlm-roberta", "hidden_size": "wide"}, "expected a configuration its class accepts"),
         ({"model_type": "xlm-roberta", "hidden_size": 10, "num_attention_heads": 3}, "heads"),
     ],
 )
