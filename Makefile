@@ -20,8 +20,8 @@ demo: $(VENV)/.export ## export the embedded model, verify it, draw in every lan
 judge: $(VENV)/.export ## score the embedded model's pictures, per language
 	$(BIN)/python -m x2i.export.judge
 
-parity: $(VENV)/.export ## compare with the original implementation's goldens in GOLDENS
-	$(BIN)/python -m x2i.export.parity $(GOLDENS)/gluegen
+parity: $(VENV)/.test ## compare with the original implementation's goldens, and print the errors
+	X2I_GOLDENS=$(GOLDENS) $(BIN)/python -m pytest -q --parity tests/runtime/samplers tests/export/test_gluegen_text.py tests/export/test_to_onnx.py
 
 full: $(VENV)/.export ## full-size bundles from random weights into build/full, timed; 12 GB of memory
 	$(BIN)/python -m x2i.export.full

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.parity import pytest_addoption, pytest_terminal_summary
 from tests.processes import run
 
-pytest.register_assert_rewrite("tests.numerics")
+__all__ = ["pytest_addoption", "pytest_terminal_summary"]
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ("models", "kernels", "export", "runtime", "pyproject.toml", "README.md", "LICENSE")

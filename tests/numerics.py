@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tests.goldens import current_test
+
 
 @dataclass(frozen=True)
 class Tolerance:
@@ -23,8 +25,21 @@ TOLERANCES = {
     "clean-latents": Tolerance(absolute=2e-4, relative=1e-4, source="trajectory, enlarged by 1 / sqrt(alpha)"),
     "unet": Tolerance(absolute=1e-4, source="gluegen SPEC 8: UNet and VAE"),
     "latents": Tolerance(relative=1e-3, source="gluegen SPEC 8: final latents"),
-    "sampler-step": Tolerance(absolute=1e-5, relative=1e-5, source="issue 2, part 5: equal per step to diffusers"),
+    "sampler-step": Tolerance(absolute=1e-5, relative=1e-5, source="equal per step to diffusers"),
 }
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One comparison: the test it was made in, its tolerance, the largest error and what was allowed."""
+
+    test: str
+    tolerance: str
+    error: float
+    bound: float
+
+
+MEASURED: list[Measurement] = []
 
 
 def assert_close(actual: np.ndarray, expected: np.ndarray, tolerance: str) -> None:
@@ -34,6 +49,7 @@ def assert_close(actual: np.ndarray, expected: np.ndarray, tolerance: str) -> No
     limit = TOLERANCES[tolerance]
     bound = limit.absolute + limit.relative * float(np.std(expected, dtype=np.float64))
     error = np.abs(actual.astype(np.float64) - expected.astype(np.float64)).max(initial=0.0)
+    MEASURED.append(Measurement(current_test(), tolerance, error, bound))
     assert error <= bound, f"{tolerance}: largest error {error:.3g} > {bound:.3g} ({limit.source})"
 
 
@@ -41,5 +57,6 @@ def assert_same_picture(actual: np.ndarray, expected: np.ndarray, share: float =
     """uint8 pictures: off by at most one level, on at most `share` of the values (gluegen SPEC 8)."""
     assert actual.shape == expected.shape and actual.dtype == expected.dtype == np.uint8
     error = np.abs(actual.astype(np.int16) - expected.astype(np.int16))
+    MEASURED.append(Measurement(current_test(), "picture, levels of 255", float(error.max(initial=0)), 1.0))
     assert error.max(initial=0) <= 1, f"a value is off by {error.max()} levels"
     assert (error > 0).mean() <= share, f"{(error > 0).mean():.2%} of the values differ"

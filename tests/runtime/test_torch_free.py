@@ -1,0 +1,28 @@
+"""A real bundle in an environment with the base install alone: it draws the same picture, and torch is never met."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from x2i.runtime import load
+
+from tests.processes import imported, run
+
+from ..numerics import assert_close
+
+HEAVY = {"torch", "transformers", "diffusers", "onnx", "safetensors"}
+
+
+def test_run_draws_the_same_picture_and_imports_nothing_heavy(clean_venv: Path, tiny_bundle: Path, tmp_path: Path):
+    words = ["run", tiny_bundle, "ein roter Apfel", "--language", "French", "--steps", "2", "--size", "16x24"]
+    process = run(clean_venv / "x2i", *words, "--out", "a.png", cwd=tmp_path, PYTHONPROFILEIMPORTTIME="1")
+    modules = imported(process.stderr)
+    assert {"onnxruntime", "tokenizers", "PIL.Image"} <= modules, "the trace saw nothing"
+    assert not {name.split(".")[0] for name in modules} & HEAVY
+    expected = load(tiny_bundle)("ein roter Apfel", language="French", steps=2, size=(16, 24)).images[0]
+    assert_close(np.asarray(Image.open(tmp_path / "a.png")), np.asarray(expected), "exact")
+
+
+def test_verify_and_inspect_work_there_too(clean_venv: Path, tiny_bundle: Path, tmp_path: Path):
+    assert "graphs as exported" in run(clean_venv / "x2i", "verify", tiny_bundle, cwd=tmp_path).stdout
+    assert "translator.{language}" in run(clean_venv / "x2i", "inspect", tiny_bundle, cwd=tmp_path).stdout
