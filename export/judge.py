@@ -8,7 +8,7 @@ import click
 import numpy as np
 from x2i.models.emoji.captions import caption
 from x2i.models.emoji.judge import judge as verdict_on
-from x2i.models.emoji.vocabulary import backgrounds, keys, languages
+from x2i.models.emoji.vocabulary import backgrounds, languages, picture_keys
 from x2i.runtime import Pipeline, load
 
 from .embedded import embedded_sd, embedded_text
@@ -51,7 +51,7 @@ def judge(out: Path, per_picture: int, batch: int, **options: Any) -> None:
     for bundle, plan in ((text, embedded_text), (english, embedded_sd)):
         if not bundle.exists():
             export_bundle(plan(bundle), click.echo)
-    click.echo(f"{len(keys())} pictures x {per_picture} backgrounds, {options}")
+    click.echo(f"{len(picture_keys())} pictures x {per_picture} backgrounds, {options}")
     click.echo(f"{'':22} {'picture':>8} {'background':>12} {'drawings':>9}")
     click.echo(f"{'English (CLIP)':22} {_score(load(english), 'English', per_picture, batch, options)}")
     pipeline = load(text)
@@ -63,7 +63,7 @@ def judge(out: Path, per_picture: int, batch: int, **options: Any) -> None:
 def _score(pipeline: Pipeline, spoken: str, per_picture: int, batch: int, options: dict[str, Any]) -> Score:
     """Every picture on `per_picture` backgrounds that move on from picture to picture, each with its own seed."""
     score, colours = Score(), [background.key for background in backgrounds()]
-    for index, key in enumerate(keys()):
+    for index, key in enumerate(picture_keys()):
         for offset in range(per_picture):
             colour = colours[(index + offset) % len(colours)]
             seed = (index * len(colours) + offset) * batch

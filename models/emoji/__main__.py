@@ -1,0 +1,21 @@
+"""`python -m x2i.models.emoji STAGE --minutes N`: one stage of the training recipe; the same command goes on."""
+
+import argparse
+from importlib import import_module
+from pathlib import Path
+
+STAGES = {"vae": 60.0, "text": 1.0, "unet": 60.0, "xlmr": 4.0, "translators": 8.0, "publish": 0.0}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="x2i.models.emoji", description=__doc__)
+    parser.add_argument("stage", choices=STAGES)
+    parser.add_argument("--minutes", type=float, help="training time of the stage in all, earlier runs included")
+    parser.add_argument("--folder", type=Path, default=Path("build/emoji"), help="where the state files are kept")
+    arguments = parser.parse_args()
+    minutes = STAGES[arguments.stage] if arguments.minutes is None else arguments.minutes
+    import_module(f".{arguments.stage}", __package__).train(arguments.folder, minutes)
+
+
+if __name__ == "__main__":
+    main()

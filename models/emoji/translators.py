@@ -1,0 +1,71 @@
+"""Stage `translators`: one GlueNet translator a language, by GlueGen's own recipe.
+
+Parallel captions teach it to turn the frozen XLM-R's features into the frozen text encoder's context; the denoiser is
+never seen. As in GlueGen, features enter divided by 3 and the context leaves divided by half the norms of CLIP's
+positions (arXiv 2303.10056).
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..gluenet import GlueNetConditioner, TranslatorNoLN
+from . import english, multilingual, text, vocabulary, xlmr
+from .captions import caption
+from .training import Stage, device, report
+
+BATCH = 96
+PEAK = 1.5e-3
+EMPTY = 4
+CANONICAL_SHARE = 0.3
+
+
+def build() -> TranslatorNoLN:
+    return TranslatorNoLN(english.POSITIONS, xlmr.WIDTH, text.WIDTH)
+
+
+def trained(folder: Path, language: str) -> TranslatorNoLN:
+    """One language's translator as stage `translators` left it, in eval mode."""
+    state = torch.load(folder / f"translator-{language}.pt", map_location=device(), weights_only=True)
+    model = build().to(device())
+    model.load_state_dict(state["average"])
+    return model.eval()
+
+
+def tensor_norm(folder: Path) -> Tensor:
+    """Mean norm of the text encoder's states at every position over the canonical captions, [24, 1]."""
+    colours = [background.key for background in vocabulary.backgrounds()]
+    texts = [caption("English", key, colour) for key in vocabulary.picture_keys() for colour in colours]
+    return text.context(text.trained(folder), texts).norm(dim=-1).mean(0)[:, None]
+
+
+def draw_pairs(language: str, number: int) -> tuple[list[str], list[str]]:
+    """Captions in one language and their English, with a few empty prompts: they are the unconditional side."""
+    rng = np.random.default_rng([7, number])
+    scenes, said = xlmr.draw_texts(rng, language, BATCH - EMPTY)
+    said = [
+        caption(language, *scene) if rng.random() < CANONICAL_SHARE else told
+        for scene, told in zip(scenes, said, strict=True)
+    ]
+    return [*said, *[""] * EMPTY], [*(caption("English", *scene) for scene in scenes), *[""] * EMPTY]
+
+
+def train(folder: Path, minutes: float, steps: int | None = None) -> None:
+    """Trains (or goes on training) every language for an equal share of `minutes`; a state file for each."""
+    encoder, clip, norm = xlmr.trained(folder), text.trained(folder), tensor_norm(folder)
+    for language in vocabulary.languages():
+        torch.manual_seed(0)
+        conditioner = GlueNetConditioner(build(), norm)
+        stage = Stage.open(conditioner.translator, folder / f"translator-{language}.pt", PEAK)
+
+        def of_step(number: int, language: str = language, conditioner: GlueNetConditioner = conditioner) -> Tensor:
+            said, meant = draw_pairs(language, number)
+            with torch.no_grad():
+                states = xlmr.features(encoder, torch.from_numpy(multilingual.encode(said)).to(device()))
+            return F.mse_loss(conditioner(states), text.context(clip, meant))
+
+        print(language, flush=True)
+        report(stage.run(minutes / len(vocabulary.languages()), of_step, steps))
