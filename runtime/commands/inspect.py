@@ -18,7 +18,7 @@ from .refusal import refusing
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
 def inspect(bundle: Path, as_json: bool) -> None:
     """Show the plan, graphs, errors and origin of the folder BUNDLE."""
-    with refusing(InputError):
+    with refusing(InputError, OSError):
         manifest = open_bundle(bundle, check_files=False).manifest
     if as_json:
         click.echo(json.dumps(encode(manifest), ensure_ascii=False, indent=1))

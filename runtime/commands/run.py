@@ -59,7 +59,7 @@ def run(
     **options: Any,
 ) -> None:
     """Draw PROMPT with the folder BUNDLE. What is left out comes from the bundle's plan."""
-    with refusing(InputError):
+    with refusing(InputError, OSError, MemoryError):
         check_picture_path(out)
         if save_latents is not None:
             check_folder_of(save_latents)

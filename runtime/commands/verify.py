@@ -17,7 +17,7 @@ from .refusal import Refusal, refusing
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
 def verify(bundle: Path, backend: str, as_json: bool) -> None:
     """Check the folder BUNDLE: digests, then every graph's output against fp32 torch's, stored at export."""
-    with refusing(InputError):
+    with refusing(InputError, OSError):
         opened = open_bundle(bundle)
         results = []
         for result in prove(opened, backend):

@@ -36,7 +36,12 @@ class OnnxRuntimeSession:
         self._names = [tensor.name for tensor in self.outputs]
 
     def __call__(self, **arrays: np.ndarray) -> dict[str, np.ndarray]:
-        return dict(zip(self._names, self._session.run(self._names, arrays), strict=True))
+        try:
+            outputs = self._session.run(self._names, arrays)
+        except _STATE.RuntimeException as error:
+            shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items())
+            raise InputError(f"ONNX Runtime failed on {shapes}: {error}; try a smaller size or count") from error
+        return dict(zip(self._names, outputs, strict=True))
 
 
 def _tensor(value: onnxruntime.NodeArg) -> Tensor:

@@ -1,0 +1,51 @@
+import pytest
+import torch
+from x2i.models.emoji import text, translators, unet, xlmr
+
+
+def state(path):
+    return torch.load(path, weights_only=True)
+
+
+@pytest.mark.parametrize("stage", [text, xlmr], ids=["text", "xlmr"])
+def test_a_stage_goes_on_where_it_stopped(tmp_path, stage):
+    name = stage.__name__.rsplit(".", 1)[1]
+    stage.train(tmp_path, minutes=1e6, steps=2)
+    before = state(tmp_path / f"{name}.pt")
+    stage.train(tmp_path, minutes=1e6, steps=2)
+    same = state(tmp_path / f"{name}.pt")
+    assert before["steps"] == same["steps"] == 2
+    assert all(torch.equal(value, same["module"][key]) for key, value in before["module"].items())
+    stage.train(tmp_path, minutes=1e6, steps=3)
+    after = state(tmp_path / f"{name}.pt")
+    assert after["steps"] == 3 and after["seconds"] > before["seconds"]
+    assert any(not torch.equal(value, after["module"][key]) for key, value in before["module"].items())
+
+
+def test_weights_lean_on_the_noisy_end_and_bound_both():
+    alphas = unet.alphas_cumprod()
+    weights = unet.weights(alphas)
+    assert weights[0] < weights[500] < weights[999]
+    assert weights.max() == unet.SNR_BOOST and weights[0] == pytest.approx(
+        float(unet.SNR_GAMMA * (1 - alphas[0]) / alphas[0]), rel=1e-3
+    )
+
+
+def test_the_loss_reacts_to_every_input():
+    model = unet.build()
+    random = torch.Generator().manual_seed(1)
+    latents, noise = torch.randn(2, 2, 4, 16, 16, generator=random)
+    context = torch.randn(2, 24, text.WIDTH, generator=random)
+    levels = torch.tensor([10, 900])
+    inputs = {"latents": latents, "context": context, "levels": levels, "noise": noise}
+    with torch.no_grad():
+        before = unet.loss(model, **inputs)
+        for name, value in inputs.items():
+            assert unet.loss(model, **inputs | {name: value + 1}) != before, name
+
+
+def test_translator_pairs_say_the_same_scene_and_end_in_empty_prompts():
+    said, meant = translators.draw_pairs("German", 3)
+    assert len(said) == len(meant) == translators.BATCH
+    assert said[-translators.EMPTY :] == meant[-translators.EMPTY :] == [""] * translators.EMPTY
+    assert all(said[: -translators.EMPTY]) and all(meant[: -translators.EMPTY])

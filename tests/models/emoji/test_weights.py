@@ -1,0 +1,52 @@
+"""The committed weights, read as a user's exporter reads any published checkpoint."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer
+from x2i.models import emoji
+from x2i.models.emoji import english, multilingual, vocabulary
+from x2i.models.emoji.captions import caption
+from x2i.models.gluenet import read_tensor_norm, read_translator
+from x2i.models.stable_diffusion import read_stable_diffusion
+from x2i.models.xlmr import read_xlmr, xlmr_tokenizer_json
+
+from ...numerics import assert_close
+
+WEIGHTS = Path(emoji.__path__[0]) / "weights"
+TEXTS = [caption("English", key, "green") for key in vocabulary.picture_keys()]
+
+
+def test_all_together_stay_below_32_megabytes():
+    sizes = {path.name: path.stat().st_size for path in WEIGHTS.rglob("*") if path.is_file()}
+    assert 10e6 < sum(sizes.values()) <= 32e6, sizes
+
+
+def test_stable_diffusion_and_its_tokenizer():
+    base = read_stable_diffusion(WEIGHTS / "sd")
+    assert base.text_encoder is not None and base.tokenizer_json is not None
+    assert base.unet.config.cross_attention_dim == base.text_encoder.config.hidden_size
+    tokenizer = Tokenizer.from_str(base.tokenizer_json)
+    for text, ids in zip(TEXTS, english.encode(TEXTS), strict=True):
+        found = tokenizer.encode(text).ids
+        assert_close(np.asarray(found), ids[: len(found)], "exact")
+
+
+def test_multilingual_encoder_and_its_tokenizer():
+    encoder = read_xlmr(WEIGHTS / "xlmr")
+    tokenizer = Tokenizer.from_str(xlmr_tokenizer_json(WEIGHTS / "xlmr"))
+    assert tokenizer.get_vocab_size() == encoder.config.vocab_size
+    for language in vocabulary.languages():
+        text = caption(language, "red apple", "yellow")
+        found = tokenizer.encode(text).ids
+        assert_close(np.asarray(found), multilingual.encode([text])[0, : len(found)], "exact")
+
+
+@pytest.mark.parametrize("language", vocabulary.languages())
+def test_a_translator_for_every_language(language):
+    translator = read_translator(WEIGHTS / f"gluenet_{language}_clip_overnorm_over3_noln.ckpt")
+    norm = read_tensor_norm(WEIGHTS / "tensor_norm.pt", translator.tokens)
+    assert translator.tokens == english.POSITIONS and norm.shape == (translator.tokens, 1)
+    assert torch.isfinite(translator(torch.randn(1, translator.tokens, translator.width))).all()
