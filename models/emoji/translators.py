@@ -17,10 +17,14 @@ from . import english, multilingual, text, vocabulary, xlmr
 from .captions import caption
 from .training import Stage, device, report
 
-BATCH = 96
-PEAK = 1.5e-3
-EMPTY = 4
+BATCH = 48
+PEAK = 2e-3
+TUNED_PEAK = 6e-4
+EMPTY = 3
 CANONICAL_SHARE = 0.3
+COMMON = "common"
+COMMON_SHARE = 0.5
+"""Every language starts from one translator that half of the time was spent on, with captions of all languages."""
 
 
 def build() -> TranslatorNoLN:
@@ -43,7 +47,11 @@ def tensor_norm(folder: Path) -> Tensor:
 
 
 def draw_pairs(language: str, number: int) -> tuple[list[str], list[str]]:
-    """Captions in one language and their English, with a few empty prompts: they are the unconditional side."""
+    """Captions in one language and their English, with a few empty prompts: they are the unconditional side.
+
+    Under the name "common" each step takes another language.
+    """
+    language = vocabulary.languages()[number % len(vocabulary.languages())] if language == COMMON else language
     rng = np.random.default_rng([7, number])
     scenes, said = xlmr.draw_texts(rng, language, BATCH - EMPTY)
     said = [
@@ -53,19 +61,29 @@ def draw_pairs(language: str, number: int) -> tuple[list[str], list[str]]:
     return [*said, *[""] * EMPTY], [*(caption("English", *scene) for scene in scenes), *[""] * EMPTY]
 
 
+def targets(folder: Path) -> dict[str, Tensor]:
+    """The text encoder's context, [24, 128], of every canonical English caption and of the empty one."""
+    colours = [None, *(background.key for background in vocabulary.backgrounds())]
+    texts = ["", *(caption("English", key, colour) for key in vocabulary.picture_keys() for colour in colours)]
+    return dict(zip(texts, text.context(text.trained(folder), texts), strict=True))
+
+
 def train(folder: Path, minutes: float, steps: int | None = None) -> None:
-    """Trains (or goes on training) every language for an equal share of `minutes`; a state file for each."""
-    encoder, clip, norm = xlmr.trained(folder), text.trained(folder), tensor_norm(folder)
-    for language in vocabulary.languages():
+    """Trains (or goes on training) the common start, then every language from it; a state file for each."""
+    encoder, contexts, norm = xlmr.trained(folder), targets(folder), tensor_norm(folder)
+    each = minutes * (1 - COMMON_SHARE) / len(vocabulary.languages())
+    for language in (COMMON, *vocabulary.languages()):
         torch.manual_seed(0)
-        conditioner = GlueNetConditioner(build(), norm)
-        stage = Stage.open(conditioner.translator, folder / f"translator-{language}.pt", PEAK)
+        first = language == COMMON
+        conditioner = GlueNetConditioner(build() if first else trained(folder, COMMON).train(), norm)
+        path = folder / f"translator-{language}.pt"
+        stage = Stage.open(conditioner.translator, path, PEAK if first else TUNED_PEAK, decay=0.99)
 
         def of_step(number: int, language: str = language, conditioner: GlueNetConditioner = conditioner) -> Tensor:
             said, meant = draw_pairs(language, number)
             with torch.no_grad():
                 states = xlmr.features(encoder, torch.from_numpy(multilingual.encode(said)).to(device()))
-            return F.mse_loss(conditioner(states), text.context(clip, meant))
+            return F.mse_loss(conditioner(states), torch.stack([contexts[words] for words in meant]))
 
         print(language, flush=True)
-        report(stage.run(minutes / len(vocabulary.languages()), of_step, steps))
+        report(stage.run(minutes * COMMON_SHARE if first else each, of_step, steps))
