@@ -4,7 +4,7 @@ import argparse
 from importlib import import_module
 from pathlib import Path
 
-STAGES = {"vae": 60.0, "text": 1.0, "unet": 60.0, "xlmr": 4.0, "translators": 12.0, "publish": 0.0}
+STAGES = {"vae": 60.0, "text": 1.0, "unet": 60.0, "decoder": 15.0, "xlmr": 4.0, "translators": 12.0, "publish": 0.0}
 
 
 def main() -> None:

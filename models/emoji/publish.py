@@ -10,7 +10,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from . import english, multilingual, text, translators, unet, vae, vocabulary, xlmr
+from . import decoder, english, multilingual, text, translators, unet, vocabulary, xlmr
 
 WEIGHTS = Path(__file__).parent / "weights"
 SCHEDULER = {
@@ -55,7 +55,7 @@ def train(folder: Path, minutes: float) -> None:
 def _stable_diffusion(folder: Path, target: Path) -> None:
     """A diffusers folder; the latents' scale goes where Stable Diffusion keeps it, into the VAE's configuration."""
     _, scale = unet.cached_latents(folder)
-    autoencoder: AutoencoderKL = vae.trained(folder)
+    autoencoder: AutoencoderKL = decoder.trained(folder)
     autoencoder.register_to_config(scaling_factor=scale)
     denoiser: UNet2DConditionModel = unet.trained(folder)
     encoder = text.trained(folder)

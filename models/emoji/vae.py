@@ -53,7 +53,7 @@ def pixels(images: list[np.ndarray]) -> torch.Tensor:
     return (batch.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
 
 
-def _edges(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def edges(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return images[..., 1:] - images[..., :-1], images[..., 1:, :] - images[..., :-1, :]
 
 
@@ -63,7 +63,7 @@ def loss(model: AutoencoderKL, images: torch.Tensor) -> torch.Tensor:
         drawn = model.decode(posterior.sample()).sample
     drawn = drawn.float()
     value = F.l1_loss(drawn, images)
-    for made, real in zip(_edges(drawn), _edges(images), strict=True):
+    for made, real in zip(edges(drawn), edges(images), strict=True):
         value = value + F.l1_loss(made, real)
     return value + KL_WEIGHT * posterior.kl().float().mean() / posterior.mean[0].numel() + _thumbnail(posterior, images)
 

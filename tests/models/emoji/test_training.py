@@ -1,6 +1,6 @@
 import pytest
 import torch
-from x2i.models.emoji import text, translators, unet, xlmr
+from x2i.models.emoji import decoder, text, translators, unet, vae, xlmr
 
 
 def state(path):
@@ -49,3 +49,12 @@ def test_translator_pairs_say_the_same_scene_and_end_in_empty_prompts():
     assert len(said) == len(meant) == translators.BATCH
     assert said[-translators.EMPTY :] == meant[-translators.EMPTY :] == [""] * translators.EMPTY
     assert all(said[: -translators.EMPTY]) and all(meant[: -translators.EMPTY])
+
+
+def test_the_decoder_stage_leaves_the_latents_alone(tmp_path):
+    torch.save({"average": vae.build().state_dict()}, tmp_path / "vae.pt")
+    model = decoder.opened(tmp_path)
+    decoder.loss(model, torch.zeros(1, 3, 64, 64), torch.zeros(1, 4, 16, 16)).backward()
+    moved = {name.split(".")[0] for name, value in model.named_parameters() if value.grad is not None}
+    assert moved == {"decoder", "post_quant_conv"}
+    assert not any(value.requires_grad for part in (model.encoder, model.quant_conv) for value in part.parameters())
