@@ -39,7 +39,7 @@ class Score:
     show_default=True,
     help="Backgrounds to draw every picture on; 8 is the whole world.",
 )
-@click.option("--steps", type=int, default=20, show_default=True)
+@click.option("--steps", type=int, help="Denoising steps; the bundle's own if left out.")
 @click.option("--guidance", type=float, help="Guidance scale; the bundle's own if left out.")
 @click.option("--sampler", help="Sampler; the bundle's own if left out.")
 @click.option(
