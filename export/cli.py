@@ -50,6 +50,8 @@ def export(
         from .exporter import export_bundle
         from .plan import ExportPlan
     except ModuleNotFoundError as missing:
+        if (missing.name or "").startswith("x2i"):
+            raise
         raise Refusal(f"export needs {missing.name}: pip install 'x2i-edge[export]'") from missing
     plan = ExportPlan(system, out, base, base_config, parts, random_weights, sampler, steps, guidance, licences)
     with refusing(CheckpointError, GateError, InputError, PlanError):
