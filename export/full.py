@@ -1,11 +1,14 @@
 """`python -m x2i.export.full`: full-size bundles from random weights, one UNet step, and what they cost."""
 
 import resource
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import click
+
 from x2i.runtime import load
 
 from .exporter import export_bundle
@@ -14,24 +17,47 @@ from .plan import ExportPlan
 SYSTEMS: dict[str, dict[str, Any]] = {"sd": {}, "gluegen-text": {"language": "French"}}
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("build/full"), show_default=True)
-@click.option("--system", "systems", type=click.Choice(sorted(SYSTEMS)), multiple=True, help="Only these.")
 @click.option("--variant", default="sd15", show_default=True, help="Random-weights variant.")
-def full(out: Path, systems: tuple[str, ...], variant: str) -> None:
-    """Export full-size systems from random weights and take one step with each."""
-    for system in systems or SYSTEMS:
+@click.pass_context
+def full(context: click.Context, out: Path, variant: str) -> None:
+    """Export every system from random weights and take one step with each, every part in a process of its own."""
+    if context.invoked_subcommand is not None:
+        return
+    for system in SYSTEMS:
         bundle = out / f"{system}-{variant}"
-        start = time.perf_counter()
         if not bundle.exists():
-            export_bundle(ExportPlan(system, bundle, random_weights=variant), click.echo)
-        click.echo(f"{system}: exported in {time.perf_counter() - start:.0f} s, peak {_peak_gigabytes():.1f} GB")
-        start = time.perf_counter()
-        pipeline = load(bundle)
-        click.echo(f"{system}: loaded in {time.perf_counter() - start:.1f} s")
-        for _ in pipeline.steps("a red apple", steps=1, sampler="ddim", **SYSTEMS[system]):
-            click.echo(f"{system}: one step in {time.perf_counter() - start:.1f} s since the load began")
-        click.echo(f"{system}: peak {_peak_gigabytes():.1f} GB")
+            _apart("export", system, str(bundle), variant)
+        _apart("step", system, str(bundle))
+
+
+@full.command()
+@click.argument("system", type=click.Choice(sorted(SYSTEMS)))
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("variant")
+def export(system: str, bundle: Path, variant: str) -> None:
+    """Export one system."""
+    start = time.perf_counter()
+    export_bundle(ExportPlan(system, bundle, random_weights=variant), click.echo)
+    click.echo(f"{system}: exported in {time.perf_counter() - start:.0f} s, peak {_peak_gigabytes():.1f} GB")
+
+
+@full.command()
+@click.argument("system", type=click.Choice(sorted(SYSTEMS)))
+@click.argument("bundle", type=click.Path(path_type=Path))
+def step(system: str, bundle: Path) -> None:
+    """Load one bundle and take one step at its default size."""
+    start = time.perf_counter()
+    pipeline = load(bundle)
+    loaded = time.perf_counter()
+    for taken in pipeline.steps("a red apple", steps=2, sampler="ddim", **SYSTEMS[system]):
+        click.echo(f"{system}: step {taken.index + 1} done {time.perf_counter() - loaded:.1f} s after loading")
+    click.echo(f"{system}: loaded in {loaded - start:.1f} s, peak {_peak_gigabytes():.1f} GB")
+
+
+def _apart(*words: str) -> None:
+    subprocess.run([sys.executable, "-m", "x2i.export.full", *words], check=True)
 
 
 def _peak_gigabytes() -> float:

@@ -15,7 +15,7 @@ from x2i.runtime.plan import Conditioner, Stage, TextInput
 from ..errors import PlanError
 from ..text import translator_component, xlmr_component
 from .base import COMPVIS_SAMPLING, base_components, base_plan, read_base
-from .system import Build, SystemSpec
+from .system import Build, SystemSpec, drained
 
 if TYPE_CHECKING:
     from ..plan import ExportPlan
@@ -52,7 +52,7 @@ def build(plan: "ExportPlan") -> Build:
         *base_components(base, tokens),
     ]
     plan_data = base_plan(base, conditioner, COMPVIS_SAMPLING, "compvis")
-    return Build(plan_data, {TOKENIZER: tokenizer}, iter(components), len(components))
+    return Build(plan_data, {TOKENIZER: tokenizer}, drained(components), len(components))
 
 
 def _misfits(

@@ -9,7 +9,7 @@ from x2i.runtime.plan import Conditioner, Stage, TextInput
 from ..errors import PlanError
 from ..text import clip_component
 from .base import COMPVIS_SAMPLING, DIFFUSERS_SAMPLING, base_components, base_plan, read_base
-from .system import Build, SystemSpec
+from .system import Build, SystemSpec, drained
 
 if TYPE_CHECKING:
     from ..plan import ExportPlan
@@ -39,7 +39,7 @@ def build(plan: "ExportPlan") -> Build:
     return Build(
         base_plan(base, conditioner, sampler, base.layout),
         {TOKENIZER: base.tokenizer_json},
-        iter(components),
+        drained(components),
         len(components),
     )
 

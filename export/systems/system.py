@@ -27,6 +27,12 @@ class Build:
     count: int
 
 
+def drained(components: list[Component]) -> Iterator[Component]:
+    """Yields components front to back and lets go of each, so that no more weights are held than are still needed."""
+    while components:
+        yield components.pop(0)
+
+
 @dataclass(frozen=True, slots=True)
 class SystemSpec:
     """A system by name: the parts it takes and how it is built.
