@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-
 from x2i.runtime import load
 
 from .exporter import export_bundle
