@@ -1,0 +1,40 @@
+"""The embedded model from its committed checkpoints to pictures that the judge recognises."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from x2i.export.embedded import embedded_text
+from x2i.export.exporter import export_bundle
+from x2i.models.emoji.captions import caption
+from x2i.models.emoji.judge import judge
+from x2i.models.emoji.vocabulary import languages
+from x2i.runtime import load
+
+SPOKEN = ("German", "Japanese")
+SCENES = (("red apple", "white"), ("rocket", "blue"), ("frog", "yellow"), ("gift", "black"))
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory):
+    plan = embedded_text(tmp_path_factory.mktemp("embedded") / "bundle")
+    others = {f"translator:{language}" for language in languages()} - {f"translator:{spoken}" for spoken in SPOKEN}
+    export_bundle(replace(plan, parts={name: path for name, path in plan.parts.items() if name not in others}))
+    return load(plan.out)
+
+
+@pytest.mark.parametrize("language", SPOKEN)
+@pytest.mark.parametrize(("key", "ground"), SCENES)
+def test_it_draws_what_was_asked(pipeline, language, key, ground):
+    verdict = judge(np.asarray(pipeline(caption(language, key, ground), language=language, seed=3).images[0]))
+    assert (verdict.key, verdict.background) == (key, ground)
+
+
+def test_a_prompt_without_a_background_is_drawn_on_white(pipeline):
+    verdict = judge(np.asarray(pipeline("ein roter Apfel", language="German").images[0]))
+    assert (verdict.key, verdict.background) == ("red apple", "white")
+
+
+def test_every_committed_translator_is_a_language(tmp_path):
+    parts = embedded_text(tmp_path / "bundle").parts
+    assert {f"translator:{language}" for language in languages()} <= parts.keys()
