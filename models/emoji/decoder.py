@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from . import vae
-from .training import Stage, device, low_precision, report
+from .training import Stage, averaged, device, low_precision, report
 
 BATCH = 12
 PEAK = 1e-3
@@ -22,9 +22,7 @@ NOISE = 0.04
 
 def trained(folder: Path) -> AutoencoderKL:
     """The autoencoder with the decoder as stage `decoder` left it, in eval mode."""
-    model = vae.trained(folder)
-    model.load_state_dict(torch.load(folder / "decoder.pt", map_location=device(), weights_only=True)["average"])
-    return model.eval()
+    return averaged(vae.build(), folder / "decoder.pt")
 
 
 def opened(folder: Path) -> AutoencoderKL:

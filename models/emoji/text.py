@@ -10,7 +10,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from . import english, vocabulary
 from .captions import caption, variant
-from .training import Stage, device, report
+from .training import Stage, averaged, device, report
 
 BATCH = 128
 PEAK = 2e-3
@@ -41,9 +41,7 @@ def build() -> CLIPTextModel:
 
 def trained(folder: Path) -> CLIPTextModel:
     """The text encoder as stage `text` left it, in eval mode."""
-    module = _with_heads()
-    module.load_state_dict(torch.load(folder / "text.pt", map_location=device(), weights_only=True)["average"])
-    return module["text"].to(device()).eval()
+    return averaged(_with_heads(), folder / "text.pt")["text"]
 
 
 @torch.no_grad()

@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import nn
 
+Network = TypeVar("Network", bound=nn.Module)
 CHECKPOINT_SECONDS = 60.0
 WARM_UP = 0.02
 
@@ -21,6 +23,12 @@ def device() -> torch.device:
 
 def low_precision() -> AbstractContextManager[None]:
     return torch.autocast(device().type, torch.bfloat16)
+
+
+def averaged(module: Network, path: Path) -> Network:
+    """`module` with the averaged weights of a stage's state file, in eval mode on the training device."""
+    module.to(device()).load_state_dict(torch.load(path, map_location=device(), weights_only=True)["average"])
+    return module.eval()
 
 
 def learning_rate(progress: float, peak: float) -> float:

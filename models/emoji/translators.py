@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from ..gluenet import GlueNetConditioner, TranslatorNoLN
 from . import english, multilingual, text, vocabulary, xlmr
 from .captions import caption
-from .training import Stage, device, report
+from .training import Stage, averaged, device, report
 
 BATCH = 48
 PEAK = 2e-3
@@ -33,10 +33,7 @@ def build() -> TranslatorNoLN:
 
 def trained(folder: Path, language: str) -> TranslatorNoLN:
     """One language's translator as stage `translators` left it, in eval mode."""
-    state = torch.load(folder / f"translator-{language}.pt", map_location=device(), weights_only=True)
-    model = build().to(device())
-    model.load_state_dict(state["average"])
-    return model.eval()
+    return averaged(build(), folder / f"translator-{language}.pt")
 
 
 def tensor_norm(folder: Path) -> Tensor:

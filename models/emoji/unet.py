@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from . import text, vae, vocabulary
-from .training import Stage, device, low_precision, report
+from .training import Stage, averaged, device, low_precision, report
 
 BATCH = 32
 PEAK = 1.2e-3
@@ -35,9 +35,7 @@ def build() -> UNet2DConditionModel:
 
 def trained(folder: Path) -> UNet2DConditionModel:
     """The denoiser as stage `unet` left it, averaged weights, in eval mode."""
-    model = build().to(device())
-    model.load_state_dict(torch.load(folder / "unet.pt", map_location=device(), weights_only=True)["average"])
-    return model.eval()
+    return averaged(build(), folder / "unet.pt")
 
 
 def alphas_cumprod() -> Tensor:

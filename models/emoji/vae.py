@@ -9,7 +9,7 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch.nn import functional as F
 
 from . import scenes, vocabulary
-from .training import Stage, device, low_precision, report
+from .training import Stage, averaged, device, low_precision, report
 
 BATCH = 12
 PEAK = 1.5e-3
@@ -76,9 +76,7 @@ def _thumbnail(posterior: DiagonalGaussianDistribution, images: torch.Tensor) ->
 
 def trained(folder: Path) -> AutoencoderKL:
     """The autoencoder as stage `vae` left it, averaged weights, in eval mode."""
-    model = build().to(device())
-    model.load_state_dict(torch.load(folder / "vae.pt", map_location=device(), weights_only=True)["average"])
-    return model.eval()
+    return averaged(build(), folder / "vae.pt")
 
 
 def train(folder: Path, minutes: float, steps: int | None = None) -> None:

@@ -10,7 +10,7 @@ from transformers import XLMRobertaConfig, XLMRobertaModel
 
 from . import multilingual, vocabulary
 from .captions import variant
-from .training import Stage, device, report
+from .training import Stage, averaged, device, report
 
 BATCH = 48
 PEAK = 3e-3
@@ -41,9 +41,7 @@ def build() -> XLMRobertaModel:
 
 def trained(folder: Path) -> XLMRobertaModel:
     """The encoder as stage `xlmr` left it, in eval mode."""
-    model = build().to(device())
-    model.load_state_dict(torch.load(folder / "xlmr.pt", map_location=device(), weights_only=True)["average"])
-    return model.eval()
+    return averaged(build(), folder / "xlmr.pt")
 
 
 def features(model: XLMRobertaModel, ids: Tensor) -> Tensor:
