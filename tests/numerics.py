@@ -25,6 +25,7 @@ TOLERANCES = {
     "clean-latents": Tolerance(absolute=2e-4, relative=1e-4, source="trajectory, enlarged by 1 / sqrt(alpha)"),
     "unet": Tolerance(absolute=1e-4, source="gluegen SPEC 8: UNet and VAE"),
     "latents": Tolerance(relative=1e-3, source="gluegen SPEC 8: final latents"),
+    "elite-stage": Tolerance(relative=1e-5, source="elite SPEC 10, of the spread instead of the maximum"),
     "sampler-step": Tolerance(absolute=1e-5, relative=1e-5, source="equal per step to diffusers"),
 }
 
