@@ -1,7 +1,6 @@
 """GlueNet's text translators: mixers that carry one encoder's features into the context space of another."""
 
 import re
-from collections import Counter
 from pathlib import Path
 
 import torch
@@ -10,6 +9,7 @@ from torch.nn import functional
 
 from .errors import CheckpointError
 from .loading import load_strictly
+from .tensor_sizes import common_size
 from .tensors import read_tensor, read_tensors
 
 
@@ -105,9 +105,9 @@ def read_translator(path: str | Path) -> Translator:
     tensors = read_tensors(path)
     plain_tail = any(re.match(r"tail\.net_(tok|sen)\.2\.", key) for key in tensors)
     last = 4 if plain_tail else 6
-    tokens = _width(tensors, r"(blocks\.\d+|tail)\.net_tok\.0\.weight", 1)
-    width = _width(tensors, r"(blocks\.\d+|tail)\.net_sen\.0\.weight", 1)
-    width_out = _width(tensors, rf"tail\.net_sen\.{last}\.(weight|bias)", 0)
+    tokens = common_size(tensors, r"(blocks\.\d+|tail)\.net_tok\.0\.weight", 1)
+    width = common_size(tensors, r"(blocks\.\d+|tail)\.net_sen\.0\.weight", 1)
+    width_out = common_size(tensors, rf"tail\.net_sen\.{last}\.(weight|bias)", 0)
     depth = len({key.split(".")[1] for key in tensors if re.match(r"blocks\.\d+\.", key)})
     if not (tokens and width and width_out and depth):
         raise CheckpointError(
@@ -131,14 +131,6 @@ def read_tensor_norm(path: str | Path, tokens: int) -> Tensor:
     if not bool(torch.isfinite(norm).all() and (norm > 0).all()):
         raise CheckpointError(f"{path}: expected positive finite norms, got other values; fix: give the original file")
     return norm
-
-
-def _width(tensors: dict[str, Tensor], pattern: str, axis: int) -> int:
-    """The size most of the matching tensors agree on, so that one wrong tensor is reported and not believed."""
-    sizes = Counter(
-        value.shape[axis] for key, value in tensors.items() if re.fullmatch(pattern, key) and value.ndim > axis
-    )
-    return sizes.most_common(1)[0][0] if sizes else 0
 
 
 def _looks_like(tensors: dict[str, Tensor]) -> str:

@@ -6,6 +6,7 @@ import re
 import struct
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -36,25 +37,37 @@ _DAMAGE = (
     MemoryError,
     struct.error,
     zipfile.BadZipFile,
+    zlib.error,
 )
 
 
 def unpickle(path: Path) -> Any:
     """What a file of torch.save holds, with its tensors on the CPU; raises CheckpointError instead of running code.
 
-    Files of the zip format (torch 1.6 and later) are mapped, not read: a tensor's pages load when they are used.
+    Files of the zip format (torch 1.6 and later) are mapped, not read: a tensor's pages load when they are used. Those
+    whose members someone compressed are read whole.
     """
     zipped = _require_pickle(path) == ZIP
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Detected pickle protocol")  # the outcome is judged, not the protocol
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped and not _compressed(path))
     except _DAMAGE as error:
         _refuse_code(path, zipped)
         raise CheckpointError(
             f"{path} cannot be read: expected a whole torch.save file, got {_first_sentence(error)}; "
             "fix: download it again, and compare its size with the publisher's"
         ) from error
+
+
+def _compressed(path: Path) -> bool:
+    """Whether any member is; then all must match their checksums, which torch.load does not compare."""
+    with zipfile.ZipFile(path) as archive:
+        compressed = any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist())
+        damaged = archive.testzip() if compressed else None
+    if damaged is not None:
+        raise zipfile.BadZipFile(f"a damaged {damaged}")
+    return compressed
 
 
 def _refuse_code(path: Path, zipped: bool) -> None:

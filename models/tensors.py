@@ -1,5 +1,7 @@
 """Reads the named tensors of a checkpoint file, whatever its format, and refuses everything else in it."""
 
+import gzip
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ PICKLED = (".ckpt", ".pt", ".pth", ".bin")
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of one `.safetensors` file or one pickled state dict, under the file's own names and dtypes.
+    """The tensors of one `.safetensors[.gz]` file or one pickled state dict, under the file's own names and dtypes.
 
     A wrapper `{"state_dict": ...}` is taken off. Tensors map the file where its format allows, so a large checkpoint
     costs memory only as it is used. Raises CheckpointError: no such file, not readable, not tensors only.
@@ -49,7 +51,7 @@ def _read(path: Path) -> Any:
     if not path.is_file():
         got = "a folder" if path.is_dir() else "nothing"
         raise CheckpointError(f"{path}: expected a file of tensors, got {got}; fix: give the path of the file itself")
-    if path.suffix == ".safetensors":
+    if path.suffix == ".safetensors" or path.name.endswith(".safetensors.gz"):
         return _read_safetensors(path)
     if path.suffix in PICKLED:
         return unpickle(path)
@@ -63,11 +65,11 @@ def _read(path: Path) -> Any:
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors.torch import load, load_file
 
     try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
+        return load_file(path) if path.suffix != ".gz" else load(gzip.decompress(path.read_bytes()))
+    except (SafetensorError, OSError, EOFError, zlib.error) as error:
         raise CheckpointError(
             f"{path} cannot be read: expected a whole safetensors file, got {error}; fix: download it again"
         ) from error

@@ -3,6 +3,7 @@
 import pickle
 import sys
 import types
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,23 @@ def test_tensors_come_out(tmp_path, form, wrapped):
     assert tensors.keys() == STATE.keys()
     for name, value in STATE.items():
         assert tensors[name].dtype == value.dtype and torch.equal(tensors[name], value)
+
+
+def test_compressed_members_are_read_and_checked(tmp_path):
+    stored, packed = tmp_path / "stored.pt", tmp_path / "packed.pt"
+    state = {"noise": torch.randint(0, 9, (999,), generator=torch.Generator().manual_seed(0)).float()}
+    torch.save(state, stored)
+    with zipfile.ZipFile(stored) as source, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target:
+        for member in source.infolist():
+            target.writestr(member.filename, source.read(member))
+        (largest,) = (member for member in target.infolist() if member.file_size == 4 * 999)
+        middle = largest.header_offset + largest.compress_size // 2
+    assert torch.equal(read_tensors(packed)["noise"], state["noise"])
+    content = bytearray(packed.read_bytes())
+    content[middle] ^= 0xFF
+    packed.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"packed\.pt cannot be read"):
+        read_tensors(packed)
 
 
 def test_writing_to_a_tensor_leaves_the_file_alone(tmp_path):
