@@ -9,10 +9,10 @@ ROOMS := models kernels export runtime
 export PYTHONSAFEPATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo judge parity full test lint typecheck clean
+.PHONY: help demo judge parity full test test-gpu lint typecheck clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' $(MAKEFILE_LIST) | expand -t 18
 
 demo: $(VENV)/.export ## export the embedded model, verify it, draw in every language: demo/contact-sheet.png
 	$(BIN)/python -m x2i.export.demo
@@ -27,10 +27,13 @@ full: $(VENV)/.export ## full-size bundles from random weights into build/full, 
 	$(BIN)/python -m x2i.export.full
 
 # No test may download anything.
-test lint typecheck: export HF_HUB_OFFLINE := 1
+test test-gpu lint typecheck: export HF_HUB_OFFLINE := 1
 
 test: lint typecheck ## ruff, mypy and pytest
 	$(BIN)/python -m pytest --durations=10
+
+test-gpu: $(VENV)/.test ## the kernels and the engine plugin, on a CUDA device
+	$(BIN)/python -m pytest -m gpu tests/kernels
 
 lint: $(VENV)/.test ## ruff alone
 	$(BIN)/ruff check .

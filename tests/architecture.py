@@ -22,12 +22,20 @@ ARROWS = {
 EXTRAS = {
     "runtime": (),
     "models": ("export",),
-    "kernels": ("export",),
+    "kernels": ("kernels", "rtx", "tensorrt"),
     "export": ("export",),
-    "tests": ("export", "test"),
+    "tests": ("export", "kernels", "rtx", "test"),
 }
 # Import names, where they differ from the distribution's.
-IMPORT_NAMES = {"huggingface-hub": "huggingface_hub", "pillow": "PIL", "protobuf": "google", "pyyaml": "yaml"}
+IMPORT_NAMES = {
+    "cuda-bindings": "cuda",
+    "huggingface-hub": "huggingface_hub",
+    "onnx-ir": "onnx_ir",
+    "pillow": "PIL",
+    "protobuf": "google",
+    "pyyaml": "yaml",
+    "tensorrt-rtx": "tensorrt_rtx",
+}
 FILE_LINES, MEDIAN_FILE_LINES = 300, 120
 FUNCTION_LINES, MEDIAN_FUNCTION_LINES, KERNEL_LINES = 60, 10, 120
 BROAD_EXCEPT = {

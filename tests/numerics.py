@@ -54,6 +54,15 @@ def assert_close(actual: np.ndarray, expected: np.ndarray, tolerance: str) -> No
     assert error <= bound, f"{tolerance}: largest error {error:.3g} > {bound:.3g} ({limit.source})"
 
 
+def assert_as_close(actual: np.ndarray, peer: np.ndarray, expected: np.ndarray, factor: float = 2.0) -> None:
+    """The largest error is at most `factor` times that of `peer`, torch in the same precision."""
+    actual, peer, expected = (np.asarray(array, np.float64) for array in (actual, peer, expected))
+    assert actual.shape == peer.shape == expected.shape, f"shapes {actual.shape}, {peer.shape}, {expected.shape}"
+    error, bound = (np.abs(array - expected).max(initial=0.0) for array in (actual, peer))
+    MEASURED.append(Measurement(current_test(), "torch in the same precision", error, factor * bound))
+    assert error <= factor * bound, f"largest error {error:.3g} > {factor} x {bound:.3g} of torch in the same precision"
+
+
 def assert_same_picture(actual: np.ndarray, expected: np.ndarray, share: float = 0.01) -> None:
     """uint8 pictures: off by at most one level, on at most `share` of the values (gluegen SPEC 8)."""
     assert actual.shape == expected.shape and actual.dtype == expected.dtype == np.uint8

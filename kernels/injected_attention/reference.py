@@ -38,7 +38,7 @@ def injected_attention(
 
 
 def column_mask(probabilities: Tensor, token_index: Tensor) -> Tensor:
-    """One token's probabilities over their maximum, from [B, heads, N, T] to [B, heads, N, 1]; 1 for an index below 0."""
+    """[B, heads, N, T] to [B, heads, N, 1]: one token's probabilities over their maximum; 1 for an index below 0."""
     index = token_index.clamp(min=0).view(-1, 1, 1, 1).expand(*probabilities.shape[:-1], 1)
     column = probabilities.gather(-1, index)
     mask = column / column.amax((1, 2, 3), keepdim=True)

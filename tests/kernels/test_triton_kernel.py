@@ -1,0 +1,110 @@
+"""The Triton kernel against the fp32 reference: in Triton's interpreter here, on the device under `make test-gpu`."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from .cases import CASES, DTYPES, Case, assert_as_close_as_torch
+
+pytest.importorskip("triton", reason="Triton is not installed")
+from x2i.kernels.errors import KernelError
+from x2i.kernels.injected_attention.launch import injected_attention
+
+NAMES = ("query", "key", "value", "local_key", "local_value", "token_index", "strength")
+Run = Callable[[list[tuple[tuple[Tensor, ...], int]]], list[Tensor]]
+
+
+@pytest.fixture(scope="module")
+def interpreter() -> Iterator[subprocess.Popen[str]]:
+    """A process with Triton's interpreter; it takes seconds to start."""
+    program = [sys.executable, str(Path(__file__).with_name("interpreted.py"))]
+    environment = os.environ | {"TRITON_INTERPRET": "1"}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(program, env=environment, text=True, **pipes) as process:
+        yield process
+        process.communicate()
+    assert process.returncode == 0
+
+
+@pytest.fixture(scope="module", params=["interpreter", pytest.param("cuda", marks=pytest.mark.gpu)])
+def kernel(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Runs the kernel on each of some (inputs, heads)."""
+
+    def interpreted(calls: list[tuple[tuple[Tensor, ...], int]]) -> list[Tensor]:
+        process = request.getfixturevalue("interpreter")
+        file = tmp_path_factory.mktemp("interpreted") / "calls.pt"
+        torch.save([dict(zip(NAMES, inputs, strict=True)) | {"num_heads": heads} for inputs, heads in calls], file)
+        print(file, file=process.stdin, flush=True)
+        assert process.stdout.readline() == "done\n", "the interpreter's process failed; see what it printed"
+        outputs: list[Tensor] = torch.load(file, weights_only=True)
+        return outputs
+
+    def compiled(calls: list[tuple[tuple[Tensor, ...], int]]) -> list[Tensor]:
+        return [injected_attention(*(tensor.cuda() for tensor in inputs), heads).cpu() for inputs, heads in calls]
+
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("torch sees no CUDA device")
+    return compiled if request.param == "cuda" else interpreted
+
+
+@pytest.fixture(scope="module")
+def results(kernel: Run) -> dict[tuple[Case, str], Tensor]:
+    keys = [(case, dtype) for case in CASES for dtype in DTYPES]
+    outputs = kernel([(case.inputs(DTYPES[dtype]), case.heads) for case, dtype in keys])
+    return dict(zip(keys, outputs, strict=True))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_as_close_as_torch(results: dict[tuple[Case, str], Tensor], case: Case, dtype: str) -> None:
+    assert_as_close_as_torch(results[case, dtype], case.inputs(DTYPES[dtype]), case.heads)
+
+
+def test_every_input_counts_and_samples_stay_apart(kernel: Run) -> None:
+    """Another sample 1 leaves sample 0 as it is, bit for bit, and another value of any one input changes sample 1."""
+    case = Case(40, 9, 6, 2, 24, (2, 5), (0.5, 0.9))
+    first, other = case.inputs(torch.float16), Case(40, 9, 6, 2, 24, (2, 7), (0.5, 0.2)).inputs(torch.float16, seed=1)
+    calls = []
+    for number in range(len(NAMES)):
+        inputs = [tensor.clone() for tensor in first]
+        inputs[number][1] = other[number][1]
+        calls.append((tuple(inputs), case.heads))
+    unchanged, *changed = kernel([(first, case.heads), *calls])
+    for name, output in zip(NAMES, changed, strict=True):
+        assert torch.equal(output[0], unchanged[0]), name
+        assert not torch.equal(output[1], unchanged[1]), name
+
+
+def test_strength_0_skips_the_local_part(kernel: Run) -> None:
+    case = Case(20, 9, 6, 2, 24, (2, -1), (0.0, 0.0))
+    inputs = list(case.inputs(torch.float16))
+    inputs[3] = torch.full_like(inputs[3], torch.inf)
+    (output,) = kernel([(tuple(inputs), case.heads)])
+    assert_as_close_as_torch(output, case.inputs(torch.float16), case.heads)
+
+
+def test_a_token_that_is_not_there_gives_nan(kernel: Run) -> None:
+    (output,) = kernel([(Case(20, 9, 6, 2, 24, (9,), (0.5,)).inputs(torch.float16), 2)])
+    assert output.isnan().all()
+
+
+def test_an_index_of_32_bits_will_do(kernel: Run) -> None:
+    inputs = Case(20, 9, 6, 2, 24, (2, -1), (0.5, 0.5)).inputs(torch.float16)
+    wide, narrow = kernel([(inputs, 2), ((*inputs[:5], inputs[5].int(), inputs[6]), 2)])
+    assert torch.equal(wide, narrow)
+
+
+def test_wrong_inputs_are_all_named() -> None:
+    query, key, value, local_key, local_value, _, strength = Case(20, 9, 6, 2, 24).inputs(torch.float32)
+    with pytest.raises(KernelError) as caught:
+        injected_attention(query, key.half(), value[:, 1:], local_key, local_value.mT, strength, strength.half(), 5)
+    assert [problem.partition(":")[0] for problem in caught.value.problems] == [
+        *("query", "key", "value", "local_value", "token_index", "strength"),
+        "expected 5 heads of at most 256 channels each, got 48 in all",
+    ]
