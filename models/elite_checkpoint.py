@@ -31,7 +31,7 @@ class EliteCheckpoint(nn.Module):
 
 
 def elite_names(unet: "UNet2DConditionModel") -> dict[str, tuple[str, str]]:
-    """Of each attn2 path its two names in ELITE's files, such as `down_blocks_0_..._attn2_to_k.weight`, and `..._to_v.weight`.
+    """Of each attn2 path its two names in ELITE's files: `mid_block_..._attn2_to_k.weight` and `..._to_v.weight`.
 
     They are built from the UNet's own modules: dots became underscores, which nothing can turn back.
     """

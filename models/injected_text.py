@@ -1,0 +1,43 @@
+"""CLIP's text encoder with pictures' words in the place of one of the prompt's tokens."""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from transformers import CLIPTextModel
+
+
+class InjectedText(nn.Module):
+    """`forward(input_ids [B, T], words [B, n, D], word_index int64 [B])` gives the last hidden state [B, T, D].
+
+    The words replace the token at `word_index` and move what follows n - 1 places on; what then passes the end is
+    lost, and positions are counted after that. An index of T injects nothing. The caller sees to index + n <= T.
+    Attention is causal without a padding mask. Source: ELITE (arXiv 2302.13848) and its reference code.
+    """
+
+    def __init__(self, model: "CLIPTextModel"):
+        super().__init__()
+        self.model = getattr(model, "text_model", model)  # transformers before version 5 has a model inside the model
+
+    def forward(self, input_ids: Tensor, words: Tensor, word_index: Tensor) -> Tensor:
+        embeddings = self.model.embeddings
+        window, count = input_ids.shape[1], words.shape[1]
+        slots = torch.arange(window, device=input_ids.device)
+        offset = slots - word_index.unsqueeze(1)
+        kept = torch.where(offset < count, slots, slots - (count - 1))
+        tokens = embeddings.token_embedding(input_ids.gather(1, kept.clamp(0, window - 1)))
+        chosen = offset.clamp(min=0).minimum(torch.full_like(offset, count - 1))
+        placed = words.gather(1, chosen.unsqueeze(-1).expand(-1, -1, words.shape[2]))
+        is_word = (offset >= 0) & (offset < count)
+        embedded = torch.where(is_word.unsqueeze(-1), placed.to(tokens.dtype), tokens)
+        hidden = embedded + embeddings.position_embedding(slots)
+        hidden = self.model.encoder(inputs_embeds=hidden, attention_mask=causal_mask(window, hidden)).last_hidden_state
+        return self.model.final_layer_norm(hidden)
+
+
+def causal_mask(window: int, like: Tensor) -> Tensor:
+    """[1, 1, window, window], added to attention's scores: 0 up to the query's own position, -inf beyond it."""
+    later = torch.full((window, window), float("-inf"), dtype=like.dtype, device=like.device).triu(1)
+    return later[None, None]
