@@ -1,12 +1,13 @@
 """Reads and names what ELITE trains: a mapper, and keys and values for every cross-attention layer."""
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from torch import Tensor, nn
 
 from .allocation import built
+from .clip_vision import VisionLevels, read_clip_vision
 from .cross_attention import cross_attention_layers
 from .elite import GlobalMapper, LocalMapper, Mapper
 from .errors import CheckpointError
@@ -16,18 +17,39 @@ from .tensors import read_tensors
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
+    from transformers import CLIPVisionModel
 
 Kind = Literal["global", "local"]
 MAPPERS: dict[str, type[Mapper]] = {"global": GlobalMapper, "local": LocalMapper}
 
 
-class EliteCheckpoint(nn.Module):
-    """What one of ELITE's files holds: `mapper`, and `layers`, one bias-free linear per name."""
+class Elite(NamedTuple):
+    """ELITE's parts. The weights are (to_k, to_v) [C, D] by attn2 path, in `cross_attention_layers`' order: the global
+    ones take the place of the UNet's own, the local ones read the local mapper's patches."""
 
-    def __init__(self, mapper: Mapper, layers: dict[str, tuple[int, int]]):
+    vision: "CLIPVisionModel"
+    global_mapper: GlobalMapper
+    global_weights: dict[str, tuple[Tensor, Tensor]]
+    local_mapper: LocalMapper
+    local_weights: dict[str, tuple[Tensor, Tensor]]
+
+
+class EliteCheckpoint(nn.Module):
+    """What one of ELITE's files holds: `mapper`, and `layers`, two bias-free linears per cross-attention layer."""
+
+    def __init__(self, mapper: Mapper, unet: "UNet2DConditionModel"):
         super().__init__()
         self.mapper = mapper
-        self.layers = nn.ModuleDict({name: nn.Linear(*sizes, bias=False) for name, sizes in layers.items()})
+        self.names = elite_names(unet)
+        self.layers = nn.ModuleDict()
+        for path, layer in cross_attention_layers(unet).items():
+            for name in self.names[path]:
+                linear = nn.Linear(layer.to_k.in_features, layer.to_k.out_features, bias=False)
+                self.layers[name.removesuffix(".weight")] = linear
+
+    def weights(self) -> dict[str, tuple[Tensor, Tensor]]:
+        tensors = self.layers.state_dict()
+        return {path: (tensors[key], tensors[value]) for path, (key, value) in self.names.items()}
 
 
 def elite_names(unet: "UNet2DConditionModel") -> dict[str, tuple[str, str]]:
@@ -39,10 +61,37 @@ def elite_names(unet: "UNet2DConditionModel") -> dict[str, tuple[str, str]]:
     return {path: (f"{name}_to_k.weight", f"{name}_to_v.weight") for path, name in names.items()}
 
 
+def read_elite(
+    encoder: str | Path, global_mapper: str | Path, local_mapper: str | Path, unet: "UNet2DConditionModel"
+) -> Elite:
+    """All of ELITE for one UNet: CLIP's folder and the two files. Raises CheckpointError with the problems of all."""
+    problems: list[str] = []
+
+    def attempt(read: Callable[[], Any]) -> Any:
+        try:
+            return read()
+        except CheckpointError as error:
+            problems.extend(error.problems)
+
+    levels = attempt(lambda: VisionLevels(read_clip_vision(encoder)))
+    whole = attempt(lambda: read_elite_mapper(global_mapper, "global", unet))
+    parts = attempt(lambda: read_elite_mapper(local_mapper, "local", unet))
+    if levels is not None:
+        problems.extend(
+            f"{path}: expected a mapper of {encoder}'s features, {levels.width} wide, got one that reads "
+            f"{each[0].width_in}; fix: give the CLIP that it was trained with"
+            for path, each in ((global_mapper, whole), (local_mapper, parts))
+            if each is not None and each[0].width_in != levels.width
+        )
+    if problems:
+        raise CheckpointError(*problems)
+    return Elite(levels.model, *whole, *parts)
+
+
 def read_elite_mapper(
     path: str | Path, kind: Kind, unet: "UNet2DConditionModel"
 ) -> tuple[Mapper, dict[str, tuple[Tensor, Tensor]]]:
-    """A GlobalMapper or LocalMapper, and (to_k, to_v) weights [inner, context] by attn2 path, all float32.
+    """A GlobalMapper or LocalMapper, and (to_k, to_v) weights [C, D] by attn2 path, all float32.
 
     `path` is `global_mapper.pt` or `local_mapper.pt`, or the same tensors as safetensors. The widths come from the
     tensors and must fit the UNet. Both files hold the same names and shapes, so one in the other's place cannot be
@@ -57,26 +106,18 @@ def read_elite_mapper(
             f"{path}: expected ELITE's {kind} mapper (keys mapping_0..., mapping_patch_0...), got keys such as "
             f"{', '.join(list(tensors)[:3])}; fix: give a {kind}_mapper.pt"
         )
-    layers = cross_attention_layers(unet)
-    names = elite_names(unet)
-    sizes = {
-        name.removesuffix(".weight"): (linear.in_features, linear.out_features)
-        for layer_path, layer in layers.items()
-        for name, linear in zip(names[layer_path], (layer.to_k, layer.to_v), strict=True)
-    }
-    checkpoint = built(lambda: EliteCheckpoint(MAPPERS[kind](width_in, width_out, hidden), sizes), str(path))
+    checkpoint = built(lambda: EliteCheckpoint(MAPPERS[kind](width_in, width_out, hidden), unet), str(path))
     inside = {key: key.removeprefix("mapper.").removeprefix("layers.") for key in checkpoint.state_dict()}
-    problems = _width_problems(path, width_out, sizes.values())
+    problems = _width_problems(path, width_out, unet)
     load_all_strictly([Load(checkpoint, tensors, str(path), names=inside)], problems)
-    weights = checkpoint.layers.state_dict()
-    return checkpoint.mapper, {path: (weights[key], weights[value]) for path, (key, value) in names.items()}
+    return checkpoint.mapper, checkpoint.weights()
 
 
-def _width_problems(path: str | Path, width_out: int, sizes: Iterable[tuple[int, int]]) -> list[str]:
-    contexts = sorted({context for context, _ in sizes})
-    if contexts == [width_out]:
+def _width_problems(path: str | Path, width_out: int, unet: "UNet2DConditionModel") -> list[str]:
+    context = unet.config.cross_attention_dim
+    if context == width_out:
         return []
     return [
-        f"{path}: expected a mapper to the UNet's context, {' or '.join(map(str, contexts))} wide, got one of width "
-        f"{width_out}; fix: give the mapper that was trained for this base model"
+        f"{path}: expected a mapper to the UNet's context, {context} wide, got one of width {width_out}; "
+        "fix: give the mapper that was trained for this base model"
     ]

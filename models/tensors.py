@@ -2,6 +2,7 @@
 
 import gzip
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from .pickles import unpickle
 PICKLED = (".ckpt", ".pt", ".pth", ".bin")
 
 
-def read_tensors(path: str | Path) -> dict[str, Tensor]:
+def read_tensors(path: str | Path, sections: Iterable[str] = ()) -> dict[str, Tensor]:
     """The tensors of one `.safetensors[.gz]` file or one pickled state dict, under the file's own names and dtypes.
 
-    A wrapper `{"state_dict": ...}` is taken off. Tensors map the file where its format allows, so a large checkpoint
-    costs memory only as it is used. Raises CheckpointError: no such file, not readable, not tensors only.
+    A wrapper `{"state_dict": ...}` is taken off. `sections` are dicts that the file may hold beside its tensors; theirs
+    come out as `section.name`. Tensors map the file where its format allows, so a large checkpoint costs memory only as
+    it is used. Raises CheckpointError: no such file, not readable, not tensors only.
     """
     path = Path(path)
     content = _read(path)
@@ -28,6 +30,10 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
         raise CheckpointError(
             f"{path}: expected a dict of named tensors, got {_describe(content)}; fix: save a state dict"
         )
+    for section in sections:
+        if isinstance(content.get(section), dict):
+            inside = {f"{section}.{name}": value for name, value in content[section].items()}
+            content = {name: value for name, value in content.items() if name != section} | inside
     strange = [f"{name!r} is {_describe(value)}" for name, value in content.items() if not _plain(name, value)]
     if strange:
         raise CheckpointError(f"{path}: expected named tensors only; fix: save the bare state dict", *strange)

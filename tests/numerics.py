@@ -17,6 +17,7 @@ class Tolerance:
 
 
 TOLERANCES = {
+    "pixels": Tolerance(absolute=1e-6, source="elite SPEC 10: normalised pixels"),
     "exact": Tolerance(source="integers and bytes"),
     "translator": Tolerance(relative=1e-5, source="gluegen SPEC 8"),
     "xlmr": Tolerance(absolute=1e-5, source="gluegen SPEC 8"),
@@ -26,6 +27,8 @@ TOLERANCES = {
     "unet": Tolerance(absolute=1e-4, source="gluegen SPEC 8: UNet and VAE"),
     "latents": Tolerance(relative=1e-3, source="gluegen SPEC 8: final latents"),
     "elite-stage": Tolerance(relative=1e-5, source="elite SPEC 10, of the spread instead of the maximum"),
+    "ip-adapter": Tolerance(relative=1e-5, source="equal to diffusers in float32"),
+    "elite-latents": Tolerance(relative=1e-4, source="elite SPEC 10: final latents"),
     "sampler-step": Tolerance(absolute=1e-5, relative=1e-5, source="equal per step to diffusers"),
 }
 

@@ -10,7 +10,8 @@ from x2i.models.byte_tokenizer import byte_clip_json
 from x2i.models.compvis_config import SD_V1, compvis_config
 from x2i.models.compvis_names import TEXT_PREFIX, text_names, unet_names, vae_names
 from x2i.models.errors import CheckpointError
-from x2i.models.random_weights import VARIANTS, random_stable_diffusion
+from x2i.models.random_variants import VARIANTS
+from x2i.models.random_weights import random_stable_diffusion
 from x2i.models.stable_diffusion import StableDiffusion, read_stable_diffusion
 from x2i.models.tensors import read_tensors
 

@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel
 from x2i.models.byte_tokenizer import byte_clip_json
 from x2i.models.errors import CheckpointError
-from x2i.models.random_weights import VARIANTS, random_stable_diffusion
+from x2i.models.random_variants import VARIANTS
+from x2i.models.random_weights import random_stable_diffusion
 from x2i.models.stable_diffusion import StableDiffusion, read_stable_diffusion
 
 STEM = "diffusion_pytorch_model"

@@ -10,13 +10,14 @@ from safetensors.torch import load, save_file
 from x2i.models.cross_attention import cross_attention_layers
 from x2i.models.diffusers_folder import read_diffusers_folder
 from x2i.models.elite import GlobalMapper, LocalMapper
-from x2i.models.elite_checkpoint import elite_names, read_elite_mapper
+from x2i.models.elite_checkpoint import elite_names, read_elite, read_elite_mapper
 from x2i.models.errors import CheckpointError
 from x2i.models.random_weights import random_stable_diffusion
 from x2i.models.tensors import read_tensors
 
 from ..goldens import golden
 
+FILES = ("checkpoints/global_mapper.pt", "checkpoints/local_mapper.pt")
 KINDS = {"global": GlobalMapper, "local": LocalMapper}
 
 
@@ -140,3 +141,29 @@ def test_names_are_the_module_paths_with_underscores(unet):
         "mid_block_attentions_0_transformer_blocks_0_attn2_to_v.weight",
     )
     assert len(names) == 16 and all("attn1" not in name for pair in names.values() for name in pair)
+
+
+def test_all_parts_together(unet):
+    parts = [golden(f"elite/{name}") for name in ("model/image_encoder", *FILES)]
+    elite = read_elite(*parts, unet)
+    assert type(elite.global_mapper) is GlobalMapper and type(elite.local_mapper) is LocalMapper
+    assert elite.vision.config.hidden_size == elite.global_mapper.width_in == elite.local_mapper.width_in
+    first = next(iter(elite.global_weights))
+    assert list(elite.global_weights) == list(elite.local_weights) == list(cross_attention_layers(unet))
+    assert not torch.equal(elite.global_weights[first][0], elite.local_weights[first][0])
+
+
+def test_problems_of_all_parts_come_at_once(tmp_path, unet):
+    tensors = published("local")
+    for key in list(tensors):
+        if key.startswith("mapping_") and key.endswith(".0.weight"):
+            tensors[key] = torch.ones(1024, 48)
+    torch.save(tensors, tmp_path / "local.pt")
+    with pytest.raises(CheckpointError) as caught:
+        read_elite(golden("elite/model/text_encoder"), tmp_path / "absent.pt", tmp_path / "local.pt", unet)
+    vision, mapper = caught.value.problems
+    assert "clip_vision_model" in vision and "absent.pt: expected a file of tensors, got nothing" in mapper
+    with pytest.raises(CheckpointError) as caught:
+        read_elite(golden("elite/model/image_encoder"), golden(f"elite/{FILES[0]}"), tmp_path / "local.pt", unet)
+    (problem,) = caught.value.problems
+    assert "local.pt: expected a mapper of" in problem and "32 wide, got one that reads 48; fix:" in problem

@@ -3,9 +3,22 @@
 import pytest
 import torch
 from tokenizers import Tokenizer
+from x2i.models.clip_vision import VisionLevels
 from x2i.models.compvis_config import compvis_config
+from x2i.models.cross_attention import cross_attention_layers
+from x2i.models.elite import GlobalMapper
+from x2i.models.elite_checkpoint import EliteCheckpoint
 from x2i.models.errors import CheckpointError
-from x2i.models.random_weights import VARIANTS, random_gluegen_text, random_stable_diffusion, random_xlmr
+from x2i.models.ip_adapter import EmbedTokens, IpAdapterTokens
+from x2i.models.ip_adapter_checkpoint import IpAdapterCheckpoint
+from x2i.models.random_variants import VARIANTS
+from x2i.models.random_weights import (
+    random_elite,
+    random_gluegen_text,
+    random_ip_adapter,
+    random_stable_diffusion,
+    random_xlmr,
+)
 
 
 def test_one_seed_one_model():
@@ -55,6 +68,54 @@ def test_full_size_is_the_published_size():
         }
     for module, count in modules.items():
         assert sum(value.numel() for value in module.parameters()) == count
+
+
+@torch.no_grad()
+def test_a_subject_reaches_words_and_patches_and_every_layer():
+    base = random_stable_diffusion("tiny")
+    elite = random_elite("tiny", base.unet)
+    levels = VisionLevels(elite.vision)
+    pixels = torch.randn(2, 3, levels.image_size, levels.image_size, generator=torch.Generator().manual_seed(0))
+    words = elite.global_mapper(levels(pixels))
+    patches = elite.local_mapper(levels(pixels), torch.ones(2, levels.grid**2))
+    assert words.shape == (2, 5, 48) and patches.shape == (2, levels.grid**2, 48)
+    for output in (words, patches):
+        assert (output[0] - output[1]).abs().amax(-1).min() > 1e-3 and 0.1 < output.std() < 10
+    assert list(elite.global_weights) == list(elite.local_weights) == list(cross_attention_layers(base.unet))
+    for path, layer in cross_attention_layers(base.unet).items():
+        pairs = (*elite.global_weights[path], *elite.local_weights[path])
+        assert all(weight.shape == layer.to_k.weight.shape and weight.std() > 0 for weight in pairs)
+        assert len({weight.sum().item() for weight in pairs}) == 4
+
+
+@torch.no_grad()
+def test_a_reference_picture_reaches_its_tokens():
+    base = random_stable_diffusion("tiny")
+    vision, adapter = random_ip_adapter("tiny", base.unet)
+    module = IpAdapterTokens(vision, adapter.projection)
+    random = torch.Generator().manual_seed(0)
+    tokens = [module(torch.randn(2, 3, module.image_size, module.image_size, generator=random)) for _ in range(2)]
+    assert tokens[0].shape == (2, 8, 48) and torch.equal(tokens[0][0], tokens[1][0])
+    assert (tokens[0][1] - tokens[1][1]).abs().amax(-1).min() > 1e-3
+    assert list(adapter.weights) == list(cross_attention_layers(base.unet))
+
+
+def test_adapters_at_full_size_are_the_published_size():
+    from diffusers import UNet2DConditionModel
+    from transformers import CLIPVisionConfig, CLIPVisionModel, CLIPVisionModelWithProjection
+
+    sizes = VARIANTS["sd15"]
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(**compvis_config(sizes.stable_diffusion, "sd15").unet)
+        modules = {
+            CLIPVisionModel(CLIPVisionConfig(**sizes.elite_vision)): 303_179_776,
+            CLIPVisionModelWithProjection(CLIPVisionConfig(**sizes.ip_adapter_vision)): 632_076_800,
+            IpAdapterCheckpoint(EmbedTokens(1024, 768, 4), unet): 22_319_616,
+        }
+        elite = EliteCheckpoint(GlobalMapper(1024, 768), unet)
+    for module, count in modules.items():
+        assert sum(value.numel() for value in module.parameters()) == count
+    assert len(elite.state_dict()) == 132
 
 
 def test_an_unknown_variant():
