@@ -26,26 +26,32 @@ def injected_attention(
     so infinities in it do no harm. A token_index of T or more gives NaN. Raises KernelError for anything else.
     """
     _check(query, key, value, local_key, local_value, token_index, strength, num_heads)
-    samples, queries, channels = query.shape
+    (samples, queries, channels), tokens, local_tokens = query.shape, key.shape[1], local_key.shape[1]
     head_width = channels // num_heads
     scale = head_width**-0.5 if scale is None else scale
     output = torch.empty_like(query)
     columns = torch.empty(samples, num_heads, queries, dtype=torch.float32, device=query.device)
     peaks = torch.zeros(samples, dtype=torch.float32, device=query.device)
-    for kernel, inputs, length in (
-        (global_pass, (query, key, value, token_index), key.shape[1]),
-        (local_pass, (query, local_key, local_value, token_index, strength), local_key.shape[1]),
-    ):
+    passes = (
+        (global_pass, (query, key, value, token_index), tokens, (output, columns, peaks)),
+        (
+            local_pass,
+            (query, local_key, local_value, token_index, strength, None, columns, peaks),
+            local_tokens,
+            (output,),
+        ),
+    )
+    for kernel, inputs, length, outputs in passes:
         cut = tile(kernel.__name__, head_width)
         kernel[triton.cdiv(queries, cut.rows), samples * num_heads](
-            *inputs,
-            *(output, columns, peaks, num_heads, queries, length, scale),
+            *(*inputs, num_heads, queries, length, scale, *outputs),
             HEAD_WIDTH=head_width,
             WIDTH=padded_width(head_width),
             ROWS=cut.rows,
             COLUMNS=cut.columns,
             num_warps=cut.warps,
             num_stages=cut.stages,
+            enable_fp_fusion=True,
         )
     return output
 

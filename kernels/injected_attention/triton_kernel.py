@@ -17,13 +17,13 @@ def global_pass(
     key,
     value,
     token_index,
-    output,
-    columns,
-    peaks,
     heads,
     queries,
     tokens,
     scale,
+    output,
+    columns,
+    peaks,
     HEAD_WIDTH: tl.constexpr,
     WIDTH: tl.constexpr,
     ROWS: tl.constexpr,
@@ -32,7 +32,7 @@ def global_pass(
     """output = softmax(scale query keyᵀ) value; columns [B, heads, N] fp32; peaks [B] fp32, zero before the launch.
 
     One program takes ROWS queries of one head: grid (ceil(N / ROWS), B heads). Where token_index is below 0, nothing
-    is written to columns and peaks.
+    is written to columns and peaks. Without peaks (None) the caller finds the maximum of columns.
     """
     sample = tl.program_id(1) // heads
     token = tl.load(token_index + sample).to(tl.int32)
@@ -55,7 +55,8 @@ def global_pass(
     if token >= 0:
         probability = tl.where(rows < queries, probability, 0.0)
         tl.store(columns + tl.program_id(1).to(tl.int64) * queries + rows, probability, mask=rows < queries)
-        tl.atomic_max(peaks + sample, tl.max(probability, 0))
+        if peaks is not None:
+            tl.atomic_max(peaks + sample, tl.max(probability, 0))
 
 
 @triton.jit
@@ -65,29 +66,35 @@ def local_pass(
     local_value,
     token_index,
     strength,
-    output,
+    attended,
     columns,
     peaks,
     heads,
     queries,
     local_tokens,
     scale,
+    output,
     HEAD_WIDTH: tl.constexpr,
     WIDTH: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    """output += strength columns / peaks softmax(scale query local_keyᵀ) local_value; a sample of strength 0 is left.
+    """output = attended + strength columns / peaks softmax(scale query local_keyᵀ) local_value.
 
-    The grid is the first pass's, with this pass's ROWS.
+    Without attended (None) it is added to what output holds, and a sample of strength 0 is not touched. The grid is the
+    first pass's, with this pass's ROWS.
     """
     sample = tl.program_id(1) // heads
     weight = tl.load(strength + sample)
-    if weight == 0.0:
-        return
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     at, inside = _tile(rows, queries, heads, queries, HEAD_WIDTH, WIDTH)
-    attended, _ = _attend(
+    if attended is None:
+        attended = output
+    elif weight == 0.0:
+        tl.store(output + at, tl.load(attended + at, mask=inside), mask=inside)
+    if weight == 0.0:
+        return
+    local, _ = _attend(
         tl.load(query + at, mask=inside, other=0.0),
         local_key,
         local_value,
@@ -104,7 +111,7 @@ def local_pass(
     if tl.load(token_index + sample) >= 0:
         column = tl.load(columns + tl.program_id(1).to(tl.int64) * queries + rows, mask=rows < queries, other=0.0)
         mask = column / tl.load(peaks + sample)
-    total = tl.load(output + at, mask=inside, other=0.0).to(tl.float32) + attended * (weight * mask)[:, None]
+    total = tl.load(attended + at, mask=inside, other=0.0).to(tl.float32) + local * (weight * mask)[:, None]
     tl.store(output + at, total.to(output.dtype.element_ty), mask=inside)
 
 

@@ -1,0 +1,140 @@
+"""What reaches the CUDA driver, seen through one that only takes notes: its calls, their order and their failures."""
+
+import ctypes
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from x2i.kernels.errors import KernelError
+from x2i.kernels.injected_attention import driver
+from x2i.kernels.injected_attention.cubins import Cubin
+from x2i.kernels.injected_attention.engine_op import INPUTS, EngineOp
+
+POINTERS = {name: 0x1000 * number for number, name in enumerate((*INPUTS, "output"), 1)}
+WORKSPACE, STREAM = 0x100000, 7
+
+
+def cubin(kernel: str, shared: int, arguments: dict[str, str]) -> Cubin:
+    return Cubin(
+        kernel=kernel,
+        target="sm_86",
+        dtype="float16",
+        head_width=40,
+        symbol=f"{kernel}_symbol",
+        arguments=tuple(arguments.items()),
+        rows=64,
+        columns=32,
+        warps=4,
+        shared=shared,
+        source="",
+        sha256="",
+        image=kernel.encode(),
+    )
+
+
+KERNELS = (
+    cubin("global_pass", 16384, {"query": "*fp16", "heads": "i32", "tokens": "i32", "scale": "fp32", "peaks": "*fp32"}),
+    cubin("local_pass", 51200, {"strength": "*fp32", "queries": "i32", "columns": "*fp32", "output": "*fp16"}),
+)
+
+
+class Notes:
+    """A CUDA driver for a device of capability 8.9."""
+
+    CUdevice_attribute = SimpleNamespace(
+        CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR=8, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR=9
+    )
+    CUfunction_attribute = SimpleNamespace(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES="shared")
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self.context = 1
+        self.failing = ""
+
+    def __getattr__(self, name: str) -> Any:
+        answers = {
+            "cuCtxGetDevice": lambda: ("device",),
+            "cuDeviceGetAttribute": lambda part, device: (part,),
+            "cuCtxGetCurrent": lambda: (f"context {self.context}",),
+            "cuCtxGetId": lambda context: (self.context,),
+            "cuModuleLoadData": lambda image: (image,),
+            "cuModuleGetFunction": lambda module, symbol: (f"function {symbol.decode()}",),
+        }
+
+        def call(*arguments: Any) -> tuple[Any, ...]:
+            self.calls.append((name, *arguments))
+            status = 700 if name == self.failing else 0
+            return (status, *answers.get(name, lambda *_: ())(*arguments))
+
+        return call
+
+    def named(self, name: str) -> list[tuple[Any, ...]]:
+        return [arguments for found, *arguments in self.calls if found == name]
+
+
+@pytest.fixture
+def notes(monkeypatch: pytest.MonkeyPatch) -> Notes:
+    taken = Notes()
+    monkeypatch.setattr(driver, "_driver", lambda: taken)
+    driver._load.cache_clear()
+    return taken
+
+
+def test_both_passes_are_queued_after_the_peaks_are_cleared(notes: Notes) -> None:
+    op = EngineOp(8, 0.5, KERNELS).attached()
+    notes.calls.clear()
+    op.enqueue((3, 100, 77, 257), POINTERS, WORKSPACE, STREAM)
+    assert [name for name, *_ in notes.calls] == ["cuMemsetD32Async", "cuLaunchKernel", "cuLaunchKernel"]
+    assert notes.named("cuMemsetD32Async") == [[WORKSPACE, 0, 3, STREAM]]
+    first, second = notes.named("cuLaunchKernel")
+    assert first[:9] == ["function global_pass_symbol", 2, 24, 1, 128, 1, 1, 16384, STREAM]
+    assert second[:9] == ["function local_pass_symbol", 2, 24, 1, 128, 1, 1, 51200, STREAM]
+    pointer, whole = ctypes.c_void_p, ctypes.c_int32
+    values, kinds = first[9]
+    assert values == (POINTERS["query"], 8, 77, 0.5, WORKSPACE, 0, 0)
+    assert kinds == (pointer, whole, whole, ctypes.c_float, pointer, pointer, pointer)
+    values, kinds = second[9]
+    assert values == (POINTERS["strength"], 100, WORKSPACE + 256, POINTERS["output"], 0, 0)
+    assert kinds == (pointer, whole, pointer, pointer, pointer, pointer)
+
+
+def test_the_workspace_holds_peaks_and_columns() -> None:
+    op = EngineOp(8, 0.5, KERNELS)
+    assert op.workspace_size(3, 100) == 256 + 4 * 3 * 8 * 100
+    assert op.workspace_size(65, 1) == 512 + 4 * 65 * 8
+
+
+def test_a_context_loads_a_kernel_once(notes: Notes) -> None:
+    for context in (1, 1, 2, 1):
+        notes.context = context
+        EngineOp(8, 0.5, KERNELS).attached()
+    assert notes.named("cuModuleLoadData") == [[b"global_pass"], [b"local_pass"]] * 2
+    assert notes.named("cuFuncSetAttribute") == [["function local_pass_symbol", "shared", 51200]] * 2
+
+
+@pytest.mark.parametrize("call", ["cuCtxGetDevice", "cuModuleLoadData", "cuModuleGetFunction", "cuFuncSetAttribute"])
+def test_no_failure_passes_unseen_when_loading(notes: Notes, call: str) -> None:
+    notes.failing = call
+    with pytest.raises(KernelError, match=f"{call}: expected CUDA_SUCCESS, got 700"):
+        EngineOp(8, 0.5, KERNELS).attached()
+
+
+@pytest.mark.parametrize("call", ["cuMemsetD32Async", "cuLaunchKernel"])
+def test_no_failure_passes_unseen_when_running(notes: Notes, call: str) -> None:
+    op = EngineOp(8, 0.5, KERNELS).attached()
+    notes.failing = call
+    with pytest.raises(KernelError, match=f"{call}: expected CUDA_SUCCESS, got 700"):
+        op.enqueue((3, 100, 77, 257), POINTERS, WORKSPACE, STREAM)
+
+
+def test_inputs_are_refused_in_words() -> None:
+    op = EngineOp(8, 0.5, KERNELS)
+    assert op.configured("float16", 320).kernels == KERNELS
+    with pytest.raises(KernelError) as caught:
+        op.configured("int8", 100)
+    assert [problem.partition(";")[0] for problem in caught.value.problems] == [
+        "InjectedAttention: expected float16 or bfloat16, got int8",
+        "InjectedAttention: expected a multiple of 8 heads, got 100 channels",
+    ]
+    with pytest.raises(KernelError, match="expected the attribute scale, got none"):
+        EngineOp.from_fields({"num_heads": KERNELS}, KERNELS)  # type: ignore[dict-item]
