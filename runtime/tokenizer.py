@@ -31,6 +31,14 @@ class Tokenizer:
         self._tokenizer.no_padding()
         self._text = text
 
+    @property
+    def window(self) -> int:
+        return self._text.window
+
+    def spans(self, prompt: str) -> list[tuple[int, int]]:
+        """Begin and end in the prompt of each of its tokens, before any is cut; special tokens added have (0, 0)."""
+        return self._tokenizer.encode(prompt).offsets
+
     def __call__(self, prompts: list[str]) -> Tokens:
         window = self._text.window
         ids = np.full((len(prompts), window), self._text.pad_id, np.int64)
