@@ -3,7 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from x2i.models.clip_vision import VisionLevels
+from x2i.models.diffusers_folder import read_diffusers_folder
 from x2i.models.elite import GlobalMapper, LocalMapper
+from x2i.models.elite_checkpoint import Elite, read_elite
+from x2i.models.injected_text import InjectedText
 
 from ..goldens import golden
 from ..numerics import assert_close
@@ -18,6 +22,13 @@ def load(mapper, kind: str):
     tensors = torch.load(golden(f"elite/checkpoints/{kind}_mapper.pt"), weights_only=True)
     mapper.load_state_dict({key: value for key, value in tensors.items() if key.startswith("mapping_")})
     return mapper
+
+
+def published() -> tuple[VisionLevels, Elite, InjectedText]:
+    base = read_diffusers_folder(golden("elite/model"))
+    files = ("model/image_encoder", "checkpoints/global_mapper.pt", "checkpoints/local_mapper.pt")
+    elite = read_elite(*(golden(f"elite/{file}") for file in files), base.unet)
+    return VisionLevels(elite.vision), elite, InjectedText(base.text_encoder)
 
 
 @torch.no_grad()
@@ -60,3 +71,29 @@ def test_every_level_class_token_and_patch_reaches_the_output(patches):
 def test_another_number_of_levels():
     with pytest.raises(ValueError, match="zip"):
         GlobalMapper(6, 5, hidden=7)([torch.zeros(1, 3, 6)] * 4)
+
+
+@pytest.mark.parametrize("name", ["validate_local", "validate_local_batch2"])
+@torch.no_grad()
+def test_from_pixels_to_both_contexts(name):
+    arrays = {key: torch.from_numpy(value) for key, value in np.load(golden(f"elite/golden/{name}.npz")).items()}
+    levels, elite, text = published()
+    mask = arrays["pixel_values_seg"][:, 0, ::8, ::8].flatten(1)
+    patches = elite.local_mapper(levels(arrays["pixel_values_obj"]), mask)
+    assert_close(patches.numpy(), arrays["local_embedding"].numpy(), "elite-stage")
+    words = elite.global_mapper(levels(arrays["pixel_values_clip"]))
+    context = text(arrays["input_ids"], words[:, :1], arrays["index"])
+    assert_close(context.numpy(), arrays["encoder_hidden_states"].numpy(), "elite-stage")
+
+
+@torch.no_grad()
+def test_all_words_at_once():
+    arrays = {
+        key: torch.from_numpy(value)
+        for key, value in np.load(golden("elite/golden/validate_global_tokenfull.npz")).items()
+        if value.ndim
+    }
+    pixels = torch.from_numpy(np.load(golden("elite/golden/preprocess_mug.npz"))["pixel_values_clip"])[None]
+    levels, elite, text = published()
+    context = text(arrays["input_ids"], elite.global_mapper(levels(pixels)), arrays["index"])
+    assert_close(context.numpy(), arrays["encoder_hidden_states"].numpy(), "elite-stage")
