@@ -39,7 +39,7 @@ def decoder_component(vae: AutoencoderKL, scaling_factor: float) -> Component:
         name="decoder",
         module=PictureDecoder(vae, scaling_factor).eval(),
         example=example,
-        output="image",
+        outputs=("image",),
         free={"latents": {0: "batch", 2: "height", 3: "width"}},
         trace={"batch": 2, "height": 10, "width": 13},
         proof={"batch": 1, "height": 9, "width": 5},

@@ -68,9 +68,10 @@ def _write_proof(component: Component, folder: Path) -> None:
     """Saves example inputs and the fp32 torch outputs as `.npy` files named for their tensors."""
     inputs = component.example(component.proof)
     with torch.no_grad():
-        output = component.module(*inputs.values())
+        returned = component.module(*inputs.values())
+    outputs = returned if isinstance(returned, tuple) else (returned,)
     folder.mkdir(parents=True)
-    for name, tensor in (inputs | {component.output: output}).items():
+    for name, tensor in (inputs | dict(zip(component.outputs, outputs, strict=True))).items():
         np.save(folder / f"{name}.npy", tensor.numpy())
 
 

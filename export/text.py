@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPTextModel, XLMRobertaModel
 from x2i.models.gluenet import GlueNetConditioner
+from x2i.models.injected_text import InjectedText
 
 from .component import Component, Sizes
 
@@ -42,10 +43,34 @@ def clip_component(model: CLIPTextModel, tokens: int) -> Component:
         name="text_encoder",
         module=ClipContext(model).eval(),
         example=example,
-        output="context",
+        outputs=("context",),
         free={"input_ids": {0: "batch"}},
         trace={"batch": 2},
         proof={"batch": 3},
+    )
+
+
+def injected_text_component(model: InjectedText, tokens: int) -> Component:
+    """The CLIP text encoder's graph with room for a subject's words; their number is free."""
+    config = model.model.config
+
+    def example(sizes: Sizes) -> dict[str, Tensor]:
+        random = torch.Generator().manual_seed(9)
+        batch, words = sizes["batch"], sizes["words"]
+        return {
+            "input_ids": _prompt_ids(batch, tokens, config.vocab_size, pad=config.vocab_size - 1),
+            "words": torch.randn(batch, words, config.hidden_size, generator=random),
+            "word_index": torch.tensor([tokens, 0, tokens - words])[:batch],
+        }
+
+    return Component(
+        name="text_encoder",
+        module=model.eval(),
+        example=example,
+        outputs=("context",),
+        free={"input_ids": {0: "batch"}, "words": {0: "batch", 1: "words"}, "word_index": {0: "batch"}},
+        trace={"batch": 2, "words": 3},
+        proof={"batch": 3, "words": 2},
     )
 
 
@@ -61,7 +86,7 @@ def xlmr_component(model: XLMRobertaModel, tokens: int) -> Component:
         name="encoder",
         module=XlmrFeatures(model).eval(),
         example=example,
-        output="features",
+        outputs=("features",),
         free={"input_ids": {0: "batch"}, "attention_mask": {0: "batch"}},
         trace={"batch": 2},
         proof={"batch": 3},
@@ -79,7 +104,7 @@ def translator_component(language: str, conditioner: GlueNetConditioner, tokens:
         name=f"translator.{language}",
         module=conditioner.eval(),
         example=example,
-        output="context",
+        outputs=("context",),
         free={"features": {0: "batch"}},
         trace={"batch": 2},
         proof={"batch": 3},

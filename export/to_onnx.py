@@ -1,12 +1,17 @@
 """Traces a component to an ONNX file whose types are those of its tensors."""
 
+import inspect
 import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import onnx_ir
 import torch
+from torch import nn
+from x2i.kernels.injected_attention.onnx_function import DOMAIN, VERSION, function_proto
 
 from .component import Component
 
@@ -24,22 +29,48 @@ def to_onnx(component: Component, path: Path, external_data_bytes: int = EXTERNA
     """Writes the graph to `path`, and its weights to `path` + ".data" when they are large."""
     inputs = component.example(component.trace)
     names = {name for axes in component.free.values() for name in axes.values()}
-    sizes = {name: torch.export.Dim(name, max=MAX_BATCH if name == "batch" else None) for name in sorted(names)}
-    dynamic = tuple({axis: sizes[name] for axis, name in component.free.get(key, {}).items()} for key in inputs)
+    sizes = {name: _dimension(name, component.trace[name]) for name in sorted(names)}
+    axes = [{axis: sizes[name] for axis, name in component.free.get(key, {}).items()} for key in inputs]
+    dynamic = _as_arguments(component.module, axes)
     with torch.no_grad(), _quiet():
+        exported = torch.export.export(component.module, tuple(inputs.values()), dynamic_shapes=dynamic, strict=False)
         program = torch.onnx.export(
-            component.module,
-            tuple(inputs.values()),
+            exported,
             dynamo=True,
             opset_version=OPSET,
             input_names=list(inputs),
-            output_names=[component.output],
+            output_names=list(component.outputs),
             dynamic_shapes=dynamic,
             verbose=False,
         )
     assert program is not None
+    _define_functions(program.model)
     weights = sum(p.numel() * p.element_size() for p in component.module.parameters())
     program.save(path, external_data=weights > external_data_bytes)
+
+
+def _dimension(name: str, traced: int) -> torch.export.Dim:
+    if name in ("height", "width"):
+        # Interpolation branches where a picture is down to one pixel: again only a bound for the trace.
+        return torch.export.Dim(name, min=traced)
+    return torch.export.Dim(name, max=MAX_BATCH if name == "batch" else None)
+
+
+def _as_arguments(module: nn.Module, axes: list[Any]) -> tuple:
+    """One entry per parameter of `forward`; those that fall to `*args` are one tuple."""
+    parameters = list(inspect.signature(module.forward).parameters.values())
+    if parameters[-1].kind is not inspect.Parameter.VAR_POSITIONAL:
+        return tuple(axes)
+    named = len(parameters) - 1
+    return (*axes[:named], tuple(axes[named:]))
+
+
+def _define_functions(model: onnx_ir.Model) -> None:
+    """Gives the nodes of our own domain their bodies."""
+    if any(node.domain == DOMAIN for node in model.graph):
+        function = onnx_ir.serde.deserialize_function(function_proto())
+        model.functions[function.identifier()] = function
+        model.opset_imports[DOMAIN] = VERSION
 
 
 @contextmanager

@@ -15,9 +15,11 @@ STD = np.asarray([0.26862954, 0.26130258, 0.27577711], np.float32)
 def clip_pixels(pictures: Sequence[Image.Image], size: int) -> np.ndarray:
     """RGB pictures to float32 [n, 3, size, size], in the way of transformers' CLIPImageProcessor on Pillow.
 
-    The shorter edge becomes `size` (bicubic), the middle square is kept. Raises InputError for a picture so narrow that
-    the longer edge would pass every bound.
+    The shorter edge becomes `size` (bicubic), the middle square is kept. Raises InputError for no picture, or for one
+    so narrow that the longer edge would pass every bound.
     """
+    if not pictures:
+        raise InputError("image: expected at least one picture, got none; give one")
     return np.stack([normalised(_middle(picture, size)) for picture in pictures])
 
 

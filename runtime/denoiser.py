@@ -8,6 +8,7 @@ import numpy as np
 from .plan import Plan, Segment
 from .samplers.schedule import Schedule
 from .sessions.session import Session
+from .slots import Slots, for_sides, wired
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,22 +29,21 @@ class Call:
 class Denoiser:
     """One run's `denoise(latents, timestep)`.
 
-    `slots` holds the conditions with batch 2 ([unconditional, conditional]) or 1; they are repeated for `count`
-    pictures once, before the loop.
+    `slots` hold one row for each side of the guidance, or one for both; they are repeated for `count` pictures once,
+    before the loop.
     """
 
-    def __init__(
-        self, plan: Plan, session: Callable[[str], Session], slots: dict[str, np.ndarray], guidance: float, count: int
-    ):
-        self._plan, self._session, self._guidance = plan, session, guidance
-        read = {slot for segment in plan.segments for slot in segment.context.values()}
-        self._slots = {name: np.repeat(slots[name], count, axis=0) for name in read}
+    def __init__(self, plan: Plan, session: Callable[[str], Session], slots: Slots, guidance: float, count: int):
+        self._session, self._guidance = session, guidance
+        sides = 1 if guidance == 1.0 else 2
+        self._segments = [
+            (segment, _context(segment, session(segment.graph), slots, sides, count)) for segment in plan.segments
+        ]
         self.last: Call | None = None
 
     def __call__(self, latents: np.ndarray, timestep: float) -> np.ndarray:
         """Noise of float32 latents [B, C, h, w] at a timestep; one call of the graph, whatever the guidance."""
-        segment = self._segment(timestep)
-        context = {name: self._slots[slot] for name, slot in segment.context.items()}
+        segment, context = [begun for begun in self._segments if begun[0].from_timestep >= timestep][-1]
         guided = self._guidance != 1.0
         batch = np.concatenate([latents, latents]) if guided else latents
         times = np.full(len(batch), timestep, np.float32)
@@ -54,6 +54,8 @@ class Denoiser:
         self.last = Call(latents, timestep, noise)
         return noise
 
-    def _segment(self, timestep: float) -> Segment:
-        begun = [segment for segment in self._plan.segments if segment.from_timestep >= timestep]
-        return begun[-1]
+
+def _context(segment: Segment, session: Session, slots: Slots, sides: int, count: int) -> Slots:
+    """What a segment's graph reads at every step, by tensor name."""
+    wires = wired(segment.context, (tensor.name for tensor in session.inputs))
+    return {name: np.repeat(for_sides(slots[slot], sides), count, axis=0) for name, slot in wires.items()}

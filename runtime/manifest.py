@@ -73,7 +73,7 @@ class Manifest:
 
     def problems(self) -> list[str]:
         """What does not fit together inside the manifest."""
-        named = [conditioner.text.tokenizer for conditioner in self.plan.conditioners]
+        named = [conditioner.text.tokenizer for conditioner in self.plan.conditioners if conditioner.text is not None]
         named += [name for graph in self.graphs.values() for name in (graph.file, *graph.data, *graph.proof.values())]
         missing = [
             f"manifest: {name} is used but has no digest under 'files'"

@@ -16,6 +16,7 @@ from .images import to_images
 from .noise import Noise
 from .request import Request, make_request
 from .sessions.session import Session
+from .slots import Slots
 from .timings import Timings
 
 
@@ -65,9 +66,10 @@ class Pipeline:
 
         Options: `language`, `negative` (text to steer away from), `steps`, `guidance` (1 switches it off), `sampler`,
         `seed`, `noise` (float32 [count, C, h, w], replaces the seed's draw of the start noise), `size` (height, width
-        in pixels), `count`. What is left out comes from the bundle's plan. Raises InputError for bad input.
+        in pixels), `count`, and those of `x2i.runtime.given.Given` for what the bundle draws from: `subject`, `mask`,
+        `image`, `word`, `strength`... What is left out comes from the bundle's plan. Raises InputError for bad input.
         """
-        request, timings = make_request(self.bundle.manifest, prompt, **options), Timings()
+        request, timings = self._request(prompt, options), Timings()
         context, notes = self._encode(request, timings)
         latents = None
         for step in self._walk(request, context, timings):
@@ -79,18 +81,21 @@ class Pipeline:
 
     def steps(self, prompt: str, **options: Any) -> Iterator[Step]:
         """The same run as a generator of steps; leaving the loop stops it. Bad input raises before the first step."""
-        request, timings = make_request(self.bundle.manifest, prompt, **options), Timings()
+        request, timings = self._request(prompt, options), Timings()
         context, _ = self._encode(request, timings)
         return self._walk(request, context, timings)
 
-    def _encode(self, request: Request, timings: Timings) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    def _request(self, prompt: str, options: dict[str, Any]) -> Request:
+        return make_request(self.bundle.manifest, prompt, self._conditions.word_tokenizer, **options)
+
+    def _encode(self, request: Request, timings: Timings) -> tuple[Slots, tuple[str, ...]]:
         with timings("encode"):
             context, notes = self._conditions(request)
         for note in notes:
             warnings.warn(note, UserWarning, stacklevel=3)
         return context, notes
 
-    def _walk(self, request: Request, context: dict[str, np.ndarray], timings: Timings) -> Iterator[Step]:
+    def _walk(self, request: Request, context: Slots, timings: Timings) -> Iterator[Step]:
         sampler = request.sampler
         denoiser = Denoiser(self.bundle.manifest.plan, self.session, context, request.guidance, request.count)
         draw = Noise(request.seed, request.count, self._latent_shape(request))

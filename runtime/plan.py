@@ -1,27 +1,16 @@
 """The plan: a pipeline as data. A new system is a new plan, not a new loop.
 
 Tensors move between graphs through named *slots*. Conditioners fill them once per picture, segments read them at every
-step. A graph name may hold an option in braces, `translator.{language}`: the caller's choice completes it, and the
-graph is opened when it is first chosen.
+step. `key.*` on both sides of a mapping stands for all tensors whose names begin so. A graph name may hold an option in
+braces, `translator.{language}`: the caller's choice completes it, and the graph is opened when it is first chosen.
 """
 
 import re
 from dataclasses import dataclass, field
 from typing import Literal
 
+from .inputs import Injection, PictureInput, TextInput, WordInput
 from .samplers.schedule import Schedule
-
-
-@dataclass(frozen=True, slots=True)
-class TextInput:
-    """How a prompt becomes the slots `input_ids` and `attention_mask`, both int64 [B, window].
-
-    `tokenizer` is a file of the bundle; a longer prompt is cut so that it still ends with the closing special token.
-    """
-
-    tokenizer: str
-    window: int
-    pad_id: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +24,18 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Conditioner:
-    """Turns the caller's text into slots by a chain of graphs; the unconditional side takes the same way."""
+    """Turns what the caller gives into slots by a chain of graphs; the unconditional side takes the same way.
 
-    text: TextInput
+    Conditioners run in order and share all slots.
+    """
+
     stages: tuple[Stage, ...]
+    text: TextInput | None = None
+    word: WordInput | None = None
+    picture: PictureInput | None = None
+
+    def inputs(self) -> list[TextInput | WordInput | PictureInput]:
+        return [given for given in (self.text, self.word, self.picture) if given is not None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +90,7 @@ class Plan:
     segments: tuple[Segment, ...]
     sampler: SamplerChoice
     decoder: Decoder
+    injection: Injection | None = None
     schedule: Schedule = field(default_factory=Schedule)
     guidance: Guidance = field(default_factory=Guidance)
 
@@ -109,9 +107,9 @@ class Plan:
         starts = [segment.from_timestep for segment in self.segments]
         if starts != sorted(starts, reverse=True):
             found.append(f"plan: segments must start at falling timesteps, got {starts}")
-        slots = {"input_ids", "attention_mask"} | {
-            slot for c in self.conditioners for stage in c.stages for slot in stage.outputs.values()
-        }
+        inputs = [given for conditioner in self.conditioners for given in conditioner.inputs()]
+        slots = {slot for given in (*inputs, self.injection) if given is not None for slot in given.slots()}
+        slots |= {slot for c in self.conditioners for stage in c.stages for slot in stage.outputs.values()}
         read = [slot for segment in self.segments for slot in segment.context.values()]
         read += [slot for c in self.conditioners for stage in c.stages for slot in stage.inputs.values()]
         found += [f"plan: slot {slot!r} is read but never written" for slot in dict.fromkeys(read) if slot not in slots]

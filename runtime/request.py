@@ -3,18 +3,26 @@
 import math
 from dataclasses import dataclass
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 
 from .errors import InputError
+from .given import Given, fill
 from .manifest import Manifest
 from .plan import Plan, matches
 from .samplers import Sampler, make_sampler
+from .slots import Slots
+from .tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a caller asks for, defaults filled in. `size` is (height, width) in pixels; `noise` is None or float32."""
+    """What a caller asks for, defaults filled in. `size` is (height, width) in pixels; `noise` is None or float32.
+
+    `slots` are what pictures, word and strength fill before the first graph; `words` is how many of the subject's
+    embeddings to place; `notes` are warnings.
+    """
 
     prompt: str
     negative: str
@@ -25,11 +33,20 @@ class Request:
     noise: np.ndarray | None
     size: tuple[int, int]
     count: int
+    slots: Slots
+    words: int
+    notes: tuple[str, ...]
+
+    @property
+    def sides(self) -> int:
+        """Rows of the guidance: 2, [unconditional, conditional], or 1 where it is switched off."""
+        return sides_of(self.guidance)
 
 
 def make_request(
     manifest: Manifest,
     prompt: str,
+    word_tokenizer: Tokenizer | None = None,
     *,
     language: str | None = None,
     negative: str = "",
@@ -40,8 +57,12 @@ def make_request(
     noise: np.ndarray | None = None,
     size: tuple[int, int] | None = None,
     count: int | None = None,
+    **given: Any,
 ) -> Request:
-    """Fills in the plan's defaults and raises InputError with one line per problem."""
+    """Fills in the plan's defaults and raises InputError with one line per problem.
+
+    `given` are the fields of `Given`; `word_tokenizer` is the prompt's, for a plan with a placeholder word.
+    """
     plan, problems = manifest.plan, []
     options, found = _choose(manifest, {"language": language})
     problems += found
@@ -58,13 +79,32 @@ def make_request(
     count = 1 if count is None else count
     guidance = plan.guidance.scale if guidance is None else guidance
     problems += _value_problems(prompt, negative, guidance, seed, count)
+    filled = fill(plan, Given(**given), prompt, word_tokenizer, sides_of(guidance))
+    problems += filled.problems
     try:
         walk = _sampler(plan, sampler, steps)
     except InputError as error:
         problems += error.problems
     if problems:
         raise InputError(*problems)
-    return Request(prompt, negative, options, walk, guidance, seed, noise, size, count)
+    return Request(
+        prompt,
+        negative,
+        options,
+        walk,
+        guidance,
+        seed,
+        noise,
+        size,
+        count,
+        filled.slots,
+        filled.words,
+        tuple(filled.notes),
+    )
+
+
+def sides_of(guidance: float) -> int:
+    return 1 if guidance == 1.0 else 2
 
 
 def _sampler(plan: Plan, name: str | None, steps: int | None) -> Sampler:

@@ -7,7 +7,7 @@ import numpy as np
 import tokenizers
 
 from .errors import InputError
-from .plan import TextInput
+from .inputs import TextInput
 
 
 @dataclass(frozen=True, slots=True)

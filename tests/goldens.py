@@ -28,3 +28,9 @@ def current_test() -> str:
 
 def golden_tensors(name: str) -> dict[str, np.ndarray]:
     return load_file(golden(name))
+
+
+def golden_arrays(name: str) -> dict[str, np.ndarray]:
+    """The arrays of an `.npz` golden."""
+    with np.load(golden(name), allow_pickle=False) as arrays:
+        return dict(arrays)

@@ -2,14 +2,17 @@
 
 from typing import TYPE_CHECKING
 
+from x2i.models.context_attention import own_weights
 from x2i.models.random_weights import random_stable_diffusion
 from x2i.models.stable_diffusion import StableDiffusion, read_stable_diffusion
-from x2i.runtime.plan import Conditioner, Plan, SamplerChoice, Segment
+from x2i.runtime.inputs import Injection
+from x2i.runtime.plan import Conditioner, Guidance, Plan, SamplerChoice, Segment
 from x2i.runtime.samplers.schedule import Schedule
 
 from ..component import Component
 from ..decoder import decoder_component, decoder_plan
-from ..denoiser import denoiser_component
+from ..denoiser import denoiser_component, denoiser_context
+from ..projection import projection_component
 
 if TYPE_CHECKING:
     from ..plan import ExportPlan
@@ -27,12 +30,24 @@ def read_base(plan: "ExportPlan") -> StableDiffusion:
     return read_stable_diffusion(plan.base, plan.base_config, plan.parts.get("tokenizer"))
 
 
-def base_components(base: StableDiffusion, tokens: int) -> list[Component]:
-    return [decoder_component(base.vae, base.scaling_factor), denoiser_component(base.unet, tokens)]
+def base_components(base: StableDiffusion) -> list[Component]:
+    """Decoder, projection and denoiser of a system that leaves the UNet's attention as it is."""
+    return [
+        decoder_component(base.vae, base.scaling_factor),
+        projection_component(own_weights(base.unet)),
+        denoiser_component(base.unet),
+    ]
 
 
-def base_plan(base: StableDiffusion, conditioner: Conditioner, sampler: SamplerChoice, layout: str) -> Plan:
-    """The plan of a system whose only change to Stable Diffusion is what its context is made from."""
+def base_plan(
+    base: StableDiffusion,
+    conditioners: tuple[Conditioner, ...],
+    sampler: SamplerChoice,
+    layout: str,
+    injection: Injection | None = None,
+    guidance: float = 7.5,
+) -> Plan:
+    """The plan of a system whose conditioners leave all keys and values in slots, and with `injection` a second set."""
     schedule = Schedule(
         base.schedule.train_steps,
         base.schedule.beta_start,
@@ -41,9 +56,11 @@ def base_plan(base: StableDiffusion, conditioner: Conditioner, sampler: SamplerC
         base.schedule.set_alpha_to_one,
     )
     return Plan(
-        conditioners=(conditioner,),
-        segments=(Segment("denoiser", schedule.train_steps, {"context": "context"}),),
+        conditioners=conditioners,
+        segments=(Segment("denoiser", schedule.train_steps, denoiser_context(injection is not None)),),
         sampler=sampler,
         decoder=decoder_plan(base.vae, base.unet.config.sample_size, layout),
+        injection=injection,
         schedule=schedule,
+        guidance=Guidance(guidance),
     )

@@ -10,9 +10,11 @@ from x2i.models.gluenet import GlueNetConditioner, Translator, read_tensor_norm,
 from x2i.models.random_weights import random_gluegen_text
 from x2i.models.stable_diffusion import StableDiffusion
 from x2i.models.xlmr import read_xlmr, xlmr_tokenizer_json
-from x2i.runtime.plan import Conditioner, Stage, TextInput
+from x2i.runtime.inputs import TextInput
+from x2i.runtime.plan import Conditioner, Stage
 
 from ..errors import PlanError
+from ..projection import projection_stage
 from ..text import translator_component, xlmr_component
 from .base import COMPVIS_SAMPLING, base_components, base_plan, read_base
 from .system import Build, SystemSpec, drained
@@ -39,19 +41,20 @@ def build(plan: "ExportPlan") -> Build:
     if problems:
         raise PlanError(*problems)
     conditioner = Conditioner(
-        TextInput(TOKENIZER, tokens, encoder.config.pad_token_id),
         (
             Stage("encoder", {"input_ids": "input_ids", "attention_mask": "attention_mask"}, {"features": "features"}),
             Stage("translator.{language}", {"features": "features"}, {"context": "context"}),
+            projection_stage("context"),
         ),
+        TextInput(TOKENIZER, tokens, encoder.config.pad_token_id),
     )
     width = encoder.config.hidden_size
     components = [
         xlmr_component(encoder, tokens),
         *(translator_component(language, c, tokens, width) for language, c in conditioners.items()),
-        *base_components(base, tokens),
+        *base_components(base),
     ]
-    plan_data = base_plan(base, conditioner, COMPVIS_SAMPLING, "compvis")
+    plan_data = base_plan(base, (conditioner,), COMPVIS_SAMPLING, "compvis")
     return Build(plan_data, {TOKENIZER: tokenizer}, drained(components), len(components))
 
 

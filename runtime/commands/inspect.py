@@ -7,6 +7,7 @@ import click
 
 from ..bundle import open_bundle
 from ..errors import InputError
+from ..inputs import Injection, PictureInput, TextInput, WordInput
 from ..manifest import Manifest, Tensor
 from ..plan import Plan, matches
 from ..records import encode
@@ -41,14 +42,15 @@ def _summary(manifest: Manifest) -> list[str]:
 def _plan(plan: Plan, graphs: set[str]) -> list[str]:
     lines = ["plan"]
     for conditioner in plan.conditioners:
-        text = conditioner.text
-        lines.append(f"  prompt -> {text.tokenizer}, window of {text.window} tokens")
+        lines += [f"  {_input(given)} -> {', '.join(given.slots())}" for given in conditioner.inputs()]
         for stage in conditioner.stages:
             lines.append(
                 f"  {', '.join(stage.inputs.values())} -> {stage.graph} -> {', '.join(stage.outputs.values())}"
             )
             if "{" in stage.graph:
                 lines.append(f"    one of: {', '.join(matches(stage.graph, graphs))}")
+    if plan.injection is not None:
+        lines.append(f"  {_input(plan.injection)} -> {', '.join(plan.injection.slots())}")
     for segment in plan.segments:
         reads = ", ".join(segment.context.values())
         lines.append(f"  from timestep {segment.from_timestep:g}: {segment.graph}, reading {reads}")
@@ -59,6 +61,19 @@ def _plan(plan: Plan, graphs: set[str]) -> list[str]:
         f"{decoder.to_uint8} to bytes"
     )
     return lines
+
+
+def _input(given: TextInput | WordInput | PictureInput | Injection) -> str:
+    if isinstance(given, TextInput):
+        return f"prompt, {given.tokenizer}, window of {given.window} tokens"
+    if isinstance(given, WordInput):
+        return f"word ({given.default!r}), up to {given.most} embeddings"
+    if isinstance(given, PictureInput):
+        return f"{given.kind}, {given.size}x{given.size} pixels" + (
+            f", {given.grid}x{given.grid} patches" if given.grid else ""
+        )
+    where = "where the word is attended to" if given.at_word else "everywhere"
+    return f"strength ({given.strength:g}), {where}, {'both sides' if given.unconditional else 'conditional side'}"
 
 
 def _graphs(manifest: Manifest) -> list[str]:

@@ -15,6 +15,7 @@ from ..errors import InputError
 from ..images import check_folder_of, check_picture_path, save_whole
 from ..load import load
 from ..pipeline import Output
+from .adapter_options import adapter_options
 from .refusal import refusing
 
 
@@ -33,6 +34,7 @@ class Size(click.ParamType):
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("prompt")
+@adapter_options
 @click.option("--language", help="Language of the prompt, for a bundle with translators.")
 @click.option("--negative", default="", help="Text to steer away from.")
 @click.option("--steps", type=int, help="Denoising steps.")
@@ -56,6 +58,7 @@ def run(
     save_latents: Path | None,
     as_json: bool,
     noise: Path | None,
+    image: tuple[Path, ...],
     **options: Any,
 ) -> None:
     """Draw PROMPT with the folder BUNDLE. What is left out comes from the bundle's plan."""
@@ -66,7 +69,7 @@ def run(
         pipeline = load(bundle, backend, threads)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
-            output = pipeline(prompt, noise=_read_noise(noise), **options)
+            output = pipeline(prompt, noise=_read_noise(noise), image=list(image) or None, **options)
         paths = _save(output, out, save_latents)
     for warning in output.warnings:
         click.echo(f"x2i: warning: {warning}", err=True)

@@ -1,19 +1,42 @@
 """GlueGen's text path, from the authors' files to the picture, through ONNX Runtime against the authors' run."""
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
-from x2i.export.denoiser import NoisePrediction
 from x2i.models.stable_diffusion import read_stable_diffusion
 from x2i.runtime import load
+from x2i.runtime.manifest import Tensor
 from x2i.runtime.request import make_request
 
 from ..goldens import golden, golden_tensors
 from ..numerics import assert_close, assert_same_picture
 
 CASES = range(7)
+
+
+@dataclass
+class StandIn:
+    """A session of that many inputs that calls a function."""
+
+    names: list[str]
+    function: Callable[..., dict[str, np.ndarray]]
+
+    @property
+    def inputs(self):
+        return tuple(Tensor(name, "float32", ()) for name in self.names)
+
+    def __call__(self, **arrays):
+        return self.function(**arrays)
+
+
+def noise_of(pipeline, latents, timestep, context):
+    """The graphs' noise for a context, projected as the runtime does it."""
+    projected = pipeline.session("projection")(context=context)
+    return pipeline.session("denoiser")(latents=latents, timestep=timestep, **projected)["noise"]
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +75,7 @@ def test_unconditional_is_the_empty_prompt_of_the_same_language(pipeline):
 def test_unet(pipeline, call):
     expected = golden_tensors("gluegen/pipeline/text.safetensors")
     x, t, context = (expected[f"{call}.{name}"] for name in ("x", "t", "context"))
-    noise = pipeline.session("denoiser")(latents=x, timestep=t.astype(np.float32), context=context)["noise"]
-    assert_close(noise, expected[f"{call}.eps"], "unet")
+    assert_close(noise_of(pipeline, x, t.astype(np.float32), context), expected[f"{call}.eps"], "unet")
 
 
 def test_decoder(pipeline):
@@ -81,9 +103,7 @@ def test_denoiser_graph_at_other_sizes(pipeline, torch_base, size, batch):
     context = torch.randn(batch, 77, 48, generator=random)
     with torch.no_grad():
         expected = torch_base.unet(latents, timestep, context).sample
-    arrays = {"latents": latents, "timestep": timestep, "context": context}
-    actual = pipeline.session("denoiser")(**{name: tensor.numpy() for name, tensor in arrays.items()})["noise"]
-    assert_close(actual, expected.numpy(), "unet")
+    assert_close(noise_of(pipeline, *(x.numpy() for x in (latents, timestep, context))), expected.numpy(), "unet")
 
 
 @pytest.mark.parametrize(("height", "width", "steps", "sampler"), [(64, 104, 7, "ddim"), (136, 72, 12, "plms")])
@@ -91,14 +111,15 @@ def test_run_at_other_sizes_and_step_counts_equals_torch(pipeline, torch_base, h
     """The same loop on the fp32 torch modules: what differs is only the graphs."""
     options = {"language": "French", "steps": steps, "sampler": sampler, "size": (height, width), "count": 2, "seed": 9}
     actual = pipeline("un jardin", **options)
-    stock = NoisePrediction(torch_base.unet)
 
-    def denoise(latents, timestep, context):
+    def denoise(latents, timestep, **context):
         with torch.no_grad():
-            return {"noise": stock(*map(torch.from_numpy, (latents, timestep, context))).numpy()}
+            arrays = map(torch.from_numpy, (latents, timestep, context["key.all"]))
+            return {"noise": torch_base.unet(*arrays).sample.numpy()}
 
     twin = load(pipeline.bundle.folder)
-    twin._sessions["denoiser"] = denoise
+    twin._sessions["projection"] = StandIn(["context"], lambda context: {"key.all": context})
+    twin._sessions["denoiser"] = StandIn(["key.all"], denoise)
     assert_close(actual.latents, twin("un jardin", **options).latents, "latents")
     assert actual.images[0].size == (width, height)
     vae = torch_base.vae
@@ -107,13 +128,16 @@ def test_run_at_other_sizes_and_step_counts_equals_torch(pipeline, torch_base, h
     assert_close(pipeline.session("decoder")(latents=actual.latents)["image"], decoded.numpy(), "unet")
 
 
-@pytest.mark.parametrize("graph", ["encoder", "translator.French", "denoiser", "decoder"])
+@pytest.mark.parametrize("graph", ["encoder", "translator.French", "projection", "denoiser", "decoder"])
 def test_graphs_react_to_every_input(pipeline, graph):
     record = pipeline.bundle.manifest.graphs[graph]
     arrays = {t.name: np.load(pipeline.bundle.path(record.proof[t.name])) for t in record.inputs}
-    (output,) = (t.name for t in record.outputs)
-    before = pipeline.session(graph)(**arrays)[output]
+    before = _outputs(pipeline.session(graph)(**arrays))
     for name, array in arrays.items():
         changed = array[::-1] if array.dtype.kind == "i" else array + np.float32(0.5)
-        after = pipeline.session(graph)(**arrays | {name: np.ascontiguousarray(changed)})[output]
+        after = _outputs(pipeline.session(graph)(**arrays | {name: np.ascontiguousarray(changed)}))
         assert np.abs(after - before).max() > 1e-3 * before.std(), f"{graph} ignores {name}"
+
+
+def _outputs(arrays):
+    return np.concatenate([array.ravel() for array in arrays.values()])

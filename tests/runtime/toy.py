@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 from x2i.runtime.bundle import open_bundle
 from x2i.runtime.bundle_writer import file_records, new_bundle, write_manifest
+from x2i.runtime.inputs import TextInput
 from x2i.runtime.manifest import Graph, Manifest, Measured, Tensor
 from x2i.runtime.pipeline import Pipeline
-from x2i.runtime.plan import Conditioner, Decoder, Plan, SamplerChoice, Segment, Stage, TextInput
+from x2i.runtime.plan import Conditioner, Decoder, Plan, SamplerChoice, Segment, Stage
 
 LANGUAGES = ("French", "German")
 WORDS = ["<s>", "<pad>", "</s>", "<unk>", "red", "apple", "pomme", "rouge", "blue"]
@@ -29,7 +30,6 @@ def plan(segments: tuple[Segment, ...] = (Segment("denoiser", 1000, {"context": 
     return Plan(
         conditioners=(
             Conditioner(
-                TextInput("tokenizer.json", 6, 1),
                 (
                     Stage(
                         "encoder",
@@ -38,6 +38,7 @@ def plan(segments: tuple[Segment, ...] = (Segment("denoiser", 1000, {"context": 
                     ),
                     Stage("translator.{language}", {"features": "features"}, {"context": "context"}),
                 ),
+                TextInput("tokenizer.json", 6, 1),
             ),
         ),
         segments=segments,
@@ -82,6 +83,7 @@ class Sessions:
             self.calls.append((graph, arrays))
             return function(graph, **arrays)
 
+        call.inputs = ()
         return call
 
     def encoder(self, graph, input_ids, attention_mask):

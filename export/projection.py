@@ -1,0 +1,43 @@
+"""The projection of a context into keys and values, run once per picture."""
+
+import torch
+from torch import Tensor
+from x2i.models.context_attention import ContextProjection, KeyValueWeights
+from x2i.runtime.plan import Stage
+
+from .component import Component, Sizes
+from .context_names import KEYS, LOCAL_KEYS, LOCAL_VALUES, VALUES, layer_names, pattern
+
+
+def projection_component(weights: KeyValueWeights, local: bool = False) -> Component:
+    """All layers' keys and values from a context of any length; `local` names them as the second attention's."""
+    projection = ContextProjection(weights).eval()
+    width = next(iter(weights.values()))[0].shape[1]
+
+    def example(sizes: Sizes) -> dict[str, Tensor]:
+        random = torch.Generator().manual_seed(5)
+        return {"context": torch.randn(sizes["batch"], sizes["tokens"], width, generator=random)}
+
+    kinds = _kinds(local)
+    return Component(
+        name=_graph(local),
+        module=projection,
+        example=example,
+        outputs=tuple(name for kind in kinds for name in layer_names(kind, projection.layers)),
+        free={"context": {0: "batch", 1: "tokens"}},
+        trace={"batch": 2, "tokens": 9},
+        proof={"batch": 3, "tokens": 5},
+    )
+
+
+def projection_stage(slot: str, local: bool = False) -> Stage:
+    """The call of that graph on the context in `slot`."""
+    return Stage(_graph(local), {"context": slot}, {pattern(kind): pattern(kind) for kind in _kinds(local)})
+
+
+def _graph(local: bool) -> str:
+    return "local_projection" if local else "projection"
+
+
+def _kinds(local: bool) -> tuple[str, str]:
+    return (LOCAL_KEYS, LOCAL_VALUES) if local else (KEYS, VALUES)

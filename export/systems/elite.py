@@ -1,0 +1,85 @@
+"""`elite`: one picture of a subject becomes words of the prompt and patches that every cross-attention reads.
+
+Source: ELITE (arXiv 2302.13848) and its released scripts, which sample with LMS at guidance 5 and strength 0.8.
+"""
+
+from typing import TYPE_CHECKING
+
+from x2i.models.clip_vision import VisionLevels
+from x2i.models.elite_checkpoint import read_elite
+from x2i.models.injected_text import InjectedText
+from x2i.models.random_weights import random_elite
+from x2i.runtime.inputs import Injection, PictureInput, WordInput
+from x2i.runtime.plan import Conditioner, SamplerChoice, Stage
+
+from ..decoder import decoder_component
+from ..denoiser import denoiser_component
+from ..projection import projection_component, projection_stage
+from ..text import injected_text_component
+from ..vision import LEVEL, patches_component, vision_component, words_component
+from .base import base_plan, read_base
+from .base_text import TOKENIZER, base_text
+from .system import Build, SystemSpec, drained
+
+if TYPE_CHECKING:
+    from ..plan import ExportPlan
+
+PLACEHOLDER = "S"
+INJECTION = Injection(strength=0.8, at_word=True, unconditional=False)
+SAMPLING = SamplerChoice("lms", 50)
+GUIDANCE = 5.0
+
+
+def build(plan: "ExportPlan") -> Build:
+    """Raises CheckpointError for parts that do not fit one another, PlanError for a base without its text side."""
+    base = read_base(plan)
+    if plan.random_weights is not None:
+        elite = random_elite(plan.random_weights, base.unet)
+    else:
+        elite = read_elite(plan.parts["encoder"], plan.parts["global"], plan.parts["local"], base.unet)
+    text, tower = base_text(base, str(plan.base)), VisionLevels(elite.vision)
+    patches = tower.grid**2
+    conditioners = (
+        Conditioner(_subject_stages(), picture=PictureInput("subject", tower.image_size, tower.grid)),
+        Conditioner(_text_stages(), text.given, WordInput(PLACEHOLDER, elite.global_mapper.levels)),
+    )
+    components = [
+        vision_component(tower),
+        words_component(elite.global_mapper, patches),
+        patches_component(elite.local_mapper, patches),
+        injected_text_component(InjectedText(text.encoder), text.given.window),
+        projection_component(elite.global_weights),
+        projection_component(elite.local_weights, local=True),
+        decoder_component(base.vae, base.scaling_factor),
+        denoiser_component(base.unet, injected=True),
+    ]
+    plan_data = base_plan(base, conditioners, SAMPLING, "diffusers", INJECTION, GUIDANCE)
+    return Build(plan_data, {TOKENIZER: text.tokenizer_json}, drained(components), len(components))
+
+
+def _subject_stages() -> tuple[Stage, ...]:
+    """The whole picture becomes words, the masked one becomes patches, projected at once."""
+    subject, masked, levels = "subject.*", "object.*", f"{LEVEL}.*"
+    return (
+        Stage("encoder", {"pixels": "subject_pixels"}, {levels: subject}),
+        Stage("global_mapper", {levels: subject}, {"words": "words"}),
+        Stage("encoder", {"pixels": "object_pixels"}, {levels: masked}),
+        Stage("local_mapper", {"mask": "mask", levels: masked}, {"local": "local"}),
+        projection_stage("local", local=True),
+    )
+
+
+def _text_stages() -> tuple[Stage, ...]:
+    inputs = {name: name for name in ("input_ids", "words", "word_index")}
+    return Stage("text_encoder", inputs, {"context": "context"}), projection_stage("context")
+
+
+SYSTEM = SystemSpec(
+    build,
+    required={
+        "encoder": "the CLIP vision tower's folder, or a whole CLIP's",
+        "global": "global_mapper.pt",
+        "local": "local_mapper.pt",
+    },
+    optional={"tokenizer": "the CLIP tokenizer's folder, for a CompVis base"},
+)

@@ -1,0 +1,68 @@
+"""`ip-adapter`: reference pictures beside the prompt, by a second cross-attention.
+
+Source: IP-Adapter (arXiv 2308.06721); sampling defaults are Stable Diffusion's, the strength is the 0.6 its authors
+advise beside a prompt.
+"""
+
+from typing import TYPE_CHECKING
+
+from x2i.models.clip_vision import read_clip_vision_projection
+from x2i.models.context_attention import own_weights
+from x2i.models.ip_adapter import IpAdapterTokens
+from x2i.models.ip_adapter_checkpoint import read_ip_adapter
+from x2i.models.random_weights import random_ip_adapter
+from x2i.runtime.inputs import Injection, PictureInput
+from x2i.runtime.plan import Conditioner, Stage
+
+from ..decoder import decoder_component
+from ..denoiser import denoiser_component
+from ..projection import projection_component, projection_stage
+from ..text import clip_component
+from ..vision import image_tokens_component
+from .base import DIFFUSERS_SAMPLING, base_plan, read_base
+from .base_text import CLIP_STAGES, TOKENIZER, base_text
+from .system import Build, SystemSpec, drained
+
+if TYPE_CHECKING:
+    from ..plan import ExportPlan
+
+INJECTION = Injection(strength=0.6, at_word=False, unconditional=True)
+
+
+def build(plan: "ExportPlan") -> Build:
+    """Raises PlanError and CheckpointError for parts that are not Stable Diffusion v1's IP-Adapter."""
+    base = read_base(plan)
+    if plan.random_weights is not None:
+        vision, adapter = random_ip_adapter(plan.random_weights, base.unet)
+    else:
+        vision = read_clip_vision_projection(plan.parts["encoder"])
+        adapter = read_ip_adapter(plan.parts["adapter"], base.unet, vision)
+    text = base_text(base, str(plan.base))
+    image_stages = (
+        Stage("image_encoder", {"pixels": "image_pixels"}, {"tokens": "image_tokens"}),
+        projection_stage("image_tokens", local=True),
+    )
+    conditioners = (
+        Conditioner(image_stages, picture=PictureInput("image", vision.config.image_size)),
+        Conditioner((*CLIP_STAGES, projection_stage("context")), text.given),
+    )
+    components = [
+        image_tokens_component(IpAdapterTokens(vision, adapter.projection)),
+        clip_component(text.encoder, text.given.window),
+        projection_component(own_weights(base.unet)),
+        projection_component(adapter.weights, local=True),
+        decoder_component(base.vae, base.scaling_factor),
+        denoiser_component(base.unet, injected=True),
+    ]
+    plan_data = base_plan(base, conditioners, DIFFUSERS_SAMPLING, base.layout, INJECTION)
+    return Build(plan_data, {TOKENIZER: text.tokenizer_json}, drained(components), len(components))
+
+
+SYSTEM = SystemSpec(
+    build,
+    required={
+        "encoder": "the folder of CLIP's vision tower with projection (models/image_encoder of its authors)",
+        "adapter": "ip-adapter_sd15.safetensors or .bin",
+    },
+    optional={"tokenizer": "the CLIP tokenizer's folder, for a CompVis base"},
+)
