@@ -4,7 +4,19 @@ import argparse
 from importlib import import_module
 from pathlib import Path
 
-STAGES = {"vae": 60.0, "text": 1.0, "unet": 60.0, "decoder": 15.0, "xlmr": 4.0, "translators": 12.0, "publish": 0.0}
+STAGES = {
+    "vae": 60.0,
+    "text": 1.0,
+    "unet": 60.0,
+    "decoder": 15.0,
+    "xlmr": 4.0,
+    "translators": 12.0,
+    "publish": 0.0,
+    "clip": 24.0,
+    "elite_global": 25.0,
+    "elite_local": 45.0,
+    "publish_elite": 0.0,
+}
 
 
 def main() -> None:

@@ -25,13 +25,25 @@ def judge(image: np.ndarray) -> Verdict:
     very median is nearest in mean squared error, both averaged over 2 x 2 pixels; so a wrong background does not
     change which picture is seen, and a wrong picture does not change the background.
     """
-    assert image.shape == (CANVAS, CANVAS, 3) and image.dtype == np.uint8, (image.shape, image.dtype)
-    behind = np.median(_border(image.astype(np.float32)), axis=0)
-    references = _blurred(on_colour(pictures(), behind).astype(np.float32))
+    return Verdict(picture_keys()[nearest_picture(image, pictures())], nearest_background(image))
+
+
+def nearest_picture(image: np.ndarray, tiles: np.ndarray) -> int:
+    """Which of `tiles` (uint8 RGBA [n, 52, 52, 4]) a drawing shows, by the rule of `judge`."""
+    references = _blurred(on_colour(tiles, _behind(image)).astype(np.float32))
     errors = ((references - _blurred(image[None].astype(np.float32))) ** 2).mean((1, 2, 3))
+    return int(errors.argmin())
+
+
+def nearest_background(image: np.ndarray) -> str:
+    """Key of the named colour behind a drawing, by the rule of `judge`."""
     colours = np.asarray([background.rgb for background in backgrounds()], np.float32)
-    nearest = ((colours - behind) ** 2).sum(1).argmin()
-    return Verdict(picture_keys()[errors.argmin()], backgrounds()[nearest].key)
+    return backgrounds()[((colours - _behind(image)) ** 2).sum(1).argmin()].key
+
+
+def _behind(image: np.ndarray) -> np.ndarray:
+    assert image.shape == (CANVAS, CANVAS, 3) and image.dtype == np.uint8, (image.shape, image.dtype)
+    return np.median(_border(image.astype(np.float32)), axis=0)
 
 
 def _border(image: np.ndarray) -> np.ndarray:

@@ -38,15 +38,17 @@ INDEX = {
 
 
 def train(folder: Path, minutes: float) -> None:
-    """Writes `models/emoji/weights` anew from the stages' states in `folder`; there is nothing to train."""
-    shutil.rmtree(WEIGHTS, ignore_errors=True)
+    """Writes the base model's and the translators' weights from the stages' states in `folder`; there is nothing to
+    train. What `publish_elite` wrote stays."""
+    for part in ("sd", "xlmr"):
+        shutil.rmtree(WEIGHTS / part, ignore_errors=True)
     _stable_diffusion(folder, WEIGHTS / "sd")
     encoder = xlmr.trained(folder)
-    _save(encoder, encoder.config.to_json_string(), WEIGHTS / "xlmr", "model.safetensors")
+    save(encoder, encoder.config.to_json_string(), WEIGHTS / "xlmr", "model.safetensors")
     multilingual.save(WEIGHTS / "xlmr")
     for language in vocabulary.languages():
         name = f"gluenet_{language}_clip_overnorm_over3_noln.ckpt"
-        torch.save(_half(translators.trained(folder, language).state_dict()), WEIGHTS / name)
+        torch.save(half(translators.trained(folder, language).state_dict()), WEIGHTS / name)
     torch.save(translators.tensor_norm(folder), WEIGHTS / "tensor_norm.pt")
     size = sum(path.stat().st_size for path in WEIGHTS.rglob("*") if path.is_file())
     print(f"{WEIGHTS}: {size / 1e6:.1f} MB")
@@ -59,22 +61,23 @@ def _stable_diffusion(folder: Path, target: Path) -> None:
     autoencoder.register_to_config(scaling_factor=scale)
     denoiser: UNet2DConditionModel = unet.trained(folder)
     encoder = text.trained(folder)
-    _save(denoiser, denoiser.to_json_string(), target / "unet", "diffusion_pytorch_model.safetensors")
-    _save(autoencoder, autoencoder.to_json_string(), target / "vae", "diffusion_pytorch_model.safetensors")
-    _save(encoder, encoder.config.to_json_string(), target / "text_encoder", "model.safetensors")
+    save(denoiser, denoiser.to_json_string(), target / "unet", "diffusion_pytorch_model.safetensors")
+    save(autoencoder, autoencoder.to_json_string(), target / "vae", "diffusion_pytorch_model.safetensors")
+    save(encoder, encoder.config.to_json_string(), target / "text_encoder", "model.safetensors")
     english.save(target / "tokenizer")
     (target / "scheduler").mkdir()
     (target / "scheduler" / "scheduler_config.json").write_text(json.dumps(SCHEDULER, indent=1), encoding="utf-8")
     (target / "model_index.json").write_text(json.dumps(INDEX, indent=1), encoding="utf-8")
 
 
-def _save(model: nn.Module, config: str, folder: Path, name: str) -> None:
+def save(model: nn.Module, config: str, folder: Path, name: str) -> None:
+    """One network's folder: its half-precision tensors under `name`, and `config.json`."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(_half(model.state_dict()), folder / name, metadata={"format": "pt"})
+    save_file(half(model.state_dict()), folder / name, metadata={"format": "pt"})
     (folder / "config.json").write_text(config, encoding="utf-8")
 
 
-def _half(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def half(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Floats as float16 on the CPU; whole numbers as they are."""
     return {
         name: (value.half() if value.is_floating_point() else value).cpu().contiguous()

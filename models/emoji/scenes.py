@@ -41,10 +41,16 @@ def fitted(picture: Image.Image, size: int) -> np.ndarray:
 
 
 @cache
-def wide_set() -> tuple[Image.Image, ...]:
-    """Every single-code-point emoji with a real picture, about 1,300 of them."""
+def wide_pictures() -> dict[str, Image.Image]:
+    """Every single-code-point emoji with a real picture, about 1,300 of them, by its character."""
     characters = (chr(code) for first, last in BLOCKS for code in range(first, last + 1))
-    return tuple(picture for character in characters if (picture := glyph(character)) is not None)
+    return {character: picture for character in characters if (picture := glyph(character)) is not None}
+
+
+@cache
+def wide_set() -> tuple[Image.Image, ...]:
+    """The pictures of `wide_pictures` alone."""
+    return tuple(wide_pictures().values())
 
 
 def composite(picture: np.ndarray, colour: np.ndarray, left: int, top: int) -> np.ndarray:

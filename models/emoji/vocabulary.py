@@ -48,11 +48,16 @@ def backgrounds() -> tuple[Background, ...]:
 @cache
 def pictures() -> np.ndarray:
     """The atlas cut apart: uint8 RGBA [64, 52, 52, 4]."""
-    with Image.open(HERE / "vocabulary.png") as atlas:
+    return atlas_tiles(HERE / "vocabulary.png", len(picture_keys()))
+
+
+def atlas_tiles(path: Path, count: int) -> np.ndarray:
+    """The first `count` pictures of an atlas: uint8 RGBA [count, 52, 52, 4]."""
+    with Image.open(path) as atlas:
         sheet = np.asarray(atlas.convert("RGBA"))
     rows = sheet.shape[0] // PICTURE
     tiles = sheet.reshape(rows, PICTURE, COLUMNS, PICTURE, 4).swapaxes(1, 2)
-    return tiles.reshape(rows * COLUMNS, PICTURE, PICTURE, 4)[: len(picture_keys())]
+    return tiles.reshape(rows * COLUMNS, PICTURE, PICTURE, 4)[:count]
 
 
 def scene(key: str, background: str | None = None) -> np.ndarray:
@@ -70,3 +75,9 @@ def on_colour(tiles: np.ndarray, colour: np.ndarray) -> np.ndarray:
     window = canvas[:, edge : edge + PICTURE, edge : edge + PICTURE]
     window += tiles[..., 3:].astype(np.float32) / 255 * (tiles[..., :3] - window)
     return np.round(canvas).astype(np.uint8)
+
+
+def placed(tile: np.ndarray) -> np.ndarray:
+    """One channel of a tile, [52, 52], at its place on an empty canvas: [64, 64]."""
+    edge = (CANVAS - PICTURE) // 2
+    return np.pad(tile, edge)

@@ -1,0 +1,70 @@
+"""Stage `elite_global`: a picture's words, and keys and values that understand them; everything else stays frozen."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..elite import GlobalMapper
+from ..elite_checkpoint import EliteCheckpoint
+from . import english, text, unet
+from .elite_frozen import Frozen, checkpoint, levels, slow_attention
+from .shown_subjects import draw_subject, word_index
+from .subject_latents import subject_latents
+from .training import Stage, averaged, device, low_precision, report
+
+SUBJECTS = 26
+EMPTY = 3
+PLAIN = 3
+"""Rows of one batch: subjects by picture, unconditional ones, and scenes of the vocabulary by name. The last keep the
+backgrounds what they were."""
+PEAK = 2e-3
+ALL_WORDS_SHARE = 0.2
+ALIGNED_SHARE = 0.5
+SMALLEST = 36
+SPARSITY = 0.01
+"""Weight of the words' mean absolute value, as the authors train."""
+
+
+def trained(folder: Path) -> EliteCheckpoint:
+    """The mapper, keys and values as stage `elite_global` left them, in eval mode."""
+    return averaged(checkpoint(GlobalMapper, unet.build()), folder / "elite_global.pt")
+
+
+def loss(frozen: Frozen, made: EliteCheckpoint, targets: Tensor, vocabulary_targets: Tensor, number: int) -> Tensor:
+    """Weighted error of the predicted noise on the batch of step `number`."""
+    rng = np.random.default_rng([31, number])
+    shown = [draw_subject(rng, ALIGNED_SHARE, SMALLEST) for _ in range(SUBJECTS + EMPTY)]
+    plain = [text.draw_caption(rng) for _ in range(PLAIN)]
+    latents = torch.cat(
+        [
+            targets[tuple(torch.tensor([row.target for row in shown]).T)].float(),
+            torch.stack([vocabulary_targets[picture, ground] for picture, ground, _ in plain]),
+        ]
+    )
+    captions = [*(row.caption for row in shown[:SUBJECTS]), *[""] * EMPTY, *(caption for _, _, caption in plain)]
+    ids = english.encode(captions)
+    seen = levels(frozen.vision, [row.picture for row in shown])
+    count = 5 if rng.random() < ALL_WORDS_SHARE else 1
+    with low_precision():
+        words = made.mapper(seen)[:, :count].float()
+    spread = torch.cat([words, words.new_zeros(PLAIN, *words.shape[1:])])
+    random = torch.Generator().manual_seed(number)
+    noise_levels = (1000 * torch.rand(len(ids), generator=random) ** unet.NOISE_SKEW).long().clamp(max=999).to(device())
+    noise = torch.randn(latents.shape, generator=random).to(device())
+    context = frozen.words(torch.from_numpy(ids).to(device()), spread, word_index(ids))
+    with low_precision():
+        frozen.condition(made, context, None)
+    return unet.loss(frozen.denoiser, latents, context, noise_levels, noise) + SPARSITY * words.abs().mean()
+
+
+def train(folder: Path, minutes: float, steps: int | None = None) -> None:
+    """Trains (or goes on training) the global mapper; the state is `folder/elite_global.pt`."""
+    torch.manual_seed(0)
+    frozen = Frozen.read(folder)
+    made = checkpoint(GlobalMapper, frozen.denoiser)
+    stage = Stage.open(made, folder / "elite_global.pt", PEAK, decay=0.995)
+    targets, (known, _) = subject_latents(folder), unet.cached_latents(folder)
+    with slow_attention():
+        report(stage.run(minutes, lambda number: loss(frozen, made, targets, known, number), steps))

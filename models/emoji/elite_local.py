@@ -1,0 +1,62 @@
+"""Stage `elite_local`: one feature per patch of the subject, and keys and values for them; the words are frozen."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..context_attention import Injection
+from ..elite import LocalMapper
+from ..elite_checkpoint import EliteCheckpoint
+from . import elite_global, english, unet
+from .elite_frozen import Frozen, checkpoint, keys_and_values, levels, slow_attention
+from .shown_subjects import draw_subject, word_index
+from .subject_latents import subject_latents
+from .training import Stage, averaged, device, low_precision, report
+
+BATCH = 32
+PEAK = 2e-3
+ALIGNED_SHARE = 0.65
+SMALLEST = 44
+SPARSITY = 1e-4
+"""Weight of the patch features' mean absolute value, as the authors train."""
+
+
+def trained(folder: Path) -> EliteCheckpoint:
+    """The mapper, keys and values as stage `elite_local` left them, in eval mode."""
+    return averaged(checkpoint(LocalMapper, unet.build()), folder / "elite_local.pt")
+
+
+def loss(frozen: Frozen, words: EliteCheckpoint, made: EliteCheckpoint, targets: Tensor, number: int) -> Tensor:
+    """Weighted error of the predicted noise on the batch of step `number`, at strength 1."""
+    rng = np.random.default_rng([32, number])
+    shown = [draw_subject(rng, ALIGNED_SHARE, SMALLEST) for _ in range(BATCH)]
+    latents = targets[tuple(torch.tensor([row.target for row in shown]).T)].float()
+    ids = english.encode([row.caption for row in shown])
+    grid = torch.from_numpy(np.stack([row.grid for row in shown])).to(device())
+    index = word_index(ids)
+    with torch.no_grad(), low_precision():
+        word = words.mapper(levels(frozen.vision, [row.picture for row in shown]))[:, :1].float()
+    context = frozen.words(torch.from_numpy(ids).to(device()), word, index)
+    with low_precision():
+        features = made.mapper(levels(frozen.vision, [row.masked for row in shown]), grid)
+        keys, values = keys_and_values(made, features)
+        injection = Injection(keys, values, index, torch.ones(BATCH, device=device()))
+        frozen.condition(words, context, injection)
+    random = torch.Generator().manual_seed(number)
+    noise_levels = (1000 * torch.rand(BATCH, generator=random) ** unet.NOISE_SKEW).long().clamp(max=999).to(device())
+    noise = torch.randn(latents.shape, generator=random).to(device())
+    return unet.loss(frozen.denoiser, latents, context, noise_levels, noise) + SPARSITY * features.abs().mean()
+
+
+def train(folder: Path, minutes: float, steps: int | None = None) -> None:
+    """Trains (or goes on training) the local mapper; the state is `folder/elite_local.pt`."""
+    torch.manual_seed(0)
+    frozen = Frozen.read(folder)
+    words = elite_global.trained(folder).requires_grad_(False)
+    made = checkpoint(LocalMapper, frozen.denoiser)
+    stage = Stage.open(made, folder / "elite_local.pt", PEAK, decay=0.995)
+    targets = subject_latents(folder)
+    with slow_attention():
+        report(stage.run(minutes, lambda number: loss(frozen, words, made, targets, number), steps))
