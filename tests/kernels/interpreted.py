@@ -1,17 +1,21 @@
 """A program: the kernel in Triton's interpreter, on the CPU.
 
 A process of its own, with TRITON_INTERPRET=1, because Triton decides at its import whether it interprets. Each line
-that it reads names a file with a list of dicts, the launcher's arguments; it puts the list of results in its place and
-says so in a line.
+that it reads names a form, `launch` or `three_steps`, and a file with a list of dicts, the form's arguments. It puts
+the list of results in the file's place and says so in a line.
 """
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import triton.language as tl
+from torch import Tensor
 from triton.runtime.interpreter import InterpreterBuilder
-from x2i.kernels.injected_attention.launch import injected_attention
+from x2i.kernels.injected_attention import launch
+from x2i.kernels.injected_attention.tiles import padded_width, tile
+from x2i.kernels.injected_attention.triton_kernel import global_pass, local_pass
 
 
 def widen_bfloat16() -> None:
@@ -25,13 +29,44 @@ def widen_bfloat16() -> None:
     InterpreterBuilder.create_dot = widened
 
 
+def three_steps(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    local_key: Tensor,
+    local_value: Tensor,
+    token_index: Tensor,
+    strength: Tensor,
+    num_heads: int,
+) -> Tensor:
+    """As TensorRT's quick plugins run the passes: the peaks found apart, and the second pass not in place."""
+    samples, queries, channels = query.shape
+    width = channels // num_heads
+
+    def run(kernel, *inputs: Tensor, keys: int, outputs: tuple[Tensor | None, ...]) -> None:
+        cut = tile(kernel.__name__, width)
+        sizes = (width, padded_width(width), cut.rows, cut.columns)
+        grid = (-(-queries // cut.rows), samples * num_heads)
+        kernel[grid](*inputs, num_heads, queries, keys, width**-0.5, *outputs, *sizes, num_warps=cut.warps)
+
+    attended, output = torch.empty_like(query), torch.empty_like(query)
+    columns = torch.empty(samples, num_heads, queries, device=query.device)
+    run(global_pass, query, key, value, token_index, keys=key.shape[1], outputs=(attended, columns, None))
+    inputs = (query, local_key, local_value, token_index, strength, attended, columns, columns.amax((1, 2)))
+    run(local_pass, *inputs, keys=local_key.shape[1], outputs=(output,))
+    return output
+
+
+FORMS: dict[str, Callable[..., Tensor]] = {"launch": launch.injected_attention, "three_steps": three_steps}
+
+
 def main() -> None:
     widen_bfloat16()
     # Fills new memory with NaN, so that nothing unwritten goes unnoticed.
     torch.use_deterministic_algorithms(True)
     for line in sys.stdin:
-        calls = torch.load(line.strip(), weights_only=True)
-        torch.save([injected_attention(**call) for call in calls], line.strip())
+        form, file = line.rstrip("\n").split(" ", 1)
+        torch.save([FORMS[form](**call) for call in torch.load(file, weights_only=True)], file)
         print("done", flush=True)
 
 

@@ -17,7 +17,8 @@ from x2i.kernels.errors import KernelError
 from x2i.kernels.injected_attention.launch import injected_attention
 
 NAMES = ("query", "key", "value", "local_key", "local_value", "token_index", "strength")
-Run = Callable[[list[tuple[tuple[Tensor, ...], int]]], list[Tensor]]
+Calls = list[tuple[tuple[Tensor, ...], int]]
+Run = Callable[[Calls], list[Tensor]]
 
 
 @pytest.fixture(scope="module")
@@ -32,25 +33,31 @@ def interpreter() -> Iterator[subprocess.Popen[str]]:
     assert process.returncode == 0
 
 
-@pytest.fixture(scope="module", params=["interpreter", pytest.param("cuda", marks=pytest.mark.gpu)])
-def kernel(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Runs the kernel on each of some (inputs, heads)."""
+@pytest.fixture(scope="module")
+def interpreted(
+    interpreter: subprocess.Popen[str], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., list[Tensor]]:
+    """Runs the kernel in the interpreter on each of some (inputs, heads)."""
 
-    def interpreted(calls: list[tuple[tuple[Tensor, ...], int]]) -> list[Tensor]:
-        process = request.getfixturevalue("interpreter")
+    def run(calls: Calls, form: str = "launch") -> list[Tensor]:
         file = tmp_path_factory.mktemp("interpreted") / "calls.pt"
         torch.save([dict(zip(NAMES, inputs, strict=True)) | {"num_heads": heads} for inputs, heads in calls], file)
-        print(file, file=process.stdin, flush=True)
-        assert process.stdout.readline() == "done\n", "the interpreter's process failed; see what it printed"
+        print(form, file, file=interpreter.stdin, flush=True)
+        assert interpreter.stdout.readline() == "done\n", "the interpreter's process failed; see what it printed"
         outputs: list[Tensor] = torch.load(file, weights_only=True)
         return outputs
 
-    def compiled(calls: list[tuple[tuple[Tensor, ...], int]]) -> list[Tensor]:
-        return [injected_attention(*(tensor.cuda() for tensor in inputs), heads).cpu() for inputs, heads in calls]
+    return run
 
-    if request.param == "cuda" and not torch.cuda.is_available():
+
+@pytest.fixture(scope="module", params=["interpreter", pytest.param("cuda", marks=pytest.mark.gpu)])
+def kernel(request: pytest.FixtureRequest) -> Run:
+    """Runs the kernel on each of some (inputs, heads), wherever the parameter says."""
+    if request.param == "interpreter":
+        return request.getfixturevalue("interpreted")
+    if not torch.cuda.is_available():
         pytest.skip("torch sees no CUDA device")
-    return compiled if request.param == "cuda" else interpreted
+    return lambda calls: [injected_attention(*(part.cuda() for part in inputs), heads).cpu() for inputs, heads in calls]
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +99,13 @@ def test_strength_0_skips_the_local_part(kernel: Run) -> None:
 def test_a_token_that_is_not_there_gives_nan(kernel: Run) -> None:
     (output,) = kernel([(Case(20, 9, 6, 2, 24, (9,), (0.5,)).inputs(torch.float16), 2)])
     assert output.isnan().all()
+
+
+def test_three_steps_give_the_same(interpreted: Callable[..., list[Tensor]]) -> None:
+    """Bit for bit, so that a check of the two passes holds for TensorRT's quick plugins too."""
+    calls = [(case.inputs(DTYPES["float16"]), case.heads) for case in CASES[1:4]]
+    for launched, stepped in zip(interpreted(calls), interpreted(calls, "three_steps"), strict=True):
+        assert torch.equal(launched, stepped)
 
 
 def test_an_index_of_32_bits_will_do(kernel: Run) -> None:

@@ -1,0 +1,87 @@
+"""`python -m x2i.kernels.bench`: the kernel's time beside torch's, at the sizes of Stable Diffusion 1.5."""
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import click
+import torch
+import triton
+from torch import Tensor
+
+from .injected_attention import framework, launch, reference
+
+Op = Callable[..., Tensor]
+FORMS: dict[str, Op] = {
+    "kernel": launch.injected_attention,
+    "decomposed": reference.injected_attention,
+    "framework": framework.injected_attention,
+}
+DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+# Queries and channels of the cross-attention layers at 512 x 512 pixels.
+LAYERS = ((64 * 64, 320), (32 * 32, 640), (16 * 16, 1280), (8 * 8, 1280))
+HEADS, TOKENS, LOCAL_TOKENS = 8, 77, 256
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Milliseconds: the median, the fifth and the ninety-fifth percentile."""
+
+    median: float
+    low: float
+    high: float
+
+
+@click.command()
+@click.option("--batch", type=click.IntRange(1), default=2, show_default=True, help="Samples, all of strength 0.6.")
+@click.option("--dtype", type=click.Choice(list(DTYPES)), default="float16", show_default=True)
+def bench(batch: int, dtype: str) -> None:
+    """Print the time of one layer in three forms, once every form is as exact as torch. Needs a CUDA device."""
+    if not torch.cuda.is_available():
+        click.echo("torch sees no CUDA device: nothing was measured", err=True)
+        sys.exit(2)
+    layers = [layer_inputs(batch, *layer, DTYPES[dtype], "cuda") for layer in LAYERS]
+    if problems := [problem for inputs in layers for problem in wrong_forms(inputs)]:
+        click.echo("\n".join(["not correct, so nothing was timed:", *problems]), err=True)
+        sys.exit(1)
+    versions = f"torch {torch.__version__}, CUDA {torch.version.cuda}, Triton {triton.__version__}"
+    click.echo(f"{torch.cuda.get_device_name()}, {versions}; {dtype}; all forms correct")
+    click.echo(f"batch {batch}, {HEADS} heads, {TOKENS} context and {LOCAL_TOKENS} local tokens")
+    click.echo("ms: median (5 % to 95 %) of runs with a cold L2 cache, launches included")
+    click.echo(f"{'queries x channels':20}" + "".join(f"{name:>26}" for name in FORMS))
+    for inputs in layers:
+        timings = [measure(form, inputs) for form in FORMS.values()]
+        cells = "".join(f"{f'{time.median:.3f} ({time.low:.3f} to {time.high:.3f})':>26}" for time in timings)
+        click.echo(f"{f'{inputs[0].shape[1]} x {inputs[0].shape[2]}':20}{cells}")
+
+
+def layer_inputs(batch: int, queries: int, channels: int, dtype: torch.dtype, device: str) -> tuple[Tensor, ...]:
+    """The op's seven inputs for one layer, random."""
+    generator = torch.Generator(device).manual_seed(0)
+    lengths = (queries, TOKENS, TOKENS, LOCAL_TOKENS, LOCAL_TOKENS)
+    shapes = [(batch, length, channels) for length in lengths]
+    floats = [torch.randn(shape, generator=generator, device=device).to(dtype) for shape in shapes]
+    token_index = torch.full((batch,), 5, device=device)
+    return (*floats, token_index, torch.full((batch,), 0.6, device=device))
+
+
+def wrong_forms(inputs: tuple[Tensor, ...]) -> Iterator[str]:
+    """The forms that are more than twice as far from the fp32 reference as the reference in the inputs' precision."""
+    plain = FORMS["decomposed"]
+    exact = plain(*(tensor.float() if tensor.is_floating_point() else tensor for tensor in inputs), HEADS)
+    allowed = 2 * (plain(*inputs, HEADS) - exact).abs().max()
+    for name, form in FORMS.items():
+        error = (form(*inputs, HEADS) - exact).abs().max()
+        # Written so that NaN is wrong.
+        if not error <= allowed:
+            yield f"{name}, {list(inputs[0].shape)}: largest error {error:.3g}, expected at most {allowed:.3g}"
+
+
+def measure(form: Op, inputs: tuple[Tensor, ...]) -> Timing:
+    """One form's time on the current CUDA device, after warming up."""
+    quantiles = triton.testing.do_bench(lambda: form(*inputs, HEADS), warmup=100, rep=500, quantiles=[0.5, 0.05, 0.95])
+    return Timing(*quantiles)
+
+
+if __name__ == "__main__":
+    bench()

@@ -1,0 +1,45 @@
+"""The form made of torch's own attention, and the benchmark's promise to time nothing that is wrong or not there."""
+
+import pytest
+import torch
+from click.testing import CliRunner
+from torch import Tensor
+
+pytest.importorskip("triton", reason="Triton is not installed")
+from x2i.kernels import bench
+from x2i.kernels.injected_attention import framework, reference
+
+from ..numerics import assert_close
+from .cases import CASES, DTYPES, Case, assert_as_close_as_torch
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_it_equals_the_reference(case: Case) -> None:
+    inputs = case.inputs(torch.float32)
+    outputs = [form.injected_attention(*inputs, case.heads).numpy() for form in (framework, reference)]
+    assert_close(*outputs, "injected-attention")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", CASES[:2], ids=lambda case: case.id)
+def test_it_is_as_close_as_torch(case: Case, dtype: str) -> None:
+    inputs = case.inputs(DTYPES[dtype])
+    assert_as_close_as_torch(framework.injected_attention(*inputs, case.heads), inputs, case.heads)
+
+
+def test_without_a_gpu_there_are_no_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    result = CliRunner().invoke(bench.bench)
+    assert result.exit_code == 2
+    assert result.output == "torch sees no CUDA device: nothing was measured\n"
+
+
+@pytest.mark.parametrize("wrong", [lambda output: output + 0.01, lambda output: output * torch.nan, torch.zeros_like])
+def test_a_wrong_form_is_not_timed(wrong, monkeypatch: pytest.MonkeyPatch) -> None:
+    def spoilt(*arguments: Tensor | int) -> Tensor:
+        return wrong(reference.injected_attention(*arguments))
+
+    inputs = bench.layer_inputs(1, 64, 320, torch.float16, "cpu")
+    monkeypatch.setattr(bench, "FORMS", bench.FORMS | {"kernel": framework.injected_attention, "framework": spoilt})
+    (problem,) = bench.wrong_forms(inputs)
+    assert problem.startswith("framework, [1, 64, 320]: largest error")
