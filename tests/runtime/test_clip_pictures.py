@@ -30,6 +30,11 @@ def test_equal_to_transformers(width: int, height: int, size: int) -> None:
     assert_close(pixels, np.stack([peer(one)["pixel_values"][0] for one in pictures]), "pixels")
 
 
+def test_no_picture_is_refused() -> None:
+    with pytest.raises(InputError, match="expected at least one picture, got none; give one"):
+        clip_pixels([], 224)
+
+
 def test_a_sliver_is_refused() -> None:
     with pytest.raises(InputError, match="expected sides of like length, got 1x5000; cut out"):
         clip_pixels([picture(1, 5000)], 224)

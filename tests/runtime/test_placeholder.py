@@ -74,6 +74,7 @@ def test_the_authors_tokens_and_indices(tokenizer: Tokenizer) -> None:
         ("é S İ", 3),
         ("😀 下 S", 8),
         ("'S'", 2),
+        ("XS S", 3),
     ],
 )
 def test_at_the_words_own_token(tokenizer: Tokenizer, prompt: str, index: int) -> None:
@@ -152,6 +153,7 @@ def test_beyond_the_window(letters: Tokenizer) -> None:
 def test_several_embeddings(letters: Tokenizer) -> None:
     """They push the end of the prompt out of the window, from the last place on."""
     assert place_word("a S on", "S", letters, "token", 5) == place_word("a S on", "S", letters, "token", 1)
+    assert not place_word("a S one tw", "S", letters, "token", 5).notes
     placed = place_word("a S one two", "S", letters, "token", 5)
     assert placed.index == 2
     assert placed.notes == ("prompt: 5 embeddings leave it 8 of the 12 tokens; this part is not drawn: 'o'",)
