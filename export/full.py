@@ -5,15 +5,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import click
 from x2i.runtime import load
 
 from .exporter import export_bundle
 from .plan import ExportPlan
-
-SYSTEMS: dict[str, dict[str, Any]] = {"sd": {}, "gluegen-text": {"language": "French"}}
+from .random_pictures import PROMPT, options
+from .systems.registry import SYSTEMS
 
 
 @click.group(invoke_without_command=True)
@@ -50,7 +49,7 @@ def step(system: str, bundle: Path) -> None:
     start = time.perf_counter()
     pipeline = load(bundle)
     loaded = time.perf_counter()
-    for taken in pipeline.steps("a red apple", steps=2, sampler="ddim", **SYSTEMS[system]):
+    for taken in pipeline.steps(PROMPT, steps=2, sampler="ddim", **options(system)):
         click.echo(f"{system}: step {taken.index + 1} done {time.perf_counter() - loaded:.1f} s after loading")
     click.echo(f"{system}: loaded in {loaded - start:.1f} s, peak {_peak_gigabytes():.1f} GB")
 

@@ -89,4 +89,20 @@ def _graphs(manifest: Manifest) -> list[str]:
 
 
 def _tensors(tensors: tuple[Tensor, ...]) -> str:
-    return ", ".join(f"{t.name} {t.dtype} [{', '.join(map(str, t.shape))}]" for t in tensors)
+    """One entry each, and one for all layers' tensors of a kind."""
+    families: dict[str, list[Tensor]] = {}
+    for tensor in tensors:
+        kind, dot, _ = tensor.name.partition(".")
+        families.setdefault(kind + dot, []).append(tensor)
+    return ", ".join(_family(kind, members) for kind, members in families.items())
+
+
+def _family(kind: str, members: list[Tensor]) -> str:
+    name = f"{kind}*" if kind.endswith(".") else kind
+    shape = ", ".join(_side(set(sides)) for sides in zip(*(m.shape for m in members), strict=True))
+    count = f"{len(members)} x " if len(members) > 1 else ""
+    return f"{count}{name} {members[0].dtype} [{shape}]"
+
+
+def _side(sides: set[int | str]) -> str:
+    return "|".join(map(str, sorted(sides, key=lambda side: (isinstance(side, str), side))))
