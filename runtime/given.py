@@ -13,14 +13,12 @@ from PIL import Image
 from .clip_pictures import clip_pixels
 from .errors import InputError
 from .inputs import Injection, PictureInput, WordInput
-from .pictures import open_picture
+from .pictures import PictureSource, open_picture
 from .placeholder import PLACEMENTS, place_word
 from .plan import Plan
 from .slots import Slots
 from .subject import subject_inputs
 from .tokenizer import Tokenizer
-
-PictureSource = str | Path | Image.Image | np.ndarray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +63,7 @@ def fill(plan: Plan, given: Given, prompt: str, tokenizer: Tokenizer | None, sid
                 _fill_picture(taken, given, filled)
             if isinstance(taken, WordInput):
                 assert tokenizer is not None, "a word without a prompt to stand in"
-                filled.problems += _words_problems(given, taken)
+                _check_words(given, taken)
                 index = _fill_word(taken, given, prompt, tokenizer, sides, filled)
         except InputError as error:
             filled.problems += error.problems
@@ -116,7 +114,7 @@ def _none_given(taken: PictureInput) -> str:
     return f"{taken.kind}: expected a picture, which this bundle draws from, got none; give {taken.kind}"
 
 
-def _words_problems(given: Given, taken: WordInput) -> list[str]:
+def _check_words(given: Given, taken: WordInput) -> None:
     problems = []
     if given.placement not in PLACEMENTS:
         problems.append(f"placement: expected {' or '.join(PLACEMENTS)}, got {given.placement!r}")
@@ -126,7 +124,8 @@ def _words_problems(given: Given, taken: WordInput) -> list[str]:
         problems.append(f"words: expected 1 beside the subject's patches, got {given.words}; add global_only")
     if given.global_only and given.strength is not None:
         problems.append("strength: scales the subject's patches, which global_only leaves out; give one of the two")
-    return problems
+    if problems:
+        raise InputError(*problems)
 
 
 def _fill_word(taken: WordInput, given: Given, prompt: str, tokenizer: Tokenizer, sides: int, filled: Filled) -> int:

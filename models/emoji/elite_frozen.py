@@ -1,13 +1,13 @@
 """What both ELITE stages share: fresh mappers, and the frozen networks that they stand between."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from diffusers import UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from x2i.kernels.injected_attention.reference import injected_attention
@@ -19,6 +19,7 @@ from ..elite import Mapper
 from ..elite_checkpoint import EliteCheckpoint
 from ..injected_text import InjectedText
 from . import clip, text, unet
+from .shown_subjects import shown
 from .subject_views import normalised
 from .training import low_precision
 
@@ -35,15 +36,34 @@ def checkpoint(kind: type[Mapper], denoiser: UNet2DConditionModel) -> EliteCheck
 
 
 def slow_attention() -> AbstractContextManager[None]:
-    """On CPUs the fused attention's backward pass takes several times as long as the plain one's."""
+    """Attention in plain steps: on CPUs the fused one's backward pass takes several times as long."""
     return sdpa_kernel(SDPBackend.MATH)
+
+
+class Sight:
+    """What the vision tower makes of views: `levels` of whole or masked pictures, each computed once and kept."""
+
+    def __init__(self, vision: VisionLevels):
+        self._vision = vision
+        self._kept: dict[tuple[bool, tuple[int, int, int]], Tensor] = {}
+
+    @torch.no_grad()
+    def levels(self, views: Sequence[tuple[int, int, int]], masked: bool) -> tuple[Tensor, ...]:
+        """The five hidden states [n, 1 + patches, width] that the mappers read."""
+        new = sorted({view for view in views if (masked, view) not in self._kept})
+        if new:
+            images = [shown(view).masked if masked else shown(view).picture for view in new]
+            with low_precision(), sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+                states = torch.stack(self._vision(normalised(images)), 1)
+            self._kept.update({(masked, view): state.half() for view, state in zip(new, states, strict=True)})
+        return torch.stack([self._kept[masked, view] for view in views], 1).float().unbind()
 
 
 @dataclass(frozen=True, slots=True)
 class Frozen:
     """The networks that the mappers stand between; nothing of them is trained."""
 
-    vision: VisionLevels
+    sight: Sight
     words: InjectedText
     denoiser: UNet2DConditionModel
     processors: Mapping[str, ContextAttention]
@@ -56,7 +76,10 @@ class Frozen:
         denoiser = unet.trained(folder)
         for part in (vision, words, denoiser):
             part.requires_grad_(False)
-        return cls(vision, words, denoiser, install(denoiser, injected_attention))
+        for path, module in denoiser.named_modules():
+            if path.endswith("attn1"):
+                module.set_processor(AttnProcessor())
+        return cls(Sight(vision), words, denoiser, install(denoiser, injected_attention))
 
     def condition(self, made: EliteCheckpoint, context: Tensor, injection: Injection | None) -> None:
         """Hands the denoiser's layers what its next call attends to."""
@@ -70,10 +93,3 @@ def keys_and_values(made: EliteCheckpoint, context: Tensor) -> tuple[dict[str, T
     linears = {path: [made.layers[name.removesuffix(".weight")] for name in pair] for path, pair in made.names.items()}
     keys = {path: key(context) for path, (key, _) in linears.items()}
     return keys, {path: value(context) for path, (_, value) in linears.items()}
-
-
-@torch.no_grad()
-def levels(vision: VisionLevels, images: list[np.ndarray]) -> list[Tensor]:
-    """What the mappers read of each picture."""
-    with low_precision():
-        return [state.float() for state in vision(normalised(images))]

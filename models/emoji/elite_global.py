@@ -9,7 +9,7 @@ from torch import Tensor
 from ..elite import GlobalMapper
 from ..elite_checkpoint import EliteCheckpoint
 from . import english, text, unet
-from .elite_frozen import Frozen, checkpoint, levels, slow_attention
+from .elite_frozen import Frozen, checkpoint, slow_attention
 from .shown_subjects import draw_subject, word_index
 from .subject_latents import subject_latents
 from .training import Stage, averaged, device, low_precision, report
@@ -21,8 +21,6 @@ PLAIN = 3
 backgrounds what they were."""
 PEAK = 2e-3
 ALL_WORDS_SHARE = 0.2
-ALIGNED_SHARE = 0.5
-SMALLEST = 36
 SPARSITY = 0.01
 """Weight of the words' mean absolute value, as the authors train."""
 
@@ -35,17 +33,17 @@ def trained(folder: Path) -> EliteCheckpoint:
 def loss(frozen: Frozen, made: EliteCheckpoint, targets: Tensor, vocabulary_targets: Tensor, number: int) -> Tensor:
     """Weighted error of the predicted noise on the batch of step `number`."""
     rng = np.random.default_rng([31, number])
-    shown = [draw_subject(rng, ALIGNED_SHARE, SMALLEST) for _ in range(SUBJECTS + EMPTY)]
+    rows = [draw_subject(rng) for _ in range(SUBJECTS + EMPTY)]
     plain = [text.draw_caption(rng) for _ in range(PLAIN)]
     latents = torch.cat(
         [
-            targets[tuple(torch.tensor([row.target for row in shown]).T)].float(),
+            targets[tuple(torch.tensor([row.target for row in rows]).T)].float(),
             torch.stack([vocabulary_targets[picture, ground] for picture, ground, _ in plain]),
         ]
     )
-    captions = [*(row.caption for row in shown[:SUBJECTS]), *[""] * EMPTY, *(caption for _, _, caption in plain)]
+    captions = [*(row.caption for row in rows[:SUBJECTS]), *[""] * EMPTY, *(caption for _, _, caption in plain)]
     ids = english.encode(captions)
-    seen = levels(frozen.vision, [row.picture for row in shown])
+    seen = frozen.sight.levels([row.view for row in rows], masked=False)
     count = 5 if rng.random() < ALL_WORDS_SHARE else 1
     with low_precision():
         words = made.mapper(seen)[:, :count].float()

@@ -10,15 +10,13 @@ from ..context_attention import Injection
 from ..elite import LocalMapper
 from ..elite_checkpoint import EliteCheckpoint
 from . import elite_global, english, unet
-from .elite_frozen import Frozen, checkpoint, keys_and_values, levels, slow_attention
-from .shown_subjects import draw_subject, word_index
+from .elite_frozen import Frozen, checkpoint, keys_and_values, slow_attention
+from .shown_subjects import draw_subject, shown, word_index
 from .subject_latents import subject_latents
 from .training import Stage, averaged, device, low_precision, report
 
 BATCH = 32
 PEAK = 2e-3
-ALIGNED_SHARE = 0.65
-SMALLEST = 44
 SPARSITY = 1e-4
 """Weight of the patch features' mean absolute value, as the authors train."""
 
@@ -31,16 +29,18 @@ def trained(folder: Path) -> EliteCheckpoint:
 def loss(frozen: Frozen, words: EliteCheckpoint, made: EliteCheckpoint, targets: Tensor, number: int) -> Tensor:
     """Weighted error of the predicted noise on the batch of step `number`, at strength 1."""
     rng = np.random.default_rng([32, number])
-    shown = [draw_subject(rng, ALIGNED_SHARE, SMALLEST) for _ in range(BATCH)]
-    latents = targets[tuple(torch.tensor([row.target for row in shown]).T)].float()
-    ids = english.encode([row.caption for row in shown])
-    grid = torch.from_numpy(np.stack([row.grid for row in shown])).to(device())
+    rows = [draw_subject(rng) for _ in range(BATCH)]
+    latents = targets[tuple(torch.tensor([row.target for row in rows]).T)].float()
+    ids = english.encode([row.caption for row in rows])
+    views = [row.view for row in rows]
+    grid = torch.from_numpy(np.stack([shown(view).grid for view in views])).to(device())
     index = word_index(ids)
+    whole, masked = frozen.sight.levels(views, masked=False), frozen.sight.levels(views, masked=True)
     with torch.no_grad(), low_precision():
-        word = words.mapper(levels(frozen.vision, [row.picture for row in shown]))[:, :1].float()
+        word = words.mapper(whole)[:, :1].float()
     context = frozen.words(torch.from_numpy(ids).to(device()), word, index)
     with low_precision():
-        features = made.mapper(levels(frozen.vision, [row.masked for row in shown]), grid)
+        features = made.mapper(masked, grid)
         keys, values = keys_and_values(made, features)
         injection = Injection(keys, values, index, torch.ones(BATCH, device=device()))
         frozen.condition(words, context, injection)

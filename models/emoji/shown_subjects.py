@@ -1,6 +1,7 @@
 """The subjects of ELITE's batches: what the encoder is shown of one, and the caption that it is drawn from."""
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -13,46 +14,57 @@ from .subject_views import View, rendered, solid, tile_of
 from .training import device
 
 PLACEHOLDER = "S"
+ALIGNED_SHARE = 0.65
+SMALLEST = 44
+NAMED_SHARE = 0.6
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """One subject of a batch: what the encoder sees of it, and where its target lies in `subject_latents`."""
+    """What the encoder sees of a subject: the whole picture and the masked one, uint8 [64, 64, 3], and the mask at each
+    patch's first pixel, [patches]."""
 
     picture: np.ndarray
     masked: np.ndarray
     grid: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """One row of a batch. `view` is (subject, variant, number of the view), `target` its place in `subject_latents`."""
+
+    view: tuple[int, int, int]
     target: tuple[int, int, int]
     caption: str
 
 
-def draw_subject(rng: np.random.Generator, aligned_share: float, smallest: int) -> Shown:
-    """A random subject as a random view shows it, to be drawn in the middle of another background."""
+def draw_subject(rng: np.random.Generator) -> Drawn:
+    """A random subject as one of its views shows it, to be drawn in the middle of any background."""
     subject, variant = int(rng.integers(len(characters()))), int(rng.integers(len(VARIANTS)))
+    view = 0 if rng.random() < ALIGNED_SHARE else 1
     ground = int(rng.integers(len(vocabulary.backgrounds())))
-    picture, masked, grid = show(characters()[subject], variant, draw_view(rng, variant, aligned_share, smallest))
-    return Shown(picture, masked, grid, (subject, variant, ground), draw_caption(rng, ground))
+    return Drawn((subject, variant, view), (subject, variant, ground), draw_caption(rng, ground))
 
 
-def draw_view(rng: np.random.Generator, variant: int, aligned_share: float, smallest: int) -> View:
-    """As the target has it, or at another place and size; on any colour."""
+@cache
+def shown(view: tuple[int, int, int]) -> Shown:
+    """What a view shows. The first of each subject stands as in the target, the second at another place and size; each
+    is on a background of its own."""
+    subject, variant, number = view
+    rng = np.random.default_rng([33, *view])
     size, left, top = PICTURE, EDGE, EDGE
-    if rng.random() >= aligned_share:
-        size = int(rng.integers(smallest, CANVAS + 1))
+    if number:
+        size = int(rng.integers(SMALLEST, CANVAS + 1))
         left, top = (int(x) for x in rng.integers(0, CANVAS - size + 1, 2))
     red, green, blue = (int(x) for x in rng.integers(0, 256, 3))
-    if rng.random() < 0.6:
+    if rng.random() < NAMED_SHARE:
         red, green, blue = vocabulary.backgrounds()[rng.integers(len(vocabulary.backgrounds()))].rgb
     change = VARIANTS[variant]
-    return View(size, left, top, (red, green, blue), None, False, change.flipped, change.channels)
-
-
-def show(character: str, variant: int, view: View) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The whole picture and the masked one, uint8 [64, 64, 3], and the mask at each patch's first pixel [patches]."""
-    picture = rendered(wide_pictures()[character], view)
-    tile = tile_of(wide_pictures()[character], view.size, view.flipped, view.channels)
-    mask = solid(tile, view.left, view.top)
-    return picture, picture * mask[..., None], mask[:: clip.PATCH, :: clip.PATCH].reshape(-1)
+    chosen = View(size, left, top, (red, green, blue), None, False, change.flipped, change.channels)
+    emoji = wide_pictures()[characters()[subject]]
+    picture, tile = rendered(emoji, chosen), tile_of(emoji, size, change.flipped, change.channels)
+    mask = solid(tile, left, top)
+    return Shown(picture, picture * mask[..., None], mask[:: clip.PATCH, :: clip.PATCH].reshape(-1))
 
 
 def draw_caption(rng: np.random.Generator, ground: int) -> str:
