@@ -15,7 +15,7 @@ class Tile:
     stages: int = 2
 
 
-# No register spills from sm_80 to sm_120, and at most 64 KiB of shared memory (sm_86 and sm_89 have 99). The usual 77
+# No register spills from sm_80 to sm_120, and at most 50 KiB of shared memory (sm_86 and sm_89 have 99). The usual 77
 # context tokens fill 96 columns in blocks of 32, and 80 in blocks of 16.
 _TILES = {
     "global_pass": {64: Tile(64, 32, 4), 128: Tile(64, 16, 4), 256: Tile(32, 32, 4)},

@@ -32,11 +32,9 @@ def build(trt: Any, model: Path) -> bytes:
 def execute(trt: Any, plan: bytes, tensors: Path) -> None:
     import torch
 
-    torch.cuda.init()
-    inputs = torch.load(tensors, weights_only=True)
+    held = {name: tensor.cuda() for name, tensor in torch.load(tensors, weights_only=True).items()}
     engine = trt.Runtime(trt.Logger(trt.Logger.WARNING)).deserialize_cuda_engine(plan)
     context = engine.create_execution_context()
-    held = {name: tensor.cuda() for name, tensor in inputs.items()}
     for name, tensor in held.items():
         context.set_input_shape(name, tuple(tensor.shape))
     held["output"] = torch.full_like(held["query"], torch.nan)

@@ -98,6 +98,13 @@ def test_both_passes_are_queued_after_the_peaks_are_cleared(notes: Notes) -> Non
     assert kinds == (pointer, whole, pointer, pointer, pointer, pointer)
 
 
+def test_another_shape_keeps_the_loaded_kernels(notes: Notes) -> None:
+    op = EngineOp(8, 0.5, KERNELS).attached()
+    loads = len(notes.calls)
+    op.configured("float16", 320).enqueue((1, 1, 1, 1), POINTERS, WORKSPACE, STREAM)
+    assert [name for name, *_ in notes.calls[loads:]] == ["cuMemsetD32Async", "cuLaunchKernel", "cuLaunchKernel"]
+
+
 def test_the_workspace_holds_peaks_and_columns() -> None:
     op = EngineOp(8, 0.5, KERNELS)
     assert op.workspace_size(3, 100) == 256 + 4 * 3 * 8 * 100
