@@ -24,3 +24,14 @@ def embedded_text(out: Path) -> ExportPlan:
 def embedded_sd(out: Path) -> ExportPlan:
     """`sd` on the small models: their own CLIP text encoder, English only."""
     return ExportPlan("sd", out, str(WEIGHTS / "sd"), licences=LICENCES, **SAMPLING)
+
+
+def embedded_elite(out: Path) -> ExportPlan:
+    """`elite` on the small models: a CLIP of the emoji font and both mappers."""
+    elite = WEIGHTS / "elite"
+    parts = {
+        "encoder": elite / "image_encoder",
+        "global": elite / "global_mapper.pt",
+        "local": elite / "local_mapper.pt",
+    }
+    return ExportPlan("elite", out, str(WEIGHTS / "sd"), parts=parts, licences=LICENCES, **SAMPLING)

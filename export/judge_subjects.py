@@ -1,0 +1,98 @@
+"""`python -m x2i.export.judge_subjects`: how often the embedded ELITE draws a subject it has never seen."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from PIL import Image
+from x2i.models.emoji.subjects import judge_subject, subject_keys, subject_mask, subject_scene
+from x2i.models.emoji.vocabulary import backgrounds
+from x2i.runtime import Pipeline, load
+
+from .contact_sheet import contact_sheet
+from .embedded import embedded_elite
+from .exporter import export_bundle
+
+PROMPT = "a S on a {} background"
+GIVEN_BACKGROUND = "white"
+SHOWN = 8
+MODES: dict[str, dict[str, Any]] = {"global alone": {"global_only": True}, "with local": {}}
+
+
+@dataclass(slots=True)
+class Score:
+    """Counts over the held-out subjects."""
+
+    drawn: int = 0
+    subject: int = 0
+    background: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.subject / self.drawn:8.1%} {self.background / self.drawn:12.1%} {self.drawn:9}"
+
+
+@click.command()
+@click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Folder to fill.")
+@click.option(
+    "--backgrounds", "each", type=click.IntRange(1, 8), default=1, show_default=True, help="Backgrounds a subject."
+)
+@click.option("--strength", type=float, help="Strength of the patches; the bundle's own if left out.")
+@click.option("--steps", type=int, help="Denoising steps; the bundle's own if left out.")
+@click.option("--guidance", type=float, help="Guidance scale; the bundle's own if left out.")
+@click.option("--sampler", help="Sampler; the bundle's own if left out.")
+def judge_subjects(out: Path, each: int, strength: float | None, **options: Any) -> None:
+    """Draw every held-out subject from one picture of it, let the nearest of them all name each drawing, and save
+    OUT/subjects.png."""
+    bundle = out / "bundle-elite"
+    if not bundle.exists():
+        export_bundle(embedded_elite(bundle), click.echo)
+    pipeline = load(bundle)
+    click.echo(f"{len(subject_keys())} held-out subjects x {each} backgrounds, {options | {'strength': strength}}")
+    click.echo(f"{'':16} {'subject':>8} {'background':>12} {'drawings':>9}")
+    rows: dict[str, list[Image.Image]] = {"subject": [_scene(key) for key in _shown()]}
+    for mode, changes in MODES.items():
+        # The patches' strength means nothing where they are left out.
+        given = options | changes | ({} if "global_only" in changes else {"strength": strength})
+        score, drawings = _score(pipeline, each, given)
+        rows[mode] = [drawings[key] for key in _shown()]
+        click.echo(f"{mode:16} {score}")
+    contact_sheet(rows, list(_shown())).save(out / "subjects.png")
+    click.echo(f"contact sheet: {out / 'subjects.png'}")
+
+
+def _score(pipeline: Pipeline, each: int, options: dict[str, Any]) -> tuple[Score, dict[str, Image.Image]]:
+    """Every subject on `each` backgrounds that move on from subject to subject, and its first drawing."""
+    score, drawings = Score(), {}
+    colours = [background.key for background in backgrounds()]
+    for index, key in enumerate(subject_keys()):
+        for offset in range(each):
+            colour = colours[(index + offset) % len(colours)]
+            image = _draw(pipeline, key, colour, index * len(colours) + offset, options)
+            verdict = judge_subject(np.asarray(image))
+            score.drawn += 1
+            score.subject += verdict.key == key
+            score.background += verdict.background == colour
+            drawings.setdefault(key, image)
+    return score, drawings
+
+
+def _draw(pipeline: Pipeline, key: str, colour: str, seed: int, options: dict[str, Any]) -> Image.Image:
+    subject = np.asarray(_scene(key))
+    output = pipeline(PROMPT.format(colour), subject=subject, mask=subject_mask(key), seed=seed, **options)
+    return output.images[0]
+
+
+def _scene(key: str) -> Image.Image:
+    return Image.fromarray(subject_scene(key, GIVEN_BACKGROUND))
+
+
+def _shown() -> tuple[str, ...]:
+    """Some of the subjects, evenly from the list."""
+    keys = subject_keys()
+    return keys[:: len(keys) // SHOWN][:SHOWN]
+
+
+if __name__ == "__main__":
+    judge_subjects()
