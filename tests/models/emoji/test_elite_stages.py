@@ -1,0 +1,140 @@
+"""The stages of the ELITE relatives on a world of five drawn pictures, so that they need no font."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+from x2i.models.elite import GlobalMapper, LocalMapper
+from x2i.models.elite_checkpoint import read_elite_mapper
+from x2i.models.emoji import (
+    clip,
+    elite_frozen,
+    elite_global,
+    elite_local,
+    publish_elite,
+    shown_subjects,
+    subject_latents,
+    text,
+    unet,
+    vae,
+)
+
+from ...numerics import assert_close
+
+EMOJI = "🍎🐸🚌🔑🌹"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """State files of untrained frozen networks, and the world's latents."""
+    path = tmp_path_factory.mktemp("emoji")
+    torch.manual_seed(3)
+    for name, module in {
+        "vae": vae.build(),
+        "text": text._with_heads(),
+        "unet": unet.build(),
+        "clip": clip._with_heads(),
+    }.items():
+        torch.save({"average": module.state_dict()}, path / f"{name}.pt")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def world(monkeypatch):
+    pictures = {}
+    for number, character in enumerate(EMOJI):
+        picture = Image.new("RGBA", (90, 100))
+        ImageDraw.Draw(picture).ellipse((5, 9 * number, 80, 99), fill=(50 * number, 200, 255 - 50 * number, 255))
+        pictures[character] = picture
+    for module in (clip, shown_subjects, subject_latents):
+        monkeypatch.setattr(module, "wide_pictures", lambda: pictures)
+    monkeypatch.setattr(clip.cldr, "names", lambda: dict.fromkeys(EMOJI, "thing"))
+    monkeypatch.setattr(clip.cldr, "keywords", lambda: {"🍎": ("fruit",)})
+    monkeypatch.setattr(clip, "BATCH", 4)
+    monkeypatch.setattr(elite_global, "SUBJECTS", 2)
+    monkeypatch.setattr(elite_local, "BATCH", 2)
+    cached = (clip.characters, subject_latents.characters, shown_subjects.shown)
+    for each in cached:
+        each.cache_clear()
+    yield
+    for each in cached:
+        each.cache_clear()
+
+
+def state(path):
+    return torch.load(path, weights_only=True)
+
+
+def test_the_stages_stop_and_go_on_and_are_published(folder, monkeypatch):
+    for name, stage in {"clip": clip, "elite_global": elite_global, "elite_local": elite_local}.items():
+        (folder / f"{name}.pt").unlink(missing_ok=True)
+        stage.train(folder, minutes=1e6, steps=1)
+        before = state(folder / f"{name}.pt")
+        stage.train(folder, minutes=1e6, steps=2)
+        after = state(folder / f"{name}.pt")
+        assert (before["steps"], after["steps"]) == (1, 2)
+        moved = [key for key, value in before["module"].items() if not torch.equal(value, after["module"][key])]
+        assert len(moved) > len(before["module"]) / 3, name
+    monkeypatch.setattr(publish_elite, "TARGET", folder / "published")
+    publish_elite.train(folder, 0)
+    for kind, made in {"global": elite_global.trained(folder), "local": elite_local.trained(folder)}.items():
+        mapper, weights = read_elite_mapper(folder / "published" / f"{kind}_mapper.pt", kind, unet.build())
+        assert set(weights) == set(made.names) and mapper.hidden == elite_frozen.HIDDEN
+        first, wanted = (each.mapping_0[0].weight.detach() for each in (mapper, made.mapper))
+        assert_close(first, wanted.half().float(), "exact")
+
+
+@pytest.mark.parametrize("kind", [GlobalMapper, LocalMapper])
+def test_keys_and_values_begin_as_the_denoisers_own(kind):
+    denoiser = unet.build()
+    made = elite_frozen.checkpoint(kind, denoiser)
+    context = torch.randn(1, 3, text.WIDTH)
+    keys, values = elite_frozen.keys_and_values(made, context)
+    for path, layer in elite_frozen.cross_attention_layers(denoiser).items():
+        assert torch.equal(keys[path], layer.to_k(context)) and torch.equal(values[path], layer.to_v(context))
+
+
+def test_every_trained_tensor_of_the_local_stage_gets_a_gradient(folder):
+    frozen = elite_frozen.Frozen.read(folder)
+    words = elite_frozen.checkpoint(GlobalMapper, frozen.denoiser).requires_grad_(False)
+    made = elite_frozen.checkpoint(LocalMapper, frozen.denoiser)
+    targets = subject_latents.subject_latents(folder)
+    assert targets.shape == (5, 4, 8, 4, 16, 16) and targets.float().std() > 0.5
+    elite_local.loss(frozen, words, made, targets, 1).backward()
+    assert all(value.grad is not None and value.grad.any() for value in made.parameters())
+
+
+def test_the_global_stage_trains_every_word(folder, monkeypatch):
+    frozen = elite_frozen.Frozen.read(folder)
+    made = elite_frozen.checkpoint(GlobalMapper, frozen.denoiser)
+    targets, (known, _) = subject_latents.subject_latents(folder), unet.cached_latents(folder)
+    for share, words in ((0.0, {0}), (1.0, set(range(5)))):
+        monkeypatch.setattr(elite_global, "ALL_WORDS_SHARE", share)
+        made.zero_grad()
+        elite_global.loss(frozen, made, targets, known, 1).backward()
+        moved = [name for name, value in made.mapper.named_parameters() if value.grad is not None and value.grad.any()]
+        assert {int(name.split(".")[0].rsplit("_", 1)[1]) for name in moved} == words
+
+
+def test_a_view_masks_what_it_shows_and_its_grid_is_the_masks_corners():
+    for number in (0, 1):
+        seen = shown_subjects.shown((1, 0, number))
+        mask = (seen.masked != 0).any(-1)
+        assert np.array_equal(seen.masked, seen.picture * mask[..., None])
+        assert np.array_equal(seen.grid, mask[::8, ::8].reshape(-1)) and 0 < seen.grid.sum() < 64
+
+
+def test_captions_hold_the_placeholder_as_one_token():
+    rng = np.random.default_rng(6)
+    captions = [shown_subjects.draw_caption(rng, ground) for ground in range(8) for _ in range(6)]
+    ids = clip.english.encode([*captions, ""])
+    index = shown_subjects.word_index(ids)
+    assert index[-1] == ids.shape[1] and index[:-1].max() < ids.shape[1]
+    assert len({int(row[at]) for row, at in zip(ids, index[:-1], strict=False)}) == 1
+    assert any("blue" in caption for caption in captions)
+
+
+def test_thumbnails_follow_the_encoders_order_of_patches():
+    pixels = torch.randn(1, 3, clip.IMAGE, clip.IMAGE)
+    shown = clip.thumbnails(pixels).view(1, 8, 8, 3, clip.THUMBNAIL, clip.THUMBNAIL)
+    assert_close(shown[0, 2, 5, 1, 3, 0], pixels[0, 1, 22:24, 40:42].mean(), "pixels")
