@@ -3,13 +3,15 @@ PYTHON ?= $(shell python3.11 -c 'print("python3.11")' 2>/dev/null || echo python
 VENV ?= .venv
 GOLDENS ?= $(or $(X2I_GOLDENS),../shared/goldens)
 BIN := $(VENV)/bin
+PARITY := tests/runtime/samplers tests/runtime/test_subject.py tests/runtime/test_placeholder.py tests/models tests/kernels/test_reference.py \
+	tests/export/test_gluegen_text.py tests/export/test_to_onnx.py tests/export/test_elite.py tests/export/test_elite_half.py
 ROOMS := models kernels export runtime
 
 # Keeps the repository root off sys.path: there, kernels/ would pass for a package that transformers and diffusers look for.
 export PYTHONSAFEPATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo judge parity full test test-gpu lint typecheck clean
+.PHONY: help demo judge subjects parity full adapter-cost test test-gpu lint typecheck clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' $(MAKEFILE_LIST) | expand -t 18
@@ -20,8 +22,14 @@ demo: $(VENV)/.export ## export the embedded model, verify it, draw in every lan
 judge: $(VENV)/.export ## score the embedded model's pictures, per language
 	$(BIN)/python -m x2i.export.judge
 
+subjects: $(VENV)/.export ## draw subjects the embedded ELITE has never seen, and score them: demo/subjects.png
+	$(BIN)/python -m x2i.export.judge_subjects
+
+adapter-cost: $(VENV)/.export ## what an adapter adds to a step at full size; 12 GB of memory
+	$(BIN)/python -m x2i.export.adapter_cost
+
 parity: $(VENV)/.test ## compare with the original implementation's goldens, and print the errors
-	X2I_GOLDENS=$(GOLDENS) $(BIN)/python -m pytest -q --parity tests/runtime/samplers tests/export/test_gluegen_text.py tests/export/test_to_onnx.py
+	X2I_GOLDENS=$(GOLDENS) $(BIN)/python -m pytest -q --parity $(PARITY)
 
 full: $(VENV)/.export ## full-size bundles from random weights into build/full, timed; 12 GB of memory
 	$(BIN)/python -m x2i.export.full

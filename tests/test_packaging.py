@@ -12,7 +12,7 @@ from tests.architecture import ARROWS, ROOT
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT = PYPROJECT["project"]
-TABLES = {"models/emoji/vocabulary.json", "models/emoji/vocabulary.png"}
+TABLES = {f"models/emoji/{name}" for name in ("vocabulary.json", "vocabulary.png", "subjects.json", "subjects.png")}
 
 
 def package_folders() -> set[str]:
