@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 
 from .plan import Plan
 
-REVISION = 1
+REVISION = 2
+"""1 had texts only; 2 knows pictures, placeholder words and a second attention. Older revisions are read."""
 FILE_NAME = "manifest.json"
 
 

@@ -8,6 +8,22 @@ from x2i.export.plan import ExportPlan
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory) -> Path:
     """GlueGen's text path from tiny random weights: real graphs, no files needed. Tests must not change it."""
-    out = tmp_path_factory.mktemp("tiny") / "bundle"
-    export_bundle(ExportPlan("gluegen-text", out, random_weights="tiny", licences=("none: random",)))
+    return tiny("gluegen-text", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def elite_bundle(tmp_path_factory) -> Path:
+    """ELITE from tiny random weights."""
+    return tiny("elite", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def ip_adapter_bundle(tmp_path_factory) -> Path:
+    """IP-Adapter from tiny random weights."""
+    return tiny("ip-adapter", tmp_path_factory)
+
+
+def tiny(system: str, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp(system) / "bundle"
+    export_bundle(ExportPlan(system, out, random_weights="tiny", licences=("none: random",)))
     return out

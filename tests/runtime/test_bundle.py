@@ -67,6 +67,12 @@ def test_damaged_files_are_named_with_their_digest(tmp_path, damage):
         assert "sha256" in problem or damage == "missing"
 
 
+def test_older_revision_is_read(tmp_path):
+    folder = write_toy(tmp_path / "bundle")
+    edit_manifest(folder, lambda data: data.update(revision=1))
+    assert open_bundle(folder).manifest.plan == open_bundle(write_toy(tmp_path / "new")).manifest.plan
+
+
 def test_newer_revision_is_refused_before_its_unknown_keys(tmp_path):
     folder = write_toy(tmp_path / "toy")
     edit_manifest(folder, lambda data: data.update(revision=99, novelty=1))

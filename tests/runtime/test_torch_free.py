@@ -26,3 +26,15 @@ def test_run_draws_the_same_picture_and_imports_nothing_heavy(clean_venv: Path, 
 def test_verify_and_inspect_work_there_too(clean_venv: Path, tiny_bundle: Path, tmp_path: Path):
     assert "graphs as exported" in run(clean_venv / "x2i", "verify", tiny_bundle, cwd=tmp_path).stdout
     assert "translator.{language}" in run(clean_venv / "x2i", "inspect", tiny_bundle, cwd=tmp_path).stdout
+
+
+def test_a_subject_is_drawn_there_too(clean_venv: Path, elite_bundle: Path, tmp_path: Path):
+    subject, mask = np.zeros((40, 30, 3), np.uint8), np.zeros((40, 30), np.uint8)
+    subject[5:30, 4:20], mask[5:30, 4:20] = (200, 90, 30), 255
+    Image.fromarray(subject).save(tmp_path / "s.png")
+    Image.fromarray(mask).save(tmp_path / "m.png")
+    words = ["run", elite_bundle, "a S on the beach", "--subject", "s.png", "--mask", "m.png", "--steps", "2"]
+    process = run(clean_venv / "x2i", *words, "--out", "a.png", cwd=tmp_path, PYTHONPROFILEIMPORTTIME="1")
+    assert not {name.split(".")[0] for name in imported(process.stderr)} & HEAVY
+    expected = load(elite_bundle)("a S on the beach", subject=subject, mask=mask, steps=2).images[0]
+    assert_close(np.asarray(Image.open(tmp_path / "a.png")), np.asarray(expected), "exact")
