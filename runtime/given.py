@@ -1,14 +1,11 @@
 """What a caller gives besides the prompt - pictures, a placeholder word, a strength - checked and put into slots."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from .clip_pictures import clip_pixels
 from .errors import InputError
@@ -19,6 +16,9 @@ from .plan import Plan
 from .slots import Slots
 from .subject import subject_inputs
 from .tokenizer import Tokenizer
+
+LARGEST = float(np.finfo(np.float32).max)
+"""The graphs read float32, in which a larger strength is infinite."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +63,6 @@ def fill(plan: Plan, given: Given, prompt: str, tokenizer: Tokenizer | None, sid
                 _fill_picture(taken, given, filled)
             if isinstance(taken, WordInput):
                 assert tokenizer is not None, "a word without a prompt to stand in"
-                _check_words(given, taken)
                 index = _fill_word(taken, given, prompt, tokenizer, sides, filled)
         except InputError as error:
             filled.problems += error.problems
@@ -84,8 +83,13 @@ def _not_taken(given: Given, inputs: Sequence[Any]) -> list[str]:
     return [
         f"{option.name}: this bundle takes none; leave it out"
         for option in fields(Given)
-        if option.name not in taken and getattr(given, option.name) is not option.default
+        if option.name not in taken and not _is_default(getattr(given, option.name), option.default)
     ]
+
+
+def _is_default(value: Any, default: Any) -> bool:
+    """Arrays would compare value by value."""
+    return value is default or (isinstance(value, str | Integral) and bool(value == default))
 
 
 def _fill_picture(taken: PictureInput, given: Given, filled: Filled) -> None:
@@ -99,7 +103,14 @@ def _fill_picture(taken: PictureInput, given: Given, filled: Filled) -> None:
     sources = _several(given.image)
     if not sources:
         raise InputError(_none_given(taken))
-    pictures = [open_picture(source, "image") for source in sources]
+    pictures, problems = [], []
+    for source in sources:
+        try:
+            pictures.append(open_picture(source, "image"))
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError(*problems)
     filled.slots["image_pixels"] = clip_pixels([picture.image for picture in pictures], taken.size)[None]
     filled.notes += [note for picture in pictures for note in picture.notes]
 
@@ -107,42 +118,61 @@ def _fill_picture(taken: PictureInput, given: Given, filled: Filled) -> None:
 def _several(image: PictureSource | Sequence[PictureSource] | None) -> Sequence[PictureSource]:
     if image is None:
         return ()
-    return (image,) if isinstance(image, str | Path | Image.Image | np.ndarray) else image
+    return image if isinstance(image, Sequence) and not isinstance(image, str | bytes) else (image,)
 
 
 def _none_given(taken: PictureInput) -> str:
     return f"{taken.kind}: expected a picture, which this bundle draws from, got none; give {taken.kind}"
 
 
-def _check_words(given: Given, taken: WordInput) -> None:
-    problems = []
-    if given.placement not in PLACEMENTS:
-        problems.append(f"placement: expected {' or '.join(PLACEMENTS)}, got {given.placement!r}")
-    if not isinstance(given.words, Integral) or not 1 <= given.words <= taken.most:
-        problems.append(f"words: expected a whole number from 1 to {taken.most}, got {given.words!r}")
-    elif given.words > 1 and not given.global_only:
-        problems.append(f"words: expected 1 beside the subject's patches, got {given.words}; add global_only")
-    if given.global_only and given.strength is not None:
-        problems.append("strength: scales the subject's patches, which global_only leaves out; give one of the two")
-    if problems:
-        raise InputError(*problems)
-
-
 def _fill_word(taken: WordInput, given: Given, prompt: str, tokenizer: Tokenizer, sides: int, filled: Filled) -> int:
-    """Fills the word's index and returns it."""
+    """Fills the word's index and returns it, or -1 beside the problems."""
+    before = len(filled.problems)
+    filled.problems += _word_problems(given, taken)
+    # The prompt is looked at all the same: its problems are told with the others.
+    placement = given.placement if given.placement in PLACEMENTS else PLACEMENTS[0]
+    words = int(given.words) if _is_count(given.words, taken.most) else 1
     word = taken.default if given.word is None else given.word
-    placed = place_word(prompt, word, tokenizer, given.placement, given.words)
+    if not isinstance(prompt, str) or not isinstance(word, str):
+        return -1
+    placed = place_word(prompt, word, tokenizer, placement, words)
+    if len(filled.problems) > before:
+        return -1
     filled.notes += placed.notes
     filled.slots["word_index"] = np.asarray([tokenizer.window, placed.index][-sides:], np.int64)
     return placed.index
 
 
+def _word_problems(given: Given, taken: WordInput) -> list[str]:
+    problems = []
+    if given.word is not None and not isinstance(given.word, str):
+        problems.append(f"word: expected text, got {given.word!r}; choose a word such as {taken.default!r}")
+    if given.placement not in PLACEMENTS:
+        problems.append(f"placement: expected {' or '.join(PLACEMENTS)}, got {given.placement!r}")
+    if not _is_count(given.words, taken.most):
+        problems.append(f"words: expected a whole number from 1 to {taken.most}, got {given.words!r}")
+    elif given.words > 1 and not given.global_only:
+        problems.append(f"words: expected 1 beside the subject's patches, got {given.words}; add global_only")
+    if given.global_only and given.strength is not None:
+        problems.append("strength: scales the subject's patches, which global_only leaves out; give one of the two")
+    return problems
+
+
+def _is_count(words: Any, most: int) -> bool:
+    return isinstance(words, Integral) and 1 <= int(words) <= most
+
+
 def _fill_injection(taken: Injection, given: Given, index: int, sides: int, filled: Filled) -> None:
     strength = taken.strength if given.strength is None else given.strength
-    if not isinstance(strength, Real) or not math.isfinite(strength):
-        filled.problems.append(f"strength: expected a finite number such as {taken.strength}, got {strength!r}")
+    if not isinstance(strength, Real) or not -LARGEST <= strength <= LARGEST:
+        filled.problems.append(f"strength: expected a finite number such as {taken.strength}, got {_short(strength)}")
         return
     conditional = 0.0 if given.global_only else strength
     strengths = [conditional if taken.unconditional else 0.0, conditional]
     filled.slots["strength"] = np.asarray(strengths[-sides:], np.float32)
     filled.slots["token_index"] = np.full(sides, index if taken.at_word else -1, np.int64)
+
+
+def _short(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 60 else f"{shown[:57]}..."

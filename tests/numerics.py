@@ -29,6 +29,8 @@ TOLERANCES = {
     "elite-stage": Tolerance(relative=1e-5, source="elite SPEC 10, of the spread instead of the maximum"),
     "ip-adapter": Tolerance(relative=1e-5, source="equal to diffusers in float32"),
     "elite-latents": Tolerance(relative=1e-4, source="elite SPEC 10: final latents"),
+    "batched": Tolerance(relative=1e-5, source="fp32 sums of a batch in another order"),
+    "batched-latents": Tolerance(relative=1e-4, source="a batch's order of sums, over a run"),
     "injected-attention": Tolerance(relative=1e-5, source="fp32 sums in another order"),
     "sampler-step": Tolerance(absolute=1e-5, relative=1e-5, source="equal per step to diffusers"),
 }

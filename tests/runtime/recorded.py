@@ -1,0 +1,33 @@
+"""A pipeline that notes which graphs it opens, and every call of the denoiser."""
+
+from pathlib import Path
+
+import numpy as np
+from x2i.runtime.bundle import open_bundle
+from x2i.runtime.pipeline import Pipeline
+from x2i.runtime.sessions.session import Session, open_session
+
+
+class Recorded(Pipeline):
+    """`opened` are graph names in order; `calls` are the denoiser's (inputs, noise)."""
+
+    def __init__(self, folder: Path):
+        self.opened: list[str] = []
+        self.calls: list[tuple[dict[str, np.ndarray], np.ndarray]] = []
+        super().__init__(open_bundle(folder), self._open)
+
+    def _open(self, graph: str) -> Session:
+        self.opened.append(graph)
+        session = open_session("cpu", self.bundle.path(self.bundle.manifest.graphs[graph].file))
+        return _Noted(session, self.calls) if graph == "denoiser" else session
+
+
+class _Noted:
+    def __init__(self, session: Session, calls: list):
+        self._session, self._calls = session, calls
+        self.inputs, self.outputs = session.inputs, session.outputs
+
+    def __call__(self, **arrays: np.ndarray) -> dict[str, np.ndarray]:
+        outputs = self._session(**arrays)
+        self._calls.append((arrays, outputs["noise"]))
+        return outputs
