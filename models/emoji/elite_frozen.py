@@ -67,6 +67,8 @@ class Frozen:
     words: InjectedText
     denoiser: UNet2DConditionModel
     processors: Mapping[str, ContextAttention]
+    queries: dict[str, Tensor]
+    """What each cross-attention layer asked for in the denoiser's last call, [B, N, C] by path."""
 
     @classmethod
     def read(cls, folder: Path) -> "Frozen":
@@ -79,13 +81,17 @@ class Frozen:
         for path, module in denoiser.named_modules():
             if path.endswith("attn1"):
                 module.set_processor(AttnProcessor())
-        return cls(Sight(vision), words, denoiser, install(denoiser, injected_attention))
+        queries: dict[str, Tensor] = {}
+        for path, layer in cross_attention_layers(denoiser).items():
+            layer.to_q.register_forward_hook(lambda *call, path=path: queries.update({path: call[2]}))
+        return cls(Sight(vision), words, denoiser, install(denoiser, injected_attention), queries)
 
-    def condition(self, made: EliteCheckpoint, context: Tensor, injection: Injection | None) -> None:
-        """Hands the denoiser's layers what its next call attends to."""
+    def condition(self, made: EliteCheckpoint, context: Tensor, injection: Injection | None) -> dict[str, Tensor]:
+        """Hands the denoiser's layers what its next call attends to, and returns the keys by path."""
         keys, values = keys_and_values(made, context)
         for path, processor in self.processors.items():
             processor.take(keys[path], values[path], injection)
+        return keys
 
 
 def keys_and_values(made: EliteCheckpoint, context: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -14,19 +14,26 @@ from .subject_views import View, rendered, solid, tile_of
 from .training import device
 
 PLACEHOLDER = "S"
-ALIGNED_SHARE = 0.65
+ALIGNED_SHARE = 0.8
 SMALLEST = 44
 NAMED_SHARE = 0.6
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What the encoder sees of a subject: the whole picture and the masked one, uint8 [64, 64, 3], and the mask at each
-    patch's first pixel, [patches]."""
+    """What the encoder sees of a subject: the whole picture, uint8 [64, 64, 3], and its mask, 0 or 1 [64, 64]."""
 
     picture: np.ndarray
-    masked: np.ndarray
-    grid: np.ndarray
+    mask: np.ndarray
+
+    @property
+    def masked(self) -> np.ndarray:
+        return self.picture * self.mask[..., None]
+
+    @property
+    def grid(self) -> np.ndarray:
+        """The mask at each patch's first pixel, [patches]."""
+        return self.mask[:: clip.PATCH, :: clip.PATCH].reshape(-1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +70,7 @@ def shown(view: tuple[int, int, int]) -> Shown:
     chosen = View(size, left, top, (red, green, blue), None, False, change.flipped, change.channels)
     emoji = wide_pictures()[characters()[subject]]
     picture, tile = rendered(emoji, chosen), tile_of(emoji, size, change.flipped, change.channels)
-    mask = solid(tile, left, top)
-    return Shown(picture, picture * mask[..., None], mask[:: clip.PATCH, :: clip.PATCH].reshape(-1))
+    return Shown(picture, solid(tile, left, top))
 
 
 def draw_caption(rng: np.random.Generator, ground: int) -> str:

@@ -116,6 +116,23 @@ def test_the_global_stage_trains_every_word(folder, monkeypatch):
         assert {int(name.split(".")[0].rsplit("_", 1)[1]) for name in moved} == words
 
 
+def test_attention_that_lies_on_the_mask_is_not_misplaced(folder):
+    frozen = elite_frozen.Frozen.read(folder)
+    masks = torch.zeros(1, 64, 64)
+    masks[:, 16:48, :32] = 1
+    keys = {}
+    for path, layer in elite_frozen.cross_attention_layers(frozen.denoiser).items():
+        side = {48: 16, 96: 8, 144: 4}[layer.to_q.out_features]
+        inside = masks[:, :: 64 // side, :: 64 // side].reshape(1, -1, 1)
+        frozen.queries[path] = (inside * 2 - 1).expand(-1, -1, layer.to_q.out_features)
+        keys[path] = torch.stack(
+            [torch.zeros(1, layer.to_q.out_features), torch.full((1, 1), 9.0).expand(1, layer.to_q.out_features)], 1
+        )
+    index = torch.tensor([1])
+    assert elite_global.misplaced(frozen, keys, index, masks) < 1e-6
+    assert elite_global.misplaced(frozen, keys, index, 1 - masks) > 0.9
+
+
 def test_a_view_masks_what_it_shows_and_its_grid_is_the_masks_corners():
     for number in (0, 1):
         seen = shown_subjects.shown((1, 0, number))
