@@ -89,9 +89,9 @@ def _scene(key: str) -> Image.Image:
 
 
 def _shown() -> tuple[str, ...]:
-    """Some of the subjects, evenly from the list."""
+    """Some of the subjects, far apart in the list, and so that each is drawn on another background."""
     keys = subject_keys()
-    return keys[:: len(keys) // SHOWN][:SHOWN]
+    return keys[:: len(keys) // SHOWN + 1][:SHOWN]
 
 
 if __name__ == "__main__":
