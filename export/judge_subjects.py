@@ -64,7 +64,8 @@ def judge_subjects(out: Path, each: int, strength: float | None, **options: Any)
 
 def _score(pipeline: Pipeline, each: int, options: dict[str, Any]) -> tuple[Score, dict[str, Image.Image]]:
     """Every subject on `each` backgrounds that move on from subject to subject, and its first drawing."""
-    score, drawings = Score(), {}
+    score = Score()
+    drawings: dict[str, Image.Image] = {}
     colours = [background.key for background in backgrounds()]
     for index, key in enumerate(subject_keys()):
         for offset in range(each):

@@ -10,7 +10,7 @@ import numpy as np
 from .clip_pictures import clip_pixels
 from .errors import InputError
 from .inputs import Injection, PictureInput, WordInput
-from .pictures import PictureSource, open_picture
+from .pictures import Picture, PictureSource, open_picture
 from .placeholder import PLACEMENTS, place_word
 from .plan import Plan
 from .slots import Slots
@@ -103,7 +103,8 @@ def _fill_picture(taken: PictureInput, given: Given, filled: Filled) -> None:
     sources = _several(given.image)
     if not sources:
         raise InputError(_none_given(taken))
-    pictures, problems = [], []
+    pictures: list[Picture] = []
+    problems: list[str] = []
     for source in sources:
         try:
             pictures.append(open_picture(source, "image"))
