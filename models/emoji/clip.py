@@ -120,7 +120,9 @@ def loss(module: nn.ModuleDict, pixels: Tensor, ids: Tensor) -> Tensor:
     Matching captions asks nothing of the last layers' patches, and ELITE's local mapper reads just those: without the
     thumbnails they forget what they show.
     """
-    model = module["clip"]
+    model: CLIPModel = module["clip"]
+    heads = module["thumbnails"]
+    assert isinstance(heads, nn.ModuleList)
     with low_precision():
         seen = model.vision_model(pixel_values=pixels, output_hidden_states=True)
         pictures = model.visual_projection(seen.pooler_output).float()
@@ -129,7 +131,7 @@ def loss(module: nn.ModuleDict, pixels: Tensor, ids: Tensor) -> Tensor:
     target = torch.arange(len(pixels), device=pixels.device)
     value = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
     shown = thumbnails(pixels)
-    for level, head in zip(LEVELS, module["thumbnails"], strict=True):
+    for level, head in zip(LEVELS, heads, strict=True):
         value = value + THUMBNAIL_WEIGHT / len(LEVELS) * F.l1_loss(
             head(seen.hidden_states[level][:, 1:].float()), shown
         )
@@ -147,7 +149,8 @@ def train(folder: Path, minutes: float, steps: int | None = None) -> None:
     torch.manual_seed(0)
     module = _with_heads()
     # On CPUs the fused attention's backward pass takes four times as long as all the rest.
-    module["clip"].set_attn_implementation("eager")
+    model: CLIPModel = module["clip"]
+    model.set_attn_implementation("eager")
     stage = Stage.open(module, folder / "clip.pt", PEAK, decay=0.99)
 
     def of_step(number: int) -> Tensor:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from diffusers import AutoencoderKL
 from torch import Tensor
 
 from . import subjects, unet, vae, vocabulary
@@ -47,7 +48,7 @@ def subject_latents(folder: Path) -> Tensor:
     return torch.load(path, map_location=device(), weights_only=True)
 
 
-def _latents(model: torch.nn.Module, character: str, variant: Variant) -> Tensor:
+def _latents(model: AutoencoderKL, character: str, variant: Variant) -> Tensor:
     tile = tile_of(wide_pictures()[character], PICTURE, variant.flipped, variant.channels)
     images = [composite(tile, np.asarray(ground.rgb), EDGE, EDGE) for ground in vocabulary.backgrounds()]
     with low_precision():
