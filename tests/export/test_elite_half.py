@@ -1,0 +1,142 @@
+"""ELITE with its denoiser and projections in float16, through ONNX Runtime, beside the authors' float32 run.
+
+Timesteps and strengths stay float32, as the op and the time embedding read them; the latents between steps, the
+decoder and everything that runs once before the loop do too. The goldens' weights are exact in float16, so this is the
+error of the arithmetic alone.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from x2i.export.component import Component
+from x2i.export.plan import ExportPlan
+from x2i.export.systems.elite import build
+from x2i.export.to_onnx import to_onnx
+from x2i.kernels.injected_attention.onnx_function import DOMAIN, NAME
+from x2i.runtime.denoiser import Denoiser
+from x2i.runtime.images import to_images
+from x2i.runtime.plan import Plan
+from x2i.runtime.samplers import make_sampler
+from x2i.runtime.sessions.session import Session, open_session
+
+from ..goldens import golden, golden_arrays
+from ..numerics import assert_as_close, assert_close
+
+HALF = ("denoiser", "projection", "local_projection")
+SINGLE = ("timestep", "strength")
+
+
+class Casting:
+    """A session of a graph in half for a loop in float32."""
+
+    def __init__(self, session: Session):
+        self._session, self.inputs, self.outputs = session, session.inputs, session.outputs
+        self._types = {tensor.name: tensor.dtype for tensor in session.inputs}
+
+    def __call__(self, **arrays: np.ndarray) -> dict[str, np.ndarray]:
+        outputs = self._session(**{name: array.astype(self._types[name]) for name, array in arrays.items()})
+        assert all(np.isfinite(array).all() for array in outputs.values())
+        return {name: array.astype(np.float32) for name, array in outputs.items()}
+
+
+@dataclass(frozen=True)
+class Halved:
+    """The plan, its graphs where their files are, and the modules in half that they were traced from."""
+
+    plan: Plan
+    folder: Path
+    sessions: dict[str, Casting]
+    modules: dict[str, torch.nn.Module]
+
+    def slots(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """What the authors' own contexts and patches are projected to, with the run's index and strength."""
+        context = np.concatenate([arrays["uncond_embeddings"], arrays["encoder_hidden_states"]])
+        slots = self.sessions["projection"](context=context)
+        slots |= self.sessions["local_projection"](context=arrays["local_embedding"])
+        strength = np.float32([0.0, arrays["lam"]])
+        return slots | {"strength": strength, "token_index": np.repeat(arrays["index"], 2)}
+
+
+@pytest.fixture(scope="module")
+def halved(tmp_path_factory) -> Halved:
+    folder = tmp_path_factory.mktemp("half")
+    parts = {
+        "encoder": golden("elite/model/image_encoder"),
+        "global": golden("elite/checkpoints/global_mapper.pt"),
+        "local": golden("elite/checkpoints/local_mapper.pt"),
+    }
+    built = build(ExportPlan("elite", folder / "bundle", str(golden("elite/model")), parts=parts))
+    sessions, modules = {}, {}
+    for component in built.components:
+        if component.name not in (*HALF, "decoder"):
+            continue
+        made = in_half(component) if component.name in HALF else component
+        to_onnx(made, folder / f"{made.name}.onnx")
+        sessions[made.name] = Casting(open_session("cpu", folder / f"{made.name}.onnx"))
+        modules[made.name] = made.module
+    return Halved(built.plan, folder, sessions, modules)
+
+
+def in_half(component: Component) -> Component:
+    def example(sizes):
+        return {name: as_read(name, tensor) for name, tensor in component.example(sizes).items()}
+
+    return replace(component, module=component.module.half(), example=example)
+
+
+def as_read(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.half() if tensor.is_floating_point() and name not in SINGLE else tensor
+
+
+def test_everything_between_the_ends_is_half(halved):
+    for name in HALF:
+        session = halved.sessions[name]
+        kinds = {tensor.name: tensor.dtype for tensor in (*session.inputs, *session.outputs)}
+        others = {name for name, kind in kinds.items() if kind != "float16"}
+        assert others == ({*SINGLE, "token_index"} if name == "denoiser" else set())
+        weights = onnx.load(halved.folder / f"{name}.onnx").graph.initializer
+        sizes = Counter()
+        for tensor in weights:
+            sizes[tensor.data_type] += int(np.prod(tensor.dims))
+        assert sizes[onnx.TensorProto.FLOAT16] > 0.999 * sum(sizes.values())
+
+
+def test_the_op_stays_one_node_a_layer(halved):
+    model = onnx.load(halved.folder / "denoiser.onnx")
+    layers = [tensor.name for tensor in halved.sessions["denoiser"].inputs if tensor.name.startswith("local_key.")]
+    nodes = [node for node in model.graph.node if node.domain == DOMAIN]
+    assert [node.op_type for node in nodes] == [NAME] * len(layers) and len(layers) == 16
+    assert [function.name for function in model.functions].count(NAME) == 1
+
+
+def test_as_close_as_torch_in_half(halved):
+    arrays = golden_arrays("elite/golden/validate_local.npz")
+    start = arrays["latents_init"][:1]
+    inputs = {"latents": np.repeat(start, 2, 0), "timestep": np.full(2, 999, np.float32)} | halved.slots(arrays)
+    layers = [name for name in (tensor.name for tensor in halved.sessions["denoiser"].inputs) if "." in name]
+    inputs = {name: np.repeat(array, 2 // len(array), 0) for name, array in inputs.items()}
+    ordered = {name: inputs[name] for name in ("latents", "timestep", *layers, "token_index", "strength")}
+    noise = halved.sessions["denoiser"](**ordered)["noise"]
+    with torch.no_grad():
+        peer = halved.modules["denoiser"](*(as_read(n, torch.from_numpy(a)) for n, a in ordered.items()))
+    expected = np.concatenate([arrays["noise_uncond"][0], arrays["noise_text"][0]])
+    assert_as_close(noise, peer.float().numpy(), expected)
+
+
+def test_run(halved):
+    arrays = golden_arrays("elite/golden/validate_local.npz")
+    denoise = Denoiser(
+        halved.plan, halved.sessions.__getitem__, halved.slots(arrays), float(arrays["guidance"]), len(arrays["index"])
+    )
+    sampler = make_sampler("lms", halved.plan.schedule, int(arrays["num_steps"]))
+    start = arrays["latents_init"] * np.float32(sampler.noise_scale)
+    for latents, expected in zip(sampler.run(start, denoise, lambda: start), arrays["latents_steps"], strict=True):
+        assert_close(latents, expected, "elite-latents-half")
+    images = to_images(halved.sessions["decoder"](latents=latents)["image"], halved.plan.decoder.to_uint8)
+    picture = np.stack([np.asarray(image) for image in images])
+    assert_close(picture, arrays["image_u8"], "elite-picture-half")
