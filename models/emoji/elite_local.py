@@ -1,5 +1,7 @@
 """Stage `elite_local`: one feature per patch of the subject, and keys and values for them; the words are frozen."""
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +9,12 @@ import torch
 from torch import Tensor
 
 from ..context_attention import Injection
+from ..cross_attention import cross_attention_layers
 from ..elite import LocalMapper
 from ..elite_checkpoint import EliteCheckpoint
 from . import elite_global, english, unet
 from .elite_frozen import Frozen, checkpoint, keys_and_values, slow_attention
-from .shown_subjects import draw_subject, shown, word_index
+from .shown_subjects import draw_subject, matches, shown, word_index
 from .subject_latents import subject_latents
 from .training import Stage, averaged, device, low_precision, report
 
@@ -19,6 +22,8 @@ BATCH = 32
 PEAK = 2e-3
 SPARSITY = 1e-4
 """Weight of the patch features' mean absolute value, as the authors train."""
+MATCH = 0.005
+"""Weight of `unmatched`."""
 
 
 def trained(folder: Path) -> EliteCheckpoint:
@@ -47,7 +52,29 @@ def loss(frozen: Frozen, words: EliteCheckpoint, made: EliteCheckpoint, targets:
     random = torch.Generator().manual_seed(number)
     noise_levels = (1000 * torch.rand(BATCH, generator=random) ** unet.NOISE_SKEW).long().clamp(max=999).to(device())
     noise = torch.randn(latents.shape, generator=random).to(device())
-    return unet.loss(frozen.denoiser, latents, context, noise_levels, noise) + SPARSITY * features.abs().mean()
+    value = unet.loss(frozen.denoiser, latents, context, noise_levels, noise) + SPARSITY * features.abs().mean()
+    return value + MATCH * unmatched(frozen, keys, views)
+
+
+def unmatched(frozen: Frozen, keys: dict[str, Tensor], views: Sequence[tuple[int, int, int]]) -> Tensor:
+    """How little the heads together attend, from each place on the subject, to the patch that shows it: -log.
+
+    The noise tells it in the end, but so slowly that within the hour the attention stays flat.
+    """
+    errors = []
+    for path, layer in cross_attention_layers(frozen.denoiser).items():
+        query, key = frozen.queries[path].float(), keys[path].float()
+        side = math.isqrt(query.shape[1])
+        if side**2 < key.shape[1]:
+            continue  # one place covers several patches
+        q, k = (t.unflatten(-1, (layer.heads, -1)).transpose(1, 2) for t in (query, key))
+        seen = (q @ k.mT * q.shape[-1] ** -0.5).softmax(-1).mean(1)
+        patches, inside = (
+            torch.from_numpy(np.stack(t)).to(device()) for t in zip(*(matches(v, side) for v in views), strict=True)
+        )
+        found = seen.gather(-1, patches.unsqueeze(-1)).squeeze(-1).clamp(min=1e-6)
+        errors.append(-(found.log() * inside).sum() / inside.sum())
+    return torch.stack(errors).mean()
 
 
 def train(folder: Path, minutes: float, steps: int | None = None) -> None:

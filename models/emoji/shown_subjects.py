@@ -21,10 +21,14 @@ NAMED_SHARE = 0.6
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What the encoder sees of a subject: the whole picture, uint8 [64, 64, 3], and its mask, 0 or 1 [64, 64]."""
+    """What the encoder sees of a subject: the whole picture, uint8 [64, 64, 3], its mask, 0 or 1 [64, 64], and the
+    subject's size and place there."""
 
     picture: np.ndarray
     mask: np.ndarray
+    size: int
+    left: int
+    top: int
 
     @property
     def masked(self) -> np.ndarray:
@@ -70,7 +74,22 @@ def shown(view: tuple[int, int, int]) -> Shown:
     chosen = View(size, left, top, (red, green, blue), None, False, change.flipped, change.channels)
     emoji = wide_pictures()[characters()[subject]]
     picture, tile = rendered(emoji, chosen), tile_of(emoji, size, change.flipped, change.channels)
-    return Shown(picture, solid(tile, left, top))
+    return Shown(picture, solid(tile, left, top), size, left, top)
+
+
+@cache
+def matches(view: tuple[int, int, int], side: int) -> tuple[np.ndarray, np.ndarray]:
+    """For each place of the target on a side x side grid the patch of the view that shows the same, int64 [side^2], and
+    whether both lie on the subject, bool [side^2]."""
+    seen = shown(view)
+    centres = (np.arange(side) + 0.5) * (CANVAS / side) - EDGE
+    rows, columns = (
+        np.clip(np.floor(centres * seen.size / PICTURE + edge), 0, CANVAS - 1).astype(int)
+        for edge in (seen.top, seen.left)
+    )
+    patches = (rows // clip.PATCH)[:, None] * (CANVAS // clip.PATCH) + columns // clip.PATCH
+    on_subject = (seen.mask[np.ix_(rows, columns)] > 0) & (seen.grid[patches] > 0)
+    return patches.reshape(-1), on_subject.reshape(-1)
 
 
 def draw_caption(rng: np.random.Generator, ground: int) -> str:

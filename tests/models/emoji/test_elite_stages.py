@@ -133,6 +133,37 @@ def test_attention_that_lies_on_the_mask_is_not_misplaced(folder):
     assert elite_global.misplaced(frozen, keys, index, 1 - masks) > 0.9
 
 
+def test_a_subject_shown_where_it_is_drawn_matches_place_by_place():
+    patches, inside = shown_subjects.matches((2, 1, 0), 8)
+    assert np.array_equal(patches, np.arange(64)) and 0 < inside.sum() < 64
+    fine, _ = shown_subjects.matches((2, 1, 0), 16)
+    assert np.array_equal(fine.reshape(16, 16)[::2, ::2].reshape(-1), np.arange(64))
+
+
+def test_places_match_in_a_view_that_is_moved_and_scaled():
+    seen = shown_subjects.shown((2, 1, 1))
+    patches, _ = shown_subjects.matches((2, 1, 1), 16)
+    middle = patches.reshape(16, 16)[7:9, 7:9]
+    row, column = (edge + seen.size / 2 for edge in (seen.top, seen.left))
+    assert (np.abs(middle // 8 * 8 + 4 - row) < 8).all() and (np.abs(middle % 8 * 8 + 4 - column) < 8).all()
+
+
+def test_attention_to_the_patch_of_the_same_place_is_not_unmatched(folder):
+    frozen = elite_frozen.Frozen.read(folder)
+    view = (0, 0, 0)
+    keys = {}
+    for path, layer in elite_frozen.cross_attention_layers(frozen.denoiser).items():
+        width = layer.to_q.out_features
+        side, each = {48: 16, 96: 8, 144: 4}[width], width // layer.heads
+        spots = torch.randn(1, 64, each, generator=torch.Generator().manual_seed(1))
+        spots = 9 * torch.nn.functional.normalize(spots, dim=-1)
+        keys[path] = spots.repeat(1, 1, layer.heads)
+        patches = torch.from_numpy(shown_subjects.matches(view, side)[0])
+        frozen.queries[path] = keys[path][:, patches]
+    assert elite_local.unmatched(frozen, keys, [view]) < 0.2
+    assert elite_local.unmatched(frozen, {path: key.flip(1) for path, key in keys.items()}, [view]) > 4
+
+
 def test_a_view_masks_what_it_shows_and_its_grid_is_the_masks_corners():
     for number in (0, 1):
         seen = shown_subjects.shown((1, 0, number))
