@@ -13,9 +13,15 @@ from transformers import CLIPTokenizer
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from x2i.export.exporter import export_bundle
 from x2i.export.plan import ExportPlan
+from x2i.export.to_onnx import to_onnx
+from x2i.export.vision import image_tokens_component
+from x2i.models.ip_adapter import IpAdapterTokens
+from x2i.models.ip_adapter_checkpoint import read_ip_adapter
 from x2i.models.random_weights import random_stable_diffusion
 from x2i.runtime import load
 from x2i.runtime.cli import main
+from x2i.runtime.clip_pictures import clip_pixels
+from x2i.runtime.sessions.session import open_session
 
 from ..models.ip_adapter_files import IMAGE, published, tower, write
 from ..numerics import assert_close, assert_same_picture
@@ -80,6 +86,17 @@ def peer(files) -> StableDiffusionPipeline:
     return pipe
 
 
+@pytest.fixture(scope="module")
+def plus(tmp_path_factory):
+    """IP-Adapter Plus' tokens as a module, and as the session of its graph."""
+    folder = tmp_path_factory.mktemp("plus")
+    path = write(folder / "plus.bin", published(plus=True))
+    adapter = read_ip_adapter(path, random_stable_diffusion("tiny").unet, tower())
+    module = IpAdapterTokens(tower(), adapter.projection)
+    to_onnx(image_tokens_component(module), folder / "image_encoder.onnx")
+    return module, open_session("cpu", folder / "image_encoder.onnx")
+
+
 def scheduler() -> PNDMScheduler:
     return PNDMScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", skip_prk_steps=True, steps_offset=1
@@ -128,6 +145,19 @@ def test_the_command_line_draws_diffusers_picture(bundle, peer, files, tmp_path)
     assert_close(np.load(tmp_path / "a.npy"), drawn(peer, opened(files, 3), 0.8), "ip-adapter-latents")
     expected = drawn(peer, opened(files, 3), 0.8, output="pil")
     assert_same_picture(np.asarray(Image.open(tmp_path / "a.png"))[None], expected[None])
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_plus_as_a_graph(plus, files, count):
+    """Its tokens come from the tower's features, and no picture is one of zeros."""
+    module, session = plus
+    pixels = clip_pixels(opened(files, count), IMAGE)
+    tokens = session(pixels=pixels[None])["tokens"]
+    assert tokens.shape == (2, 6 * count, 48)
+    with torch.no_grad():
+        assert_close(tokens, module(torch.from_numpy(pixels)).numpy(), "ip-adapter")
+        nothing = module(torch.zeros(count, 3, IMAGE, IMAGE))[1]
+    assert_close(tokens[0], nothing.numpy(), "ip-adapter")
 
 
 def test_the_base_says_how_to_sample(bundle):
