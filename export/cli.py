@@ -6,6 +6,8 @@ import click
 from x2i.runtime.commands.refusal import Refusal, refusing
 from x2i.runtime.errors import InputError
 
+PART = "A part of the system; repeatable. Leave it out to be told which there are."
+
 
 def _parts(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, Path]:
     parts: dict[str, Path] = {}
@@ -24,7 +26,7 @@ def _parts(context: click.Context, parameter: click.Parameter, values: tuple[str
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--base", help="Stable Diffusion v1: a diffusers folder, a hub name, or a CompVis .ckpt/.safetensors.")
 @click.option("--base-config", type=click.Path(path_type=Path), help="Configuration of a CompVis base (YAML or JSON).")
-@click.option("--part", "parts", multiple=True, callback=_parts, metavar="NAME=PATH", help="A part; repeatable.")
+@click.option("--part", "parts", multiple=True, callback=_parts, metavar="NAME=PATH", help=PART)
 @click.option("--random-weights", metavar="VARIANT", help="Full-size random weights (sd15), for measuring.")
 @click.option("--sampler", help="The bundle's default sampler, instead of the system's.")
 @click.option("--steps", type=int, help="The bundle's default number of steps.")
@@ -42,7 +44,7 @@ def export(
     guidance: float | None,
     licences: tuple[str, ...],
 ) -> None:
-    """Export SYSTEM (sd, gluegen-text) to the bundle folder OUT."""
+    """Export SYSTEM (sd, gluegen-text, elite, ip-adapter) to the bundle folder OUT."""
     try:
         from x2i.models.errors import CheckpointError
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 from x2i.models.clip_vision import VisionLevels
-from x2i.models.elite import GlobalMapper, LocalMapper, Mapper
+from x2i.models.elite import LEVELS, GlobalMapper, LocalMapper, Mapper
 from x2i.models.ip_adapter import IpAdapterTokens
 
 from .component import Component, Sizes
@@ -57,7 +57,7 @@ def vision_component(tower: VisionLevels) -> Component:
         name="encoder",
         module=tower.eval(),
         example=example,
-        outputs=level_names(5),
+        outputs=level_names(LEVELS),
         free={"pixels": {0: "batch"}},
         trace={"batch": 2},
         proof={"batch": 3},
@@ -103,6 +103,7 @@ def _mapper_component(
 ) -> Component:
     """A mapper's graph over the tower's levels; `first` draws the inputs that come before them, for a batch."""
     levels = level_names(mapper.levels)
+    given = tuple(first(1)) + levels
 
     def example(sizes: Sizes) -> dict[str, Tensor]:
         random = torch.Generator().manual_seed(7)
@@ -114,7 +115,7 @@ def _mapper_component(
         module=module.eval(),
         example=example,
         outputs=(output,),
-        free={name: {0: "batch"} for name in ("mask", *levels)},
+        free={tensor: {0: "batch"} for tensor in given},
         trace={"batch": 2},
         proof={"batch": 3},
     )

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .plan import Plan, Segment
+from .plan import Plan
 from .samplers.schedule import Schedule
 from .sessions.session import Session
-from .slots import Slots, for_sides, wired
+from .slots import Slots, for_sides, sides_of, wired
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +30,18 @@ class Denoiser:
     """One run's `denoise(latents, timestep)`.
 
     `slots` hold one row for each side of the guidance, or one for both; they are repeated for `count` pictures once,
-    before the loop.
+    before the loop, for all segments.
     """
 
     def __init__(self, plan: Plan, session: Callable[[str], Session], slots: Slots, guidance: float, count: int):
         self._session, self._guidance = session, guidance
-        sides = 1 if guidance == 1.0 else 2
-        self._segments = [
-            (segment, _context(segment, session(segment.graph), slots, sides, count)) for segment in plan.segments
-        ]
+        wires = [wired(s.context, (tensor.name for tensor in session(s.graph).inputs)) for s in plan.segments]
+        rows = {
+            slot: np.repeat(for_sides(slots[slot], sides_of(guidance)), count, axis=0)
+            for slot in {slot for wire in wires for slot in wire.values()}
+        }
+        context = [{name: rows[slot] for name, slot in wire.items()} for wire in wires]
+        self._segments = list(zip(plan.segments, context, strict=True))
         self.last: Call | None = None
 
     def __call__(self, latents: np.ndarray, timestep: float) -> np.ndarray:
@@ -53,9 +56,3 @@ class Denoiser:
             noise = unconditional + np.float32(self._guidance) * (conditional - unconditional)
         self.last = Call(latents, timestep, noise)
         return noise
-
-
-def _context(segment: Segment, session: Session, slots: Slots, sides: int, count: int) -> Slots:
-    """What a segment's graph reads at every step, by tensor name."""
-    wires = wired(segment.context, (tensor.name for tensor in session.inputs))
-    return {name: np.repeat(for_sides(slots[slot], sides), count, axis=0) for name, slot in wires.items()}

@@ -10,7 +10,7 @@ import numpy as np
 from .clip_pictures import clip_pixels
 from .errors import InputError
 from .inputs import Injection, PictureInput, WordInput
-from .pictures import Picture, PictureSource, open_picture
+from .pictures import PictureSource, open_pictures
 from .placeholder import PLACEMENTS, place_word
 from .plan import Plan
 from .slots import Slots
@@ -55,7 +55,7 @@ def fill(plan: Plan, given: Given, prompt: str, tokenizer: Tokenizer | None, sid
     """Slots of one row, or of one for each of `sides`; `tokenizer` is the prompt's where a word must be found in it."""
     inputs = [taken for conditioner in plan.conditioners for taken in conditioner.inputs()]
     filled = Filled(words=given.words)
-    filled.problems += _not_taken(given, [*inputs, plan.injection])
+    filled.problems += _not_taken(given, [*inputs, plan.injection]) + _flag_problems(given)
     index = -1
     for taken in inputs:
         try:
@@ -87,6 +87,15 @@ def _not_taken(given: Given, inputs: Sequence[Any]) -> list[str]:
     ]
 
 
+def _flag_problems(given: Given) -> list[str]:
+    """Any text would count as true, "no" as well."""
+    return [
+        f"{name}: expected True or False, got {_short(getattr(given, name))}"
+        for name in ("soft_mask", "global_only")
+        if not isinstance(getattr(given, name), bool | np.bool_)
+    ]
+
+
 def _is_default(value: Any, default: Any) -> bool:
     """Arrays would compare value by value."""
     return value is default or (isinstance(value, str | Integral) and bool(value == default))
@@ -96,6 +105,8 @@ def _fill_picture(taken: PictureInput, given: Given, filled: Filled) -> None:
     if taken.kind == "subject":
         if given.subject is None:
             raise InputError(_none_given(taken))
+        if given.soft_mask and given.mask is None:
+            filled.problems.append("soft_mask: expected a mask, whose greys are the weights, got none; give mask")
         subject = subject_inputs(given.subject, given.mask, taken.size, taken.grid, given.soft_mask)
         filled.slots |= subject.slots
         filled.notes += subject.notes
@@ -103,15 +114,7 @@ def _fill_picture(taken: PictureInput, given: Given, filled: Filled) -> None:
     sources = _several(given.image)
     if not sources:
         raise InputError(_none_given(taken))
-    pictures: list[Picture] = []
-    problems: list[str] = []
-    for source in sources:
-        try:
-            pictures.append(open_picture(source, "image"))
-        except InputError as error:
-            problems += error.problems
-    if problems:
-        raise InputError(*problems)
+    pictures = open_pictures((source, "image") for source in sources)
     filled.slots["image_pixels"] = clip_pixels([picture.image for picture in pictures], taken.size)[None]
     filled.notes += [note for picture in pictures for note in picture.notes]
 

@@ -4,6 +4,7 @@ import os
 import struct
 import warnings
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -71,6 +72,20 @@ def open_picture(source: PictureSource, name: str) -> Picture:
     if isinstance(source, np.ndarray):
         return _decoded(_from_array(source, name), name)
     raise InputError(f"{name}: expected a file name, a PIL image or a uint8 array, got {type(source).__name__}")
+
+
+def open_pictures(sources: Iterable[tuple[PictureSource, str]]) -> list[Picture]:
+    """Each (source, name) by `open_picture`; raises InputError with a line for every picture at fault."""
+    pictures: list[Picture] = []
+    problems: list[str] = []
+    for source, name in sources:
+        try:
+            pictures.append(open_picture(source, name))
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError(*problems)
+    return pictures
 
 
 def _from_file(path: Path, where: str) -> Picture:

@@ -113,6 +113,20 @@ class Plan:
         read = [slot for segment in self.segments for slot in segment.context.values()]
         read += [slot for c in self.conditioners for stage in c.stages for slot in stage.inputs.values()]
         found += [f"plan: slot {slot!r} is read but never written" for slot in dict.fromkeys(read) if slot not in slots]
+        return found + self._word_problems()
+
+    def _word_problems(self) -> list[str]:
+        """A placeholder word stands in a prompt, and its embeddings come from an earlier conditioner."""
+        found, written = [], set[str]()
+        for conditioner in self.conditioners:
+            if conditioner.word is not None and conditioner.text is None:
+                found.append("plan: a placeholder word needs a prompt to stand in, got a conditioner without text")
+            if conditioner.word is not None and "words" not in written:
+                found.append("plan: a placeholder word needs the slot 'words', which no earlier conditioner writes")
+            written |= {slot for stage in conditioner.stages for slot in stage.outputs.values()}
+        at_word = self.injection is not None and self.injection.at_word
+        if at_word and not any(conditioner.word for conditioner in self.conditioners):
+            found.append("plan: an attention weighted at the word needs a conditioner with a word, got none")
         return found
 
 

@@ -12,7 +12,7 @@ from .given import Given, fill
 from .manifest import Manifest
 from .plan import Plan, matches
 from .samplers import Sampler, make_sampler
-from .slots import Slots
+from .slots import Slots, sides_of
 from .tokenizer import Tokenizer
 
 
@@ -39,7 +39,7 @@ class Request:
 
     @property
     def sides(self) -> int:
-        """Rows of the guidance: 2, [unconditional, conditional], or 1 where it is switched off."""
+        """Rows of the guidance, as `sides_of` counts them."""
         return sides_of(self.guidance)
 
 
@@ -101,10 +101,6 @@ def make_request(
         filled.words,
         tuple(filled.notes),
     )
-
-
-def sides_of(guidance: float) -> int:
-    return 1 if guidance == 1.0 else 2
 
 
 def _sampler(plan: Plan, name: str | None, steps: int | None) -> Sampler:

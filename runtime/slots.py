@@ -19,6 +19,11 @@ def wired(mapping: dict[str, str], tensors: Iterable[str]) -> dict[str, str]:
     return out
 
 
+def sides_of(guidance: float) -> int:
+    """Rows of the guidance: 2, [unconditional, conditional], or 1 where it is switched off."""
+    return 1 if guidance == 1.0 else 2
+
+
 def for_sides(array: np.ndarray, sides: int) -> np.ndarray:
     """The rows for both sides of the guidance, or for the conditional side alone; a single row serves both."""
     return np.repeat(array, sides, axis=0) if len(array) == 1 else array[-sides:]

@@ -7,7 +7,7 @@ from PIL import Image
 
 from .clip_pictures import squashed
 from .errors import InputError
-from .pictures import Picture, PictureSource, open_picture
+from .pictures import PictureSource, open_pictures
 
 SEGMENT = 128
 """Side of the picture the mask is sampled to first, whatever the encoder's patches."""
@@ -33,7 +33,8 @@ def subject_inputs(
     patch then counts only where the mask is fully white. Grey masks are three equal channels. Without a mask everything
     is the subject. Raises InputError, a line for each picture at fault.
     """
-    picture, cut = _open_both(subject, mask)
+    picture, *cuts = open_pictures([(subject, "subject")] + ([] if mask is None else [(mask, "mask")]))
+    cut = cuts[0] if cuts else None
     pixels = np.asarray(picture.image)
     notes = [*picture.notes, *(cut.notes if cut is not None else (NO_MASK,))]
     if cut is None:
@@ -78,20 +79,6 @@ def _masked(pixels: np.ndarray, levels: np.ndarray, soft_mask: bool) -> np.ndarr
     if soft_mask:
         return (pixels * (levels / 255.0)).astype(np.uint8)
     return pixels * (levels > 0)
-
-
-def _open_both(subject: PictureSource, mask: PictureSource | None) -> tuple[Picture, Picture | None]:
-    given = [(subject, "subject")] if mask is None else [(subject, "subject"), (mask, "mask")]
-    opened: list[Picture] = []
-    problems: list[str] = []
-    for source, name in given:
-        try:
-            opened.append(open_picture(source, name))
-        except InputError as error:
-            problems += error.problems
-    if problems:
-        raise InputError(*problems)
-    return opened[0], opened[1] if mask is not None else None
 
 
 def _check_mask(levels: np.ndarray, pixels: np.ndarray) -> None:

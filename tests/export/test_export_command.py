@@ -4,6 +4,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
+from x2i.export.systems.registry import SYSTEMS
 from x2i.runtime.cli import main
 
 from ..goldens import golden
@@ -32,7 +33,13 @@ def refused(result, folder, *messages):
 
 
 def test_unknown_system(tmp_path):
-    refused(export("magic", tmp_path / "out"), tmp_path, "system: expected one of sd, gluegen-text, got 'magic'")
+    known = "sd, gluegen-text, elite, ip-adapter"
+    refused(export("magic", tmp_path / "out"), tmp_path, f"system: expected one of {known}, got 'magic'")
+
+
+def test_help_names_every_system():
+    help_text = " ".join(export("--help").output.split())
+    assert f"SYSTEM ({', '.join(SYSTEMS)})" in help_text
 
 
 def test_all_missing_pieces_are_told_together(tmp_path):

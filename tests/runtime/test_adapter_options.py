@@ -214,6 +214,8 @@ def test_the_command_line_equals_the_python_surface(x2i, pipelines, here):
 
 BAD = {
     "prompt": ("elite", {"prompt": 3}, "prompt: expected text for prompt and negative, got 3"),
+    "soft mask": ("elite", {"mask": None, "soft_mask": True}, "soft_mask: expected a mask, whose greys are"),
+    "no flag": ("elite", {"global_only": "no"}, "global_only: expected True or False, got 'no'"),
     "word": ("elite", {"word": 3}, "word: expected text, got 3; choose a word such as 'S'"),
     "words": ("elite", {"words": "two"}, "words: expected a whole number from 1 to 5, got 'two'"),
     "placement": ("elite", {"placement": "left"}, "placement: expected token or authors, got 'left'"),

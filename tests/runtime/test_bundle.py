@@ -1,12 +1,15 @@
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 from x2i.runtime.bundle import open_bundle
 from x2i.runtime.bundle_writer import new_bundle
 from x2i.runtime.errors import InputError
+from x2i.runtime.inputs import Injection, WordInput
 from x2i.runtime.manifest import File, Manifest
+from x2i.runtime.plan import Conditioner, Stage
 from x2i.runtime.records import decode, encode
 
 from .toy import edit_manifest, plan, write_toy
@@ -47,6 +50,24 @@ def test_plan_must_fit_the_graphs(tmp_path):
     edit_manifest(folder, spoil)
     with pytest.raises(InputError, match=r"(?s)no graph matches 'denoiser'.*'nowhere' is read but never written"):
         open_bundle(folder)
+
+
+def test_a_word_needs_its_prompt_and_its_embeddings():
+    whole = plan()
+    (text,) = whole.conditioners
+    injection = Injection(0.8, at_word=True, unconditional=False)
+    graphs = {"encoder", "translator.French", "denoiser", "decoder"}
+    word = replace(text, text=None, word=WordInput("S", 5))
+    problems = replace(whole, conditioners=(text, word)).problems(graphs)
+    assert [line.split(",")[0] for line in problems] == [
+        "plan: a placeholder word needs a prompt to stand in",
+        "plan: a placeholder word needs the slot 'words'",
+    ]
+    (line,) = replace(whole, injection=injection).problems(graphs)
+    assert line.startswith("plan: an attention weighted at the word needs a conditioner with a word")
+    written = Conditioner((Stage("encoder", {}, {"words": "words"}),))
+    placed = replace(text, word=WordInput("S", 5))
+    assert not replace(whole, conditioners=(written, placed), injection=injection).problems(graphs)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "altered", "missing"])

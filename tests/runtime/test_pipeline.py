@@ -129,6 +129,8 @@ def test_segments_take_over_at_their_timestep(tmp_path):
     draw(pipeline, sampler="ddim", steps=4)
     calls = [(graph, arrays["timestep"][0]) for graph, arrays in sessions.calls if graph.startswith("denoiser")]
     assert calls == [("denoiser1", 751), ("denoiser1", 501), ("denoiser2", 251), ("denoiser2", 1)]
+    contexts = {id(arrays["context"]) for graph, arrays in sessions.calls if graph.startswith("denoiser")}
+    assert len(contexts) == 1, "the context is repeated once for all segments and steps"
 
 
 def test_too_long_prompt_is_drawn_with_a_warning_that_names_the_cut_text(toy):
