@@ -15,7 +15,7 @@ from .placeholder import PLACEMENTS, place_word
 from .plan import Plan
 from .slots import Slots
 from .subject import subject_inputs
-from .tokenizer import Tokenizer
+from .tokenizer import Tokenizer, is_text
 
 LARGEST = float(np.finfo(np.float32).max)
 """The graphs read float32, in which a larger strength is infinite."""
@@ -137,7 +137,7 @@ def _fill_word(taken: WordInput, given: Given, prompt: str, tokenizer: Tokenizer
     placement = given.placement if given.placement in PLACEMENTS else PLACEMENTS[0]
     words = int(given.words) if _is_count(given.words, taken.most) else 1
     word = taken.default if given.word is None else given.word
-    if not isinstance(prompt, str) or not isinstance(word, str):
+    if not is_text(prompt) or not isinstance(word, str):
         return -1
     placed = place_word(prompt, word, tokenizer, placement, words)
     if len(filled.problems) > before:

@@ -12,6 +12,7 @@ from PIL import Image
 from .bundle import Bundle
 from .conditions import Conditions
 from .denoiser import Call, Denoiser
+from .errors import InputError
 from .images import to_images
 from .noise import Noise
 from .request import Request, make_request
@@ -69,31 +70,34 @@ class Pipeline:
         in pixels), `count`, and those of `x2i.runtime.given.Given` for what the bundle draws from: `subject`, `mask`,
         `image`, `word`, `strength`... What is left out comes from the bundle's plan. Raises InputError for bad input.
         """
-        request, timings = self._request(prompt, options), Timings()
-        context, notes = self._encode(request, timings)
+        timings = Timings()
+        request, context, notes = self._encode(prompt, options, timings)
         latents = None
         for step in self._walk(request, context, timings):
             latents = step.latents
         assert latents is not None
+        _check_finite(latents)
         with timings("decode"):
             images = self._decode(latents)
         return Output(images, latents, timings.seconds(), notes)
 
     def steps(self, prompt: str, **options: Any) -> Iterator[Step]:
         """The same run as a generator of steps; leaving the loop stops it. Bad input raises before the first step."""
-        request, timings = self._request(prompt, options), Timings()
-        context, _ = self._encode(request, timings)
+        timings = Timings()
+        request, context, _ = self._encode(prompt, options, timings)
         return self._walk(request, context, timings)
 
     def _request(self, prompt: str, options: dict[str, Any]) -> Request:
         return make_request(self.bundle.manifest, prompt, self._conditions.word_tokenizer, **options)
 
-    def _encode(self, request: Request, timings: Timings) -> tuple[Slots, tuple[str, ...]]:
+    def _encode(self, prompt: str, options: dict[str, Any], timings: Timings) -> tuple[Request, Slots, tuple[str, ...]]:
+        """The checked request, all slots, and warnings, which are also given to Python's."""
         with timings("encode"):
+            request = self._request(prompt, options)
             context, notes = self._conditions(request)
         for note in notes:
             warnings.warn(note, UserWarning, stacklevel=3)
-        return context, notes
+        return request, context, notes
 
     def _walk(self, request: Request, context: Slots, timings: Timings) -> Iterator[Step]:
         sampler = request.sampler
@@ -117,3 +121,11 @@ class Pipeline:
     def _latent_shape(self, request: Request) -> tuple[int, int, int]:
         decoder = self.bundle.manifest.plan.decoder
         return decoder.channels, request.size[0] // decoder.factor, request.size[1] // decoder.factor
+
+
+def _check_finite(latents: np.ndarray) -> None:
+    """Raises InputError for a run that ran away: decoded, it would be a black picture."""
+    if not np.isfinite(latents).all():
+        raise InputError(
+            "latents: expected finite numbers after the last step, got NaN or infinite ones; lower guidance or strength"
+        )

@@ -13,7 +13,7 @@ from .manifest import Manifest
 from .plan import Plan, matches
 from .samplers import Sampler, make_sampler
 from .slots import Slots, sides_of
-from .tokenizer import Tokenizer
+from .tokenizer import Tokenizer, is_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +160,12 @@ def _size_problems(size: tuple[int, int], multiple: int) -> list[str]:
 
 
 def _value_problems(prompt: str, negative: str, guidance: float, seed: int, count: int) -> list[str]:
-    problems = []
-    if not isinstance(prompt, str) or not isinstance(negative, str):
-        problems.append(f"prompt: expected text for prompt and negative, got {prompt!r} and {negative!r}")
+    problems: list[str] = []
+    problems += [
+        f"{name}: expected text in Unicode, got {text!r}"
+        for name, text in (("prompt", prompt), ("negative", negative))
+        if not is_text(text)
+    ]
     if not math.isfinite(guidance):
         problems.append(f"guidance: expected a finite number, got {guidance}")
     if not isinstance(seed, Integral) or seed < 0:

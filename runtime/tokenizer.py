@@ -58,3 +58,8 @@ class Tokenizer:
             return ids, ""
         first_cut = encoding.offsets[window - 1][0]
         return [*ids[: window - 1], ids[-1]], prompt[first_cut:].strip()
+
+
+def is_text(value: object) -> bool:
+    """Whether a tokenizer takes it: half a surrogate, as from a terminal in another encoding, is no Unicode."""
+    return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)

@@ -14,6 +14,7 @@ from x2i.runtime.plan import Conditioner, SamplerChoice, Stage
 
 from ..decoder import decoder_component
 from ..denoiser import denoiser_component
+from ..errors import PlanError
 from ..projection import projection_component, projection_stage
 from ..text import injected_text_component
 from ..vision import LEVEL, patches_component, vision_component, words_component
@@ -32,12 +33,14 @@ GUIDANCE = 5.0
 
 def build(plan: "ExportPlan") -> Build:
     """Raises CheckpointError for parts that do not fit one another, PlanError for a base without its text side."""
+    _check_files(plan)
     base = read_base(plan)
+    text = base_text(base, str(plan.base))
     if plan.random_weights is not None:
         elite = random_elite(plan.random_weights, base.unet)
     else:
         elite = read_elite(plan.parts["encoder"], plan.parts["global"], plan.parts["local"], base.unet)
-    text, tower = base_text(base, str(plan.base)), VisionLevels(elite.vision)
+    tower = VisionLevels(elite.vision)
     patches = tower.grid**2
     conditioners = (
         Conditioner(_subject_stages(), picture=PictureInput("subject", tower.image_size, tower.grid)),
@@ -55,6 +58,15 @@ def build(plan: "ExportPlan") -> Build:
     ]
     plan_data = base_plan(base, conditioners, SAMPLING, "diffusers", INJECTION, GUIDANCE)
     return Build(plan_data, {TOKENIZER: text.tokenizer_json}, drained(components), len(components))
+
+
+def _check_files(plan: "ExportPlan") -> None:
+    """Both files have the same names and shapes inside, so that one in the place of both would draw something else."""
+    files = {part: path.resolve() for part, path in plan.parts.items() if part in ("global", "local")}
+    if len(files) == 2 and files["global"] == files["local"]:
+        raise PlanError(
+            f"--part local: expected local_mapper.pt, got {plan.parts['local']}, which is the global one too"
+        )
 
 
 def _subject_stages() -> tuple[Stage, ...]:

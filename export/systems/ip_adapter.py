@@ -32,12 +32,12 @@ INJECTION = Injection(strength=0.6, at_word=False, unconditional=True)
 def build(plan: "ExportPlan") -> Build:
     """Raises PlanError and CheckpointError for parts that are not Stable Diffusion v1's IP-Adapter."""
     base = read_base(plan)
+    text = base_text(base, str(plan.base))
     if plan.random_weights is not None:
         vision, adapter = random_ip_adapter(plan.random_weights, base.unet)
     else:
         vision = read_clip_vision_projection(plan.parts["encoder"])
         adapter = read_ip_adapter(plan.parts["adapter"], base.unet, vision)
-    text = base_text(base, str(plan.base))
     image_stages = (
         Stage("image_encoder", {"pixels": "image_pixels"}, {"tokens": "image_tokens"}),
         projection_stage("image_tokens", local=True),

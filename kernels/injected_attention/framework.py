@@ -32,5 +32,6 @@ def injected_attention(
     attended, column = wide[..., :-_EXTRA], wide[..., -_EXTRA : 1 - _EXTRA]
     mask = torch.where(token_index.view(-1, 1, 1, 1) < 0, 1, column / column.amax((1, 2), keepdim=True))
     local = functional.scaled_dot_product_attention(q, kl, vl, scale=scale)
-    weight = (strength.view(-1, 1, 1, 1) * mask).to(local.dtype)
+    factor = strength.view(-1, 1, 1, 1)
+    weight = torch.where(factor == 0, factor, factor * mask).to(local.dtype)
     return (attended + weight * local).transpose(1, 2).flatten(2)

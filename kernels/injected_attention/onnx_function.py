@@ -87,7 +87,10 @@ _BODY = f"""
 
     strength_sample = Reshape (strength, per_sample)
     strength_like = CastLike (strength_sample, query)
-    weight = Mul (mask, strength_like)
+    none = CastLike (zero_index, query)
+    is_off = Equal (strength_like, none)
+    scaled_mask = Mul (mask, strength_like)
+    weight = Where (is_off, strength_like, scaled_mask)
     injected = Mul (weight, local)
     out_heads = Add (attended, injected)
     out_split = Transpose <perm = [0, 2, 1, 3]> (out_heads)

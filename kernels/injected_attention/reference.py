@@ -32,7 +32,9 @@ def injected_attention(
     probabilities = (q @ k.mT * scale).softmax(-1)
     mask = column_mask(probabilities, token_index)
     local = (q @ kl.mT * scale).softmax(-1) @ vl
-    weight = strength.to(mask.dtype).view(-1, 1, 1, 1) * mask
+    factor = strength.to(mask.dtype).view(-1, 1, 1, 1)
+    # A token that no query sees at all would make the mask 0 / 0; at strength 0 nothing of it may come through.
+    weight = torch.where(factor == 0, factor, factor * mask)
     out = probabilities @ v + weight * local
     return out.transpose(1, 2).flatten(2)
 

@@ -72,3 +72,9 @@ def test_a_base_without_its_text_side(tmp_path, folder, said):
     base = shutil.copytree(golden("elite/model"), tmp_path / "base", ignore=shutil.ignore_patterns(folder))
     (line,) = refused(tmp_path, "elite", base, {name: golden(path) for name, path in ELITE.items()})
     assert f"expected a base with its text encoder and tokenizer, got one without a {said}; " in line
+
+
+def test_one_file_as_both_mappers(tmp_path):
+    parts = {name: golden(path) for name, path in ELITE.items()}
+    (line,) = refused(tmp_path, "elite", golden("elite/model"), parts | {"local": parts["global"]})
+    assert "--part local: expected local_mapper.pt, got" in line and "which is the global one too" in line

@@ -7,6 +7,7 @@ import onnxruntime
 import pytest
 import torch
 from torch import Tensor
+from x2i.kernels.injected_attention.framework import injected_attention as framework
 from x2i.kernels.injected_attention.reference import injected_attention as reference
 
 from ..numerics import assert_close
@@ -50,6 +51,19 @@ def test_no_strength_is_the_attention_alone() -> None:
     q, k, v = (tensor.unflatten(-1, (CASE.heads, -1)).transpose(1, 2) for tensor in (query, key, value))
     plain = torch.nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
     assert_close(output.numpy(), plain.numpy(), "injected-attention")
+
+
+@pytest.mark.parametrize("form", ["reference", "framework", "function"])
+def test_no_strength_is_the_attention_alone_even_where_no_query_sees_the_token(form: str) -> None:
+    """The mask is 0 / 0 there."""
+    query, key, *others = CASE.inputs(torch.float32)
+    key = key.clone()
+    key[:, 4] = -1e4 * query.abs().max()
+    index, off = torch.tensor([4, 4, 4]), torch.zeros(3)
+    inputs = (query.abs() + 1, key, *others[:3], index, off)
+    forms = {"reference": reference, "framework": framework, "function": lambda *given: drawn(CASE, given[:-1])}
+    output = forms[form](*inputs, CASE.heads)
+    assert_close(output.numpy(), reference(*inputs[:5], -torch.ones(3).long(), off, CASE.heads).numpy(), "elite-stage")
 
 
 def test_an_index_below_zero_weights_every_position_alike() -> None:

@@ -213,7 +213,7 @@ def test_the_command_line_equals_the_python_surface(x2i, pipelines, here):
 
 
 BAD = {
-    "prompt": ("elite", {"prompt": 3}, "prompt: expected text for prompt and negative, got 3"),
+    "prompt": ("elite", {"prompt": 3}, "prompt: expected text in Unicode, got 3"),
     "soft mask": ("elite", {"mask": None, "soft_mask": True}, "soft_mask: expected a mask, whose greys are"),
     "no flag": ("elite", {"global_only": "no"}, "global_only: expected True or False, got 'no'"),
     "word": ("elite", {"word": 3}, "word: expected text, got 3; choose a word such as 'S'"),

@@ -186,3 +186,15 @@ def test_all_bad_options_are_told_together(toy):
 def test_unknown_option_raises(toy):
     with pytest.raises(TypeError, match="colour"):
         toy[0]("pomme", language="French", colour="red")
+
+
+def test_prompt_that_is_no_unicode_is_refused(toy):
+    pipeline, _ = toy
+    with pytest.raises(InputError, match="prompt: expected text in Unicode"):
+        pipeline("caf\udce9", language="French")
+
+
+def test_a_run_that_ran_away_is_refused_instead_of_drawn_black(toy):
+    pipeline, _ = toy
+    with pytest.raises(InputError, match=r"latents: expected finite numbers.*lower guidance"):
+        pipeline("red apple", language="French", guidance=1e39)
