@@ -13,8 +13,8 @@ STAGES = {
     "translators": 12.0,
     "publish": 0.0,
     "clip": 24.0,
-    "elite_global": 25.0,
-    "elite_local": 45.0,
+    "elite_global": 24.0,
+    "elite_local": 33.0,
     "publish_elite": 0.0,
 }
 
