@@ -28,7 +28,7 @@ def component(module: torch.nn.Module, tokens: int, width: int) -> Component:
         return {"features": torch.randn(sizes["batch"], tokens, width, generator=torch.Generator().manual_seed(6))}
 
     return Component(
-        "network", module.eval(), example, "context", {"features": {0: "batch"}}, {"batch": 2}, {"batch": 3}
+        "network", module.eval(), example, ("context",), {"features": {0: "batch"}}, {"batch": 2}, {"batch": 3}
     )
 
 
