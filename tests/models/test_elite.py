@@ -47,7 +47,7 @@ def test_local_patches():
     assert_close(mapper(levels, mask).numpy(), arrays["out_masked"], "elite-stage")
 
 
-@pytest.mark.parametrize("patches", [1, 9, 64])
+@pytest.mark.parametrize("patches", [1, 9, 16])
 @torch.no_grad()
 def test_every_level_class_token_and_patch_reaches_the_output(patches):
     torch.manual_seed(0)
