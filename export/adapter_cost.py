@@ -15,6 +15,7 @@ import click
 import numpy as np
 from x2i.runtime import load
 
+from .full import exported
 from .random_pictures import PROMPT, options
 
 PLAIN = "sd"
@@ -33,12 +34,7 @@ def adapter_cost(context: click.Context, out: Path, variant: str, repeats: int, 
     """Time the guided step with and without each adapter, in turns and each time in a process of its own."""
     if context.invoked_subcommand is not None:
         return
-    bundles = {system: out / f"{system}-{variant}" for system in (PLAIN, *systems)}
-    for system, bundle in bundles.items():
-        if not bundle.exists():
-            subprocess.run(
-                [sys.executable, "-m", "x2i.export.full", "export", system, str(bundle), variant], check=True
-            )
+    bundles = {system: exported(system, out, variant) for system in (PLAIN, *systems)}
     versions = ", ".join(f"{name} {version(name)}" for name in ("onnxruntime", "numpy"))
     click.echo(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {versions}, fp32, {variant}")
     timed: dict[str, Seconds] = {}
@@ -81,11 +77,8 @@ def _times(call: Callable[[], object], repeats: int) -> list[float]:
 
 
 def _measured(system: str, bundle: Path, repeats: int) -> Seconds:
-    return json.loads(_run("x2i.export.adapter_cost", "measure", system, str(bundle), str(repeats)))
-
-
-def _run(module: str, *words: str) -> str:
-    return subprocess.run([sys.executable, "-m", module, *words], check=True, stdout=subprocess.PIPE, text=True).stdout
+    command = [sys.executable, "-m", "x2i.export.adapter_cost", "measure", system, str(bundle), str(repeats)]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
 
 
 def _table(timed: dict[str, Seconds]) -> list[str]:

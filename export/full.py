@@ -24,10 +24,7 @@ def full(context: click.Context, out: Path, variant: str) -> None:
     if context.invoked_subcommand is not None:
         return
     for system in SYSTEMS:
-        bundle = out / f"{system}-{variant}"
-        if not bundle.exists():
-            _apart("export", system, str(bundle), variant)
-        _apart("step", system, str(bundle))
+        _apart("step", system, str(exported(system, out, variant)))
 
 
 @full.command()
@@ -52,6 +49,14 @@ def step(system: str, bundle: Path) -> None:
     for taken in pipeline.steps(PROMPT, steps=2, sampler="ddim", **options(system)):
         click.echo(f"{system}: step {taken.index + 1} done {time.perf_counter() - loaded:.1f} s after loading")
     click.echo(f"{system}: loaded in {loaded - start:.1f} s, peak {_peak_gigabytes():.1f} GB")
+
+
+def exported(system: str, out: Path, variant: str) -> Path:
+    """The system's bundle in the folder `out`, exported now, in a process of its own, where it is not there."""
+    bundle = out / f"{system}-{variant}"
+    if not bundle.exists():
+        _apart("export", system, str(bundle), variant)
+    return bundle
 
 
 def _apart(*words: str) -> None:

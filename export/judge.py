@@ -1,6 +1,5 @@
 """`python -m x2i.export.judge`: how often the embedded model draws what was asked, language by language."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,23 +7,12 @@ import click
 import numpy as np
 from x2i.models.emoji.captions import caption
 from x2i.models.emoji.judge import judge as verdict_on
-from x2i.models.emoji.vocabulary import backgrounds, languages, picture_keys
+from x2i.models.emoji.vocabulary import languages, picture_keys
 from x2i.runtime import Pipeline, load
 
 from .embedded import embedded_sd, embedded_text
 from .exporter import export_bundle
-
-
-@dataclass(slots=True)
-class Score:
-    """Counts over one language's pictures."""
-
-    drawn: int = 0
-    picture: int = 0
-    background: int = 0
-
-    def __str__(self) -> str:
-        return f"{self.picture / self.drawn:8.1%} {self.background / self.drawn:12.1%} {self.drawn:9}"
+from .score import Score, asked
 
 
 @click.command()
@@ -61,18 +49,12 @@ def judge(out: Path, per_picture: int, batch: int, **options: Any) -> None:
 
 
 def _score(pipeline: Pipeline, spoken: str, per_picture: int, batch: int, options: dict[str, Any]) -> Score:
-    """Every picture on `per_picture` backgrounds that move on from picture to picture, each with its own seed."""
-    score, colours = Score(), [background.key for background in backgrounds()]
-    for index, key in enumerate(picture_keys()):
-        for offset in range(per_picture):
-            colour = colours[(index + offset) % len(colours)]
-            seed = (index * len(colours) + offset) * batch
-            output = pipeline(caption(spoken, key, colour), seed=seed, count=batch, **options)
-            for image in output.images:
-                verdict = verdict_on(np.asarray(image))
-                score.drawn += 1
-                score.picture += verdict.key == key
-                score.background += verdict.background == colour
+    """Every picture on `per_picture` backgrounds, each drawing with its own seed."""
+    score = Score()
+    for key, colour, number in asked(picture_keys(), per_picture):
+        output = pipeline(caption(spoken, key, colour), seed=number * batch, count=batch, **options)
+        for image in output.images:
+            score.add(verdict_on(np.asarray(image)), key, colour)
     return score
 
 

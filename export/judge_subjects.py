@@ -1,6 +1,5 @@
 """`python -m x2i.export.judge_subjects`: how often the embedded ELITE draws a subject it has never seen."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,29 +7,17 @@ import click
 import numpy as np
 from PIL import Image
 from x2i.models.emoji.subjects import judge_subject, subject_keys, subject_mask, subject_scene
-from x2i.models.emoji.vocabulary import backgrounds
 from x2i.runtime import Pipeline, load
 
 from .contact_sheet import contact_sheet
 from .embedded import embedded_elite
 from .exporter import export_bundle
+from .score import Score, asked
 
 PROMPT = "a S on a {} background"
 GIVEN_BACKGROUND = "white"
 SHOWN = 8
 MODES: dict[str, dict[str, Any]] = {"global alone": {"global_only": True}, "with local": {}}
-
-
-@dataclass(slots=True)
-class Score:
-    """Counts over the held-out subjects."""
-
-    drawn: int = 0
-    subject: int = 0
-    background: int = 0
-
-    def __str__(self) -> str:
-        return f"{self.subject / self.drawn:8.1%} {self.background / self.drawn:12.1%} {self.drawn:9}"
 
 
 @click.command()
@@ -63,19 +50,13 @@ def judge_subjects(out: Path, each: int, strength: float | None, **options: Any)
 
 
 def _score(pipeline: Pipeline, each: int, options: dict[str, Any]) -> tuple[Score, dict[str, Image.Image]]:
-    """Every subject on `each` backgrounds that move on from subject to subject, and its first drawing."""
+    """Every subject on `each` backgrounds, and its first drawing."""
     score = Score()
     drawings: dict[str, Image.Image] = {}
-    colours = [background.key for background in backgrounds()]
-    for index, key in enumerate(subject_keys()):
-        for offset in range(each):
-            colour = colours[(index + offset) % len(colours)]
-            image = _draw(pipeline, key, colour, index * len(colours) + offset, options)
-            verdict = judge_subject(np.asarray(image))
-            score.drawn += 1
-            score.subject += verdict.key == key
-            score.background += verdict.background == colour
-            drawings.setdefault(key, image)
+    for key, colour, seed in asked(subject_keys(), each):
+        image = _draw(pipeline, key, colour, seed, options)
+        score.add(judge_subject(np.asarray(image)), key, colour)
+        drawings.setdefault(key, image)
     return score, drawings
 
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from x2i.models.context_attention import own_weights
+from x2i.models.context_attention import KeyValueWeights, own_weights
 from x2i.models.random_weights import random_stable_diffusion
 from x2i.models.stable_diffusion import StableDiffusion, read_stable_diffusion
 from x2i.runtime.inputs import Injection
@@ -30,12 +30,16 @@ def read_base(plan: "ExportPlan") -> StableDiffusion:
     return read_stable_diffusion(plan.base, plan.base_config, plan.parts.get("tokenizer"))
 
 
-def base_components(base: StableDiffusion) -> list[Component]:
-    """Decoder, projection and denoiser of a system that leaves the UNet's attention as it is."""
+def base_components(
+    base: StableDiffusion, weights: KeyValueWeights | None = None, local_weights: KeyValueWeights | None = None
+) -> list[Component]:
+    """Decoder, projections and denoiser. `weights` replace the UNet's own keys and values, `local_weights` bring a
+    second attention."""
     return [
         decoder_component(base.vae, base.scaling_factor),
-        projection_component(own_weights(base.unet)),
-        denoiser_component(base.unet),
+        projection_component(own_weights(base.unet) if weights is None else weights),
+        *([projection_component(local_weights, local=True)] if local_weights is not None else []),
+        denoiser_component(base.unet, injected=local_weights is not None),
     ]
 
 

@@ -12,13 +12,11 @@ from x2i.models.random_weights import random_elite
 from x2i.runtime.inputs import Injection, PictureInput, WordInput
 from x2i.runtime.plan import Conditioner, SamplerChoice, Stage
 
-from ..decoder import decoder_component
-from ..denoiser import denoiser_component
 from ..errors import PlanError
-from ..projection import projection_component, projection_stage
+from ..projection import projection_stage
 from ..text import injected_text_component
 from ..vision import LEVEL, patches_component, vision_component, words_component
-from .base import base_plan, read_base
+from .base import base_components, base_plan, read_base
 from .base_text import TOKENIZER, base_text
 from .system import Build, SystemSpec, drained
 
@@ -51,10 +49,7 @@ def build(plan: "ExportPlan") -> Build:
         words_component(elite.global_mapper, patches),
         patches_component(elite.local_mapper, patches),
         injected_text_component(InjectedText(text.encoder), text.given.window),
-        projection_component(elite.global_weights),
-        projection_component(elite.local_weights, local=True),
-        decoder_component(base.vae, base.scaling_factor),
-        denoiser_component(base.unet, injected=True),
+        *base_components(base, elite.global_weights, elite.local_weights),
     ]
     plan_data = base_plan(base, conditioners, SAMPLING, "diffusers", INJECTION, GUIDANCE)
     return Build(plan_data, {TOKENIZER: text.tokenizer_json}, drained(components), len(components))

@@ -7,19 +7,16 @@ advise beside a prompt.
 from typing import TYPE_CHECKING
 
 from x2i.models.clip_vision import read_clip_vision_projection
-from x2i.models.context_attention import own_weights
 from x2i.models.ip_adapter import IpAdapterTokens
 from x2i.models.ip_adapter_checkpoint import read_ip_adapter
 from x2i.models.random_weights import random_ip_adapter
 from x2i.runtime.inputs import Injection, PictureInput
 from x2i.runtime.plan import Conditioner, Stage
 
-from ..decoder import decoder_component
-from ..denoiser import denoiser_component
-from ..projection import projection_component, projection_stage
+from ..projection import projection_stage
 from ..text import clip_component
 from ..vision import image_tokens_component
-from .base import DIFFUSERS_SAMPLING, base_plan, read_base
+from .base import DIFFUSERS_SAMPLING, base_components, base_plan, read_base
 from .base_text import CLIP_STAGES, TOKENIZER, base_text
 from .system import Build, SystemSpec, drained
 
@@ -49,10 +46,7 @@ def build(plan: "ExportPlan") -> Build:
     components = [
         image_tokens_component(IpAdapterTokens(vision, adapter.projection)),
         clip_component(text.encoder, text.given.window),
-        projection_component(own_weights(base.unet)),
-        projection_component(adapter.weights, local=True),
-        decoder_component(base.vae, base.scaling_factor),
-        denoiser_component(base.unet, injected=True),
+        *base_components(base, local_weights=adapter.weights),
     ]
     plan_data = base_plan(base, conditioners, DIFFUSERS_SAMPLING, base.layout, INJECTION)
     return Build(plan_data, {TOKENIZER: text.tokenizer_json}, drained(components), len(components))

@@ -17,8 +17,8 @@ from onnx import helper
 
 from ..errors import KernelError
 from .aot import compile_pass
+from .onnx_function import ATTRIBUTES, DOMAIN, NAME
 
-DOMAIN, NAME, VERSION = "x2i", "InjectedAttention", "1"
 GLOBAL, LOCAL = f"{NAME}Global", f"{NAME}Local"
 
 
@@ -150,12 +150,7 @@ def _split(node: onnx.NodeProto, axes: str) -> Iterator[onnx.NodeProto]:
     output = node.output[0]
     attended, columns, peaks = (f"{output}_{name}" for name in ("attended", "columns", "peaks"))
     given = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-    attributes = {
-        "num_heads": given["num_heads"],
-        "scale": [given["scale"]],
-        "plugin_namespace": DOMAIN,
-        "plugin_version": VERSION,
-    }
+    attributes = {"num_heads": given["num_heads"], "scale": [given["scale"]], **ATTRIBUTES}
     inputs = [query, key, value, token_index]
     yield helper.make_node(GLOBAL, inputs, [attended, columns], domain=DOMAIN, **attributes)
     yield helper.make_node("ReduceMax", [columns, axes], [peaks], keepdims=0)

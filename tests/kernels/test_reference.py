@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 from x2i.kernels.injected_attention.reference import column_mask, injected_attention
 
-from ..goldens import golden
+from ..goldens import golden_arrays
 from ..numerics import assert_close
 
 LAYERS = range(3)
@@ -22,7 +22,7 @@ class Layer:
     """One golden: its arrays, and what the op takes."""
 
     def __init__(self, number: int):
-        arrays = np.load(golden(f"elite/golden/attn_layer_{number}.npz"))
+        arrays = golden_arrays(f"elite/golden/attn_layer_{number}.npz")
         self.arrays = {name: torch.from_numpy(arrays[name]) for name in arrays if arrays[name].ndim}
         self.heads, self.scale = int(arrays["heads"]), float(arrays["scale"])
         self.index = self.arrays["index"]

@@ -3,7 +3,6 @@
 import json
 import shutil
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -11,7 +10,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig, CLIPVisionMode
 from x2i.models.clip_vision import VisionLevels, read_clip_vision, read_clip_vision_projection
 from x2i.models.errors import CheckpointError
 
-from ..goldens import golden
+from ..goldens import golden, golden_arrays
 from ..numerics import assert_close
 
 TINY = {
@@ -49,7 +48,7 @@ def tower(model):
 @pytest.mark.parametrize("picture", ["clip", "obj"])
 @torch.no_grad()
 def test_five_levels(picture):
-    arrays, pixels = (np.load(golden(f"elite/golden/{name}.npz")) for name in ("vision", "preprocess_mug"))
+    arrays, pixels = (golden_arrays(f"elite/golden/{name}.npz") for name in ("vision", "preprocess_mug"))
     levels = VisionLevels(read_clip_vision(golden("elite/model/image_encoder")))
     assert (levels.image_size, levels.width, levels.grid) == (224, 32, 16)
     features = levels(torch.from_numpy(pixels[f"pixel_values_{picture}"])[None])

@@ -9,12 +9,12 @@ from x2i.models.elite import GlobalMapper, LocalMapper
 from x2i.models.elite_checkpoint import Elite, read_elite
 from x2i.models.injected_text import InjectedText
 
-from ..goldens import golden
+from ..goldens import golden, golden_arrays
 from ..numerics import assert_close
 
 
 def levels_of(name: str) -> tuple[dict[str, np.ndarray], list[torch.Tensor]]:
-    arrays = dict(np.load(golden(f"elite/golden/{name}.npz")))
+    arrays = golden_arrays(f"elite/golden/{name}.npz")
     return arrays, [torch.from_numpy(arrays[f"emb_{level}"]) for level in range(5)]
 
 
@@ -76,7 +76,7 @@ def test_another_number_of_levels():
 @pytest.mark.parametrize("name", ["validate_local", "validate_local_batch2"])
 @torch.no_grad()
 def test_from_pixels_to_both_contexts(name):
-    arrays = {key: torch.from_numpy(value) for key, value in np.load(golden(f"elite/golden/{name}.npz")).items()}
+    arrays = {key: torch.from_numpy(value) for key, value in golden_arrays(f"elite/golden/{name}.npz").items()}
     levels, elite, text = published()
     mask = arrays["pixel_values_seg"][:, 0, ::8, ::8].flatten(1)
     patches = elite.local_mapper(levels(arrays["pixel_values_obj"]), mask)
@@ -90,10 +90,10 @@ def test_from_pixels_to_both_contexts(name):
 def test_all_words_at_once():
     arrays = {
         key: torch.from_numpy(value)
-        for key, value in np.load(golden("elite/golden/validate_global_tokenfull.npz")).items()
+        for key, value in golden_arrays("elite/golden/validate_global_tokenfull.npz").items()
         if value.ndim
     }
-    pixels = torch.from_numpy(np.load(golden("elite/golden/preprocess_mug.npz"))["pixel_values_clip"])[None]
+    pixels = torch.from_numpy(golden_arrays("elite/golden/preprocess_mug.npz")["pixel_values_clip"])[None]
     levels, elite, text = published()
     context = text(arrays["input_ids"], elite.global_mapper(levels(pixels)), arrays["index"])
     assert_close(context.numpy(), arrays["encoder_hidden_states"].numpy(), "elite-stage")

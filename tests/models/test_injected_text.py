@@ -7,7 +7,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from x2i.models.diffusers_folder import read_diffusers_folder
 from x2i.models.injected_text import InjectedText
 
-from ..goldens import golden
+from ..goldens import golden, golden_arrays
 from ..numerics import assert_close
 
 
@@ -19,7 +19,7 @@ def published():
 @pytest.mark.parametrize("case", ["inject_1word", "inject_5words", "inject_5words_end", "inject_index0"])
 @torch.no_grad()
 def test_injected_words(case, published):
-    arrays = np.load(golden(f"elite/golden/text_{case}.npz"))
+    arrays = golden_arrays(f"elite/golden/text_{case}.npz")
     ids, words, index = (torch.from_numpy(arrays[name]) for name in ("input_ids", "inj_embedding", "inj_index"))
     assert_close(published(ids, words, index).numpy(), arrays["last_hidden_state"], "elite-stage")
 
@@ -28,7 +28,7 @@ def test_injected_words(case, published):
 @pytest.mark.parametrize("case", ["plain", "uncond"])
 @torch.no_grad()
 def test_an_index_at_the_end_of_the_window_injects_nothing(case, count, published):
-    arrays = np.load(golden(f"elite/golden/text_{case}.npz"))
+    arrays = golden_arrays(f"elite/golden/text_{case}.npz")
     ids = torch.from_numpy(arrays["input_ids"])
     words = torch.full((len(ids), count, 64), float("nan"))
     context = published(ids, words, torch.full((len(ids),), 77))
@@ -37,8 +37,8 @@ def test_an_index_at_the_end_of_the_window_injects_nothing(case, count, publishe
 
 @torch.no_grad()
 def test_a_guided_batch_is_its_rows(published):
-    arrays = np.load(golden("elite/golden/text_inject_1word.npz"))
-    plain = np.load(golden("elite/golden/text_uncond.npz"))
+    arrays = golden_arrays("elite/golden/text_inject_1word.npz")
+    plain = golden_arrays("elite/golden/text_uncond.npz")
     ids = torch.from_numpy(np.concatenate([plain["input_ids"], arrays["input_ids"]]))
     words = torch.from_numpy(arrays["inj_embedding"][[0, 0, 1]])
     context = published(ids, words, torch.tensor([77, *arrays["inj_index"]])).numpy()

@@ -10,7 +10,7 @@ from x2i.runtime.errors import InputError
 from x2i.runtime.pictures import open_picture
 from x2i.runtime.subject import NO_MASK, segmented, subject_inputs, to_grid
 
-from tests.goldens import golden
+from tests.goldens import golden, golden_arrays
 from tests.numerics import assert_close
 
 RNG = np.random.default_rng(5)
@@ -31,7 +31,7 @@ def problems(*arguments, **options) -> tuple[str, ...]:
 
 @pytest.mark.parametrize("name", ["mug", "ring"])
 def test_equal_to_the_authors_loader(name: str) -> None:
-    expected = np.load(golden(f"elite/golden/preprocess_{name}.npz"))
+    expected = golden_arrays(f"elite/golden/preprocess_{name}.npz")
     picture, mask = paths(name)
     slots = subject_inputs(picture, mask, 224, 16).slots
     assert_close(slots["subject_pixels"], expected["pixel_values_clip"][None], "pixels")
@@ -44,7 +44,7 @@ def test_equal_to_the_authors_loader(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["mug", "ring"])
 def test_equal_to_the_authors_demo(name: str) -> None:
-    expected = np.load(golden(f"elite/golden/preprocess_demo_{name}.npz"))
+    expected = golden_arrays(f"elite/golden/preprocess_demo_{name}.npz")
     picture, mask = paths(name)
     slots = subject_inputs(picture, mask, 224, 16, soft_mask=True).slots
     assert_close(slots["subject_pixels"].astype(np.float16), expected["pixel_values_clip"], "exact")

@@ -1,0 +1,33 @@
+"""What both judges of the embedded model share: which drawings they ask for, and how they count them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from x2i.models.emoji.judge import Verdict
+from x2i.models.emoji.vocabulary import backgrounds
+
+
+@dataclass(slots=True)
+class Score:
+    """Counts over a set of drawings."""
+
+    drawn: int = 0
+    picture: int = 0
+    background: int = 0
+
+    def add(self, verdict: Verdict, key: str, background: str) -> None:
+        """Counts one drawing, of which `key` on `background` was asked."""
+        self.drawn += 1
+        self.picture += verdict.key == key
+        self.background += verdict.background == background
+
+    def __str__(self) -> str:
+        return f"{self.picture / self.drawn:8.1%} {self.background / self.drawn:12.1%} {self.drawn:9}"
+
+
+def asked(keys: Sequence[str], each: int) -> Iterator[tuple[str, str, int]]:
+    """Every key on `each` backgrounds that move on from key to key, and a number of its own for each drawing."""
+    colours = [background.key for background in backgrounds()]
+    for index, key in enumerate(keys):
+        for offset in range(each):
+            yield key, colours[(index + offset) % len(colours)], index * len(colours) + offset
