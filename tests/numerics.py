@@ -27,6 +27,7 @@ TOLERANCES = {
     "unet": Tolerance(absolute=1e-4, source="gluegen SPEC 8: UNet and VAE"),
     "latents": Tolerance(relative=1e-3, source="gluegen SPEC 8: final latents"),
     "elite-stage": Tolerance(relative=1e-5, source="elite SPEC 10, of the spread instead of the maximum"),
+    "postfuse": Tolerance(absolute=1e-4, source="fastcomposer SPEC 11: fused embeddings"),
     "ip-adapter": Tolerance(relative=1e-5, source="equal to diffusers in float32"),
     "ip-adapter-latents": Tolerance(relative=1e-4, source="equal to diffusers in float32, over a run"),
     "elite-latents": Tolerance(relative=1e-4, source="elite SPEC 10: final latents"),
