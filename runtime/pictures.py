@@ -5,7 +5,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -52,10 +52,11 @@ UPRIGHT = {
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """`image` is 8-bit RGB; `notes` are warnings, one line each."""
+    """`image` is 8-bit RGB; `notes` are warnings, one line each; `turned` says whether its EXIF tag turned it."""
 
     image: Image.Image
     notes: tuple[str, ...] = ()
+    turned: bool = False
 
 
 def open_picture(source: PictureSource, name: str) -> Picture:
@@ -149,7 +150,7 @@ def _decoded(image: Image.Image, where: str) -> Picture:
         raise _too_large(where, "more") from error
     except DAMAGE as error:
         raise _damaged(where, error) from error
-    return _as_rgb(upright, image.format, where)
+    return replace(_as_rgb(upright, image.format, where), turned=upright is not image)
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -174,7 +175,7 @@ def _as_rgb(image: Image.Image, form: str | None, where: str) -> Picture:
 def _transparency_note(share: float, where: str) -> str:
     return (
         f"{where}: {max(share, 0.01):.0%} of it is not opaque; the colours stored underneath count as if they were "
-        "seen: flatten it, or if it is a cut-out, give its alpha channel as the mask"
+        "seen: flatten it, or if it is a cut-out and a mask is taken, give its alpha channel as the mask"
     )
 
 

@@ -18,6 +18,7 @@ class Tolerance:
 
 TOLERANCES = {
     "pixels": Tolerance(absolute=1e-6, source="elite SPEC 10: normalised pixels"),
+    "antialias": Tolerance(absolute=5e-5, source="levels of 255, summed with or without fused multiplication"),
     "exact": Tolerance(source="integers and bytes"),
     "translator": Tolerance(relative=1e-5, source="gluegen SPEC 8"),
     "xlmr": Tolerance(absolute=1e-5, source="gluegen SPEC 8"),
