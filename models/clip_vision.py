@@ -60,15 +60,16 @@ def read_clip_vision_projection(folder: str | Path) -> "CLIPVisionModelWithProje
     return _read(Path(folder), CLIPVisionModelWithProjection, ())
 
 
+def empty_clip_vision_projection(folder: str | Path) -> "CLIPVisionModelWithProjection":
+    """The model that `folder`'s configuration describes, its weights unwritten; the folder needs none."""
+    from transformers import CLIPVisionModelWithProjection
+
+    model, _ = _empty(Path(folder), CLIPVisionModelWithProjection)
+    return model
+
+
 def _read(folder: Path, kind: type[Module], unwanted: tuple[str, ...]) -> Module:
-    settings = read_json(folder / "config.json")
-    whole = settings.get("model_type") == "clip"
-    if not whole and settings.get("model_type") != "clip_vision_model":
-        raise CheckpointError(
-            f"{folder / 'config.json'}: expected model_type 'clip_vision_model' or 'clip', got "
-            f"{settings.get('model_type')!r}; fix: give the folder of CLIP's vision tower, or of a whole CLIP"
-        )
-    model = built(lambda: kind(_vision_config(settings, whole)), str(folder / "config.json"))
+    model, whole = _empty(folder, kind)
     tensors = read_weights(folder, "model", "pytorch_model")
     prefix = PREFIX if any(key.startswith(PREFIX) for key in tensors) else ""
     names = {key: prefix + key.removeprefix(PREFIX) for key in model.state_dict() if not key.startswith(PROJECTION)}
@@ -76,6 +77,18 @@ def _read(folder: Path, kind: type[Module], unwanted: tuple[str, ...]) -> Module
     ignore = ("*embeddings.position_ids", *text, *unwanted)
     load_strictly(model, tensors, source=str(folder), ignore=ignore, names=names)
     return model
+
+
+def _empty(folder: Path, kind: type[Module]) -> tuple[Module, bool]:
+    """The model, and whether the folder is a whole CLIP's."""
+    settings = read_json(folder / "config.json")
+    whole = settings.get("model_type") == "clip"
+    if not whole and settings.get("model_type") != "clip_vision_model":
+        raise CheckpointError(
+            f"{folder / 'config.json'}: expected model_type 'clip_vision_model' or 'clip', got "
+            f"{settings.get('model_type')!r}; fix: give the folder of CLIP's vision tower, or of a whole CLIP"
+        )
+    return built(lambda: kind(_vision_config(settings, whole)), str(folder / "config.json")), whole
 
 
 def _vision_config(settings: dict[str, Any], whole: bool) -> "CLIPVisionConfig":

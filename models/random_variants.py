@@ -11,7 +11,8 @@ from .errors import CheckpointError
 class Variant:
     """Sizes of one system: Stable Diffusion in CompVis' terms, the encoders in transformers', and the latents'.
 
-    `elite_vision` and `ip_adapter_vision` are the vision towers that ELITE and IP-Adapter were trained on.
+    `elite_vision` and `ip_adapter_vision` are the vision towers that ELITE and IP-Adapter were trained on; FastComposer
+    has ELITE's, with a projection to the text encoder's width.
     """
 
     stable_diffusion: dict[str, Any]

@@ -12,6 +12,8 @@ from .clip_tokenizer import END
 from .compvis_config import compvis_config
 from .elite import GlobalMapper, LocalMapper
 from .elite_checkpoint import Elite, EliteCheckpoint
+from .fastcomposer import Postfuse
+from .fastcomposer_checkpoint import FastComposerCheckpoint
 from .gluenet import GlueNetConditioner, TranslatorNoLN
 from .ip_adapter import EmbedTokens
 from .ip_adapter_checkpoint import IpAdapter, IpAdapterCheckpoint
@@ -106,6 +108,18 @@ def random_ip_adapter(
     adapter = drawn(built(lambda: IpAdapterCheckpoint(projection, unet), variant), seed)
     tower = drawn(built(lambda: CLIPVisionModelWithProjection(CLIPVisionConfig(**vision)), variant), seed)
     return tower, IpAdapter(projection, adapter.weights())
+
+
+def random_fastcomposer(variant: str, base: StableDiffusion, seed: int = 0) -> FastComposerCheckpoint:
+    """FastComposer with the base's own UNet and text encoder; for `sd15` CLIP ViT-L/14 and fusion at 768."""
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    assert base.text_encoder is not None
+    width = base.text_encoder.config.hidden_size
+    vision = {**variant_sizes(variant).elite_vision, "projection_dim": width}
+    tower = drawn(built(lambda: CLIPVisionModelWithProjection(CLIPVisionConfig(**vision)), variant), seed)
+    postfuse = drawn(built(lambda: Postfuse(width), variant), seed)
+    return FastComposerCheckpoint(tower, base.unet, base.text_encoder, postfuse)
 
 
 @torch.no_grad()
