@@ -20,11 +20,11 @@ ARROWS = {
 }
 # The extras of pyproject.toml whose packages a room may import, beside the base dependencies.
 EXTRAS = {
-    "runtime": (),
+    "runtime": ("sound",),
     "models": ("export",),
     "kernels": ("kernels", "rtx", "tensorrt"),
     "export": ("export",),
-    "tests": ("export", "kernels", "rtx", "test"),
+    "tests": ("export", "kernels", "rtx", "sound", "test"),
 }
 # Import names, where they differ from the distribution's.
 IMPORT_NAMES = {
