@@ -16,6 +16,9 @@ STAGES = {
     "elite_global": 24.0,
     "elite_local": 33.0,
     "publish_elite": 0.0,
+    "fastcomposer_objects": 6.0,
+    "fastcomposer": 65.0,
+    "publish_fastcomposer": 0.0,
 }
 
 

@@ -30,18 +30,18 @@ def judge(image: np.ndarray) -> Verdict:
 
 def nearest_picture(image: np.ndarray, tiles: np.ndarray) -> int:
     """Which of `tiles` (uint8 RGBA [n, 52, 52, 4]) a drawing shows, by the rule of `judge`."""
-    references = _blurred(on_colour(tiles, _behind(image)).astype(np.float32))
-    errors = ((references - _blurred(image[None].astype(np.float32))) ** 2).mean((1, 2, 3))
+    references = blurred(on_colour(tiles, behind(image)).astype(np.float32))
+    errors = ((references - blurred(image[None].astype(np.float32))) ** 2).mean((1, 2, 3))
     return int(errors.argmin())
 
 
 def nearest_background(image: np.ndarray) -> str:
     """Key of the named colour behind a drawing, by the rule of `judge`."""
     colours = np.asarray([background.rgb for background in backgrounds()], np.float32)
-    return backgrounds()[((colours - _behind(image)) ** 2).sum(1).argmin()].key
+    return backgrounds()[((colours - behind(image)) ** 2).sum(1).argmin()].key
 
 
-def _behind(image: np.ndarray) -> np.ndarray:
+def behind(image: np.ndarray) -> np.ndarray:
     assert image.shape == (CANVAS, CANVAS, 3) and image.dtype == np.uint8, (image.shape, image.dtype)
     return np.median(_border(image.astype(np.float32)), axis=0)
 
@@ -53,6 +53,6 @@ def _border(image: np.ndarray) -> np.ndarray:
     return image[~inside]
 
 
-def _blurred(images: np.ndarray) -> np.ndarray:
+def blurred(images: np.ndarray) -> np.ndarray:
     n, height, width, channels = images.shape
     return images.reshape(n, height // BLUR, BLUR, width // BLUR, BLUR, channels).mean((2, 4))

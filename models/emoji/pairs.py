@@ -1,0 +1,125 @@
+"""Pairs of held-out subjects, one left and one right, and the judge of what was drawn of them.
+
+Needs numpy and Pillow only.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from PIL import Image
+
+from .judge import behind, blurred, nearest_background
+from .subjects import subject_keys, subject_picture, subject_scene
+from .vocabulary import CANVAS, backgrounds
+
+MARKER = "<|image|>"
+NOUN = "toy"
+"""The word that a subject stands for. The tokenizer splits it in two, of which the last carries the subject."""
+SIDE = 30
+LEFTS, TOP = (1, 33), 17
+"""Each subject stands in the middle of its half."""
+HALF = CANVAS // 2
+PROMPT = "a {noun} {marker} and a {noun} {marker} on a {background} background"
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two held-out subjects and a background by their keys, and the prompt that asks for them with two pictures."""
+
+    left: str
+    right: str
+    background: str
+    prompt: str
+
+    def pictures(self) -> tuple[np.ndarray, np.ndarray]:
+        """The reference pictures, uint8 [64, 64, 3]: each subject alone on white."""
+        return subject_scene(self.left, "white"), subject_scene(self.right, "white")
+
+
+@dataclass(frozen=True, slots=True)
+class PairVerdict:
+    """What a drawing of a pair shows.
+
+    named: which of the 64 held-out subjects is nearest in the left and in the right half. nearer: which of "own",
+    "other" and "mix" each half is nearest to, that is the subject asked for there, the one asked for on the other side,
+    or the average of both. background: key of the named colour.
+    """
+
+    named: tuple[str, str]
+    nearer: tuple[str, str]
+    background: str
+
+    @property
+    def apart(self) -> bool:
+        """Both are there, each on its own side. Every drawing is either apart, swapped or blended."""
+        return self.nearer == ("own", "own")
+
+    @property
+    def swapped(self) -> bool:
+        return self.nearer == ("other", "other")
+
+    @property
+    def blended(self) -> bool:
+        """One half is nearest to the average of both subjects, or both halves are nearest to the same subject."""
+        return not self.apart and not self.swapped
+
+
+@cache
+def pairs() -> tuple[Pair, ...]:
+    """64 pairs in a fixed order: each held-out subject once on the left and once on the right, each colour 8 times."""
+    keys, colours = subject_keys(), [background.key for background in backgrounds()]
+    order = np.random.default_rng(51).permutation(len(keys))
+    chosen = zip(order, np.roll(order, 1), strict=True)
+    return tuple(
+        Pair(keys[a], keys[b], colour, PROMPT.format(noun=NOUN, marker=MARKER, background=colour))
+        for (a, b), colour in zip(chosen, colours * (len(keys) // len(colours)), strict=True)
+    )
+
+
+def pair_scene(pair: Pair) -> np.ndarray:
+    """What the prompt asks for: uint8 [64, 64, 3]."""
+    colour = next(background.rgb for background in backgrounds() if background.key == pair.background)
+    canvas = np.broadcast_to(np.asarray(colour, np.float32), (CANVAS, CANVAS, 3))
+    for key, left in zip((pair.left, pair.right), LEFTS, strict=True):
+        canvas = put(canvas, _small(key), left, TOP)
+    return np.round(canvas).astype(np.uint8)
+
+
+def put(canvas: np.ndarray, tile: np.ndarray, left: int, top: int) -> np.ndarray:
+    """A copy of a canvas, float [..., h, w, 3], with a tile (uint8 RGBA [..., s, s, 4]) over it."""
+    canvas, side = canvas.copy(), tile.shape[-2]
+    window = canvas[..., top : top + side, left : left + side, :]
+    window += tile[..., 3:].astype(np.float32) / 255 * (tile[..., :3] - window)
+    return canvas
+
+
+def judge_pair(image: np.ndarray, pair: Pair) -> PairVerdict:
+    """Judges a drawing of `pair`, uint8 [64, 64, 3], by mean squared error as `judge` does, half by half."""
+    ground = behind(image)
+    canvas = np.broadcast_to(ground.astype(np.float32), (len(subject_keys()), CANVAS, HALF, 3))
+    references = blurred(put(canvas, _smalls(), LEFTS[0], TOP))  # in its half, either place is the same
+    wanted = [references[subject_keys().index(key)] for key in (pair.left, pair.right)]
+    named, nearer = [], []
+    for own, other, half in ((0, 1, image[:, :HALF]), (1, 0, image[:, HALF:])):
+        drawn = blurred(half[None].astype(np.float32))
+        named.append(subject_keys()[_errors(references, drawn).argmin()])
+        candidates = {"own": wanted[own], "other": wanted[other], "mix": (wanted[0] + wanted[1]) / 2}
+        errors = _errors(np.stack(list(candidates.values())), drawn)
+        nearer.append(list(candidates)[errors.argmin()])
+    return PairVerdict((named[0], named[1]), (nearer[0], nearer[1]), nearest_background(image))
+
+
+def _errors(references: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    return ((references - drawn) ** 2).mean((1, 2, 3))
+
+
+@cache
+def _small(key: str) -> np.ndarray:
+    return np.asarray(subject_picture(key).resize((SIDE, SIDE), Image.Resampling.LANCZOS))
+
+
+@cache
+def _smalls() -> np.ndarray:
+    """Every held-out subject at a pair's size, uint8 RGBA [64, 30, 30, 4]."""
+    return np.stack([_small(key) for key in subject_keys()])
