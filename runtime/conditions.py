@@ -1,13 +1,17 @@
 """Runs the plan's conditioners: what the caller gave in, named slots out, once per picture."""
 
 from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
 
 from .bundle import Bundle
-from .plan import Stage
+from .mix import mixed
+from .plan import Conditioner, Stage
 from .request import Request
 from .sessions.session import Session
 from .slots import Slots, for_sides, wired
-from .tokenizer import Tokenizer
+from .tokenizer import Tokenizer, Tokens
 
 
 class Conditions:
@@ -21,23 +25,33 @@ class Conditions:
         ]
 
     @property
-    def word_tokenizer(self) -> Tokenizer | None:
-        """The tokenizer of the prompt that a placeholder word stands in."""
-        return next((tokenizer for conditioner, tokenizer in self._conditioners if conditioner.word is not None), None)
+    def prompt_tokenizer(self) -> Tokenizer | None:
+        """The tokenizer of the prompt that a placeholder word or a marker stands in."""
+        standing = (t for conditioner, t in self._conditioners if conditioner.word or conditioner.marker)
+        return next(standing, None)
 
-    def __call__(self, request: Request) -> tuple[Slots, tuple[str, ...]]:
-        """The slots, and a warning for every prompt that was cut."""
-        prompts = [request.prompt] if request.sides == 1 else [request.negative, request.prompt]
+    def __call__(
+        self, request: Request, other: np.ndarray | None = None, until: str | None = None
+    ) -> tuple[Slots, tuple[str, ...]]:
+        """The slots, and a warning for every prompt that was cut.
+
+        `other` is a context [B, tokens, D] to mix in; no stage is run behind the one that fills the slot `until`.
+        """
         slots, notes = dict(request.slots), list(request.notes)
         for conditioner, tokenizer in self._conditioners:
             if tokenizer is not None:
-                tokens = tokenizer(prompts)
+                tokens = _tokens(conditioner, tokenizer, request)
                 notes += [_cut_note(text, tokenizer.window) for text in tokens.cut if text]
                 slots |= {"input_ids": tokens.input_ids, "attention_mask": tokens.attention_mask}
             if conditioner.word is not None:
                 slots["words"] = slots["words"][:, : request.words]
+            if conditioner.mix is not None and other is not None:
+                assert request.mix is not None, "a context to mix without its share"
+                slots[conditioner.mix.slot] = mixed(slots[conditioner.mix.slot], other, request.mix)
             for stage in conditioner.stages:
                 slots |= self._run(stage, slots, request)
+                if until in slots:
+                    return slots, tuple(dict.fromkeys(notes))
         return slots, tuple(dict.fromkeys(notes))
 
     def _run(self, stage: Stage, slots: Slots, request: Request) -> Slots:
@@ -47,6 +61,17 @@ class Conditions:
             read = {name: for_sides(array, request.sides) for name, array in read.items()}
         outputs = session(**read)
         return {slot: outputs[name] for name, slot in wired(stage.outputs, outputs).items()}
+
+
+def _tokens(conditioner: Conditioner, tokenizer: Tokenizer, request: Request) -> Tokens:
+    """The negative prompt's row and the prompt's; a marker is deleted from the prompt, or read."""
+    marker, marked = conditioner.marker, request.marked
+    prompt = request.prompt if marked is None or marker is None else marked.plain
+    tokens = tokenizer([prompt] if request.sides == 1 else [request.negative, prompt])
+    if marker is None or not marker.marks:
+        return tokens
+    assert marked is not None, "a marker that nobody read"
+    return replace(tokens, input_ids=np.concatenate([tokens.input_ids[:-1], marked.input_ids[None]]))
 
 
 def _cut_note(text: str, window: int) -> str:

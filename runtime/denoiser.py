@@ -30,11 +30,20 @@ class Denoiser:
     """One run's `denoise(latents, timestep)`.
 
     `slots` hold one row for each side of the guidance, or one for both; they are repeated for `count` pictures once,
-    before the loop, for all segments.
+    before the loop, for all segments. A delayed segment takes over once the calls, counted from 0, have passed
+    `last_plain_call`.
     """
 
-    def __init__(self, plan: Plan, session: Callable[[str], Session], slots: Slots, guidance: float, count: int):
-        self._session, self._guidance = session, guidance
+    def __init__(
+        self,
+        plan: Plan,
+        session: Callable[[str], Session],
+        slots: Slots,
+        guidance: float,
+        count: int,
+        last_plain_call: float = 0.0,
+    ):
+        self._session, self._guidance, self._last_plain_call = session, guidance, last_plain_call
         wires = [wired(s.context, (tensor.name for tensor in session(s.graph).inputs)) for s in plan.segments]
         rows = {
             slot: np.repeat(for_sides(slots[slot], sides_of(guidance)), count, axis=0)
@@ -42,11 +51,14 @@ class Denoiser:
         }
         context = [{name: rows[slot] for name, slot in wire.items()} for wire in wires]
         self._segments = list(zip(plan.segments, context, strict=True))
+        self.served: list[int] = []
+        """The number of the plan's segment behind every call so far."""
         self.last: Call | None = None
 
     def __call__(self, latents: np.ndarray, timestep: float) -> np.ndarray:
         """Noise of float32 latents [B, C, h, w] at a timestep; one call of the graph, whatever the guidance."""
-        segment, context = [begun for begun in self._segments if begun[0].from_timestep >= timestep][-1]
+        number = self._in_charge(timestep)
+        segment, context = self._segments[number]
         guided = self._guidance != 1.0
         batch = np.concatenate([latents, latents]) if guided else latents
         times = np.full(len(batch), timestep, np.float32)
@@ -55,4 +67,14 @@ class Denoiser:
             unconditional, conditional = np.split(noise, 2)
             noise = unconditional + np.float32(self._guidance) * (conditional - unconditional)
         self.last = Call(latents, timestep, noise)
+        self.served.append(number)
         return noise
+
+    def _in_charge(self, timestep: float) -> int:
+        """The number of the last segment that has begun."""
+        delayed = len(self.served) <= self._last_plain_call
+        return max(
+            number
+            for number, (segment, _) in enumerate(self._segments)
+            if segment.from_timestep >= timestep and not (delayed and segment.delay is not None)
+        )

@@ -1,5 +1,11 @@
 """What the runtime raises when its caller, a file or the machine is at fault."""
 
+from collections.abc import Callable
+from typing import TypeVar
+
+First = TypeVar("First")
+Second = TypeVar("Second")
+
 
 class InputError(ValueError):
     """One or more problems at the boundary, each a line: what was expected, what came, and the fix."""
@@ -7,3 +13,16 @@ class InputError(ValueError):
     def __init__(self, *problems: str):
         self.problems = problems
         super().__init__("\n".join(problems))
+
+
+def together(first: Callable[[], First], second: Callable[[], Second]) -> tuple[First, Second]:
+    """Both results, or one InputError with the problems of both."""
+    try:
+        made = first()
+    except InputError as error:
+        try:
+            second()
+        except InputError as another:
+            raise InputError(*error.problems, *another.problems) from error
+        raise
+    return made, second()

@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 
 from .plan import Plan
 
-REVISION = 2
-"""1 had texts only; 2 knows pictures, placeholder words and a second attention. Older revisions are read."""
+REVISION = 3
+"""1 had texts only; 2 knows pictures, placeholder words and a second attention; 3 knows markers, delays, sounds and a
+mix. Older revisions are read."""
 FILE_NAME = "manifest.json"
 
 

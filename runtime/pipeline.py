@@ -12,12 +12,16 @@ from PIL import Image
 from .bundle import Bundle
 from .conditions import Conditions
 from .denoiser import Call, Denoiser
-from .errors import InputError
+from .errors import InputError, together
 from .images import to_images
+from .mix import MIX, TEXT_OPTIONS
 from .noise import Noise
+from .plan import Plan
 from .request import Request, make_request
+from .sessions.opened import OpenedOnce
 from .sessions.session import Session
 from .slots import Slots
+from .text_side import TextSide
 from .timings import Timings
 
 
@@ -36,72 +40,92 @@ class Step:
 @dataclass(frozen=True, slots=True)
 class Output:
     """What a run gives: `images` (PIL, RGB), `latents` float32 [count, C, h, w] before decoding, `timings` in seconds
-    per stage, and `warnings`, one line each."""
+    per stage, `warnings`, one line each, and `segments`: the number of the plan's segment behind each UNet call."""
 
     images: list[Image.Image]
     latents: np.ndarray
     timings: dict[str, float]
     warnings: tuple[str, ...]
+    segments: tuple[int, ...]
 
 
 class Pipeline:
-    """Draws with one bundle. `open_session(graph name)` gives the sessions, each opened once."""
+    """Draws with one bundle. `open_session(graph name)` gives the sessions, each opened once; `text` is a second bundle
+    whose prompts are mixed in. Safe to call from several threads."""
 
-    def __init__(self, bundle: Bundle, open_session: Callable[[str], Session]):
+    def __init__(self, bundle: Bundle, open_session: Callable[[str], Session], text: TextSide | None = None):
         self.bundle = bundle
-        self._open_session = open_session
-        self._sessions: dict[str, Session] = {}
+        self._sessions = OpenedOnce(open_session)
         self._conditions = Conditions(bundle, self.session)
+        self._text = text
         for graph in bundle.manifest.graphs:
             if graph in bundle.manifest.plan.graphs():
                 self.session(graph)
 
     def session(self, graph: str) -> Session:
         """The session of a graph; graphs that stand for a caller's choice are opened on their first use."""
-        if graph not in self._sessions:
-            self._sessions[graph] = self._open_session(graph)
-        return self._sessions[graph]
+        return self._sessions(graph)
 
-    def __call__(self, prompt: str, **options: Any) -> Output:
-        """Draws `count` pictures of a prompt.
+    def __call__(self, prompt: str | None = None, **options: Any) -> Output:
+        """Draws `count` pictures of a prompt, where the bundle reads one.
 
         Options: `language`, `negative` (text to steer away from), `steps`, `guidance` (1 switches it off), `sampler`,
         `seed`, `noise` (float32 [count, C, h, w], replaces the seed's draw of the start noise), `size` (height, width
         in pixels), `count`, and those of `x2i.runtime.given.Given` for what the bundle draws from: `subject`, `mask`,
-        `image`, `word`, `strength`... What is left out comes from the bundle's plan. Raises InputError for bad input.
+        `subjects`, `image`, `sound`... What is left out comes from the bundle's plan. Raises InputError for bad input.
         """
         timings = Timings()
         request, context, notes = self._encode(prompt, options, timings)
-        latents = None
-        for step in self._walk(request, context, timings):
+        denoiser, latents = self._denoiser(request, context), None
+        for step in self._walk(request, denoiser, timings):
             latents = step.latents
         assert latents is not None
         _check_finite(latents)
         with timings("decode"):
             images = self._decode(latents)
-        return Output(images, latents, timings.seconds(), notes)
+        served = tuple(denoiser.served)
+        return Output(images, latents, timings.seconds(), (*notes, *_delay_notes(self.bundle.manifest.plan, served)), served)
 
-    def steps(self, prompt: str, **options: Any) -> Iterator[Step]:
+    def steps(self, prompt: str | None = None, **options: Any) -> Iterator[Step]:
         """The same run as a generator of steps; leaving the loop stops it. Bad input raises before the first step."""
         timings = Timings()
         request, context, _ = self._encode(prompt, options, timings)
-        return self._walk(request, context, timings)
+        return self._walk(request, self._denoiser(request, context), timings)
 
-    def _request(self, prompt: str, options: dict[str, Any]) -> Request:
-        return make_request(self.bundle.manifest, prompt, self._conditions.word_tokenizer, **options)
-
-    def _encode(self, prompt: str, options: dict[str, Any], timings: Timings) -> tuple[Request, Slots, tuple[str, ...]]:
+    def _encode(
+        self, prompt: str | None, options: dict[str, Any], timings: Timings
+    ) -> tuple[Request, Slots, tuple[str, ...]]:
         """The checked request, all slots, and warnings, which are also given to Python's."""
         with timings("encode"):
-            request = self._request(prompt, options)
-            context, notes = self._conditions(request)
+            request, other, others_notes = self._request(prompt, options)
+            context, notes = self._conditions(request, other)
+        notes = tuple(dict.fromkeys((*others_notes, *notes)))
         for note in notes:
             warnings.warn(note, UserWarning, stacklevel=3)
         return request, context, notes
 
-    def _walk(self, request: Request, context: Slots, timings: Timings) -> Iterator[Step]:
+    def _request(
+        self, prompt: str | None, options: dict[str, Any]
+    ) -> tuple[Request, np.ndarray | None, tuple[str, ...]]:
+        """The checked request, the context to mix in where a second bundle reads the prompt, and its warnings."""
+        manifest, tokenizer = self.bundle.manifest, self._conditions.prompt_tokenizer
+        if self._text is None or prompt is None:
+            return make_request(manifest, prompt, tokenizer, **options), None, ()
+        own = {"mix": MIX} | {name: value for name, value in options.items() if name not in TEXT_OPTIONS}
+        guidance = options.get("guidance")
+        read = {name: options[name] for name in TEXT_OPTIONS if name in options}
+        read["guidance"] = manifest.plan.guidance.scale if guidance is None else guidance
+        request, spoken = together(
+            partial(make_request, manifest, mixes=True, **own), partial(self._text.request, prompt, **read)
+        )
+        return request, *self._text.context(spoken)
+
+    def _denoiser(self, request: Request, context: Slots) -> Denoiser:
+        plan = self.bundle.manifest.plan
+        return Denoiser(plan, self.session, context, request.guidance, request.count, request.last_plain_call)
+
+    def _walk(self, request: Request, denoiser: Denoiser, timings: Timings) -> Iterator[Step]:
         sampler = request.sampler
-        denoiser = Denoiser(self.bundle.manifest.plan, self.session, context, request.guidance, request.count)
         draw = Noise(request.seed, request.count, self._latent_shape(request))
         start = draw() if request.noise is None else request.noise
         walk = sampler.run(start * np.float32(sampler.noise_scale), denoiser, draw)
@@ -129,3 +153,13 @@ def _check_finite(latents: np.ndarray) -> None:
         raise InputError(
             "latents: expected finite numbers after the last step, got NaN or infinite ones; lower guidance or strength"
         )
+
+
+def _delay_notes(plan: Plan, served: tuple[int, ...]) -> tuple[str, ...]:
+    """A delay past the last call is as the authors have it, but hardly what anyone wants."""
+    if plan.delay is None or any(plan.segments[number].delay is not None for number in served):
+        return ()
+    return (
+        f"delay: all {len(served)} UNet calls saw the text alone, and none the subjects; raise alpha or lower "
+        "start_merge_step",
+    )

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
-from .inputs import Injection, PictureInput, TextInput, WordInput
+from .inputs import Injection, Input, MarkerInput, MixInput, PictureInput, SoundInput, TextInput, WordInput
 from .samplers.schedule import Schedule
 
 
@@ -33,21 +33,47 @@ class Conditioner:
     text: TextInput | None = None
     word: WordInput | None = None
     picture: PictureInput | None = None
+    marker: MarkerInput | None = None
+    sound: SoundInput | None = None
+    mix: MixInput | None = None
 
-    def inputs(self) -> list[TextInput | WordInput | PictureInput]:
-        return [given for given in (self.text, self.word, self.picture) if given is not None]
+    def inputs(self) -> list[Input]:
+        given = (self.text, self.word, self.marker, self.picture, self.sound, self.mix)
+        return [one for one in given if one is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class Delay:
+    """Keeps a segment back until a run's UNet calls, counted from 0, have passed a number: the first one always.
+
+    That number is the caller's `start_merge_step`, else (1 - alpha) * steps in doubles, unrounded, where the caller
+    gives `alpha`, else the one here. Source: FastComposer's delayed subject conditioning (arXiv 2305.10431).
+    """
+
+    start_merge_step: int
+
+    def last_call(self, steps: int, alpha: float | None, start_merge_step: int | None) -> float:
+        """The last call that the segment does not serve."""
+        if alpha is not None:
+            return (1 - alpha) * steps
+        return self.start_merge_step if start_merge_step is None else start_merge_step
+
+    def options(self) -> tuple[str, ...]:
+        return ("alpha", "start_merge_step")
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
     """The denoiser in charge from `from_timestep` downwards, until the next segment's; `context` maps inputs to slots.
 
-    Its graph also takes `latents` [B, C, h, w] and `timestep` [B], and returns `noise` like the latents.
+    Its graph also takes `latents` [B, C, h, w] and `timestep` [B], and returns `noise` like the latents. With `delay`
+    it waits longer, and the segment before it stays in charge.
     """
 
     graph: str
     from_timestep: float
     context: dict[str, str]
+    delay: Delay | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +120,16 @@ class Plan:
     schedule: Schedule = field(default_factory=Schedule)
     guidance: Guidance = field(default_factory=Guidance)
 
+    @property
+    def delay(self) -> Delay | None:
+        """The rule by which a later segment waits; plans have one at most."""
+        return next((segment.delay for segment in self.segments if segment.delay is not None), None)
+
+    def options(self) -> set[str]:
+        """Those of a call's options that only some plans take, and that this one takes."""
+        inputs = [given for conditioner in self.conditioners for given in conditioner.inputs()]
+        return {name for given in (*inputs, self.injection, self.delay) if given is not None for name in given.options()}
+
     def graphs(self) -> list[str]:
         """Names of all graphs, options still in braces."""
         stages = [stage.graph for conditioner in self.conditioners for stage in conditioner.stages]
@@ -104,6 +140,8 @@ class Plan:
         found = [f"plan: no graph matches {name!r}" for name in self.graphs() if not matches(name, graphs)]
         if not self.segments:
             found.append("plan: expected at least one denoising segment, got none")
+        if self.segments and self.segments[0].delay is not None:
+            found.append("plan: expected a first segment that serves the first call, got one with a delay")
         starts = [segment.from_timestep for segment in self.segments]
         if starts != sorted(starts, reverse=True):
             found.append(f"plan: segments must start at falling timesteps, got {starts}")
@@ -113,7 +151,23 @@ class Plan:
         read = [slot for segment in self.segments for slot in segment.context.values()]
         read += [slot for c in self.conditioners for stage in c.stages for slot in stage.inputs.values()]
         found += [f"plan: slot {slot!r} is read but never written" for slot in dict.fromkeys(read) if slot not in slots]
-        return found + self._word_problems()
+        if len({segment.delay for segment in self.segments} - {None}) > 1:
+            found.append("plan: expected one delay at most, got several")
+        return found + self._word_problems() + self._marker_problems()
+
+    def _marker_problems(self) -> list[str]:
+        """A marker stands in a prompt, and the pictures of the marked nouns come with it."""
+        found = []
+        markers = [conditioner for conditioner in self.conditioners if conditioner.marker is not None]
+        if any(conditioner.text is None for conditioner in markers):
+            found.append("plan: a marker needs a prompt to stand in, got a conditioner without text")
+        if len({conditioner.marker.default for conditioner in markers if conditioner.marker is not None}) > 1:
+            found.append("plan: expected one marker, got several")
+        subjects = any(c.picture is not None and c.picture.kind == "subjects" for c in self.conditioners)
+        if subjects != bool(markers):
+            got = "pictures alone" if subjects else "a marker alone"
+            found.append(f"plan: expected a marker and the subjects' pictures together, got {got}")
+        return found
 
     def _word_problems(self) -> list[str]:
         """A placeholder word stands in a prompt, and its embeddings come from an earlier conditioner."""

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from .errors import InputError
-from .given import Given, fill
+from .filling import Asked, fill
+from .given import Given
 from .manifest import Manifest
+from .markers import Marked
 from .plan import Plan, matches
 from .samplers import Sampler, make_sampler
 from .slots import Slots, sides_of
@@ -20,8 +22,9 @@ from .tokenizer import Tokenizer, is_text
 class Request:
     """What a caller asks for, defaults filled in. `size` is (height, width) in pixels; `noise` is None or float32.
 
-    `slots` are what pictures, word and strength fill before the first graph; `words` is how many of the subject's
-    embeddings to place; `notes` are warnings.
+    `slots` are what pictures, sound, word and strength fill before the first graph; `words` is how many of the subject's
+    embeddings to place; `marked` is the prompt with its markers read; a delayed segment waits for the UNet call number
+    `last_plain_call`; `mix` is the caller's; `notes` are warnings.
     """
 
     prompt: str
@@ -35,6 +38,9 @@ class Request:
     count: int
     slots: Slots
     words: int
+    marked: Marked | None
+    last_plain_call: float
+    mix: int | None
     notes: tuple[str, ...]
 
     @property
@@ -45,8 +51,8 @@ class Request:
 
 def make_request(
     manifest: Manifest,
-    prompt: str,
-    word_tokenizer: Tokenizer | None = None,
+    prompt: str | None = None,
+    tokenizer: Tokenizer | None = None,
     *,
     language: str | None = None,
     negative: str = "",
@@ -57,15 +63,18 @@ def make_request(
     noise: np.ndarray | None = None,
     size: tuple[int, int] | None = None,
     count: int | None = None,
+    mixes: bool = False,
     **given: Any,
 ) -> Request:
     """Fills in the plan's defaults and raises InputError with one line per problem.
 
-    `given` are the fields of `Given`; `word_tokenizer` is the prompt's, for a plan with a placeholder word.
+    `given` are the fields of `Given`; `tokenizer` is the prompt's, for a plan in whose prompt a word or marker stands;
+    `mixes` says that another bundle's context is mixed in.
     """
     plan, problems = manifest.plan, []
     options, found = _choose(manifest, {"language": language})
-    problems += found
+    problems += found + _prompt_problems(plan, prompt, negative)
+    prompt = "" if prompt is None else prompt
     factor, channels = plan.decoder.factor, plan.decoder.channels
     if noise is not None:
         noise, found = _check_noise(noise, channels)
@@ -79,7 +88,8 @@ def make_request(
     count = 1 if count is None else count
     guidance = plan.guidance.scale if guidance is None else guidance
     problems += _value_problems(prompt, negative, guidance, seed, count)
-    filled = fill(plan, Given(**given), prompt, word_tokenizer, sides_of(guidance))
+    steps = plan.sampler.steps if steps is None else steps
+    filled = fill(plan, Asked(Given(**given), prompt, tokenizer, sides_of(guidance), mixes), steps)
     problems += filled.problems
     try:
         walk = _sampler(plan, sampler, steps)
@@ -99,15 +109,27 @@ def make_request(
         count,
         filled.slots,
         filled.words,
+        filled.marked,
+        filled.last_plain_call,
+        given.get("mix"),
         tuple(filled.notes),
     )
 
 
-def _sampler(plan: Plan, name: str | None, steps: int | None) -> Sampler:
+def _sampler(plan: Plan, name: str | None, steps: int) -> Sampler:
     name = plan.sampler.name if name is None else name
-    return make_sampler(
-        plan.sampler.aliases.get(name, name), plan.schedule, plan.sampler.steps if steps is None else steps
-    )
+    return make_sampler(plan.sampler.aliases.get(name, name), plan.schedule, steps)
+
+
+def _prompt_problems(plan: Plan, prompt: str | None, negative: str) -> list[str]:
+    """A plan with a text input needs a prompt, one without takes neither prompt nor negative."""
+    if any(conditioner.text is not None for conditioner in plan.conditioners):
+        return ["prompt: expected text, got none; say what to draw"] if prompt is None else []
+    lost = [name for name, text in (("prompt", prompt), ("negative", negative)) if text]
+    fix = "leave it out"
+    if any(conditioner.mix is not None for conditioner in plan.conditioners):
+        fix += ", or open the bundle with a text bundle of the same base, to mix both"
+    return [f"{name}: this bundle reads no text; {fix}" for name in lost]
 
 
 def _choose(manifest: Manifest, given: dict[str, str | None]) -> tuple[dict[str, str], list[str]]:

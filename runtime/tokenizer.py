@@ -35,6 +35,19 @@ class Tokenizer:
     def window(self) -> int:
         return self._text.window
 
+    @property
+    def pad_id(self) -> int:
+        return self._text.pad_id
+
+    def ends(self) -> tuple[int, int]:
+        """The special tokens that open and close every prompt."""
+        opening, closing = self._tokenizer.encode("").ids
+        return opening, closing
+
+    def pieces(self, text: str) -> list[int]:
+        """The ids of a part of a prompt, however many, without the special tokens around it."""
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
+
     def spans(self, prompt: str) -> list[tuple[int, int]]:
         """Begin and end in the prompt of each of its tokens, before any is cut; special tokens added have (0, 0)."""
         return self._tokenizer.encode(prompt).offsets

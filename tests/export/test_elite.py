@@ -167,7 +167,7 @@ def test_run_equals_the_authors_step_by_step_and_to_the_picture(pipeline):
 
 def test_conditions_equal_the_authors(pipeline):
     arrays = golden_arrays("elite/golden/validate_local.npz")
-    request = pipeline._request("a photo of a S", run_options(arrays))
+    request, _, _ = pipeline._request("a photo of a S", run_options(arrays))
     slots, _ = pipeline._conditions(request)
     assert_close(slots["context"][:1], arrays["uncond_embeddings"], "elite-stage")
     assert_close(slots["context"][1:], arrays["encoder_hidden_states"], "elite-stage")

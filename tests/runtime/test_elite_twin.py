@@ -29,7 +29,7 @@ def test_run(elite_bundle, prompt, word, index, size, steps, guidance, strength,
     noise = np.random.default_rng(3).standard_normal((1, 4, *size)).astype(np.float32)
     given = {"subject": SUBJECT, "mask": MASK, "word": word, "words": words}
     given |= {"global_only": True} if words > 1 else {"strength": strength}
-    request = pipeline._request(prompt, given)
+    request, _, _ = pipeline._request(prompt, given)
     assert request.slots["word_index"][1] == index
     (tokenizer,) = (t for _, t in Conditions(pipeline.bundle, pipeline.session)._conditioners if t is not None)
     ids = tokenizer([prompt, ""]).input_ids
