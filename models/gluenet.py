@@ -1,6 +1,7 @@
 """GlueNet's text translators: mixers that carry one encoder's features into the context space of another."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -110,8 +111,9 @@ def read_translator(path: str | Path) -> Translator:
     width_out = common_size(tensors, rf"tail\.net_sen\.{last}\.(weight|bias)", 0)
     depth = len({key.split(".")[1] for key in tensors if re.match(r"blocks\.\d+\.", key)})
     if not (tokens and width and width_out and depth):
+        got = looks_like(tensors, besides="blocks.")
         raise CheckpointError(
-            f"{path}: expected GlueNet's text translator (keys blocks.0..., tail...), got {_looks_like(tensors)}; "
+            f"{path}: expected GlueNet's text translator (keys blocks.0..., tail...), got {got}; "
             "fix: give a gluenet_<Language>_..._noln.ckpt"
         )
     translator = (TranslatorNoLN if plain_tail else Translator)(tokens, width, width_out, depth)
@@ -133,14 +135,17 @@ def read_tensor_norm(path: str | Path, tokens: int) -> Tensor:
     return norm
 
 
-def _looks_like(tensors: dict[str, Tensor]) -> str:
+def looks_like(tensors: Mapping[str, Tensor], besides: str = "") -> str:
+    """What a file with these names probably is, for messages; `besides` is the prefix it was read for."""
     kinds = {
+        "blocks.": "GlueNet's text translator (Translator_noln)",
         "in_blocks.": "GlueNet's sound translator (Translator_w_head)",
+        "audio.": "AudioCLIP",
         "model.diffusion_model.": "a Stable Diffusion checkpoint",
         "roberta.": "an XLM-R checkpoint",
         "encoder.layer.": "an XLM-R checkpoint",
     }
     for prefix, kind in kinds.items():
-        if any(key.startswith(prefix) for key in tensors):
+        if prefix != besides and any(key.startswith(prefix) for key in tensors):
             return kind
     return "keys such as " + ", ".join(list(tensors)[:3])

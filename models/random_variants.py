@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from .audioclip import AudioClipSettings
 from .compvis_config import CLIP_VIT_L, SD_V1
 from .errors import CheckpointError
 
@@ -12,7 +13,8 @@ class Variant:
     """Sizes of one system: Stable Diffusion in CompVis' terms, the encoders in transformers', and the latents'.
 
     `elite_vision` and `ip_adapter_vision` are the vision towers that ELITE and IP-Adapter were trained on; FastComposer
-    has ELITE's, with a projection to the text encoder's width.
+    has ELITE's, with a projection to the text encoder's width. `audio` are the settings of AudioCLIP's audio branch,
+    whose features GlueNet's sound translator reads as `sound_tokens` tokens.
     """
 
     stable_diffusion: dict[str, Any]
@@ -20,6 +22,8 @@ class Variant:
     xlmr: dict[str, Any]
     elite_vision: dict[str, Any]
     ip_adapter_vision: dict[str, Any]
+    audio: AudioClipSettings
+    sound_tokens: int
     latent_size: int
     tokens: int = 77
 
@@ -53,6 +57,8 @@ VARIANTS = {
             "projection_dim": 1024,
             "hidden_act": "gelu",
         },
+        audio=AudioClipSettings(),
+        sound_tokens=16,
         latent_size=64,
     ),
     "tiny": Variant(
@@ -110,10 +116,24 @@ VARIANTS = {
             "projection_dim": 20,
             "hidden_act": "gelu",
         },
+        audio=AudioClipSettings(
+            rate=8000,
+            frames=6000,
+            n_fft=128,
+            hop=67,
+            window=101,
+            width=8,
+            layers=(1, 1, 1, 1),
+            groups=4,
+            group_width=2,
+            features=24,
+        ),
+        sound_tokens=4,
         latent_size=16,
     ),
 }
-"""`sd15` is Stable Diffusion v1 with CLIP ViT-L/14, XLM-R-large and GlueNet 77 x 1024 -> 77 x 768; ELITE on CLIP
+"""`sd15` is Stable Diffusion v1 with CLIP ViT-L/14, XLM-R-large and GlueNet 77 x 1024 -> 77 x 768; AudioCLIP and
+GlueNet 16 x 64 -> 77 x 768; ELITE on CLIP
 ViT-L/14, IP-Adapter on OpenCLIP ViT-H/14."""
 
 

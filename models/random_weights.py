@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .allocation import Module, built
+from .audioclip import AudioClip
 from .byte_tokenizer import byte_clip_json, byte_xlmr_json
 from .clip_tokenizer import END
 from .compvis_config import compvis_config
@@ -15,6 +16,7 @@ from .elite_checkpoint import Elite, EliteCheckpoint
 from .fastcomposer import Postfuse
 from .fastcomposer_checkpoint import FastComposerCheckpoint
 from .gluenet import GlueNetConditioner, TranslatorNoLN
+from .gluenet_sound import SoundConditioner, TranslatorWithHead
 from .ip_adapter import EmbedTokens
 from .ip_adapter_checkpoint import IpAdapter, IpAdapterCheckpoint
 from .random_variants import variant_sizes
@@ -81,6 +83,24 @@ def random_tensor_norm(variant: str = "sd15") -> Tensor:
     norm = torch.full((variant_sizes(variant).tokens, 1), 28.3)
     norm[0] = 43.82
     return norm
+
+
+def random_gluegen_sound(variant: str = "sd15", seed: int = 0) -> tuple[AudioClip, SoundConditioner, Tensor]:
+    """GlueGen's sound path: audio branch, conditioner, and an unconditional context [1, tokens, D] of CLIP's scale."""
+    sizes = variant_sizes(variant)
+    width = sizes.audio.features // sizes.sound_tokens
+    width_out = sizes.stable_diffusion["unet"]["context_dim"]
+    encoder = drawn(built(lambda: AudioClip(sizes.audio), variant), seed)
+    encoder.bn1.weight.div_(16)  # decibels are large, and would drive every attention to 0 or 1
+    translator = drawn(
+        built(lambda: TranslatorWithHead(sizes.sound_tokens, sizes.tokens, width, width_out), variant), seed
+    )
+    for value in translator.tail_2.net_tok[-1].parameters():
+        value.div_(8)  # to CLIP's scale, as in the text translators
+    norm = random_tensor_norm(variant)
+    random = torch.Generator().manual_seed(seed)
+    unconditional = torch.randn(1, sizes.tokens, width_out, generator=random) * norm / width_out**0.5
+    return encoder, SoundConditioner(translator, norm), unconditional
 
 
 def random_elite(variant: str, unet: "UNet2DConditionModel", seed: int = 0) -> Elite:
