@@ -19,6 +19,10 @@ STAGES = {
     "fastcomposer_objects": 6.0,
     "fastcomposer": 65.0,
     "publish_fastcomposer": 0.0,
+    "audio": 22.0,
+    "sound_translator": 8.0,
+    "publish_sound": 0.0,
+    "publish_spoken": 0.0,
 }
 
 
