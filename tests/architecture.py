@@ -21,7 +21,7 @@ ARROWS = {
 # The extras of pyproject.toml whose packages a room may import, beside the base dependencies.
 EXTRAS = {
     "runtime": ("sound",),
-    "models": ("export",),
+    "models": ("export", "sound"),
     "kernels": ("kernels", "rtx", "tensorrt"),
     "export": ("export",),
     "tests": ("export", "kernels", "rtx", "sound", "test"),
