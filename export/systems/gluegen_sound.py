@@ -1,0 +1,72 @@
+"""`gluegen-sound`: GlueGen's sound path, AudioCLIP's audio branch -> GlueNet translator -> Stable Diffusion v1.
+
+Source: GlueGen (arXiv 2303.10056) and its released script, which always samples with DDIM and truncates to bytes.
+"""
+
+from typing import TYPE_CHECKING
+
+from x2i.models.audioclip_checkpoint import read_audioclip
+from x2i.models.gluenet import read_tensor_norm
+from x2i.models.gluenet_sound import SoundConditioner
+from x2i.models.gluenet_sound_checkpoint import read_sound_translator, read_unconditional
+from x2i.models.random_weights import random_gluegen_sound
+from x2i.runtime.inputs import MixInput, SoundInput
+from x2i.runtime.plan import Conditioner, SamplerChoice, Stage
+
+from ..errors import PlanError
+from ..projection import projection_stage
+from ..sound import audio_component, sound_translator_component
+from .base import COMPVIS_SAMPLING, base_components, base_plan, read_base
+from .system import Build, SystemSpec, drained
+
+if TYPE_CHECKING:
+    from ..plan import ExportPlan
+
+SAMPLING = SamplerChoice("ddim", 50, COMPVIS_SAMPLING.aliases)
+
+
+def build(plan: "ExportPlan") -> Build:
+    """Raises CheckpointError for a part that cannot be read, PlanError with every size that does not fit another."""
+    base = read_base(plan)
+    context = base.unet.config.cross_attention_dim
+    if plan.random_weights is not None:
+        encoder, conditioner, unconditional = random_gluegen_sound(plan.random_weights)
+        translator = conditioner.translator
+    else:
+        encoder, translator = read_audioclip(plan.parts["encoder"]), read_sound_translator(plan.parts["translator"])
+        tokens = translator.tokens_out
+        conditioner = SoundConditioner(translator, read_tensor_norm(plan.parts["tensor-norm"], tokens))
+        unconditional = read_unconditional(plan.parts["uncond"], tokens, translator.width_out)
+    settings = encoder.settings
+    expected = (settings.features, context)
+    got = (translator.tokens * translator.width, translator.width_out)
+    if got != expected:
+        raise PlanError(
+            f"translator: expected one from {expected[0]} features (the encoder's) to a width of {expected[1]} (the "
+            f"UNet's context), got one from {got[0]} to {got[1]}"
+        )
+    hear = Stage("audio_encoder", {"waveform": "waveform"}, {"features": "features"})
+    translate = Stage("translator", {"features": "features"}, {"context": "context"})
+    conditioners = (
+        Conditioner((hear, translate), sound=SoundInput(settings.rate, settings.frames)),
+        # A second bundle's prompt may be mixed in between.
+        Conditioner((projection_stage("context"),), mix=MixInput("context", translator.tokens_out)),
+    )
+    components = [
+        audio_component(encoder),
+        sound_translator_component(conditioner, unconditional),
+        *base_components(base),
+    ]
+    plan_data = base_plan(base, conditioners, SAMPLING, "compvis")
+    return Build(plan_data, {}, drained(components), len(components))
+
+
+SYSTEM = SystemSpec(
+    build,
+    required={
+        "encoder": "AudioCLIP's checkpoint",
+        "translator": "GlueNet's sound translator",
+        "tensor-norm": "the per-position norms of CLIP's text features",
+        "uncond": "the unconditional context, null_cond_tensor.pt",
+    },
+)
