@@ -110,8 +110,8 @@ def denoiser_component(unet: UNet2DConditionModel, injected: bool = False) -> Co
     )
 
 
-def denoiser_context(injected: bool = False) -> dict[str, str]:
-    """What the graph reads besides latents and timestep, from slots of the same names."""
+def denoiser_context(injected: bool = False, slots: str = "") -> dict[str, str]:
+    """What the graph reads besides latents and timestep, from slots of the same names behind the prefix `slots`."""
     kinds = (KEYS, VALUES, *((LOCAL_KEYS, LOCAL_VALUES) if injected else ()))
     names = [pattern(kind) for kind in kinds] + ([TOKEN_INDEX, STRENGTH] if injected else [])
-    return {name: name for name in names}
+    return {name: slots + name for name in names}

@@ -30,9 +30,9 @@ def projection_component(weights: KeyValueWeights, local: bool = False) -> Compo
     )
 
 
-def projection_stage(slot: str, local: bool = False) -> Stage:
-    """The call of that graph on the context in `slot`."""
-    return Stage(_graph(local), {"context": slot}, {pattern(kind): pattern(kind) for kind in _kinds(local)})
+def projection_stage(slot: str, prefix: str = "", local: bool = False) -> Stage:
+    """The call of that graph on the context in `slot`, its outputs in slots of their own names behind `prefix`."""
+    return Stage(_graph(local), {"context": slot}, {pattern(kind): prefix + pattern(kind) for kind in _kinds(local)})
 
 
 def _graph(local: bool) -> str:

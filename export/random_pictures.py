@@ -17,5 +17,6 @@ def options(system: str) -> dict[str, Any]:
         "gluegen-text": {"language": "French"},
         "elite": {"subject": picture, "mask": mask},
         "ip-adapter": {"image": picture},
+        "fastcomposer": {"subjects": [picture], "marker": "S"},
     }
     return known.get(system, {})

@@ -35,7 +35,7 @@ class Postfuse(nn.Module):
 
     def forward(self, context: Tensor, objects: Tensor, object_index: Tensor) -> Tensor:
         chosen = object_index.clamp(min=0).unsqueeze(-1).expand(-1, -1, self.width)
-        placed = objects.expand(len(context), -1, -1).gather(1, chosen)
+        placed = objects.expand(context.shape[0], -1, -1).gather(1, chosen)
         joined = self.mlp1(torch.cat([context, placed], -1)) + context
         fused = self.layer_norm(self.mlp2(joined) + joined)
         return torch.where((object_index >= 0).unsqueeze(-1), fused, context)

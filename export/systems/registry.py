@@ -1,11 +1,13 @@
 """The systems `x2i export` knows, by name."""
 
-from . import elite, gluegen_text, ip_adapter, stable_diffusion
+from . import elite, fastcomposer, gluegen_sound, gluegen_text, ip_adapter, stable_diffusion
 from .system import SystemSpec
 
 SYSTEMS: dict[str, SystemSpec] = {
     "sd": stable_diffusion.SYSTEM,
     "gluegen-text": gluegen_text.SYSTEM,
+    "gluegen-sound": gluegen_sound.SYSTEM,
     "elite": elite.SYSTEM,
     "ip-adapter": ip_adapter.SYSTEM,
+    "fastcomposer": fastcomposer.SYSTEM,
 }

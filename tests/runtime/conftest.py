@@ -23,6 +23,12 @@ def ip_adapter_bundle(tmp_path_factory) -> Path:
     return tiny("ip-adapter", tmp_path_factory)
 
 
+@pytest.fixture(scope="session")
+def fastcomposer_bundle(tmp_path_factory) -> Path:
+    """FastComposer from tiny random weights."""
+    return tiny("fastcomposer", tmp_path_factory)
+
+
 def tiny(system: str, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp(system) / "bundle"
     export_bundle(ExportPlan(system, out, random_weights="tiny", licences=("none: random",)))

@@ -1,0 +1,207 @@
+"""FastComposer, from the authors' files to the picture, through ONNX Runtime against the authors' run."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from x2i.export.exporter import export_bundle
+from x2i.export.plan import ExportPlan
+from x2i.export.systems import fastcomposer
+from x2i.export.systems.registry import SYSTEMS
+from x2i.models.stable_diffusion import read_stable_diffusion
+from x2i.runtime import load
+from x2i.runtime.images import to_images
+from x2i.runtime.reference_pictures import encoder_pixels
+
+from ..goldens import golden, golden_arrays
+from ..numerics import assert_close, assert_same_picture
+
+CASES = (
+    "script_two_merge4",
+    "script_one_merge0",
+    "script_two_merge9",
+    "script_two_merge10",
+    "pipeline_two_alpha00",
+    "pipeline_two_alpha06",
+    "pipeline_two_alpha08",
+    "pipeline_two_alpha10",
+    "pipeline_one_neg_res256",
+    "pipeline_two_ddim_alpha06",
+)
+
+
+def golden_plan(out, **changes) -> ExportPlan:
+    parts = {
+        "checkpoint": golden("fastcomposer/checkpoint/pytorch_model.bin"),
+        "encoder": golden("fastcomposer/image_encoder"),
+    }
+    return ExportPlan("fastcomposer", out, str(golden("fastcomposer/base")), parts=parts | changes)
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory):
+    out = tmp_path_factory.mktemp("fastcomposer") / "bundle"
+    export_bundle(golden_plan(out))
+    return load(out)
+
+
+def case_of(name):
+    """The settings, the arrays, and the arrays of the case whose conditions are the same."""
+    settings = json.loads(golden("fastcomposer/cases.json").read_text())[name]
+    arrays = golden_arrays(f"fastcomposer/{name}.npz")
+    shared = settings.get("embeds_identical_to")
+    return settings, arrays, golden_arrays(f"fastcomposer/{shared}.npz") if shared else arrays
+
+
+def run_options(settings, arrays, **changes):
+    options = {
+        "subjects": [golden(f"fastcomposer/{name}") for name in settings["reference_images"]],
+        "marker": settings["image_token"],
+        "object_resolution": settings["object_resolution"],
+        "negative": settings["negative_prompt"] or "",
+        "steps": settings["num_inference_steps"],
+        "guidance": float(settings["guidance_scale"]),
+        "sampler": "ddim" if settings["scheduler"].startswith("DDIM") else None,
+        "noise": arrays["initial_latents"],
+        "count": settings["num_images"],
+    }
+    options |= {name: settings[name] for name in ("alpha", "start_merge_step") if name in settings}
+    return options | changes
+
+
+def noise_of(pipeline, latents, timestep, context):
+    projected = pipeline.session("projection")(context=context)
+    times = np.full(len(latents), timestep, np.float32)
+    return pipeline.session("denoiser")(latents=latents, timestep=times, **projected)["noise"]
+
+
+@pytest.mark.parametrize("name", ["one_native", "two_native", "two_256", "upsample_96", "nonsquare"])
+def test_image_encoder(pipeline, name):
+    arrays = golden_arrays("fastcomposer/image_encoder.npz")
+    objects = pipeline.session("image_encoder")(pixels=encoder_pixels(arrays[f"{name}_u8"], 224))["objects"]
+    assert_close(objects, arrays[f"{name}_object_embeds"][:, :, 0], "fastcomposer-stage")
+
+
+def test_text_encoder(pipeline):
+    arrays = golden_arrays("fastcomposer/text_encoder.npz")
+    context = pipeline.session("text_encoder")(input_ids=arrays["input_ids"].astype(np.int64))["context"]
+    assert_close(context, arrays["last_hidden_state"], "fastcomposer-stage")
+
+
+@pytest.mark.parametrize("case", ["one", "two", "padded", "mixed"])
+def test_postfuse(pipeline, case):
+    arrays = golden_arrays("fastcomposer/postfuse.npz")
+    text, objects, mask = (arrays[f"{case}_{name}"] for name in ("text_embeds", "object_embeds", "image_token_mask"))
+    for row, count in enumerate(arrays[f"{case}_num_objects"]):
+        assert mask[row].sum() == count
+        index = np.where(mask[row], mask[row].cumsum() - 1, -1)[None]
+        given = {"objects": objects[row : row + 1, : max(count, 1), 0], "object_index": index}
+        result = pipeline.session("postfuse")(context=text[row : row + 1], **given)["fused"]
+        assert_close(result, arrays[f"{case}_fused"][row : row + 1], "fastcomposer-stage")
+        assert_close(result[:, ~mask[row]], text[row : row + 1, ~mask[row]], "exact")
+
+
+def test_unet(pipeline):
+    arrays = golden_arrays("fastcomposer/unet.npz")
+    for timestep, expected in zip(arrays["timesteps"], arrays["noise_pred"], strict=True):
+        noise = noise_of(pipeline, arrays["latents"], timestep, arrays["encoder_hidden_states"])
+        assert_close(noise, expected, "fastcomposer-unet")
+
+
+def test_decoder(pipeline):
+    arrays = golden_arrays("fastcomposer/vae.npz")
+    decoded = pipeline.session("decoder")(latents=arrays["latents"])["image"]
+    assert_close(decoded[:, :, ::2, ::2], arrays["decoded"], "fastcomposer-stage")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_run_equals_the_authors(pipeline, name):
+    settings, arrays, _ = case_of(name)
+    options, flags = run_options(settings, arrays), arrays["used_augmented"]
+    assert len(flags) == settings["unet_calls"] and (~flags).sum() == settings["text_only_calls"]
+    output = pipeline(settings["prompt"], **options)
+    assert output.segments == tuple(flags.astype(int))
+    assert_close(output.latents, arrays["final_latents"], "fastcomposer-latents")
+    assert_same_picture(np.stack([np.asarray(image) for image in output.images]), arrays["images_u8"])
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name not in ("script_two_merge9", "script_two_merge10")])
+def test_every_step_equals_the_authors(pipeline, name):
+    settings, arrays, _ = case_of(name)
+    walk = pipeline.steps(settings["prompt"], **run_options(settings, arrays))
+    for step, timestep, expected in zip(walk, arrays["timesteps"], arrays["latents_after_step"], strict=True):
+        assert step.timestep == timestep
+        assert_close(step.latents, expected, "fastcomposer-latents")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_conditions_equal_the_authors(pipeline, name):
+    settings, arrays, shared = case_of(name)
+    request = pipeline._request(settings["prompt"], run_options(settings, arrays))
+    slots, _ = pipeline._conditions(request)
+    assert_close(slots["objects"], shared["object_embeds"][:, :, 0], "fastcomposer-stage")
+    null, plain, augmented = (shared[f"{kind}_prompt_embeds"] for kind in ("null", "text", "augmented"))
+    assert_close(slots["context"], np.concatenate([null, augmented]), "fastcomposer-stage")
+    assert_close(slots["input_ids"][1:], shared["input_ids"], "exact")
+    assert_close(slots["object_index"][1:] >= 0, shared["image_token_mask"], "exact")
+    assert (slots["object_index"][0] == -1).all()
+    for prefix, context in (("plain_", plain), ("", augmented)):
+        for key, expected in pipeline.session("projection")(context=np.concatenate([null, context])).items():
+            assert_close(slots[prefix + key], expected, "fastcomposer-stage")
+
+
+def test_every_prediction_equals_the_authors(pipeline):
+    _, arrays, _ = case_of("script_two_merge4")
+    null, plain, augmented = (arrays[f"{kind}_prompt_embeds"] for kind in ("null", "text", "augmented"))
+    before = [arrays["initial_latents"], *arrays["latents_after_step"]]
+    for call, timestep in enumerate(arrays["timesteps"]):
+        words = augmented if arrays["used_augmented"][call] else plain
+        noise = noise_of(pipeline, np.repeat(before[call], 2, 0), timestep, np.concatenate([null, words]))
+        assert_close(noise, arrays["unet_noise_pred"][call], "fastcomposer-unet")
+        guided = noise[:1] + np.float32(5) * (noise[1:] - noise[:1])
+        assert_close(guided, arrays["guided_noise_pred"][call], "fastcomposer-unet")
+
+
+def test_the_picture_before_it_is_bytes(pipeline):
+    _, arrays, _ = case_of("script_two_merge4")
+    decoded = pipeline.session("decoder")(latents=arrays["final_latents"])["image"]
+    picture = np.clip(decoded / 2 + 0.5, 0, 1).transpose(0, 2, 3, 1)
+    assert_close(picture[:, ::2, ::2], arrays["image_float_every2"], "fastcomposer-stage")
+    drawn = np.stack([np.asarray(image) for image in to_images(decoded, "round")])
+    assert_same_picture(drawn, arrays["images_u8"])
+
+
+def test_the_decoy_would_be_noticed(pipeline, tmp_path, monkeypatch):
+    """The base's own UNet in the checkpoint's place: not one case survives it."""
+    read = fastcomposer.read_fastcomposer
+    decoy = read_stable_diffusion(golden("fastcomposer/base")).unet
+
+    def swapped(*arguments):
+        return replace(read(*arguments), unet=decoy)
+
+    monkeypatch.setattr(fastcomposer, "read_fastcomposer", swapped)
+    export_bundle(golden_plan(tmp_path / "decoy"))
+    settings, arrays, _ = case_of("script_two_merge4")
+    output = load(tmp_path / "decoy")(settings["prompt"], **run_options(settings, arrays))
+    assert np.abs(output.latents - arrays["final_latents"]).max() > 0.1 * arrays["final_latents"].std()
+
+
+def test_defaults_are_the_published_example(pipeline):
+    settings, arrays, _ = case_of("script_two_merge4")
+    options = run_options(settings, arrays, steps=12)
+    explicit = pipeline(settings["prompt"], **options | {"start_merge_step": 10})
+    for name in ("marker", "object_resolution", "guidance", "sampler", "negative", "start_merge_step"):
+        del options[name]
+    implied = pipeline(settings["prompt"], **options)
+    assert implied.segments == explicit.segments == (0,) * 11 + (1,) * 2
+    assert_close(implied.latents, explicit.latents, "exact")
+    plan = pipeline.bundle.manifest.plan
+    assert (plan.sampler.name, plan.sampler.steps, plan.guidance.scale) == ("pndm", 50, 5.0)
+
+
+def test_the_encoder_needs_no_weights(pipeline, tmp_path):
+    (tmp_path / "encoder").mkdir()
+    (tmp_path / "encoder" / "config.json").write_bytes(golden("fastcomposer/image_encoder/config.json").read_bytes())
+    build = SYSTEMS["fastcomposer"].build(golden_plan(tmp_path / "out", encoder=tmp_path / "encoder"))
+    assert build.plan == pipeline.bundle.manifest.plan
