@@ -130,7 +130,7 @@ def _fill_word(taken: WordInput, asked: Asked, filled: Filled) -> None:
     if len(filled.problems) > before:
         return
     filled.notes += placed.notes
-    filled.slots["word_index"] = np.asarray([tokenizer.window, placed.index][-asked.sides:], np.int64)
+    filled.slots["word_index"] = np.asarray([tokenizer.window, placed.index][-asked.sides :], np.int64)
 
 
 def _word_problems(given: Given, taken: WordInput) -> list[str]:
@@ -173,7 +173,9 @@ def _fill_delay(taken: Delay, given: Given, steps: int, filled: Filled) -> None:
     if alpha is not None and start is not None:
         filled.problems.append("alpha: delays the subjects as start_merge_step does; give one of the two")
     if alpha is not None and not (_is_number(alpha) and 0 <= alpha <= 1):
-        filled.problems.append(f"alpha: expected a share from 0 (never) to 1 (from the second call on), got {short(alpha)}")
+        filled.problems.append(
+            f"alpha: expected a share from 0 (never) to 1 (from the second call on), got {short(alpha)}"
+        )
     elif start is not None and not (isinstance(start, Integral) and start >= 0):
         filled.problems.append(f"start_merge_step: expected a whole number >= 0, got {short(start)}")
     else:

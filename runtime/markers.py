@@ -1,6 +1,7 @@
 """Which nouns of a prompt are subjects: a marker stands behind each (FastComposer, arXiv 2305.10431)."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -26,9 +27,9 @@ class Marked:
 def read_markers(prompt: str, marker: str, tokenizer: Tokenizer) -> Marked:
     """Takes the markers out; the last token before each belongs to a subject.
 
-    As the authors do it: a marker is found anywhere, in this very case; one at the start marks the opening token; two in
-    a row count once; a prompt that is too long is cut without keeping its closing token, and markers behind the cut are
-    lost. Whatever of this may surprise is told in a note. Raises InputError for a marker that cannot be one.
+    As the authors do it: a marker is found anywhere, in this very case; one at the start marks the opening token; two
+    in a row count once; a prompt that is too long is cut without keeping its closing token, and markers behind the cut
+    are lost. Whatever of this may surprise is told in a note. Raises InputError for a marker that cannot be one.
     """
     if not is_text(marker) or not marker.strip():
         raise InputError(f"marker: expected text such as '<|image|>', got {marker!r}")
@@ -58,7 +59,8 @@ def check_count(marked: Marked, subjects: int, marker: str) -> None:
         notes = f" ({'; '.join(marked.notes)})" if marked.notes else ""
         raise InputError(
             f"subjects: expected one picture for each noun that {marker!r} marks, got {subjects} "
-            f"picture{'s' * (subjects != 1)} for {marked.count} marked{notes}; write {marker!r} behind each subject's noun"
+            f"picture{'s' * (subjects != 1)} for {marked.count} marked{notes}; write "
+            f"{marker!r} behind each subject's noun"
         )
 
 
@@ -78,7 +80,7 @@ def _word_notes(parts: list[str], marker: str) -> list[str]:
     """A marker of letters also stands in the middle of words."""
     inside = any(
         (left[-1:].isalnum() and marker[0].isalnum()) or (right[:1].isalnum() and marker[-1].isalnum())
-        for left, right in zip(parts, parts[1:], strict=False)
+        for left, right in pairwise(parts)
     )
     return [f"marker: {marker!r} was found inside a word, which is torn apart there; choose another marker"] * inside
 

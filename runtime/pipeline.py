@@ -84,7 +84,9 @@ class Pipeline:
         with timings("decode"):
             images = self._decode(latents)
         served = tuple(denoiser.served)
-        return Output(images, latents, timings.seconds(), (*notes, *_delay_notes(self.bundle.manifest.plan, served)), served)
+        return Output(
+            images, latents, timings.seconds(), (*notes, *_delay_notes(self.bundle.manifest.plan, served)), served
+        )
 
     def steps(self, prompt: str | None = None, **options: Any) -> Iterator[Step]:
         """The same run as a generator of steps; leaving the loop stops it. Bad input raises before the first step."""

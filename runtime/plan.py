@@ -128,7 +128,9 @@ class Plan:
     def options(self) -> set[str]:
         """Those of a call's options that only some plans take, and that this one takes."""
         inputs = [given for conditioner in self.conditioners for given in conditioner.inputs()]
-        return {name for given in (*inputs, self.injection, self.delay) if given is not None for name in given.options()}
+        return {
+            name for given in (*inputs, self.injection, self.delay) if given is not None for name in given.options()
+        }
 
     def graphs(self) -> list[str]:
         """Names of all graphs, options still in braces."""

@@ -22,9 +22,9 @@ from .tokenizer import Tokenizer, is_text
 class Request:
     """What a caller asks for, defaults filled in. `size` is (height, width) in pixels; `noise` is None or float32.
 
-    `slots` are what pictures, sound, word and strength fill before the first graph; `words` is how many of the subject's
-    embeddings to place; `marked` is the prompt with its markers read; a delayed segment waits for the UNet call number
-    `last_plain_call`; `mix` is the caller's; `notes` are warnings.
+    `slots` are what pictures, sound, word and strength fill before the first graph; `words` is how many of the
+    subject's embeddings to place; `marked` is the prompt with its markers read; a delayed segment waits for the UNet
+    call number `last_plain_call`; `mix` is the caller's; `notes` are warnings.
     """
 
     prompt: str

@@ -6,12 +6,27 @@ from typing import Any
 
 import click
 
+from ..errors import InputError
 from ..placeholder import PLACEMENTS
 
 FILE = click.Path(path_type=Path)
 
 OPTIONS = (
-    click.option("--subject", type=FILE, help="Picture of the subject."),
+    click.option(
+        "--subject",
+        type=FILE,
+        multiple=True,
+        help="Picture of the subject; once for each marked noun, in their order, where the bundle draws several.",
+    ),
+    click.option("--marker", help="What stands behind each subject's noun in the prompt."),
+    click.option(
+        "--delay",
+        "alpha",
+        type=float,
+        help="Share of the run, at its end, that sees the subjects (the authors' alpha).",
+    ),
+    click.option("--start-merge-step", type=int, help="Instead: the last UNet call that sees the text alone, from 0."),
+    click.option("--object-resolution", type=int, help="Pixels that the subjects' pictures are scaled to first."),
     click.option(
         "--mask", type=FILE, help="The subject's mask, white on black, of the picture's size; all of it if left out."
     ),
@@ -29,6 +44,9 @@ OPTIONS = (
     ),
     click.option("--global-only", is_flag=True, help="Leave the subject's patches out."),
     click.option("--image", type=FILE, multiple=True, help="Reference picture; may be given several times."),
+    click.option("--sound", type=FILE, help="Sound file to draw."),
+    click.option("--text-bundle", type=FILE, help="Bundle of the same base that reads PROMPT, to mix with the sound."),
+    click.option("--mix", type=int, help="Tokens that sound and prompt each keep at the front, 5 if left out."),
     click.option(
         "--strength", type=float, help="How much the picture adds; 0 adds nothing. The bundle's own if left out."
     ),
@@ -40,3 +58,13 @@ def adapter_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(OPTIONS):
         command = option(command)
     return command
+
+
+def pictures_for(taken: set[str], subject: tuple[Path, ...], image: tuple[Path, ...]) -> dict[str, Any]:
+    """The pictures, as options of a plan that takes the options `taken`. Raises InputError for a subject too many."""
+    given: dict[str, Any] = {"image": list(image) or None}
+    if "subjects" in taken:
+        return given | {"subjects": list(subject)}
+    if len(subject) > 1 and "subject" in taken:
+        raise InputError(f"subject: expected one picture at most, got {len(subject)}; leave the others out")
+    return given | {"subject": subject[0] if subject else None}

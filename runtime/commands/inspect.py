@@ -7,10 +7,9 @@ import click
 
 from ..bundle import open_bundle
 from ..errors import InputError
-from ..inputs import Injection, PictureInput, TextInput, WordInput
 from ..manifest import Manifest, Tensor
-from ..plan import Plan, matches
 from ..records import encode
+from .plan_lines import plan_lines
 from .refusal import refusing
 
 
@@ -24,7 +23,7 @@ def inspect(bundle: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(encode(manifest), ensure_ascii=False, indent=1))
         return
-    for line in [*_summary(manifest), "", *_plan(manifest.plan, set(manifest.graphs)), "", *_graphs(manifest)]:
+    for line in [*_summary(manifest), "", *plan_lines(manifest.plan, set(manifest.graphs)), "", *_graphs(manifest)]:
         click.echo(line)
 
 
@@ -37,43 +36,6 @@ def _summary(manifest: Manifest) -> list[str]:
     lines.append(f"  licences: {', '.join(manifest.licences) or 'not stated at export'}")
     lines.append("  made with " + ", ".join(f"{name} {version}" for name, version in manifest.producer.items()))
     return lines
-
-
-def _plan(plan: Plan, graphs: set[str]) -> list[str]:
-    lines = ["plan"]
-    for conditioner in plan.conditioners:
-        lines += [f"  {_input(given)} -> {', '.join(given.slots())}" for given in conditioner.inputs()]
-        for stage in conditioner.stages:
-            lines.append(
-                f"  {', '.join(stage.inputs.values())} -> {stage.graph} -> {', '.join(stage.outputs.values())}"
-            )
-            if "{" in stage.graph:
-                lines.append(f"    one of: {', '.join(matches(stage.graph, graphs))}")
-    if plan.injection is not None:
-        lines.append(f"  {_input(plan.injection)} -> {', '.join(plan.injection.slots())}")
-    for segment in plan.segments:
-        reads = ", ".join(segment.context.values())
-        lines.append(f"  from timestep {segment.from_timestep:g}: {segment.graph}, reading {reads}")
-    decoder, sampler = plan.decoder, plan.sampler
-    lines.append(f"  sampler {sampler.name}, {sampler.steps} steps, guidance {plan.guidance.scale:g}")
-    lines.append(
-        f"  {decoder.graph}: {decoder.size[0]}x{decoder.size[1]} pixels, {decoder.factor} per latent, "
-        f"{decoder.to_uint8} to bytes"
-    )
-    return lines
-
-
-def _input(given: TextInput | WordInput | PictureInput | Injection) -> str:
-    if isinstance(given, TextInput):
-        return f"prompt, {given.tokenizer}, window of {given.window} tokens"
-    if isinstance(given, WordInput):
-        return f"word ({given.default!r}), up to {given.most} embeddings"
-    if isinstance(given, PictureInput):
-        return f"{given.kind}, {given.size}x{given.size} pixels" + (
-            f", {given.grid}x{given.grid} patches" if given.grid else ""
-        )
-    where = "where the word is attended to" if given.at_word else "everywhere"
-    return f"strength ({given.strength:g}), {where}, {'both sides' if given.unconditional else 'conditional side'}"
 
 
 def _graphs(manifest: Manifest) -> list[str]:

@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..images import check_folder_of, check_picture_path, save_whole
 from ..load import load
 from ..pipeline import Output
-from .adapter_options import adapter_options
+from .adapter_options import adapter_options, pictures_for
 from .refusal import refusing
 
 
@@ -33,7 +33,7 @@ class Size(click.ParamType):
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.argument("prompt")
+@click.argument("prompt", required=False)
 @adapter_options
 @click.option("--language", help="Language of the prompt, for a bundle with translators.")
 @click.option("--negative", default="", help="Text to steer away from.")
@@ -51,25 +51,30 @@ class Size(click.ParamType):
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
 def run(
     bundle: Path,
-    prompt: str,
+    prompt: str | None,
     backend: str,
     threads: int | None,
     out: Path,
     save_latents: Path | None,
     as_json: bool,
     noise: Path | None,
+    subject: tuple[Path, ...],
     image: tuple[Path, ...],
+    text_bundle: Path | None,
     **options: Any,
 ) -> None:
-    """Draw PROMPT with the folder BUNDLE. What is left out comes from the bundle's plan."""
+    """Draw PROMPT, or a sound, with the folder BUNDLE. What is left out comes from the bundle's plan."""
     with refusing(InputError, OSError, MemoryError):
         check_picture_path(out)
+        if text_bundle is not None and prompt is None:
+            raise InputError("prompt: expected the text that --text-bundle reads, got none; give PROMPT")
         if save_latents is not None:
             check_folder_of(save_latents)
-        pipeline = load(bundle, backend, threads)
+        pipeline = load(bundle, backend, threads, text_bundle=text_bundle)
+        options |= pictures_for(pipeline.bundle.manifest.plan.options(), subject, image)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
-            output = pipeline(prompt, noise=_read_noise(noise), image=list(image) or None, **options)
+            output = pipeline(prompt, noise=_read_noise(noise), **options)
         paths = _save(output, out, save_latents)
     for warning in output.warnings:
         click.echo(f"x2i: warning: {warning}", err=True)

@@ -155,7 +155,7 @@ def test_inspect_shows_plan_graphs_and_origin(tiny_bundle):
     for part in (
         "gluegen-text",
         "translator.{language}",
-        "sampler plms, 50 steps",
+        "at every step: plms, 50 steps",
         "from timestep 1000: denoiser",
         "none: random",
     ):
