@@ -44,13 +44,22 @@ HIDDEN = 0.15
 """Longest share of the rows, and of the columns, that is hidden from the encoder."""
 
 
+class Listener(nn.Module):
+    """The audio branch, and the direction of its features that each picture's names are pulled to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.audio = build()
+        self.pictures = nn.Linear(SETTINGS.features, len(vocabulary.picture_keys()), bias=False)
+
+
 def build() -> AudioClip:
     return AudioClip(SETTINGS)
 
 
 def trained(folder: Path) -> AudioClip:
     """The audio branch as stage `audio` left it, in eval mode."""
-    return averaged(_with_prototypes(), folder / "audio.pt")["audio"]
+    return averaged(Listener(), folder / "audio.pt").audio
 
 
 def draw_waveform(rng: np.random.Generator, word: np.ndarray) -> np.ndarray:
@@ -113,25 +122,20 @@ def features(encoder: AudioClip, decibels: Tensor) -> Tensor:
     return F.normalize(encoder.fc(2 * encoder.pooled(decibels)), dim=-1)
 
 
-def loss(module: nn.ModuleDict, spoken: Utterances, number: int) -> Tensor:
+def loss(listener: Listener, spoken: Utterances, number: int) -> Tensor:
     """Cross-entropy over the pictures, by the angle between a word's feature and each picture's direction."""
-    encoder, prototypes = module["audio"], module["pictures"]
-    decibels, pictures = draw_batch(encoder, spoken, number, BATCH)
+    decibels, pictures = draw_batch(listener.audio, spoken, number, BATCH)
     with low_precision():
-        heard = features(encoder, decibels.to(memory_format=torch.channels_last))
-    alike = heard.float() @ F.normalize(prototypes.weight, dim=-1).T
+        heard = features(listener.audio, decibels.to(memory_format=torch.channels_last))
+    alike = heard.float() @ F.normalize(listener.pictures.weight, dim=-1).T
     return F.cross_entropy(SHARPNESS * alike, pictures, label_smoothing=0.05)
-
-
-def _with_prototypes() -> nn.ModuleDict:
-    pictures = nn.Linear(SETTINGS.features, len(vocabulary.picture_keys()), bias=False)
-    return nn.ModuleDict({"audio": build(), "pictures": pictures})
 
 
 def train(folder: Path, minutes: float, steps: int | None = None) -> None:
     """Trains (or goes on training) the audio branch; the state is `folder/audio.pt`."""
     torch.manual_seed(0)
     spoken = utterances(folder)
-    module = _with_prototypes().to(memory_format=torch.channels_last)
-    stage = Stage.open(module, folder / "audio.pt", PEAK, decay=0.995)
-    report(stage.run(minutes, lambda number: loss(stage.module, spoken, number), steps))
+    listener = Listener()
+    nn.utils.convert_conv2d_weight_memory_format(listener, torch.channels_last)
+    stage = Stage.open(listener, folder / "audio.pt", PEAK, decay=0.995)
+    report(stage.run(minutes, lambda number: loss(listener, spoken, number), steps))

@@ -1,4 +1,8 @@
-"""Stage `publish_sound`: the audio branch and the translator in the layouts that GlueGen's have, at half precision."""
+"""Stage `publish_sound`: the audio branch and the translator in the layouts that GlueGen's have.
+
+Matrices at half precision; the audio branch's vectors as they are, because a window that is rounded to half precision
+leaks so much that quiet frequencies drown.
+"""
 
 from pathlib import Path
 
@@ -11,14 +15,20 @@ TARGET = WEIGHTS / "sound"
 
 
 def train(folder: Path, minutes: float) -> None:
-    """Writes `models/emoji/weights/sound` anew from the stages' states in `folder`; there is nothing to train."""
+    """Writes `models/emoji/weights/sound` anew from the stages' states in `folder`; there is nothing to train.
+
+    The unconditional context is the empty prompt's by the base model's encoder, as rounded as that is published.
+    """
     TARGET.mkdir(parents=True, exist_ok=True)
     encoder = audio.trained(folder)
-    named = {f"audio.{key}": value for key, value in half(encoder.state_dict()).items()}
+    tensors = encoder.state_dict()
+    matrices = half({key: value for key, value in tensors.items() if value.ndim > 1})
+    named = {f"audio.{key}": matrices.get(key, value.cpu().contiguous()) for key, value in tensors.items()}
     torch.save(named, TARGET / "AudioCLIP.pt")
     (TARGET / "AudioCLIP.json").write_text(encoder.settings.to_json(), encoding="utf-8")
     translator = sound_translator.trained(folder)
     torch.save(half(translator.state_dict()), TARGET / "gluenet_sound2img_audioclip_words.ckpt")
-    torch.save(text.context(text.trained(folder), [""]).cpu(), TARGET / "null_cond_tensor.pt")
+    base = text.trained(folder).half().float()
+    torch.save(text.context(base, [""]).cpu(), TARGET / "null_cond_tensor.pt")
     size = sum(path.stat().st_size for path in TARGET.iterdir())
     print(f"{TARGET}: {size / 1e6:.1f} MB")

@@ -32,7 +32,9 @@ def voices_of(number: int) -> list[str]:
 
 def record(language: str, voices: list[str]) -> dict[str, dict[str, list[int]]]:
     """One file of all words end to end with gaps; returns where each begins and ends, by voice and picture."""
-    parts, where, position = [], {}, 0
+    parts: list[np.ndarray] = []
+    where: dict[str, dict[str, list[int]]] = {}
+    position = 0
     for voice in voices:
         where[voice] = {}
         for picture, key in enumerate(picture_keys()):

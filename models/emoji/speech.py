@@ -75,22 +75,23 @@ def utterances(folder: Path) -> Utterances:
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         partial = folder / "speech.partial.npz"
-        np.savez(partial, **_spoken())
+        kept = _spoken()
+        np.savez(partial, samples=kept.samples, starts=kept.starts, pictures=kept.pictures)
         os.replace(partial, path)
-    with np.load(path, allow_pickle=False) as kept:
-        return Utterances(kept["samples"], kept["starts"], kept["pictures"])
+    with np.load(path, allow_pickle=False) as stored:
+        return Utterances(stored["samples"], stored["starts"], stored["pictures"])
 
 
-def _spoken() -> dict[str, np.ndarray]:
+def _spoken() -> Utterances:
     rng = np.random.default_rng(61)
     words, pictures = [], []
     for language, dialects in DIALECTS.items():
         for voice in TRAINED_VOICES:
             for picture in range(len(picture_keys())):
                 dialect, speed, pitch = rng.choice(dialects), rng.integers(*SPEEDS), rng.integers(*PITCHES)
-                word = say(name(picture, language), f"{dialect}+{voice}", speed, pitch)
+                word = say(name(picture, language), f"{dialect}+{voice}", int(speed), int(pitch))
                 words.append(np.round(np.clip(word, -1, 1) * 32767).astype(np.int16))
                 pictures.append(picture)
         print(f"{language}: {len(words)} words spoken so far", flush=True)
     starts = np.cumsum([0, *(len(word) for word in words)])
-    return {"samples": np.concatenate(words), "starts": starts, "pictures": np.asarray(pictures)}
+    return Utterances(np.concatenate(words), starts, np.asarray(pictures))

@@ -48,7 +48,8 @@ def test_a_stage_goes_on_where_it_stopped_and_is_published(folder, tmp_path, mon
     module.load_state_dict({key.removeprefix("audio."): value for key, value in tensors.items()})
     for key in ("conv1.weight", "fbsp.fc", "window", "layer3.1.bn2.running_var", "att5.conv_depth.bias"):
         trained = audio.trained(folder).state_dict()[key]
-        assert_close(module.state_dict()[key].numpy(), trained.half().float().numpy(), "exact")
+        rounded = trained.half().float() if trained.ndim > 1 else trained
+        assert_close(module.state_dict()[key].numpy(), rounded.numpy(), "exact")
     published = sound_translator.build()
     published.load_state_dict(read_tensors(tmp_path / "gluenet_sound2img_audioclip_words.ckpt"))
     assert read_tensor(tmp_path / "null_cond_tensor.pt").shape == (1, 24, text.WIDTH)
@@ -57,13 +58,13 @@ def test_a_stage_goes_on_where_it_stopped_and_is_published(folder, tmp_path, mon
 def test_every_tensor_of_both_stages_gets_a_gradient(folder, monkeypatch):
     words = speech.utterances(folder)
     monkeypatch.setattr(audio, "BATCH", 8)
-    module = audio._with_prototypes()
+    module = audio.Listener()
     audio.loss(module, words, 1).backward()
     assert all(value.grad is not None for value in module.parameters())
     assert {name for name, value in module.named_parameters() if not value.grad.any()} <= _shifts(module)
     conditioner = SoundConditioner(sound_translator.build(), torch.ones(24, 1))
     with torch.no_grad():
-        heard = audio.features(module["audio"], audio.draw_batch(module["audio"], words, 2, 4)[0])
+        heard = audio.features(module.audio, audio.draw_batch(module.audio, words, 2, 4)[0])
     (conditioner(heard) - sound_translator.targets(folder)[:4]).square().mean().backward()
     assert all(value.grad is not None and value.grad.any() for value in conditioner.parameters())
 

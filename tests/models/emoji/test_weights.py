@@ -1,5 +1,6 @@
 """The committed weights, read as a user's exporter reads any published checkpoint."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -7,27 +8,36 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 from x2i.models import emoji
+from x2i.models.audioclip_checkpoint import read_audioclip
 from x2i.models.clip_vision import VisionLevels
 from x2i.models.elite_checkpoint import read_elite
 from x2i.models.emoji import english, multilingual, vocabulary
 from x2i.models.emoji.captions import caption
+from x2i.models.emoji.spoken import spoken_words
 from x2i.models.emoji.subject_views import normalised
 from x2i.models.emoji.subjects import subject_mask, subject_scene
+from x2i.models.emoji.waveforms import prepared
 from x2i.models.gluenet import read_tensor_norm, read_translator
+from x2i.models.gluenet_sound import SoundConditioner
+from x2i.models.gluenet_sound_checkpoint import read_sound_translator, read_unconditional
 from x2i.models.stable_diffusion import read_stable_diffusion
 from x2i.models.xlmr import read_xlmr, xlmr_tokenizer_json
 
 from ...numerics import assert_close
 
 WEIGHTS = Path(emoji.__path__[0]) / "weights"
+BUDGETS = {"base": (10, 32), "elite": (5, 12), "sound": (1, 3)}
 TEXTS = [caption("English", key, "green") for key in vocabulary.picture_keys()]
 
 
-def test_all_together_stay_below_44_megabytes():
-    """32 MB for the base and the translators, 12 MB for ELITE."""
-    sizes = {path.relative_to(WEIGHTS): path.stat().st_size for path in WEIGHTS.rglob("*") if path.is_file()}
-    elite = sum(size for path, size in sizes.items() if path.parts[0] == "elite")
-    assert 5e6 < elite <= 12e6 and 10e6 < sum(sizes.values()) - elite <= 32e6, sizes
+def test_every_part_keeps_its_budget():
+    """In megabytes: the base and the multilingual translators, and what each other system adds."""
+    sizes = Counter()
+    for path in WEIGHTS.rglob("*"):
+        part = path.relative_to(WEIGHTS).parts[0]
+        sizes[part if part in BUDGETS else "base"] += path.stat().st_size if path.is_file() else 0
+    for part, (least, most) in BUDGETS.items():
+        assert least < sizes[part] / 1e6 <= most, (part, sizes)
 
 
 def test_stable_diffusion_and_its_tokenizer():
@@ -74,3 +84,38 @@ def test_elite_and_what_its_maps_lead_to():
     assert patches.shape == (1, levels.grid**2, words.shape[-1]) and patches[:, grid[0] == 0].abs().max() == 0
     for path, (key, value) in parts.local_weights.items():
         assert not torch.equal(key, parts.global_weights[path][0]) and not torch.equal(value, key)
+
+
+@pytest.fixture(scope="module")
+def sound():
+    """The audio branch, and the conditioner with the norms of the text encoder's positions."""
+    folder = WEIGHTS / "sound"
+    translator = read_sound_translator(next(folder.glob("gluenet_sound2img_audioclip_*.ckpt")))
+    norm = read_tensor_norm(WEIGHTS / "tensor_norm.pt", translator.tokens_out)
+    return read_audioclip(folder / "AudioCLIP.pt"), SoundConditioner(translator, norm)
+
+
+@pytest.fixture(scope="module")
+def said(sound):
+    """What the text encoder says of every picture, and of none."""
+    base = read_stable_diffusion(WEIGHTS / "sd")
+    texts = [*(caption("English", key) for key in vocabulary.picture_keys()), ""]
+    with torch.no_grad():
+        return base.text_encoder(input_ids=torch.from_numpy(english.encode(texts))).last_hidden_state
+
+
+def test_a_sounds_context_is_the_text_encoders_of_what_was_said(sound, said):
+    """By voices that were never trained on: of every fourth recorded word, 98 of 100 at least."""
+    encoder, conditioner = sound
+    words = [word for number, word in enumerate(spoken_words()) if number % 4 == number // 64 % 4]
+    waves = np.stack([prepared(word.samples, encoder.settings.frames) for word in words])
+    with torch.no_grad():
+        contexts = torch.cat([conditioner(encoder(part)) for part in torch.from_numpy(waves).split(32)])
+    nearest = torch.cdist(contexts.flatten(1), said[:-1].flatten(1)).argmin(1)
+    wanted = torch.tensor([vocabulary.picture_keys().index(word.key) for word in words])
+    assert (nearest == wanted).float().mean() >= 0.98
+
+
+def test_the_unconditional_context_of_sound_is_the_empty_prompts(said):
+    found = read_unconditional(WEIGHTS / "sound" / "null_cond_tensor.pt", *said.shape[1:])
+    assert_close(found[0].numpy(), said[-1].numpy(), "context")
