@@ -11,7 +11,7 @@ from x2i.runtime import load
 
 from .exporter import export_bundle
 from .plan import ExportPlan
-from .random_pictures import PROMPT, options
+from .random_pictures import options
 from .systems.registry import SYSTEMS
 
 
@@ -46,7 +46,7 @@ def step(system: str, bundle: Path) -> None:
     start = time.perf_counter()
     pipeline = load(bundle)
     loaded = time.perf_counter()
-    for taken in pipeline.steps(PROMPT, steps=2, sampler="ddim", **options(system)):
+    for taken in pipeline.steps(steps=2, sampler="ddim", **options(system)):
         click.echo(f"{system}: step {taken.index + 1} done {time.perf_counter() - loaded:.1f} s after loading")
     click.echo(f"{system}: loaded in {loaded - start:.1f} s, peak {_peak_gigabytes():.1f} GB")
 

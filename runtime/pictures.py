@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from .errors import InputError
+from .given_files import open_given, reason
 
 PictureSource = str | Path | Image.Image | np.ndarray
 
@@ -90,23 +91,11 @@ def open_pictures(sources: Iterable[tuple[PictureSource, str]]) -> list[Picture]
 
 
 def _from_file(path: Path, where: str) -> Picture:
-    with _stream(path, where) as stream, warnings.catch_warnings():
+    with open_given(path, where, "a picture file") as stream, warnings.catch_warnings():
         # Pillow warns of what is refused or drawn here anyway.
         warnings.simplefilter("ignore")
         with _opened(stream, where) as image:
             return _decoded(image, where)
-
-
-def _stream(path: Path, where: str) -> BinaryIO:
-    try:
-        if not path.exists():
-            raise InputError(f"{where}: expected a picture file, got nothing of that name; check the path")
-        # A pipe or a device could be read for ever.
-        if not path.is_file():
-            raise InputError(f"{where}: expected a picture file, got a folder or a device; name the file itself")
-        return path.open("rb")
-    except OSError as error:
-        raise InputError(f"{where}: expected a readable file, got {_reason(error)}; check its permissions") from error
 
 
 def _opened(stream: BinaryIO, where: str) -> Image.Image:
@@ -184,9 +173,4 @@ def _too_large(where: str, got: str) -> InputError:
 
 
 def _damaged(where: str, error: BaseException) -> InputError:
-    return InputError(f"{where}: expected a whole picture, got a damaged one ({_reason(error)}); save it again")
-
-
-def _reason(error: BaseException) -> str:
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return (text.splitlines() or [type(error).__name__])[0]
+    return InputError(f"{where}: expected a whole picture, got a damaged one ({reason(error)}); save it again")

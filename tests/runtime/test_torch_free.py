@@ -1,5 +1,6 @@
 """A real bundle in an environment with the base install alone: it draws the same picture, and torch is never met."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from x2i.runtime import load
 from tests.processes import imported, run
 
 from ..numerics import assert_close
+from .sounds import saved, tones
 
 HEAVY = {"torch", "transformers", "diffusers", "onnx", "safetensors"}
 
@@ -38,3 +40,21 @@ def test_a_subject_is_drawn_there_too(clean_venv: Path, elite_bundle: Path, tmp_
     assert not {name.split(".")[0] for name in imported(process.stderr)} & HEAVY
     expected = load(elite_bundle)("a S on the beach", subject=subject, mask=mask, steps=2).images[0]
     assert_close(np.asarray(Image.open(tmp_path / "a.png")), np.asarray(expected), "exact")
+
+
+def test_a_sound_is_drawn_without_torch(sound_bundle: Path, tmp_path: Path):
+    """Here, where soundfile and soxr are: they bring nothing heavy along."""
+    path = saved(tmp_path, tones(9000, rate=22_050), rate=22_050)
+    words = ["run", sound_bundle, "--sound", path, "--steps", "2", "--out", "a.png"]
+    x2i = Path(sys.executable).parent / "x2i"
+    modules = imported(run(x2i, *words, cwd=tmp_path, PYTHONPROFILEIMPORTTIME="1").stderr)
+    assert {"soundfile", "soxr"} <= modules and not {name.split(".")[0] for name in modules} & HEAVY
+    expected = load(sound_bundle)(sound=path, steps=2).images[0]
+    assert_close(np.asarray(Image.open(tmp_path / "a.png")), np.asarray(expected), "exact")
+
+
+def test_a_sound_needs_its_extra(clean_venv: Path, sound_bundle: Path, tmp_path: Path):
+    path = saved(tmp_path, tones(9000))
+    process = run(clean_venv / "x2i", "run", sound_bundle, "--sound", path, cwd=tmp_path, code=2)
+    assert process.stderr.splitlines() == ["x2i: error: sound needs soundfile: pip install 'x2i-edge[sound]'"]
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
