@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .errors import CheckpointError
-from .esresnext import EXPANSION, ESResNeXt
+from .esresnext import ATTENTION_KERNELS, EXPANSION, ESResNeXt
 from .fbsp import FrequencyBSplines, kernels
 from .settings import Settings
+from .weights_folder import read_json
 
 SILENCE = 1e-18
 
@@ -50,17 +51,22 @@ class AudioClipSettings:
     @classmethod
     def from_json(cls, path: str | Path) -> "AudioClipSettings":
         """Settings as `to_json` wrote them; CheckpointError with every missing, odd or unknown one."""
-        read = Settings(json.loads(Path(path).read_text(encoding="utf-8")), str(path))
+        content = read_json(Path(path))
+        read = Settings(content, str(path))
+        names = [each.name for each in fields(cls)]
         values: dict[str, Any] = {
-            each.name: tuple(read.counts(each.name)) if each.name == "layers" else read.count(each.name)
-            for each in fields(cls)
+            name: tuple(read.counts(name)) if name == "layers" else read.count(name) for name in names
         }
-        read.close()
-        problems = list(read.problems)
-        if len(values["layers"]) != 4:
-            problems.append(f"{path}: expected layers of four stages, got {values['layers']}; fix: give four counts")
-        if not problems and not values["window"] <= min(values["n_fft"], values["frames"]):
-            problems.append(f"{path}: expected a window within n_fft and frames, got {values}; fix: give smaller one")
+        problems = [
+            *read.problems,
+            *(
+                f"{path}: expected an audio branch's settings, got {name!r} too; fix: remove it"
+                for name in content
+                if name not in names
+            ),
+        ]
+        if not problems:
+            problems = [f"{path}: {problem}" for problem in _misfits(values)]
         if problems:
             raise CheckpointError(*problems)
         return cls(**values)
@@ -122,6 +128,20 @@ class AudioClip(ESResNeXt):
 
     def _refresh(self, _incompatible: object) -> None:
         self.filters = self._windowed_filters().to(self.filters.dtype)
+
+
+def _misfits(values: dict[str, Any]) -> list[str]:
+    """What cannot be, of settings that are well formed each by itself."""
+    problems = []
+    if len(values["layers"]) != len(ATTENTION_KERNELS):
+        problems.append(f"expected layers of four stages, got {len(values['layers'])}; fix: give four counts")
+    most = min(values["n_fft"], values["frames"])
+    if values["window"] > most:
+        problems.append(f"expected a window within n_fft and frames, got {values['window']}; fix: at most {most}")
+    filters = values["n_fft"] // 2 + 1
+    if values["bands"] > filters:
+        problems.append(f"expected no more bands than the {filters} filters, got {values['bands']}; fix: give fewer")
+    return problems
 
 
 def blackman_harris(length: int) -> Tensor:

@@ -217,11 +217,18 @@ def test_settings_keep_and_every_problem_is_told(tmp_path):
     path = tmp_path / "settings.json"
     path.write_text(SMALL.to_json())
     assert AudioClipSettings.from_json(path) == SMALL
-    odd = json.loads(SMALL.to_json()) | {"hop": 0, "layers": [1, 2], "colour": "red"}
-    path.write_text(json.dumps(odd))
-    with pytest.raises(CheckpointError) as caught:
-        AudioClipSettings.from_json(path)
-    assert len(caught.value.problems) == 3 and all(word in str(caught.value) for word in ("hop", "layers", "colour"))
-    path.write_text(json.dumps(json.loads(SMALL.to_json()) | {"window": 129}))
-    with pytest.raises(CheckpointError, match="window within n_fft"):
+    whole = json.loads(SMALL.to_json())
+
+    def problems(**changes):
+        path.write_text(json.dumps(whole | changes))
+        with pytest.raises(CheckpointError) as caught:
+            AudioClipSettings.from_json(path)
+        return caught.value.problems
+
+    odd = problems(hop=0, layers="1, 2", colour="red")
+    assert len(odd) == 3 and all(name in "".join(odd) for name in ("hop", "layers", "colour"))
+    unfit = problems(window=129, layers=[1, 2], bands=66)
+    assert len(unfit) == 3 and "at most 128" in unfit[1] and "65 filters" in unfit[2]
+    path.write_text("[1]")
+    with pytest.raises(CheckpointError, match="JSON"):
         AudioClipSettings.from_json(path)
