@@ -4,19 +4,20 @@ VENV ?= .venv
 GOLDENS ?= $(or $(X2I_GOLDENS),../shared/goldens)
 BIN := $(VENV)/bin
 PARITY := tests/runtime/samplers tests/runtime/test_subject.py tests/runtime/test_placeholder.py tests/models tests/kernels/test_reference.py \
-	tests/export/test_gluegen_text.py tests/export/test_to_onnx.py tests/export/test_elite.py tests/export/test_elite_half.py
+	tests/export/test_gluegen_text.py tests/export/test_to_onnx.py tests/export/test_elite.py tests/export/test_elite_half.py tests/runtime/test_markers.py tests/runtime/test_segments.py \
+	tests/runtime/test_waveform.py tests/runtime/test_reference_pictures.py tests/export/test_fastcomposer.py tests/export/test_gluegen_sound.py
 ROOMS := models kernels export runtime
 
 # Keeps the repository root off sys.path: there, kernels/ would pass for a package that transformers and diffusers look for.
 export PYTHONSAFEPATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo judge subjects parity full adapter-cost test test-gpu lint typecheck clean
+.PHONY: help demo judge subjects pairs sounds parity full adapter-cost test test-gpu lint typecheck clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' $(MAKEFILE_LIST) | expand -t 18
 
-demo: $(VENV)/.export ## export the embedded model, verify it, draw in every language: demo/contact-sheet.png
+demo: $(VENV)/.export ## export the embedded models, verify them, draw with each: demo/contact-sheet.png
 	$(BIN)/python -m x2i.export.demo
 
 judge: $(VENV)/.export ## score the embedded model's pictures, per language
@@ -24,6 +25,12 @@ judge: $(VENV)/.export ## score the embedded model's pictures, per language
 
 subjects: $(VENV)/.export ## draw subjects the embedded ELITE has never seen, and score them: demo/subjects.png
 	$(BIN)/python -m x2i.export.judge_subjects
+
+pairs: $(VENV)/.export ## draw two unseen subjects at once with the embedded FastComposer, and score them: demo/pairs.png
+	$(BIN)/python -m x2i.export.judge_pairs
+
+sounds: $(VENV)/.export ## draw words spoken by unheard voices, and score them: demo/sounds.png
+	$(BIN)/python -m x2i.export.judge_sounds
 
 adapter-cost: $(VENV)/.export ## what an adapter adds to a step at full size; 12 GB of memory
 	$(BIN)/python -m x2i.export.adapter_cost
@@ -59,7 +66,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.export: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install -c constraints.txt -e '.[export]'
+	$(BIN)/python -m pip install -c constraints.txt -e '.[export,sound]'
 	@touch $@
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python

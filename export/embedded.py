@@ -1,10 +1,13 @@
 """The embedded reference model, emoji world, as export plans."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from x2i.models import emoji
+from x2i.models.emoji.fastcomposer_checkpoint import write_checkpoint
 
+from .exporter import export_bundle
 from .plan import ExportPlan
 
 SAMPLING: dict[str, Any] = {"sampler": "ddim", "steps": 20, "guidance": 4.0}
@@ -35,3 +38,30 @@ def embedded_elite(out: Path) -> ExportPlan:
         "local": elite / "local_mapper.pt",
     }
     return ExportPlan("elite", out, str(WEIGHTS / "sd"), parts=parts, licences=LICENCES, **SAMPLING)
+
+
+def embedded_fastcomposer(out: Path) -> ExportPlan:
+    """`fastcomposer` on the small models. Its checkpoint is written beside `out` first: all but what its training
+    changed is the base's."""
+    checkpoint = write_checkpoint(out.with_name("fastcomposer"))
+    parts = {"checkpoint": checkpoint, "encoder": checkpoint.parent / "encoder"}
+    return ExportPlan("fastcomposer", out, str(WEIGHTS / "sd"), parts=parts, licences=LICENCES, **SAMPLING)
+
+
+def embedded_sound(out: Path) -> ExportPlan:
+    """`gluegen-sound` on the small models: words of five languages, spoken."""
+    sound = WEIGHTS / "sound"
+    parts = {
+        "encoder": sound / "AudioCLIP.pt",
+        "translator": sound / "gluenet_sound2img_audioclip_words.ckpt",
+        "tensor-norm": WEIGHTS / "tensor_norm.pt",
+        "uncond": sound / "null_cond_tensor.pt",
+    }
+    return ExportPlan("gluegen-sound", out, str(WEIGHTS / "sd"), parts=parts, licences=LICENCES, **SAMPLING)
+
+
+def embedded(plan_of: Callable[[Path], ExportPlan], out: Path, report: Callable[[str], None]) -> Path:
+    """The bundle `out`, exported now where it is not there."""
+    if not out.exists():
+        export_bundle(plan_of(out), report)
+    return out

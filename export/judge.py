@@ -10,8 +10,7 @@ from x2i.models.emoji.judge import judge as verdict_on
 from x2i.models.emoji.vocabulary import languages, picture_keys
 from x2i.runtime import Pipeline, load
 
-from .embedded import embedded_sd, embedded_text
-from .exporter import export_bundle
+from .embedded import embedded, embedded_sd, embedded_text
 from .score import Score, asked
 
 
@@ -35,10 +34,8 @@ from .score import Score, asked
 )
 def judge(out: Path, per_picture: int, batch: int, **options: Any) -> None:
     """Draw the whole vocabulary in every language and let the nearest rendered picture name each drawing."""
-    text, english = out / "bundle", out / "bundle-sd"
-    for bundle, plan in ((text, embedded_text), (english, embedded_sd)):
-        if not bundle.exists():
-            export_bundle(plan(bundle), click.echo)
+    text = embedded(embedded_text, out / "bundle", click.echo)
+    english = embedded(embedded_sd, out / "bundle-sd", click.echo)
     click.echo(f"{len(picture_keys())} pictures x {per_picture} backgrounds, {options}")
     click.echo(f"{'':22} {'picture':>8} {'background':>12} {'drawings':>9}")
     click.echo(f"{'English (CLIP)':22} {_score(load(english), 'English', per_picture, batch, options)}")

@@ -10,8 +10,7 @@ from x2i.models.emoji.subjects import judge_subject, subject_keys, subject_mask,
 from x2i.runtime import Pipeline, load
 
 from .contact_sheet import contact_sheet
-from .embedded import embedded_elite
-from .exporter import export_bundle
+from .embedded import embedded, embedded_elite
 from .score import Score, asked
 
 PROMPT = "a S on a {} background"
@@ -32,10 +31,7 @@ MODES: dict[str, dict[str, Any]] = {"global alone": {"global_only": True}, "with
 def judge_subjects(out: Path, each: int, strength: float | None, **options: Any) -> None:
     """Draw every held-out subject from one picture of it, let the nearest of them all name each drawing, and save
     OUT/subjects.png."""
-    bundle = out / "bundle-elite"
-    if not bundle.exists():
-        export_bundle(embedded_elite(bundle), click.echo)
-    pipeline = load(bundle)
+    pipeline = load(embedded(embedded_elite, out / "bundle-elite", click.echo))
     click.echo(f"{len(subject_keys())} held-out subjects x {each} backgrounds, {options | {'strength': strength}}")
     click.echo(f"{'':16} {'subject':>8} {'background':>12} {'drawings':>9}")
     rows: dict[str, list[Image.Image]] = {"subject": [_scene(key) for key in _shown()]}

@@ -29,6 +29,12 @@ def fastcomposer_bundle(tmp_path_factory) -> Path:
     return tiny("fastcomposer", tmp_path_factory)
 
 
+@pytest.fixture(scope="session")
+def sound_bundle(tmp_path_factory) -> Path:
+    """GlueGen's sound path from tiny random weights, on the base of `tiny_bundle`."""
+    return tiny("gluegen-sound", tmp_path_factory)
+
+
 def tiny(system: str, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp(system) / "bundle"
     export_bundle(ExportPlan(system, out, random_weights="tiny", licences=("none: random",)))

@@ -1,0 +1,56 @@
+"""`python -m x2i.export.judge_sounds`: how often the embedded GlueGen draws a word that it hears."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from PIL import Image
+from x2i.models.emoji.judge import judge
+from x2i.models.emoji.spoken import Spoken, spoken_words
+from x2i.models.emoji.vocabulary import picture_keys
+from x2i.runtime import Pipeline, load
+
+from .contact_sheet import contact_sheet
+from .embedded import embedded, embedded_sound
+from .score import Score
+
+BACKGROUND = "white"
+"""Nobody says one."""
+SHOWN = 8
+
+
+@click.command()
+@click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Folder to fill.")
+@click.option("--steps", type=int, help="Denoising steps; the bundle's own if left out.")
+@click.option("--guidance", type=float, help="Guidance scale; the bundle's own if left out.")
+@click.option("--sampler", help="Sampler; the bundle's own if left out.")
+def judge_sounds(out: Path, **options: Any) -> None:
+    """Draw every recorded word, spoken by voices that training never heard, let the nearest of the 64 pictures name
+    each drawing, and save OUT/sounds.png."""
+    pipeline = load(embedded(embedded_sound, out / "bundle-sound", click.echo))
+    click.echo(f"{len(spoken_words())} recorded words, {options}")
+    click.echo(f"{'':26} {'picture':>8} {'background':>12} {'drawings':>9}")
+    rows: dict[str, list[Image.Image]] = {}
+    shown = picture_keys()[:: len(picture_keys()) // SHOWN]
+    for language, voice in dict.fromkeys((word.language, word.voice) for word in spoken_words()):
+        score = Score()
+        for seed, word in enumerate(
+            word for word in spoken_words() if (word.language, word.voice) == (language, voice)
+        ):
+            image = draw_sound(pipeline, word, seed, **options)
+            score.add(judge(np.asarray(image)), word.key, BACKGROUND)
+            if word.key in shown:
+                rows.setdefault(f"{language}, {voice}", []).append(image)
+        click.echo(f"{language + ', ' + voice:26} {score}")
+    contact_sheet(rows, list(shown)).save(out / "sounds.png")
+    click.echo(f"contact sheet: {out / 'sounds.png'}")
+
+
+def draw_sound(pipeline: Pipeline, word: Spoken, seed: int, **options: Any) -> Image.Image:
+    """One drawing of a recorded word."""
+    return pipeline(sound=(word.samples, word.rate), seed=seed, **options).images[0]
+
+
+if __name__ == "__main__":
+    judge_sounds()
