@@ -20,6 +20,10 @@ SIDE = 30
 LEFTS, TOP = (1, 33), 17
 """Each subject stands in the middle of its half."""
 HALF = CANVAS // 2
+LEAST = 0.25
+"""How strongly a half must show one of the subjects, or both together; as asked for is 1."""
+MIXED = 1 / 3
+"""The share of the second subject from which a half shows a mix."""
 PROMPT = "a {noun} {marker} and a {noun} {marker} on a {background} background"
 
 
@@ -41,28 +45,34 @@ class Pair:
 class PairVerdict:
     """What a drawing of a pair shows.
 
-    named: which of the 64 held-out subjects is nearest in the left and in the right half. nearer: which of "own",
-    "other" and "mix" each half is nearest to, that is the subject asked for there, the one asked for on the other side,
-    or the average of both. background: key of the named colour.
+    named: which of the 64 held-out subjects is nearest in the left and in the right half. shown: what each half shows
+    of the two that were asked for: "own", the one asked for there, "other", the one asked for on the other side, "mix"
+    of both, or "neither". background: key of the named colour. Every drawing is one of apart, swapped, blended and
+    missing.
     """
 
     named: tuple[str, str]
-    nearer: tuple[str, str]
+    shown: tuple[str, str]
     background: str
 
     @property
     def apart(self) -> bool:
-        """Both are there, each on its own side. Every drawing is either apart, swapped or blended."""
-        return self.nearer == ("own", "own")
+        """Both are there, each on its own side."""
+        return self.shown == ("own", "own")
 
     @property
     def swapped(self) -> bool:
-        return self.nearer == ("other", "other")
+        return self.shown == ("other", "other")
+
+    @property
+    def missing(self) -> bool:
+        """One half shows neither."""
+        return "neither" in self.shown
 
     @property
     def blended(self) -> bool:
-        """One half is nearest to the average of both subjects, or both halves are nearest to the same subject."""
-        return not self.apart and not self.swapped
+        """One half shows a mix, or both halves show the same subject."""
+        return not (self.apart or self.swapped or self.missing)
 
 
 @cache
@@ -95,23 +105,29 @@ def put(canvas: np.ndarray, tile: np.ndarray, left: int, top: int) -> np.ndarray
 
 
 def judge_pair(image: np.ndarray, pair: Pair) -> PairVerdict:
-    """Judges a drawing of `pair`, uint8 [64, 64, 3], by mean squared error as `judge` does, half by half."""
-    ground = behind(image)
-    canvas = np.broadcast_to(ground.astype(np.float32), (len(subject_keys()), CANVAS, HALF, 3))
-    references = blurred(put(canvas, _smalls(), LEFTS[0], TOP))  # in its half, either place is the same
-    wanted = [references[subject_keys().index(key)] for key in (pair.left, pair.right)]
-    named, nearer = [], []
-    for own, other, half in ((0, 1, image[:, :HALF]), (1, 0, image[:, HALF:])):
-        drawn = blurred(half[None].astype(np.float32))
-        named.append(subject_keys()[_errors(references, drawn).argmin()])
-        candidates = {"own": wanted[own], "other": wanted[other], "mix": (wanted[0] + wanted[1]) / 2}
-        errors = _errors(np.stack(list(candidates.values())), drawn)
-        nearer.append(list(candidates)[errors.argmin()])
-    return PairVerdict((named[0], named[1]), (nearer[0], nearer[1]), nearest_background(image))
+    """Judges a drawing of `pair`, uint8 [64, 64, 3], half by half, both averaged over 2 x 2 pixels as in `judge`."""
+    ground = behind(image).astype(np.float32)
+    canvas = np.broadcast_to(ground, (len(subject_keys()), CANVAS, HALF, 3))
+    references = blurred(put(canvas, _smalls(), LEFTS[0], TOP)) - ground  # in its half, either place is the same
+    halves = [blurred(half[None].astype(np.float32))[0] - ground for half in (image[:, :HALF], image[:, HALF:])]
+    left, right = (references[subject_keys().index(key)] for key in (pair.left, pair.right))
+    named = [subject_keys()[((references - half) ** 2).mean((1, 2, 3)).argmin()] for half in halves]
+    shown = _shown(halves[0], left, right), _shown(halves[1], right, left)
+    return PairVerdict((named[0], named[1]), shown, nearest_background(image))
 
 
-def _errors(references: np.ndarray, drawn: np.ndarray) -> np.ndarray:
-    return ((references - drawn) ** 2).mean((1, 2, 3))
+def _shown(drawn: np.ndarray, own: np.ndarray, other: np.ndarray) -> str:
+    """Which of two subjects a half shows, all as differences from the background.
+
+    The two are added up so that the drawing is met best, and their shares tell. Nearness alone would not do: the
+    average of two is the nearest to most blurred drawings, even of only one of them.
+    """
+    both = np.stack([own.ravel(), other.ravel()], 1)
+    of_own, of_other = np.linalg.lstsq(both, drawn.ravel(), rcond=None)[0].clip(min=0)
+    if of_own + of_other < LEAST:
+        return "neither"
+    share = of_other / (of_own + of_other)
+    return "own" if share < MIXED else "other" if share > 1 - MIXED else "mix"
 
 
 @cache

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageDraw
 from x2i.models.elite import GlobalMapper, LocalMapper
 from x2i.models.elite_checkpoint import read_elite_mapper
 from x2i.models.emoji import (
@@ -20,8 +19,7 @@ from x2i.models.emoji import (
 )
 
 from ...numerics import assert_close
-
-EMOJI = "🍎🐸🚌🔑🌹"
+from .five_pictures import EMOJI, five_pictures
 
 
 @pytest.fixture(scope="module")
@@ -41,11 +39,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def world(monkeypatch):
-    pictures = {}
-    for number, character in enumerate(EMOJI):
-        picture = Image.new("RGBA", (90, 100))
-        ImageDraw.Draw(picture).ellipse((5, 9 * number, 80, 99), fill=(50 * number, 200, 255 - 50 * number, 255))
-        pictures[character] = picture
+    pictures = five_pictures()
     for module in (clip, shown_subjects, subject_latents):
         monkeypatch.setattr(module, "wide_pictures", lambda: pictures)
     monkeypatch.setattr(clip.cldr, "names", lambda: dict.fromkeys(EMOJI, "thing"))
