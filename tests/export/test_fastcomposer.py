@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 from x2i.export.exporter import export_bundle
 from x2i.export.plan import ExportPlan
-from x2i.export.systems import fastcomposer
 from x2i.export.systems.registry import SYSTEMS
+from x2i.models.fastcomposer_checkpoint import read_fastcomposer
 from x2i.models.stable_diffusion import read_stable_diffusion
 from x2i.runtime import load
 from x2i.runtime.images import to_images
@@ -16,6 +17,7 @@ from x2i.runtime.reference_pictures import encoder_pixels
 
 from ..goldens import golden, golden_arrays
 from ..numerics import assert_close, assert_same_picture
+from ..runtime.fastcomposer_twin import twin_run
 
 CASES = (
     "script_two_merge4",
@@ -172,19 +174,24 @@ def test_the_picture_before_it_is_bytes(pipeline):
     assert_same_picture(drawn, arrays["images_u8"])
 
 
-def test_the_decoy_would_be_noticed(pipeline, tmp_path, monkeypatch):
-    """The base's own UNet in the checkpoint's place: not one case survives it."""
-    read = fastcomposer.read_fastcomposer
-    decoy = read_stable_diffusion(golden("fastcomposer/base")).unet
-
-    def swapped(*arguments):
-        return replace(read(*arguments), unet=decoy)
-
-    monkeypatch.setattr(fastcomposer, "read_fastcomposer", swapped)
-    export_bundle(golden_plan(tmp_path / "decoy"))
+@pytest.mark.parametrize("decoy", [False, True], ids=["checkpoint", "base"])
+def test_the_twin_tells_the_checkpoints_unet_from_the_bases(pipeline, decoy):
+    """Inference written a second time draws the authors' latents, and others with the base's UNet in its place."""
     settings, arrays, _ = case_of("script_two_merge4")
-    output = load(tmp_path / "decoy")(settings["prompt"], **run_options(settings, arrays))
-    assert np.abs(output.latents - arrays["final_latents"]).max() > 0.1 * arrays["final_latents"].std()
+    base = read_stable_diffusion(golden("fastcomposer/base"))
+    plan = golden_plan(pipeline.bundle.folder)
+    parts = read_fastcomposer(plan.parts["checkpoint"], plan.parts["encoder"], base)
+    options = run_options(settings, arrays, sampler="pndm", start=settings["start_merge_step"])
+    pictures = [np.asarray(Image.open(path)) for path in options["subjects"]]
+    tokenizer = pipeline.bundle.path("tokenizer.json")
+    walked, flags = twin_run(
+        replace(parts, unet=base.unet) if decoy else parts, pictures, tokenizer, settings["prompt"], options
+    )
+    assert flags == list(arrays["used_augmented"])
+    if not decoy:
+        assert_close(walked[-1], arrays["final_latents"], "fastcomposer-latents")
+    else:
+        assert np.abs(walked[-1] - arrays["final_latents"]).max() > 0.1 * arrays["final_latents"].std()
 
 
 def test_defaults_are_the_published_example(pipeline):

@@ -14,7 +14,7 @@ SAMPLERS = {"pndm": PNDMScheduler, "ddim": DDIMScheduler}
 
 
 @torch.no_grad()
-def twin_run(base, parts, pictures, tokenizer_file, prompt, options):
+def twin_run(parts, pictures, tokenizer_file, prompt, options):
     """Latents after every UNet call, and for every call whether the subjects took part."""
     marker, negative = options["marker"], options.get("negative", "")
     objects = torch.stack([object_of(parts.vision, picture, options["object_resolution"]) for picture in pictures])
@@ -46,6 +46,7 @@ def twin_run(base, parts, pictures, tokenizer_file, prompt, options):
     return walked, flags
 
 
+@torch.no_grad()
 def object_of(vision, picture, resolution):
     height, width = picture.shape[:2]
     margin = abs(height - width) // 2
