@@ -53,6 +53,7 @@ TOLERANCES = {
     "sound-stage": Tolerance(absolute=1e-5, relative=1e-5, source="gluegen SPEC 8: features of one spectrogram"),
     "sound-features": Tolerance(absolute=1e-5, source="gluegen SPEC 8: features of one spectrogram"),
     "heard-features": Tolerance(absolute=1e-4, source="gluegen SPEC 8: a third of what float64 changes"),
+    "attention-share": Tolerance(absolute=1e-5, source="fp32 sums of probabilities"),
     "sampler-step": Tolerance(absolute=1e-5, relative=1e-5, source="equal per step to diffusers"),
 }
 

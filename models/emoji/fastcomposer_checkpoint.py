@@ -50,5 +50,5 @@ def changed_tensors(trained: Mapping[str, Tensor], base: Mapping[str, Tensor]) -
 
 
 def _historic(name: str) -> str:
-    found = re.fullmatch(r"(vae\..*attentions\.\d+\.)(to_q|to_k|to_v|to_out\.0)(\..*)", name)
+    found = re.fullmatch(r"(vae\..*\.attentions\.\d+\.)(to_[qkv]|to_out\.0)(\..*)", name)
     return f"{found[1]}{ATTENTION[found[2]]}{found[3]}" if found else name

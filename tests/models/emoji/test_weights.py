@@ -1,5 +1,6 @@
 """The committed weights, read as a user's exporter reads any published checkpoint."""
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from x2i.models.clip_vision import VisionLevels
 from x2i.models.elite_checkpoint import read_elite
 from x2i.models.emoji import english, multilingual, vocabulary
 from x2i.models.emoji.captions import caption
+from x2i.models.emoji.fastcomposer_checkpoint import write_checkpoint
 from x2i.models.emoji.spoken import spoken_words
 from x2i.models.emoji.subject_views import normalised
 from x2i.models.emoji.subjects import subject_mask, subject_scene
@@ -26,7 +28,7 @@ from x2i.models.xlmr import read_xlmr, xlmr_tokenizer_json
 from ...numerics import assert_close
 
 WEIGHTS = Path(emoji.__path__[0]) / "weights"
-BUDGETS = {"base": (10, 32), "elite": (5, 12), "sound": (1, 3)}
+BUDGETS = {"base": (10, 32), "elite": (5, 12), "sound": (1, 3), "fastcomposer": (5, 8.5)}
 TEXTS = [caption("English", key, "green") for key in vocabulary.picture_keys()]
 
 
@@ -66,6 +68,21 @@ def test_a_translator_for_every_language(language):
     norm = read_tensor_norm(WEIGHTS / "tensor_norm.pt", translator.tokens)
     assert translator.tokens == english.POSITIONS and norm.shape == (translator.tokens, 1)
     assert torch.isfinite(translator(torch.randn(1, translator.tokens, translator.width))).all()
+
+
+def test_fastcomposer_is_the_base_but_for_what_was_trained(tmp_path):
+    tensors = torch.load(write_checkpoint(tmp_path), weights_only=True)
+    parts = Counter(name.split(".")[0] for name in tensors)
+    base = read_stable_diffusion(WEIGHTS / "sd")
+    assert parts == {"text_encoder": 36, "image_encoder": 280, "vae": 156, "unet": 326, "postfuse_module": 14}
+    assert {f"unet.{name}" for name in base.unet.state_dict()} == {n for n in tensors if n.startswith("unet.")}
+    kept = [name for name, own in base.unet.state_dict().items() if torch.equal(tensors[f"unet.{name}"].float(), own)]
+    assert kept and all(name.startswith(("down_blocks.2.", "mid_block.resnets.1.", "up_blocks.0.")) for name in kept)
+    assert all(torch.isfinite(value).all() for value in tensors.values())
+    settings = json.loads((tmp_path / "encoder" / "config.json").read_text())
+    projection = tensors["image_encoder.visual_projection.weight"]
+    assert projection.shape == (settings["projection_dim"], settings["hidden_size"])
+    assert settings["projection_dim"] == base.unet.config.cross_attention_dim
 
 
 def test_elite_and_what_its_maps_lead_to():
