@@ -1,4 +1,4 @@
-"""A program that loads every bundle it is given, by system, and draws with them in turns: `many_calls.py CALLS SYSTEM=FOLDER...`.
+"""A program, `many_calls.py CALLS SYSTEM=FOLDER...`, that loads bundles and draws with them in turns.
 
 It prints the process's resident megabytes after every call, as JSON. Nothing but the runtime is imported.
 """
