@@ -12,7 +12,7 @@ from .filling import Asked, fill
 from .given import Given
 from .manifest import Manifest
 from .markers import Marked
-from .plan import Plan, matches
+from .plan import Decoder, Plan, matches
 from .samplers import Sampler, make_sampler
 from .slots import Slots, sides_of
 from .tokenizer import Tokenizer, is_text
@@ -75,27 +75,19 @@ def make_request(
     options, found = _choose(manifest, {"language": language})
     problems += found + _prompt_problems(plan, prompt, negative)
     prompt = "" if prompt is None else prompt
-    factor, channels = plan.decoder.factor, plan.decoder.channels
-    if noise is not None:
-        noise, found = _check_noise(noise, channels)
-        problems += found
-        if not found:
-            from_noise = (noise.shape[2] * factor, noise.shape[3] * factor)
-            problems += _disagreements(from_noise, size, len(noise), count)
-            size, count = from_noise, len(noise)
-    size = plan.decoder.size if size is None else size
-    problems += _size_problems(size, plan.decoder.size_multiple)
-    count = 1 if count is None else count
+    noise, size, count, found = _shape(plan.decoder, noise, size, count)
+    problems += found
     guidance = plan.guidance.scale if guidance is None else guidance
     problems += _value_problems(prompt, negative, guidance, seed, count)
-    steps = plan.sampler.steps if steps is None else steps
-    filled = fill(plan, Asked(Given(**given), prompt, tokenizer, sides_of(guidance), mixes), steps)
-    problems += filled.problems
+    steps, walk = plan.sampler.steps if steps is None else steps, None
     try:
         walk = _sampler(plan, sampler, steps)
     except InputError as error:
         problems += error.problems
-    if problems:
+    asked = Asked(Given(**given), prompt, tokenizer, sides_of(guidance), mixes)
+    filled = fill(plan, asked, plan.sampler.steps if walk is None else steps)
+    problems += filled.problems
+    if problems or walk is None:
         raise InputError(*problems)
     return Request(
         prompt,
@@ -147,6 +139,21 @@ def _choose(manifest: Manifest, given: dict[str, str | None]) -> tuple[dict[str,
         elif value is not None:
             chosen[option] = value
     return chosen, problems
+
+
+def _shape(
+    decoder: Decoder, noise: np.ndarray | None, size: tuple[int, int] | None, count: int | None
+) -> tuple[np.ndarray | None, tuple[int, int], int, list[str]]:
+    """The noise as the loop takes it, size and count as the noise or the plan has them, and problems."""
+    problems: list[str] = []
+    if noise is not None:
+        noise, problems = _check_noise(noise, decoder.channels)
+        if not problems:
+            from_noise = (noise.shape[2] * decoder.factor, noise.shape[3] * decoder.factor)
+            problems = _disagreements(from_noise, size, len(noise), count)
+            size, count = from_noise, len(noise)
+    size = decoder.size if size is None else size
+    return noise, size, 1 if count is None else count, problems + _size_problems(size, decoder.size_multiple)
 
 
 def _check_noise(noise: np.ndarray, channels: int) -> tuple[np.ndarray, list[str]]:

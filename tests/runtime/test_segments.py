@@ -69,6 +69,7 @@ def test_the_switch_changes_the_picture(pipeline):
         ({"start_merge_step": -1}, "start_merge_step: expected a whole number"),
         ({"start_merge_step": 2.5}, "start_merge_step: expected a whole number"),
         ({"alpha": 0.5, "start_merge_step": 2}, "give one of the two"),
+        ({"alpha": 0.5, "steps": "5"}, "steps: expected"),
     ],
 )
 def test_bad_delays_are_refused(pipeline, options, line):
