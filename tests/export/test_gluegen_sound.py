@@ -2,7 +2,7 @@
 
 import json
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from ..goldens import golden, golden_tensors
 from ..models.sound_goldens import HORN, audioclip, tensors, waveform
 from ..numerics import assert_as_close, assert_close, assert_same_picture
 from ..runtime.sounds import FRAMES, RATE, tones
+from .sound_twin import Authors, torch_run
 
 TRANSLATOR = "gluegen/translators/whead_16_77_64_48_4_5"
 NORM = "gluegen/multilingual/tensor_norm.safetensors"
@@ -138,19 +139,6 @@ def test_the_translator_is_the_one_that_was_trained(pipeline):
         assert np.abs(actual - wrong).max() > expected["output"].std()
 
 
-@dataclass
-class Authors:
-    """A session with the authors' features, in the place of what the horn's silent bins give on this machine."""
-
-    inputs: tuple
-    features: np.ndarray
-
-    def __call__(self, waveform):
-        expected = golden_tensors("gluegen/sound/sound.safetensors")["1.waveform_every9"]
-        assert_close(waveform[0, :, ::9], np.repeat(expected, 2, 0), "waveform")
-        return {"features": self.features}
-
-
 @pytest.mark.filterwarnings("ignore:.* 5.00 s long")
 def test_run_equals_the_authors_step_by_step_and_to_the_picture(pipeline, monkeypatch):
     expected = golden_tensors("gluegen/pipeline/sound.safetensors")
@@ -192,23 +180,6 @@ def test_ddim_is_the_default_and_the_authors(pipeline):
     plan = pipeline.bundle.manifest.plan
     assert (plan.sampler.name, plan.sampler.steps, plan.guidance.scale) == ("ddim", 50, 7.5)
     assert plan.sampler.aliases == {"ddim": "ddim_compvis"} and plan.decoder.to_uint8 == "truncate"
-
-
-@torch.no_grad()
-def torch_run(base, context, noise, steps, scale):
-    """The authors' DDIM as SPEC section 5 words it, on torch's UNet, in doubles."""
-    betas = np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
-    alphas = np.cumprod(1 - betas).astype(np.float32).astype(np.float64)
-    timesteps = np.arange(0, 1000, 1000 // steps) + 1
-    x = noise.astype(np.float64)
-    for index in reversed(range(len(timesteps))):
-        t, before = timesteps[index], timesteps[index - 1] if index else 0
-        pair = torch.from_numpy(np.repeat(x, 2, 0)).float()
-        sides = base.unet(pair, torch.tensor([t, t]), context).sample.double().numpy()
-        e = sides[:1] + scale * (sides[1:] - sides[:1])
-        clean = (x - np.sqrt(1 - alphas[t]) * e) / np.sqrt(alphas[t])
-        x = np.sqrt(alphas[before]) * clean + np.sqrt(1 - alphas[before]) * e
-    return x
 
 
 @pytest.mark.filterwarnings("ignore:.* s long")
