@@ -90,7 +90,10 @@ class PictureInput:
 
 @dataclass(frozen=True, slots=True)
 class SoundInput:
-    """How the caller's sound becomes slot `waveform`, float32 [1, 2, frames] at `rate` Hz, scaled to 16 bits' range."""
+    """How the caller's sound becomes slot `waveform`, float32 [1, channels, frames] at `rate` Hz, in 16 bits' range.
+
+    There are two channels at least: a single one is doubled.
+    """
 
     rate: int
     frames: int

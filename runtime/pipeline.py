@@ -113,7 +113,9 @@ class Pipeline:
         manifest, tokenizer = self.bundle.manifest, self._conditions.prompt_tokenizer
         if self._text is None or prompt is None:
             return make_request(manifest, prompt, tokenizer, **options), None, ()
-        own = {"mix": MIX} | {name: value for name, value in options.items() if name not in TEXT_OPTIONS}
+        own = {name: value for name, value in options.items() if name not in TEXT_OPTIONS}
+        if own.get("mix") is None:
+            own["mix"] = MIX
         guidance = options.get("guidance")
         read = {name: options[name] for name in TEXT_OPTIONS if name in options}
         read["guidance"] = manifest.plan.guidance.scale if guidance is None else guidance

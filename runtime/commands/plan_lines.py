@@ -66,7 +66,7 @@ def _input(given: Input) -> str:
             return f"the prompt without the marker ({given.default!r})"
         case SoundInput():
             seconds = given.frames / given.rate
-            return f"sound, {seconds:g} s at {given.rate} Hz, two channels"
+            return f"sound, {seconds:g} s at {given.rate} Hz"
         case MixInput():
             return f"{given.slot}, mixed with a text bundle's where a prompt is given"
         case PictureInput():

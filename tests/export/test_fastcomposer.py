@@ -140,7 +140,7 @@ def test_every_step_equals_the_authors(pipeline, name):
 @pytest.mark.parametrize("name", CASES)
 def test_conditions_equal_the_authors(pipeline, name):
     settings, arrays, shared = case_of(name)
-    request = pipeline._request(settings["prompt"], run_options(settings, arrays))
+    request, _, _ = pipeline._request(settings["prompt"], run_options(settings, arrays))
     slots, _ = pipeline._conditions(request)
     assert_close(slots["objects"], shared["object_embeds"][:, :, 0], "fastcomposer-stage")
     null, plain, augmented = (shared[f"{kind}_prompt_embeds"] for kind in ("null", "text", "augmented"))

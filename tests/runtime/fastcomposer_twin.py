@@ -51,7 +51,7 @@ def object_of(vision, picture, resolution):
     height, width = picture.shape[:2]
     margin = abs(height - width) // 2
     sides = (0, 0, margin, margin) if height < width else (margin, margin, 0, 0)
-    square = F.pad(torch.from_numpy(picture).permute(2, 0, 1).float(), sides)[None]
+    square = F.pad(torch.tensor(picture).permute(2, 0, 1).float(), sides)[None]
     levels = F.interpolate(square, size=(resolution, resolution), mode="bilinear", antialias=True).round()
     size = vision.config.image_size
     shares = F.interpolate(levels / 255, size=(size, size), mode="bilinear", antialias=True)

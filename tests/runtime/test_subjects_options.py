@@ -115,5 +115,5 @@ def test_inspect_shows_what_happens_at_which_step(fastcomposer_bundle, sound_bun
     ):
         assert part in told, told
     told = CliRunner().invoke(main, ["inspect", str(sound_bundle)]).stdout
-    for part in ("sound, 0.75 s at 8000 Hz, two channels -> waveform", "context, mixed with a text bundle's"):
+    for part in ("sound, 0.75 s at 8000 Hz -> waveform", "context, mixed with a text bundle's"):
         assert part in told, told
