@@ -178,8 +178,8 @@ def _fill_delay(taken: Delay, given: Given, steps: int, filled: Filled) -> None:
         )
     elif start is not None and not (isinstance(start, Integral) and start >= 0):
         filled.problems.append(f"start_merge_step: expected a whole number >= 0, got {short(start)}")
-    else:
-        filled.last_plain_call = taken.last_call(steps, alpha, start)
+    elif isinstance(steps, Integral):
+        filled.last_plain_call = taken.last_call(int(steps), alpha, start)
 
 
 def _is_number(value: object) -> bool:

@@ -79,15 +79,15 @@ def make_request(
     problems += found
     guidance = plan.guidance.scale if guidance is None else guidance
     problems += _value_problems(prompt, negative, guidance, seed, count)
-    steps, walk = plan.sampler.steps if steps is None else steps, None
+    steps = plan.sampler.steps if steps is None else steps
+    asked = Asked(Given(**given), prompt, tokenizer, sides_of(guidance), mixes)
+    filled = fill(plan, asked, steps)
+    problems += filled.problems
     try:
         walk = _sampler(plan, sampler, steps)
     except InputError as error:
         problems += error.problems
-    asked = Asked(Given(**given), prompt, tokenizer, sides_of(guidance), mixes)
-    filled = fill(plan, asked, plan.sampler.steps if walk is None else steps)
-    problems += filled.problems
-    if problems or walk is None:
+    if problems:
         raise InputError(*problems)
     return Request(
         prompt,
