@@ -44,7 +44,7 @@ def export(
     guidance: float | None,
     licences: tuple[str, ...],
 ) -> None:
-    """Export SYSTEM (sd, gluegen-text, elite, ip-adapter, fastcomposer) to the bundle folder OUT."""
+    """Export SYSTEM (sd, gluegen-text, gluegen-sound, elite, ip-adapter, fastcomposer) to the bundle folder OUT."""
     try:
         from x2i.models.errors import CheckpointError
 
