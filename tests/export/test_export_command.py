@@ -33,7 +33,7 @@ def refused(result, folder, *messages):
 
 
 def test_unknown_system(tmp_path):
-    known = "sd, gluegen-text, elite, ip-adapter, fastcomposer"
+    known = "sd, gluegen-text, gluegen-sound, elite, ip-adapter, fastcomposer"
     refused(export("magic", tmp_path / "out"), tmp_path, f"system: expected one of {known}, got 'magic'")
 
 
