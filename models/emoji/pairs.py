@@ -20,10 +20,10 @@ SIDE = 30
 LEFTS, TOP = (1, 33), 17
 """Each subject stands in the middle of its half."""
 HALF = CANVAS // 2
-LEAST = 0.25
-"""How strongly a half must show one of the subjects, or both together; as asked for is 1."""
+STANDS_OUT = 0.9
+"""The share of the subjects nobody asked for that one must outdo to be seen in a half. By chance a tenth do."""
 MIXED = 1 / 3
-"""The share of the second subject from which a half shows a mix."""
+"""The least share of the second subject in a mix."""
 PROMPT = "a {noun} {marker} and a {noun} {marker} on a {background} background"
 
 
@@ -46,8 +46,8 @@ class PairVerdict:
     """What a drawing of a pair shows.
 
     named: which of the 64 held-out subjects is nearest in the left and in the right half. shown: what each half shows
-    of the two that were asked for: "own", the one asked for there, "other", the one asked for on the other side, "mix"
-    of both, or "neither". background: key of the named colour. Every drawing is one of apart, swapped, blended and
+    of the two that were asked for: "own", the one asked for there, "other", the one asked for on the other side, "mix",
+    both of them, or "neither". background: key of the named colour. Every drawing is one of apart, swapped, blended and
     missing.
     """
 
@@ -109,25 +109,43 @@ def judge_pair(image: np.ndarray, pair: Pair) -> PairVerdict:
     ground = behind(image).astype(np.float32)
     canvas = np.broadcast_to(ground, (len(subject_keys()), CANVAS, HALF, 3))
     references = blurred(put(canvas, _smalls(), LEFTS[0], TOP)) - ground  # in its half, either place is the same
-    halves = [blurred(half[None].astype(np.float32))[0] - ground for half in (image[:, :HALF], image[:, HALF:])]
-    left, right = (references[subject_keys().index(key)] for key in (pair.left, pair.right))
-    named = [subject_keys()[((references - half) ** 2).mean((1, 2, 3)).argmin()] for half in halves]
-    shown = _shown(halves[0], left, right), _shown(halves[1], right, left)
+    references = references.reshape(len(references), -1)
+    halves = [(blurred(half[None].astype(np.float32)) - ground).ravel() for half in (image[:, :HALF], image[:, HALF:])]
+    left, right = (subject_keys().index(key) for key in (pair.left, pair.right))
+    named = [subject_keys()[((references - half) ** 2).mean(1).argmin()] for half in halves]
+    shown = _shown(halves[0], references, left, right), _shown(halves[1], references, right, left)
     return PairVerdict((named[0], named[1]), shown, nearest_background(image))
 
 
-def _shown(drawn: np.ndarray, own: np.ndarray, other: np.ndarray) -> str:
+def _shown(drawn: np.ndarray, references: np.ndarray, own: int, other: int) -> str:
     """Which of two subjects a half shows, all as differences from the background.
 
-    The two are added up so that the drawing is met best, and their shares tell. Nearness alone would not do: the
-    average of two is the nearest to most blurred drawings, even of only one of them.
+    A subject is seen where it is more like the drawing than nearly all that nobody asked for, and a mix where besides
+    the first the second explains more than they would. Nearness alone would not do: the average of two is the nearest
+    to most coarse drawings, even of only one of them.
     """
-    both = np.stack([own.ravel(), other.ravel()], 1)
-    of_own, of_other = np.linalg.lstsq(both, drawn.ravel(), rcond=None)[0].clip(min=0)
-    if of_own + of_other < LEAST:
+    unasked = np.delete(np.arange(len(references)), [own, other])
+    alike = references @ drawn / np.maximum(np.linalg.norm(references, axis=1) * np.linalg.norm(drawn), 1e-6)
+    first, second, name = (own, other, "own") if alike[own] >= alike[other] else (other, own, "other")
+    if not _stands_out(alike, first, unasked):
         return "neither"
-    share = of_other / (of_own + of_other)
-    return "own" if share < MIXED else "other" if share > 1 - MIXED else "mix"
+    shares = _second_shares(drawn, references, first)
+    return "mix" if shares[second] >= MIXED and _stands_out(shares, second, unasked) else name
+
+
+def _stands_out(values: np.ndarray, one: int, unasked: np.ndarray) -> bool:
+    return float((values[one] > values[unasked]).mean()) > STANDS_OUT
+
+
+def _second_shares(drawn: np.ndarray, references: np.ndarray, first: int) -> np.ndarray:
+    """The share of each subject where it and the first are added up so that the drawing is met best, [64], 0 to 1."""
+    own = references[first]
+    own_own, own_each, each_each = own @ own, references @ own, (references**2).sum(1)
+    own_drawn, each_drawn = own @ drawn, references @ drawn
+    determinant = np.maximum(own_own * each_each - own_each**2, 1e-6)
+    of_own = np.maximum((each_each * own_drawn - own_each * each_drawn) / determinant, 0)
+    of_each = np.maximum((own_own * each_drawn - own_each * own_drawn) / determinant, 0)
+    return of_each / np.maximum(of_own + of_each, 1e-6)
 
 
 @cache
