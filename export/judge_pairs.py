@@ -20,7 +20,7 @@ MODES: dict[str, dict[str, Any]] = {
     "alpha 0.6": {"alpha": 0.6},
     "text alone": {"alpha": 0.0},
 }
-COUNTS = ("apart", "swapped", "blended", "left", "right", "background")
+COUNTS = ("apart", "swapped", "blended", "missing", "left", "right", "background")
 SHOWN = 8
 
 
@@ -62,6 +62,7 @@ def _counted(pipeline: Pipeline, options: dict[str, Any]) -> tuple[Counter[str],
         counts["apart"] += verdict.apart
         counts["swapped"] += verdict.swapped
         counts["blended"] += verdict.blended
+        counts["missing"] += verdict.missing
         counts["left"] += verdict.named[0] == pair.left
         counts["right"] += verdict.named[1] == pair.right
         counts["background"] += verdict.background == pair.background
