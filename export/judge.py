@@ -11,13 +11,11 @@ from x2i.models.emoji.vocabulary import languages, picture_keys
 from x2i.runtime import Pipeline, load
 
 from .embedded import embedded, embedded_sd, embedded_text
-from .score import Score, asked
+from .score import Score, asked, judging
 
 
 @click.command()
-@click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Bundles' folder."
-)
+@judging
 @click.option(
     "--backgrounds",
     "per_picture",
@@ -26,9 +24,6 @@ from .score import Score, asked
     show_default=True,
     help="Backgrounds to draw every picture on; 8 is the whole world.",
 )
-@click.option("--steps", type=int, help="Denoising steps; the bundle's own if left out.")
-@click.option("--guidance", type=float, help="Guidance scale; the bundle's own if left out.")
-@click.option("--sampler", help="Sampler; the bundle's own if left out.")
 @click.option(
     "--batch", type=click.IntRange(1, 16), default=1, show_default=True, help="Pictures of one prompt at once."
 )

@@ -12,6 +12,7 @@ from x2i.runtime import Pipeline, load
 
 from .contact_sheet import contact_sheet
 from .embedded import embedded, embedded_fastcomposer
+from .score import judging
 
 MODES: dict[str, dict[str, Any]] = {
     "no delay": {"alpha": 1.0},
@@ -25,10 +26,7 @@ SHOWN = 8
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Folder to fill.")
-@click.option("--steps", type=int, help="Denoising steps; the bundle's own if left out.")
-@click.option("--guidance", type=float, help="Guidance scale; the bundle's own if left out.")
-@click.option("--sampler", help="Sampler; the bundle's own if left out.")
+@judging
 def judge_pairs(out: Path, **options: Any) -> None:
     """Draw 64 pairs of held-out subjects from one picture of each, with and without delayed conditioning, judge both
     halves of every drawing, and save OUT/pairs.png."""

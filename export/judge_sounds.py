@@ -13,7 +13,7 @@ from x2i.runtime import Pipeline, load
 
 from .contact_sheet import contact_sheet
 from .embedded import embedded, embedded_sound, embedded_text
-from .score import Score, asked
+from .score import Score, asked, judging
 
 BACKGROUND = "white"
 """Nobody says one."""
@@ -21,10 +21,7 @@ SHOWN = 8
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Folder to fill.")
-@click.option("--steps", type=int, help="Denoising steps; the bundle's own if left out.")
-@click.option("--guidance", type=float, help="Guidance scale; the bundle's own if left out.")
-@click.option("--sampler", help="Sampler; the bundle's own if left out.")
+@judging
 def judge_sounds(out: Path, **options: Any) -> None:
     """Draw every recorded word, spoken by voices that training never heard, and once each with a background mixed
     in; let the nearest of the 64 pictures name each drawing, and save OUT/sounds.png."""

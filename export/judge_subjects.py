@@ -11,7 +11,7 @@ from x2i.runtime import Pipeline, load
 
 from .contact_sheet import contact_sheet
 from .embedded import embedded, embedded_elite
-from .score import Score, asked
+from .score import Score, asked, judging
 
 PROMPT = "a S on a {} background"
 GIVEN_BACKGROUND = "white"
@@ -20,14 +20,11 @@ MODES: dict[str, dict[str, Any]] = {"global alone": {"global_only": True}, "with
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Folder to fill.")
+@judging
 @click.option(
     "--backgrounds", "each", type=click.IntRange(1, 8), default=1, show_default=True, help="Backgrounds a subject."
 )
 @click.option("--strength", type=float, help="Strength of the patches; the bundle's own if left out.")
-@click.option("--steps", type=int, help="Denoising steps; the bundle's own if left out.")
-@click.option("--guidance", type=float, help="Guidance scale; the bundle's own if left out.")
-@click.option("--sampler", help="Sampler; the bundle's own if left out.")
 def judge_subjects(out: Path, each: int, strength: float | None, **options: Any) -> None:
     """Draw every held-out subject from one picture of it, let the nearest of them all name each drawing, and save
     OUT/subjects.png."""

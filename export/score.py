@@ -1,10 +1,27 @@
-"""What both judges of the embedded model share: which drawings they ask for, and how they count them."""
+"""What the judges of the embedded models share: their options, which drawings they ask for, how they count them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import click
 from x2i.models.emoji.judge import Verdict
 from x2i.models.emoji.vocabulary import backgrounds
+
+OPTIONS = (
+    click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Folder."),
+    click.option("--steps", type=int, help="Denoising steps; the bundle's own if left out."),
+    click.option("--guidance", type=float, help="Guidance scale; the bundle's own if left out."),
+    click.option("--sampler", help="Sampler; the bundle's own if left out."),
+)
+
+
+def judging(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds a judge's options to a command: the folder of bundles and sheets, and how to sample."""
+    for option in reversed(OPTIONS):
+        command = option(command)
+    return command
 
 
 @dataclass(slots=True)

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from . import clip, text, vocabulary
-from .scenes import CANVAS, PICTURE, wide_pictures
-from .subject_latents import EDGE, Variant, characters
-from .subject_views import View, normalised, rendered
+from . import clip, text
+from .scenes import wide_pictures
+from .subject_latents import Variant, characters
+from .subject_views import View, normalised, plain_view, rendered
 from .training import device, low_precision
 
 CHANGES = tuple(Variant(flipped, (r, g, b)) for flipped in (False, True) for r, g, b in permutations((0, 1, 2)))
@@ -21,7 +21,6 @@ VIEWS = 2
 TRAINED_LAYERS = 2
 """How many of the tower's last layers the authors train; the others are frozen."""
 SMALLEST = 40
-NAMED_SHARE = 0.6
 CHUNK = 240
 
 
@@ -29,15 +28,8 @@ def view(subject: int, change: int, number: int) -> View:
     """The first view of a subject stands in the middle, the second at another place and size; each is on a plain
     background of its own, which stays: FastComposer's reference pictures have no mask."""
     rng = np.random.default_rng([41, subject, change, number])
-    size, left, top = PICTURE, EDGE, EDGE
-    if number:
-        size = int(rng.integers(SMALLEST, CANVAS + 1))
-        left, top = (int(x) for x in rng.integers(0, CANVAS - size + 1, 2))
-    red, green, blue = (int(x) for x in rng.integers(0, 256, 3))
-    if rng.random() < NAMED_SHARE:
-        red, green, blue = vocabulary.backgrounds()[rng.integers(len(vocabulary.backgrounds()))].rgb
     changed = CHANGES[change]
-    return View(size, left, top, (red, green, blue), None, False, changed.flipped, changed.channels)
+    return plain_view(rng, not number, SMALLEST, changed.flipped, changed.channels)
 
 
 def reference(subject: int, change: int, number: int) -> np.ndarray:

@@ -10,13 +10,12 @@ from torch import Tensor
 from . import clip, english, vocabulary
 from .scenes import CANVAS, PICTURE, wide_pictures
 from .subject_latents import EDGE, VARIANTS, characters
-from .subject_views import View, rendered, solid, tile_of
+from .subject_views import plain_view, rendered, solid, tile_of
 from .training import device
 
 PLACEHOLDER = "S"
 ALIGNED_SHARE = 0.8
 SMALLEST = 44
-NAMED_SHARE = 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +62,11 @@ def shown(view: tuple[int, int, int]) -> Shown:
     is on a background of its own."""
     subject, variant, number = view
     rng = np.random.default_rng([33, *view])
-    size, left, top = PICTURE, EDGE, EDGE
-    if number:
-        size = int(rng.integers(SMALLEST, CANVAS + 1))
-        left, top = (int(x) for x in rng.integers(0, CANVAS - size + 1, 2))
-    red, green, blue = (int(x) for x in rng.integers(0, 256, 3))
-    if rng.random() < NAMED_SHARE:
-        red, green, blue = vocabulary.backgrounds()[rng.integers(len(vocabulary.backgrounds()))].rgb
     change = VARIANTS[variant]
-    chosen = View(size, left, top, (red, green, blue), None, False, change.flipped, change.channels)
+    chosen = plain_view(rng, not number, SMALLEST, change.flipped, change.channels)
     emoji = wide_pictures()[characters()[subject]]
-    picture, tile = rendered(emoji, chosen), tile_of(emoji, size, change.flipped, change.channels)
-    return Shown(picture, solid(tile, left, top), size, left, top)
+    picture, tile = rendered(emoji, chosen), tile_of(emoji, chosen.size, change.flipped, change.channels)
+    return Shown(picture, solid(tile, chosen.left, chosen.top), chosen.size, chosen.left, chosen.top)
 
 
 @cache

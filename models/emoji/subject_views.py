@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .scenes import CANVAS, composite, fitted
+from .scenes import CANVAS, PICTURE, composite, fitted
 from .subjects import SOLID
 from .training import device
 from .vocabulary import backgrounds
@@ -19,6 +19,10 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 
 TOLD_SHARE = 0.15
 """How many of the named backgrounds a caption may tell: told often, they are all that is learnt."""
+
+
+NAMED_SHARE = 0.6
+"""How many of the views of an untold background have a named one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,21 @@ def draw_view(rng: np.random.Generator, masked_share: float = 0.4) -> View:
         bool(rng.random() < 0.5),
         channels,  # type: ignore[arg-type]
     )
+
+
+def plain_view(
+    rng: np.random.Generator, centred: bool, smallest: int, flipped: bool, channels: tuple[int, int, int]
+) -> View:
+    """A view that nothing is told of: in the middle as the target shows it, or at any place and size from `smallest`;
+    on a named background or any other."""
+    size, left, top = PICTURE, (CANVAS - PICTURE) // 2, (CANVAS - PICTURE) // 2
+    if not centred:
+        size = int(rng.integers(smallest, CANVAS + 1))
+        left, top = (int(x) for x in rng.integers(0, CANVAS - size + 1, 2))
+    red, green, blue = (int(x) for x in rng.integers(0, 256, 3))
+    if rng.random() < NAMED_SHARE:
+        red, green, blue = backgrounds()[rng.integers(len(backgrounds()))].rgb
+    return View(size, left, top, (red, green, blue), None, False, flipped, channels)
 
 
 def tile_of(picture: Image.Image, size: int, flipped: bool, channels: tuple[int, int, int]) -> np.ndarray:

@@ -15,6 +15,20 @@ from ..goldens import golden, golden_tensors
 SOUND = "gluegen/sound/"
 CAT, HORN, THUNDER = "cat_3-95694-A-5", "car_horn_1-24074-A-43", "thunder_3-144891-B-19"
 FRAMES = 176400
+SMALL = AudioClipSettings(
+    rate=8000,
+    frames=5001,
+    n_fft=128,
+    hop=67,
+    window=101,
+    bands=2,
+    width=8,
+    layers=(2, 1, 1, 1),
+    groups=4,
+    group_width=2,
+    features=24,
+)
+"""Sizes of an audio branch that runs in no time; none divides another."""
 
 
 @cache

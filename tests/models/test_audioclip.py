@@ -14,21 +14,8 @@ from x2i.models.fbsp import FrequencyBSplines, kernels
 
 from ..goldens import golden, golden_tensors
 from ..numerics import assert_as_close, assert_close
-from .sound_goldens import SOUND, audioclip, tensors, waveform
+from .sound_goldens import SMALL, SOUND, audioclip, tensors, waveform
 
-SMALL = AudioClipSettings(
-    rate=8000,
-    frames=5001,
-    n_fft=128,
-    hop=67,
-    window=101,
-    bands=2,
-    width=8,
-    layers=(2, 1, 1, 1),
-    groups=4,
-    group_width=2,
-    features=24,
-)
 TIGHT = [4, 5]
 SILENT = [0, 1, 2, 3]
 

@@ -18,21 +18,8 @@ from x2i.models.random_weights import random_gluegen_sound
 
 from ..goldens import golden, golden_tensors
 from ..numerics import assert_close
-from .sound_goldens import audioclip, tensors
+from .sound_goldens import SMALL, audioclip, tensors
 
-SMALL = AudioClipSettings(
-    rate=8000,
-    frames=5001,
-    n_fft=128,
-    hop=67,
-    window=101,
-    bands=2,
-    width=8,
-    layers=(2, 1, 1, 3),
-    groups=4,
-    group_width=2,
-    features=24,
-)
 TRANSLATORS = "gluegen/translators/"
 
 

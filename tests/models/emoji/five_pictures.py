@@ -1,6 +1,10 @@
 """A world of five drawn pictures, so that the stages of training can be tested without a font."""
 
+from pathlib import Path
+
+import torch
 from PIL import Image, ImageDraw
+from x2i.models.emoji import clip, text, unet, vae
 
 EMOJI = "🍎🐸🚌🔑🌹"
 
@@ -13,3 +17,15 @@ def five_pictures() -> dict[str, Image.Image]:
         ImageDraw.Draw(picture).ellipse((5, 9 * number, 80, 99), fill=(50 * number, 200, 255 - 50 * number, 255))
         pictures[character] = picture
     return pictures
+
+
+def save_untrained(folder: Path) -> None:
+    """Writes the state files of the networks that later stages keep frozen, as if their stages had just begun."""
+    torch.manual_seed(3)
+    for name, module in {
+        "vae": vae.build(),
+        "text": text._with_heads(),
+        "unet": unet.build(),
+        "clip": clip._with_heads(),
+    }.items():
+        torch.save({"average": module.state_dict()}, folder / f"{name}.pt")

@@ -15,25 +15,17 @@ from x2i.models.emoji import (
     subject_latents,
     text,
     unet,
-    vae,
 )
 
 from ...numerics import assert_close
-from .five_pictures import EMOJI, five_pictures
+from .five_pictures import EMOJI, five_pictures, save_untrained
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """State files of untrained frozen networks, and the world's latents."""
     path = tmp_path_factory.mktemp("emoji")
-    torch.manual_seed(3)
-    for name, module in {
-        "vae": vae.build(),
-        "text": text._with_heads(),
-        "unet": unet.build(),
-        "clip": clip._with_heads(),
-    }.items():
-        torch.save({"average": module.state_dict()}, path / f"{name}.pt")
+    save_untrained(path)
     return path
 
 

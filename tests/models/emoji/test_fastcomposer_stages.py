@@ -7,7 +7,6 @@ from diffusers.models.attention_processor import AttnProcessor
 from safetensors.torch import load_file
 from x2i.models.cross_attention import cross_attention_layers
 from x2i.models.emoji import (
-    clip,
     english,
     fastcomposer,
     fastcomposer_objects,
@@ -17,14 +16,13 @@ from x2i.models.emoji import (
     subject_latents,
     text,
     unet,
-    vae,
     vocabulary,
 )
 from x2i.models.emoji.fastcomposer_attention import SeenAttention, misplaced, watch
 from x2i.models.emoji.subject_views import normalised
 
 from ...numerics import assert_close
-from .five_pictures import EMOJI, five_pictures
+from .five_pictures import EMOJI, five_pictures, save_untrained
 
 STAGES = {"fastcomposer_objects": fastcomposer_objects, "fastcomposer": fastcomposer}
 
@@ -33,14 +31,7 @@ STAGES = {"fastcomposer_objects": fastcomposer_objects, "fastcomposer": fastcomp
 def folder(tmp_path_factory):
     """State files of untrained frozen networks."""
     path = tmp_path_factory.mktemp("emoji")
-    torch.manual_seed(3)
-    for name, module in {
-        "vae": vae.build(),
-        "text": text._with_heads(),
-        "unet": unet.build(),
-        "clip": clip._with_heads(),
-    }.items():
-        torch.save({"average": module.state_dict()}, path / f"{name}.pt")
+    save_untrained(path)
     return path
 
 
