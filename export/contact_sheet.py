@@ -3,6 +3,7 @@
 from PIL import Image, ImageDraw, ImageFont
 
 CELL, GAP, LEFT, TOP = 128, 6, 110, 30
+LETTERS, SMALLEST_LETTERS = 14, 7
 
 
 def contact_sheet(
@@ -17,15 +18,23 @@ def contact_sheet(
     width = LEFT + max([len(columns), *map(len, rows.values())]) * (CELL + GAP)
     height = TOP * (1 + len(titles)) + len(rows) * (CELL + GAP)
     sheet = Image.new("RGB", (width, height), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
+    draw = ImageDraw.Draw(sheet)
     top = 0
     for label, images in rows.items():
         if not top or label in titles:
             for x, title in enumerate(titles.get(label, columns)):
-                draw.text((LEFT + x * (CELL + GAP) + CELL // 2, top + TOP // 2), title, "black", font, anchor="mm")
+                place = (LEFT + x * (CELL + GAP) + CELL // 2, top + TOP // 2)
+                draw.text(place, title, "black", _font(title, CELL), anchor="mm")
             top += TOP
-        draw.text((8, top + CELL // 2), label, "black", font, anchor="lm")
+        draw.text((GAP, top + CELL // 2), label, "black", _font(label, LEFT - 2 * GAP), anchor="lm")
         for x, image in enumerate(images):
             sheet.paste(image.resize((CELL, CELL), Image.Resampling.NEAREST), (LEFT + x * (CELL + GAP), top))
         top += CELL + GAP
     return sheet
+
+
+def _font(text: str, width: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """The largest font, up to LETTERS pixels, in which a text is no wider than `width`."""
+    sizes = range(LETTERS, SMALLEST_LETTERS, -1)
+    fonts = (ImageFont.load_default(size) for size in sizes)
+    return next((font for font in fonts if font.getlength(text) <= width), ImageFont.load_default(SMALLEST_LETTERS))

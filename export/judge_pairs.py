@@ -33,7 +33,7 @@ def judge_pairs(out: Path, **options: Any) -> None:
     pipeline = load(embedded(embedded_fastcomposer, out / "bundle-fastcomposer", click.echo))
     shown = pairs()[:: len(pairs()) // SHOWN + 1][:SHOWN]
     rows = {
-        "subjects": [Image.fromarray(np.hstack(pair.pictures())).resize((64, 32)) for pair in shown],
+        "subjects": [_side_by_side(pair) for pair in shown],
         "asked": [Image.fromarray(pair_scene(pair)) for pair in shown],
     }
     click.echo(f"{len(pairs())} pairs of held-out subjects, {options}")
@@ -49,6 +49,13 @@ def judge_pairs(out: Path, **options: Any) -> None:
 def draw_pair(pipeline: Pipeline, pair: Pair, seed: int, **options: Any) -> Image.Image:
     """One drawing of a pair from its two reference pictures."""
     return pipeline(pair.prompt, subjects=list(pair.pictures()), seed=seed, **options).images[0]
+
+
+def _side_by_side(pair: Pair) -> Image.Image:
+    """Both reference pictures on one white square."""
+    pictures = np.hstack(pair.pictures())
+    margin = (pictures.shape[1] - pictures.shape[0]) // 2
+    return Image.fromarray(np.pad(pictures, ((margin, margin), (0, 0), (0, 0)), constant_values=255))
 
 
 def _counted(pipeline: Pipeline, options: dict[str, Any]) -> tuple[Counter[str], dict[Pair, Image.Image]]:

@@ -30,7 +30,7 @@ def judge_sounds(out: Path, **options: Any) -> None:
     click.echo(f"{len(spoken_words())} recorded words, {options}")
     click.echo(f"{'':26} {'picture':>8} {'background':>12} {'drawings':>9}")
     rows: dict[str, list[Image.Image]] = {}
-    shown = picture_keys()[:: len(picture_keys()) // SHOWN]
+    shown = picture_keys()[:: len(picture_keys()) // SHOWN + 1][:SHOWN]
     for language, voice in dict.fromkeys((word.language, word.voice) for word in spoken_words()):
         score = Score()
         for seed, word in enumerate(
