@@ -1,15 +1,15 @@
 """Reads FastComposer's published checkpoint: one file that holds the weights of every module it was trained with."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from .allocation import built
 from .clip_vision import PREFIX, PROJECTION, empty_clip_vision_projection
-from .errors import CheckpointError
+from .errors import CheckpointError, together
 from .fastcomposer import Postfuse
 from .loading import Load, load_all_strictly
 from .stable_diffusion import StableDiffusion
@@ -52,19 +52,8 @@ def read_fastcomposer(checkpoint: str | Path, encoder: str | Path, base: StableD
     which only the configuration is read. Raises CheckpointError with the problems of all modules, in the file's names.
     """
     assert base.text_encoder is not None, "a base without its text side"
-    problems: list[str] = []
-
-    def attempt(read: Callable[[], Any]) -> Any:
-        try:
-            return read()
-        except CheckpointError as error:
-            problems.extend(error.problems)
-
-    vision = attempt(lambda: empty_clip_vision_projection(encoder))
-    tensors = attempt(lambda: _tensors(checkpoint))
-    if vision is None or tensors is None:
-        raise CheckpointError(*problems)
-    problems += _width_problems(encoder, vision, base)
+    vision, tensors = together(lambda: empty_clip_vision_projection(encoder), lambda: _tensors(checkpoint))
+    problems = _width_problems(encoder, vision, base)
     parts = FastComposerCheckpoint(vision, *_empty(checkpoint, base))
     problems += _stray_problems(checkpoint, tensors)
     modules = {UNET: parts.unet, TEXT: parts.text_encoder, VISION: vision, POSTFUSE: parts.postfuse}

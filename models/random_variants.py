@@ -133,8 +133,7 @@ VARIANTS = {
     ),
 }
 """`sd15` is Stable Diffusion v1 with CLIP ViT-L/14, XLM-R-large and GlueNet 77 x 1024 -> 77 x 768; AudioCLIP and
-GlueNet 16 x 64 -> 77 x 768; ELITE on CLIP
-ViT-L/14, IP-Adapter on OpenCLIP ViT-H/14."""
+GlueNet 16 x 64 -> 77 x 768; ELITE and FastComposer on CLIP ViT-L/14, IP-Adapter on OpenCLIP ViT-H/14."""
 
 
 def variant_sizes(name: str) -> Variant:

@@ -23,6 +23,7 @@ def together(first: Callable[[], First], second: Callable[[], Second]) -> tuple[
         try:
             second()
         except InputError as another:
-            raise InputError(*error.problems, *another.problems) from error
+            # What both were given, both may refuse.
+            raise InputError(*dict.fromkeys((*error.problems, *another.problems))) from error
         raise
     return made, second()

@@ -44,7 +44,7 @@ class Asked:
     whether a second bundle's context is mixed in."""
 
     given: Given
-    prompt: str
+    prompt: str | None
     tokenizer: Tokenizer | None
     sides: int
     mixes: bool = False
@@ -171,12 +171,12 @@ def _fill_markers(taken: MarkerInput, asked: Asked, filled: Filled) -> None:
 def _fill_delay(taken: Delay, given: Given, steps: int, filled: Filled) -> None:
     alpha, start = given.alpha, given.start_merge_step
     if alpha is not None and start is not None:
-        filled.problems.append("alpha: delays the subjects as start_merge_step does; give one of the two")
+        filled.problems.append("alpha (--delay): delays the subjects as start_merge_step does; give one of the two")
     if alpha is not None and not (_is_number(alpha) and 0 <= alpha <= 1):
         filled.problems.append(
-            f"alpha: expected a share from 0 (never) to 1 (from the second call on), got {short(alpha)}"
+            f"alpha (--delay): expected a share from 0 (never) to 1 (from the second call on), got {short(alpha)}"
         )
-    elif start is not None and not (isinstance(start, Integral) and start >= 0):
+    elif start is not None and not (isinstance(start, Integral) and _is_number(start) and start >= 0):
         filled.problems.append(f"start_merge_step: expected a whole number >= 0, got {short(start)}")
     elif isinstance(steps, Integral):
         filled.last_plain_call = taken.last_call(int(steps), alpha, start)

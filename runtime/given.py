@@ -69,7 +69,7 @@ def several(given: PictureSource | Sequence[PictureSource] | None) -> Sequence[P
 
 def is_count(value: Any, most: int) -> bool:
     """Whether it is a whole number from 1 to `most`."""
-    return isinstance(value, Integral) and 1 <= int(value) <= most
+    return isinstance(value, Integral) and not isinstance(value, bool) and 1 <= int(value) <= most
 
 
 def short(value: Any) -> str:

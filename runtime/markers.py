@@ -82,7 +82,11 @@ def _word_notes(parts: list[str], marker: str) -> list[str]:
         (left[-1:].isalnum() and marker[0].isalnum()) or (right[:1].isalnum() and marker[-1].isalnum())
         for left, right in pairwise(parts)
     )
-    return [f"marker: {marker!r} was found inside a word, which is torn apart there; choose another marker"] * inside
+    joined = any(left[-1:].isalnum() and right[:1].isalnum() for left, right in pairwise(parts))
+    if inside:
+        return [f"marker: {marker!r} was found inside a word, which is torn apart there; choose another marker"]
+    note = f"marker: where {marker!r} has no space around it, both words are one while the text alone is drawn; add one"
+    return [note] * joined
 
 
 def _none_notes(prompt: str, marker: str, marks: list[int]) -> list[str]:

@@ -4,7 +4,7 @@ import numpy as np
 
 from .bundle import Bundle
 from .errors import InputError
-from .plan import Plan
+from .plan import Plan, Stage
 
 MIX = 5
 """How many tokens each keeps when the caller says nothing; the authors draw with 3 to 7."""
@@ -52,17 +52,23 @@ def check_mixable(sound: Bundle, text: Bundle) -> None:
 
 def context_slot(plan: Plan) -> str | None:
     """The slot that the keys and values of every step are projected from."""
+    projection = _projection(plan)
+    return None if projection is None else next(iter(projection.inputs.values()))
+
+
+def _projection(plan: Plan) -> Stage | None:
+    """The stage that leaves what the segments read."""
     read = {slot for segment in plan.segments for slot in segment.context.values()}
-    for conditioner in plan.conditioners:
-        for stage in conditioner.stages:
-            if read & set(stage.outputs.values()):
-                return next(iter(stage.inputs.values()))
-    return None
+    stages = (stage for conditioner in plan.conditioners for stage in conditioner.stages)
+    return next((stage for stage in stages if read & set(stage.outputs.values())), None)
 
 
 def _different(sound: Bundle, text: Bundle) -> list[str]:
-    """Graphs of the same name whose files are not the same."""
-    return [name for name in ("projection", "denoiser") if _digests(sound, name) != _digests(text, name)]
+    """Those of the sound's graphs behind the context that the text's bundle has not just so."""
+    projection, plan = _projection(sound.manifest.plan), sound.manifest.plan
+    assert projection is not None, "a mix that nothing is projected from"
+    shared = dict.fromkeys([projection.graph, *(segment.graph for segment in plan.segments)])
+    return [name for name in shared if _digests(sound, name) != _digests(text, name)]
 
 
 def _digests(bundle: Bundle, name: str) -> list[str] | None:

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Lock
 from typing import BinaryIO
 
 import numpy as np
@@ -16,6 +17,9 @@ from .errors import InputError
 from .given_files import open_given, reason
 
 PictureSource = str | Path | Image.Image | np.ndarray
+
+QUIET = Lock()
+"""The filters of warnings are the whole process's: of two threads that change them, one would keep the other's."""
 
 MAX_PIXELS = 100_000_000
 """Largest picture that is decoded: 100 megapixels are 300 MB of RGB, several times over while it is prepared."""
@@ -91,7 +95,7 @@ def open_pictures(sources: Iterable[tuple[PictureSource, str]]) -> list[Picture]
 
 
 def _from_file(path: Path, where: str) -> Picture:
-    with open_given(path, where, "a picture file") as stream, warnings.catch_warnings():
+    with open_given(path, where, "a picture file") as stream, QUIET, warnings.catch_warnings():
         # Pillow warns of what is refused or drawn here anyway.
         warnings.simplefilter("ignore")
         with _opened(stream, where) as image:

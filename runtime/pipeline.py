@@ -16,7 +16,6 @@ from .errors import InputError, together
 from .images import to_images
 from .mix import MIX, TEXT_OPTIONS
 from .noise import Noise
-from .plan import Plan
 from .request import Request, make_request
 from .sessions.opened import OpenedOnce
 from .sessions.session import Session
@@ -83,10 +82,7 @@ class Pipeline:
         _check_finite(latents)
         with timings("decode"):
             images = self._decode(latents)
-        served = tuple(denoiser.served)
-        return Output(
-            images, latents, timings.seconds(), (*notes, *_delay_notes(self.bundle.manifest.plan, served)), served
-        )
+        return Output(images, latents, timings.seconds(), notes, tuple(denoiser.served))
 
     def steps(self, prompt: str | None = None, **options: Any) -> Iterator[Step]:
         """The same run as a generator of steps; leaving the loop stops it. Bad input raises before the first step."""
@@ -120,7 +116,7 @@ class Pipeline:
         read = {name: options[name] for name in TEXT_OPTIONS if name in options}
         read["guidance"] = manifest.plan.guidance.scale if guidance is None else guidance
         request, spoken = together(
-            partial(make_request, manifest, mixes=True, **own), partial(self._text.request, prompt, **read)
+            partial(make_request, manifest, None, None, True, **own), partial(self._text.request, prompt, **read)
         )
         return request, *self._text.context(spoken)
 
@@ -157,13 +153,3 @@ def _check_finite(latents: np.ndarray) -> None:
         raise InputError(
             "latents: expected finite numbers after the last step, got NaN or infinite ones; lower guidance or strength"
         )
-
-
-def _delay_notes(plan: Plan, served: tuple[int, ...]) -> tuple[str, ...]:
-    """A delay past the last call is as the authors have it, but hardly what anyone wants."""
-    if plan.delay is None or any(plan.segments[number].delay is not None for number in served):
-        return ()
-    return (
-        f"delay: all {len(served)} UNet calls saw the text alone, and none the subjects; raise alpha or lower "
-        "start_merge_step",
-    )

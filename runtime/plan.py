@@ -55,7 +55,8 @@ class Delay:
     def last_call(self, steps: int, alpha: float | None, start_merge_step: int | None) -> float:
         """The last call that the segment does not serve."""
         if alpha is not None:
-            return (1 - alpha) * steps
+            # A float32 would be rounded on the way.
+            return (1 - float(alpha)) * steps
         return self.start_merge_step if start_merge_step is None else start_merge_step
 
     def options(self) -> tuple[str, ...]:

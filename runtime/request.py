@@ -1,14 +1,15 @@
 """One call's options, checked against the plan; every problem is told at once."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 
 from .errors import InputError
-from .filling import Asked, fill
+from .filling import Asked, Filled, fill
 from .given import Given
 from .manifest import Manifest
 from .markers import Marked
@@ -53,6 +54,8 @@ def make_request(
     manifest: Manifest,
     prompt: str | None = None,
     tokenizer: Tokenizer | None = None,
+    mixes: bool = False,
+    /,
     *,
     language: str | None = None,
     negative: str = "",
@@ -63,7 +66,6 @@ def make_request(
     noise: np.ndarray | None = None,
     size: tuple[int, int] | None = None,
     count: int | None = None,
-    mixes: bool = False,
     **given: Any,
 ) -> Request:
     """Fills in the plan's defaults and raises InputError with one line per problem.
@@ -74,14 +76,15 @@ def make_request(
     plan, problems = manifest.plan, []
     options, found = _choose(manifest, {"language": language})
     problems += found + _prompt_problems(plan, prompt, negative)
-    prompt = "" if prompt is None else prompt
     noise, size, count, found = _shape(plan.decoder, noise, size, count)
     problems += found
     guidance = plan.guidance.scale if guidance is None else guidance
-    problems += _value_problems(prompt, negative, guidance, seed, count)
+    found = _value_problems(prompt, negative, guidance, seed, count)
+    problems += found
     steps = plan.sampler.steps if steps is None else steps
-    asked = Asked(Given(**given), prompt, tokenizer, sides_of(guidance), mixes)
-    filled = fill(plan, asked, steps)
+    # Of a scale that is no number nothing can be counted.
+    sides = sides_of(guidance) if isinstance(guidance, Real) else 2
+    filled = fill(plan, Asked(Given(**given), prompt, tokenizer, sides, mixes), steps)
     problems += filled.problems
     try:
         walk = _sampler(plan, sampler, steps)
@@ -90,34 +93,46 @@ def make_request(
     if problems:
         raise InputError(*problems)
     return Request(
-        prompt,
-        negative,
-        options,
-        walk,
-        guidance,
-        seed,
-        noise,
-        size,
-        count,
-        filled.slots,
-        filled.words,
-        filled.marked,
-        filled.last_plain_call,
-        given.get("mix"),
-        tuple(filled.notes),
+        prompt="" if prompt is None else prompt,
+        negative=negative,
+        options=options,
+        sampler=walk,
+        guidance=guidance,
+        seed=seed,
+        noise=noise,
+        size=size,
+        count=count,
+        slots=filled.slots,
+        words=filled.words,
+        marked=filled.marked,
+        last_plain_call=filled.last_plain_call,
+        mix=given.get("mix"),
+        notes=(*filled.notes, *_delay_notes(plan, filled, walk)),
     )
 
 
 def _sampler(plan: Plan, name: str | None, steps: int) -> Sampler:
     name = plan.sampler.name if name is None else name
-    return make_sampler(plan.sampler.aliases.get(name, name), plan.schedule, steps)
+    known = plan.sampler.aliases.get(name, name) if isinstance(name, str) else name
+    return make_sampler(known, plan.schedule, steps)
+
+
+def _delay_notes(plan: Plan, filled: Filled, walk: Sampler) -> tuple[str, ...]:
+    """A delay past the last call is as the authors have it, but hardly what anyone wants who marked a subject."""
+    marked = filled.marked is None or filled.marked.count > 0
+    if plan.delay is None or not marked or filled.last_plain_call < walk.calls - 1:
+        return ()
+    return (
+        f"delay: all {walk.calls} UNet calls see the text alone, and none the subjects; raise alpha (--delay) or lower "
+        "start_merge_step",
+    )
 
 
 def _prompt_problems(plan: Plan, prompt: str | None, negative: str) -> list[str]:
     """A plan with a text input needs a prompt, one without takes neither prompt nor negative."""
     if any(conditioner.text is not None for conditioner in plan.conditioners):
         return ["prompt: expected text, got none; say what to draw"] if prompt is None else []
-    lost = [name for name, text in (("prompt", prompt), ("negative", negative)) if text]
+    lost = [name for name, text in (("prompt", prompt), ("negative", negative)) if isinstance(text, str) and text]
     fix = "leave it out"
     if any(conditioner.mix is not None for conditioner in plan.conditioners):
         fix += ", or open the bundle with a text bundle of the same base, to mix both"
@@ -178,7 +193,9 @@ def _disagreements(from_noise: tuple, size: tuple | None, pictures: int, count: 
 
 
 def _size_problems(size: tuple[int, int], multiple: int) -> list[str]:
-    whole = len(size) == 2 and all(isinstance(side, Integral) and side > 0 for side in size)
+    whole = (
+        isinstance(size, Sequence) and len(size) == 2 and all(isinstance(side, Integral) and side > 0 for side in size)
+    )
     if whole and all(side % multiple == 0 for side in size):
         return []
     fix = ""
@@ -188,15 +205,15 @@ def _size_problems(size: tuple[int, int], multiple: int) -> list[str]:
     return [f"size: expected (height, width) in multiples of {multiple} pixels, got {size}{fix}"]
 
 
-def _value_problems(prompt: str, negative: str, guidance: float, seed: int, count: int) -> list[str]:
+def _value_problems(prompt: str | None, negative: str, guidance: float, seed: int, count: int) -> list[str]:
     problems: list[str] = []
     problems += [
         f"{name}: expected text in Unicode, got {text!r}"
-        for name, text in (("prompt", prompt), ("negative", negative))
+        for name, text in (("prompt", "" if prompt is None else prompt), ("negative", negative))
         if not is_text(text)
     ]
-    if not math.isfinite(guidance):
-        problems.append(f"guidance: expected a finite number, got {guidance}")
+    if not isinstance(guidance, Real) or not math.isfinite(guidance):
+        problems.append(f"guidance: expected a finite number, got {guidance!r}")
     if not isinstance(seed, Integral) or seed < 0:
         problems.append(f"seed: expected a whole number >= 0, got {seed!r}")
     if not isinstance(count, Integral) or count < 1:

@@ -6,8 +6,8 @@ from typing import BinaryIO
 
 # How libsndfile's log words that a header promises another number of bytes than the file holds.
 PROMISED = re.compile(r"(\d+) \(should be (\d+)\)")
-UNKNOWN_BYTES = 2**32 - 1
-"""What a header promises that was written before the sound was known, into a pipe."""
+UNKNOWN_BYTES = 0x7FFFF000
+"""From here on a header promises what nobody knew when it was written, into a pipe: programs put in various maxima."""
 
 # Ogg's pages (RFC 3533): their beginning, the place and bit that mark the last one, and its table of lengths.
 PAGE, MAX_PAGE, FLAGS, LAST, TABLE = b"OggS", 65_307, 5, 4, 27

@@ -22,6 +22,9 @@ SoundSource = str | Path | tuple[np.ndarray, int]
 BLOCK = 4096
 """Samples read at once: what a damaged file still holds is known to within a block."""
 
+ENDLESS = 2**62
+"""From here on libsndfile's length is none: that of a FLAC written into a pipe, say."""
+
 # libsndfile's error codes.
 UNRECOGNISED, NO_SUCH_FILE = 1, 7
 
@@ -41,10 +44,9 @@ def read_sound(source: SoundSource, seconds: float, name: str = "sound") -> Reco
 
     `source` is a file, in whatever format libsndfile knows, or (samples, rate) as soundfile gives them: [n] or
     [n, channels], float about -1 to 1, or int16 or int32. Where a file ends before what its header promises, what is
-    there is taken, with a note; an MP3 without a length in its header
-    promises nothing. `name` is
-    the option's name for messages. Raises InputError, one line, for whatever is no such sound, has more than
-    MAX_CHANNELS or a rate outside RATES.
+    there is taken, with a note; an MP3 without a length in its header promises nothing, nor does a file that was
+    written into a pipe. `name` is the option's name for messages. Raises InputError, one line, for whatever is no such
+    sound, has more than MAX_CHANNELS or a rate outside RATES.
     """
     if isinstance(source, str | os.PathLike):
         return _from_file(Path(source), seconds, f"{name} {source}")
@@ -91,15 +93,18 @@ def _not_read(error: "LibsndfileError", where: str) -> InputError:
 
 def _recorded(file: "SoundFile", stream: BinaryIO, seconds: float, where: str) -> Recording:
     check_kind(file.samplerate, file.channels, where)
-    wanted = min(wanted_samples(seconds, file.samplerate), file.frames)
+    promised = file.frames if file.frames < ENDLESS else None
+    wanted = wanted_samples(seconds, file.samplerate)
+    wanted = wanted if promised is None else min(wanted, promised)
     blocks, damage = _blocks(file, wanted)
     got = sum(map(len, blocks))
     if got == 0:
         raise _without_samples(where, damage)
     heard = got >= ceil(seconds * file.samplerate)
-    whole = heard or not (damage or got < wanted or cut_short(file.format, file.extra_info, stream))
+    short = promised is not None and (bool(damage) or got < wanted)
+    whole = heard or not (short or cut_short(file.format, file.extra_info, stream))
     notes = () if whole else (_cut_note(got / file.samplerate, where),)
-    total = file.frames if got == wanted else got
+    total = promised if promised is not None and got == wanted else got
     return Recording(np.concatenate(blocks), file.samplerate, total / file.samplerate, notes)
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
 import tokenizers
@@ -73,6 +74,6 @@ class Tokenizer:
         return [*ids[: window - 1], ids[-1]], prompt[first_cut:].strip()
 
 
-def is_text(value: object) -> bool:
+def is_text(value: object) -> TypeGuard[str]:
     """Whether a tokenizer takes it: half a surrogate, as from a terminal in another encoding, is no Unicode."""
     return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)

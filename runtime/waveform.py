@@ -48,6 +48,11 @@ def open_waveform(source: SoundSource, rate: int, frames: int) -> Waveform:
     recording = read_sound(source, heard)
     _check(recording, heard, where)
     samples = _resampled(recording, rate)[:frames]
+    if len(samples) < 2:
+        raise InputError(
+            f"{where}: expected a sound, got {len(recording.samples)} samples at {recording.rate} Hz, less than two at "
+            f"{rate} Hz; give a longer one"
+        )
     if not samples.max() > samples.min():
         raise InputError(_nothing_heard(where, heard))
     if samples.shape[1] == 1:

@@ -6,6 +6,7 @@ Source: GlueGen (arXiv 2303.10056) and its released script, which always samples
 from typing import TYPE_CHECKING
 
 from x2i.models.audioclip_checkpoint import read_audioclip
+from x2i.models.errors import together
 from x2i.models.gluenet import read_tensor_norm
 from x2i.models.gluenet_sound import SoundConditioner
 from x2i.models.gluenet_sound_checkpoint import read_sound_translator, read_unconditional
@@ -33,10 +34,16 @@ def build(plan: "ExportPlan") -> Build:
         encoder, conditioner, unconditional = random_gluegen_sound(plan.random_weights)
         translator = conditioner.translator
     else:
-        encoder, translator = read_audioclip(plan.parts["encoder"]), read_sound_translator(plan.parts["translator"])
+        parts = plan.parts
+        encoder, translator = together(
+            lambda: read_audioclip(parts["encoder"]), lambda: read_sound_translator(parts["translator"])
+        )
         tokens = translator.tokens_out
-        conditioner = SoundConditioner(translator, read_tensor_norm(plan.parts["tensor-norm"], tokens))
-        unconditional = read_unconditional(plan.parts["uncond"], tokens, translator.width_out)
+        norm, unconditional = together(
+            lambda: read_tensor_norm(parts["tensor-norm"], tokens),
+            lambda: read_unconditional(parts["uncond"], tokens, translator.width_out),
+        )
+        conditioner = SoundConditioner(translator, norm)
     settings = encoder.settings
     expected = (settings.features, context)
     got = (translator.tokens * translator.width, translator.width_out)

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from ..errors import InputError
+from ..mix import MIX
 from ..placeholder import PLACEMENTS
 
 FILE = click.Path(path_type=Path)
@@ -46,7 +47,7 @@ OPTIONS = (
     click.option("--image", type=FILE, multiple=True, help="Reference picture; may be given several times."),
     click.option("--sound", type=FILE, help="Sound file to draw."),
     click.option("--text-bundle", type=FILE, help="Bundle of the same base that reads PROMPT, to mix with the sound."),
-    click.option("--mix", type=int, help="Tokens that sound and prompt each keep at the front, 5 if left out."),
+    click.option("--mix", type=int, help=f"Tokens that sound and prompt each keep at the front, {MIX} if left out."),
     click.option(
         "--strength", type=float, help="How much the picture adds; 0 adds nothing. The bundle's own if left out."
     ),

@@ -73,7 +73,8 @@ def run(
         pipeline = load(bundle, backend, threads, text_bundle=text_bundle)
         options |= pictures_for(pipeline.bundle.manifest.plan.options(), subject, image)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
+            # What Pillow warns of is refused or drawn; ours are printed below.
+            warnings.simplefilter("ignore")
             output = pipeline(prompt, noise=_read_noise(noise), **options)
         paths = _save(output, out, save_latents)
     for warning in output.warnings:

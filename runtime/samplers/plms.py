@@ -36,4 +36,4 @@ def plms(schedule: Schedule, steps: int) -> Sampler:
             x = transfer(x, blend, alpha, alpha_next)
             yield x
 
-    return Sampler(timesteps, 1.0, run)
+    return Sampler(timesteps, 1.0, run, extra_calls=1)

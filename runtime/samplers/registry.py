@@ -36,7 +36,7 @@ def make_sampler(name: str, schedule: Schedule, steps: int) -> Sampler:
     steps, and for the few counts that the chosen sampler cannot do.
     """
     problems = []
-    if name not in SAMPLERS:
+    if not isinstance(name, str) or name not in SAMPLERS:
         names = ", ".join(SAMPLERS)
         problems.append(f"sampler: expected one of {names}, got {name!r}; use one of these names")
     if isinstance(steps, bool) or not isinstance(steps, Integral) or not 1 <= steps <= schedule.train_steps:

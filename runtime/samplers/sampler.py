@@ -28,3 +28,10 @@ class Sampler:
     timesteps: tuple[float, ...]
     noise_scale: float
     run: Callable[[np.ndarray, Denoise, Draw], Iterator[np.ndarray]]
+    extra_calls: int = 0
+    """Noise predictions beyond one a step."""
+
+    @property
+    def calls(self) -> int:
+        """How often a run asks for a noise prediction."""
+        return len(self.timesteps) + self.extra_calls

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
@@ -9,7 +10,9 @@ from threading import Barrier
 
 import numpy as np
 import pytest
+from PIL import Image
 from x2i.runtime import load
+from x2i.runtime.pictures import open_picture
 
 from ..numerics import assert_close
 from ..processes import run
@@ -70,6 +73,14 @@ def test_a_graph_is_opened_once_however_many_ask_first(tmp_path):
         latents = list(pool.map(draw, range(8)))
     assert sessions.opened.count("translator.French") == 1
     assert all(np.array_equal(latents[0], other) for other in latents[1:])
+
+
+def test_threads_that_read_files_leave_the_processs_warnings_alone(tmp_path):
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(tmp_path / "a.png")
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: open_picture(tmp_path / "a.png", "subject"), range(400)))
+    assert warnings.filters == before
 
 
 @pytest.mark.parametrize("turn", TURNS[:5], ids=lambda turn: turn[0])

@@ -49,7 +49,8 @@ def test_ids_mask_and_text_are_the_originals(recorded, tokenizer, variant):
     ("prompt", "marker", "note"),
     [
         ("a man img and a woman img", "img", None),
-        ("a man<|image|>and a woman <|image|>", "<|image|>", None),
+        ("a man<|image|> and a woman<|image|>, both old", "<|image|>", None),
+        ("a man<|image|>and a woman <|image|>", "<|image|>", "both words are one"),
         ("img a man", "img", "opening token"),
         ("a man img img", "img", "counts once"),
         ("a photo of imgur logo", "img", "inside a word"),

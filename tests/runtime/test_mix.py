@@ -68,6 +68,11 @@ def test_problems_of_sound_and_prompt_are_told_together(sound_bundle, tiny_bundl
     assert len(refused.value.problems) == 3, refused.value.problems
     with pytest.raises(InputError, match="mix: expected a prompt and a text bundle"):
         pipeline(sound=SOUND, mix=5, steps=1)
+    with pytest.raises(TypeError, match="mixes"):
+        pipeline(sound=SOUND, mixes=True, mix=5, steps=1)
+    with pytest.raises(InputError) as refused:
+        pipeline("a street", sound=SOUND, language="French", guidance=float("nan"))
+    assert len(refused.value.problems) == 1
     with pytest.raises(InputError, match="negative: this bundle reads no text"):
         pipeline(sound=SOUND, negative="rain", steps=1)
 

@@ -37,6 +37,10 @@ def test_text_alone_serves_the_calls_that_the_original_counts(pipeline):
             assert flags == (0,) * text_alone + (1,) * (len(flags) - text_alone), (steps, alpha, sampler)
 
 
+def test_alpha_counts_in_doubles():
+    assert Delay(10).last_call(10, np.float32(0.2), None) == (1 - float(np.float32(0.2))) * 10
+
+
 @pytest.mark.parametrize(("given", "text_alone"), [({}, 3), ({"start_merge_step": 0}, 1), ({"start_merge_step": 4}, 5)])
 @pytest.mark.parametrize("sampler", ["pndm", "plms", "euler_a"])
 def test_calls_are_counted_whatever_the_sampler(pipeline, sampler, given, text_alone):
@@ -46,9 +50,14 @@ def test_calls_are_counted_whatever_the_sampler(pipeline, sampler, given, text_a
     assert flags == (0,) * text_alone + (1,) * (len(flags) - text_alone)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_delay_past_the_end_is_told(pipeline):
     output = pipeline("red apple", language="French", steps=4, sampler="ddim", alpha=0.0)
-    assert set(output.segments) == {0} and "saw the text alone" in output.warnings[-1]
+    assert set(output.segments) == {0} and "see the text alone" in output.warnings[-1]
+    with pytest.warns(UserWarning, match="all 5 UNet calls see the text alone"):
+        pipeline.steps("red apple", language="French", steps=4, sampler="plms", start_merge_step=4)
+    with pytest.warns(UserWarning, match="all 5 UNet calls"):
+        assert set(pipeline("red apple", language="French", steps=4, sampler="pndm", alpha=0.0).segments) == {0}
     assert not pipeline("red apple", language="French", steps=4, sampler="ddim", alpha=1.0).warnings
 
 
@@ -63,9 +72,10 @@ def test_the_switch_changes_the_picture(pipeline):
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        ({"alpha": 1.5}, "alpha: expected a share from 0"),
-        ({"alpha": float("nan")}, "alpha: expected a share from 0"),
-        ({"alpha": "0.5"}, "alpha: expected a share from 0"),
+        ({"alpha": 1.5}, "alpha .* expected a share from 0"),
+        ({"alpha": float("nan")}, "alpha .* expected a share from 0"),
+        ({"alpha": "0.5"}, "alpha .* expected a share from 0"),
+        ({"start_merge_step": True}, "start_merge_step: expected a whole number"),
         ({"start_merge_step": -1}, "start_merge_step: expected a whole number"),
         ({"start_merge_step": 2.5}, "start_merge_step: expected a whole number"),
         ({"alpha": 0.5, "start_merge_step": 2}, "give one of the two"),

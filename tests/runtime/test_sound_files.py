@@ -233,3 +233,22 @@ def test_without_the_library(failure: Exception) -> None:
     line = r"^sound needs soundfile: pip install 'x2i-edge\[sound\]'$"
     with pytest.raises(InputError, match=line), sound_files.needed("soundfile"):
         raise failure
+
+
+def test_a_file_that_was_written_into_a_pipe_promises_nothing(tmp_path):
+    """Such a FLAC's header counts no samples; in such a WAV's, the data are as long as its program can count."""
+    samples = tones(9000)
+    whole = bytearray(saved(tmp_path, samples, "flac", "FLAC", "PCM_16").read_bytes())
+    counted = int.from_bytes(whole[18:26], "big")
+    assert counted & (2**36 - 1) == 9000
+    whole[18:26] = (counted >> 36 << 36).to_bytes(8, "big")
+    (tmp_path / "piped.flac").write_bytes(whole)
+    piped = read_sound(tmp_path / "piped.flac", 1.0)
+    assert not piped.notes and len(piped.samples) > 0.5 * len(samples) and piped.seconds < 1
+    for largest in (0x7FFFF000, 0x7FFFFFFF, 0xFFFFFFFF):
+        wav = bytearray(saved(tmp_path, samples).read_bytes())
+        place = wav.index(b"data") + 4
+        wav[place : place + 4] = largest.to_bytes(4, "little")
+        (tmp_path / "piped.wav").write_bytes(wav)
+        piped = read_sound(tmp_path / "piped.wav", 1.0)
+        assert not piped.notes and len(piped.samples) == 9000

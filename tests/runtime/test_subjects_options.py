@@ -53,7 +53,7 @@ REFUSED = {
     "empty marker": (TWO, "a b", ("--marker", ""), "marker: expected text"),
     "damaged": (TWO, "a half", (), "subject 2 half.png: expected a whole picture"),
     "both delays": (TWO, "a b", ("--start-merge-step", 2), "give one of the two"),
-    "delay": (TWO, "a b", ("--delay", 1.01), "alpha: expected a share from 0"),
+    "delay": (TWO, "a b", ("--delay", 1.01), "alpha (--delay): expected a share from 0"),
     "resolution": (TWO, "a b", ("--object-resolution", 0), "object_resolution: expected"),
     "a mask": (TWO, "a b", ("--mask", "a.png"), "mask: this bundle takes none"),
     "a sound": (TWO, "a b", ("--sound", "a.png"), "sound: this bundle takes none"),
@@ -81,7 +81,7 @@ TOLD = {
     "doubled": ("a man <|image|> <|image|>", "a", (), "counts once"),
     "inside a word": ("a photo of imgur", "a", ("--marker", "img"), "inside a word"),
     "no subject at all": ("a man and a dog", "", (), "the text alone is drawn"),
-    "never": (TWO, "a b", ("--delay", 0), "all 4 UNet calls saw the text alone"),
+    "never": (TWO, "a b", ("--delay", 0), "all 4 UNet calls see the text alone"),
 }
 
 

@@ -181,3 +181,10 @@ def test_a_note_of_the_file_comes_along(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:180_000])
     (note,) = notes(path)
     assert note.startswith(f"sound {path}: the file is damaged or cut off; the 1.02 s that could be read are heard")
+
+
+@pytest.mark.parametrize(("samples", "rate"), [(2, 192_000), (3, 384_000), (2, 96_000)])
+def test_a_sound_shorter_than_two_samples_is_refused_in_words(samples, rate):
+    array = np.linspace(-0.5, 0.5, samples, dtype=np.float32)
+    with pytest.raises(InputError, match=f"got {samples} samples at {rate} Hz, less than two at 44100 Hz"):
+        open_waveform((array, rate), 44100, 176400)
