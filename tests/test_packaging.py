@@ -74,8 +74,7 @@ def test_the_wheel_holds_the_rooms_and_nothing_else(wheel: Path) -> None:
         files = {name for name in archive.namelist() if ".dist-info/" not in name}
     sources = {path.relative_to(ROOT).as_posix() for room in ARROWS for path in (ROOT / room).rglob("*.py")}
     typed = {f"{room}/py.typed" for room in ARROWS}
-    recordings = {path.relative_to(ROOT).as_posix() for path in (ROOT / "models/emoji/recordings").iterdir()}
-    assert files == {f"x2i/{path}" for path in sources | typed | TABLES | recordings}
+    assert files == {f"x2i/{path}" for path in sources | typed | TABLES}
 
 
 def test_the_wheel_announces_its_commands(wheel: Path) -> None:
