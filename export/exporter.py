@@ -13,7 +13,9 @@ from x2i.runtime.bundle_writer import file_records, new_bundle, write_manifest
 from x2i.runtime.manifest import Graph, Manifest, Measured
 from x2i.runtime.plan import Plan
 from x2i.runtime.proof import proof_error
-from x2i.runtime.sessions.session import Session, open_session
+from x2i.runtime.sessions.backends import open_session
+from x2i.runtime.sessions.graph_file import GraphFile
+from x2i.runtime.sessions.session import Session
 
 from .component import Component
 from .errors import GateError
@@ -77,7 +79,7 @@ def _write_proof(component: Component, folder: Path) -> None:
 
 def _prove(folder: Path, name: str, gate: float, report: Callable[[str], None]) -> Graph:
     """Opens a written graph, measures it against its proof, and describes it; raises GateError past the gate."""
-    session = open_session("cpu", folder / f"{name}.onnx")
+    session = open_session("cpu", GraphFile(name, folder / f"{name}.onnx"))
     graph = _describe(folder, name, session)
     error = proof_error(folder, graph, session)
     if not error <= gate:

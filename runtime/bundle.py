@@ -10,6 +10,10 @@ from . import manifest as manifests
 from .errors import InputError
 from .manifest import File, Manifest
 from .records import decode
+from .sessions.graph_file import GraphFile
+
+ENGINES = "engines"
+"""Built on the device and not listed in the manifest: what is in there carries its own digests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +25,13 @@ class Bundle:
 
     def path(self, name: str) -> Path:
         return self.folder / name
+
+    def graph_file(self, name: str) -> GraphFile:
+        """A graph as a backend opens it; its digest covers the graph and its external data."""
+        graph = self.manifest.graphs[name]
+        digests = "".join(self.manifest.files[file].sha256 for file in (graph.file, *graph.data))
+        digest = hashlib.sha256(digests.encode()).hexdigest()
+        return GraphFile(name, self.path(graph.file), graph.precision, digest, self.folder / ENGINES)
 
 
 def open_bundle(folder: str | Path, check_files: bool = True) -> Bundle:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -43,14 +44,15 @@ class Denoiser:
         count: int,
         last_plain_call: float = 0.0,
     ):
-        self._session, self._guidance, self._last_plain_call = session, guidance, last_plain_call
+        self._segments, self._guidance, self._last_plain_call = plan.segments, guidance, last_plain_call
         wires = [wired(s.context, (tensor.name for tensor in session(s.graph).inputs)) for s in plan.segments]
         rows = {
             slot: np.repeat(for_sides(slots[slot], sides_of(guidance)), count, axis=0)
             for slot in {slot for wire in wires for slot in wire.values()}
         }
         context = [{name: rows[slot] for name, slot in wire.items()} for wire in wires]
-        self._segments = list(zip(plan.segments, context, strict=True))
+        # A device takes the context into its memory once per run, when the segment first serves.
+        self._bound = cache(lambda number: session(plan.segments[number].graph).bind(**context[number]))
         self.served: list[int] = []
         """The number of the plan's segment behind every call so far."""
         self.last: Call | None = None
@@ -58,11 +60,10 @@ class Denoiser:
     def __call__(self, latents: np.ndarray, timestep: float) -> np.ndarray:
         """Noise of float32 latents [B, C, h, w] at a timestep; one call of the graph, whatever the guidance."""
         number = self._in_charge(timestep)
-        segment, context = self._segments[number]
         guided = self._guidance != 1.0
         batch = np.concatenate([latents, latents]) if guided else latents
         times = np.full(len(batch), timestep, np.float32)
-        noise = self._session(segment.graph)(latents=batch, timestep=times, **context)["noise"]
+        noise = self._bound(number)(latents=batch, timestep=times)["noise"]
         if guided:
             unconditional, conditional = np.split(noise, 2)
             noise = unconditional + np.float32(self._guidance) * (conditional - unconditional)
@@ -75,6 +76,6 @@ class Denoiser:
         delayed = len(self.served) <= self._last_plain_call
         return max(
             number
-            for number, (segment, _) in enumerate(self._segments)
+            for number, segment in enumerate(self._segments)
             if segment.from_timestep >= timestep and not (delayed and segment.delay is not None)
         )

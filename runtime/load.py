@@ -1,33 +1,76 @@
-"""Opens a bundle on a backend."""
+"""Opens a bundle on a backend: the one that the caller names, or the best that can be used."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 from .bundle import Bundle, open_bundle
-from .errors import together
+from .errors import InputError, together
 from .mix import check_mixable
 from .pipeline import Pipeline
-from .sessions.session import Session, open_session
+from .sessions.backends import BACKENDS, backend_named, open_session
+from .sessions.session import Session
 from .text_side import TextSide
+
+BACKEND_VARIABLE = "X2I_BACKEND"
+"""Environment variable that names the backend where the caller does not."""
 
 
 def load(
-    folder: str | Path, backend: str = "cpu", threads: int | None = None, *, text_bundle: str | Path | None = None
+    folder: str | Path,
+    backend: str | None = None,
+    threads: int | None = None,
+    *,
+    text_bundle: str | Path | None = None,
 ) -> Pipeline:
     """A Pipeline for a bundle folder, every file checked against its digest.
 
-    `backend` is one of `x2i.runtime.sessions.session.BACKENDS`; `threads` limits the CPU threads of one call;
-    `text_bundle` is the folder of a bundle with the same base that reads the prompts a sound is mixed with. Raises
-    InputError when a folder is no bundle, is damaged or newer than this x2i, when two do not fit, or for an unknown
-    backend.
+    `backend` is one of `x2i.runtime.sessions.backends.BACKENDS`, with a device behind a colon where the backend has
+    several (`openvino:GPU`); left out, it is the environment's X2I_BACKEND, and else the first that is installed and
+    can open all graphs, and `Pipeline.notes` says why those before it could not. `threads` limits the CPU threads of
+    one call; `text_bundle` is the folder of a bundle with the same base that reads the prompts a sound is mixed with.
+    Raises InputError when a folder is no bundle, is damaged or newer than this x2i, when two do not fit, or when the
+    backend named is unknown or cannot be used.
     """
+    named = backend or backend_of_environment()
+    if named is not None:
+        backend_named(named)
+    bundle, text = _bundles(folder, text_bundle)
+    if named is not None:
+        return _pipeline(bundle, text, named, threads)
+    return _best(bundle, text, threads)
 
-    def opener(bundle: Bundle) -> Callable[[str], Session]:
-        return lambda name: open_session(backend, bundle.path(bundle.manifest.graphs[name].file), threads)
 
+def backend_of_environment() -> str | None:
+    """What X2I_BACKEND says, None where it says nothing."""
+    return os.environ.get(BACKEND_VARIABLE) or None
+
+
+def _bundles(folder: str | Path, text_bundle: str | Path | None) -> tuple[Bundle, Bundle | None]:
     if text_bundle is None:
-        bundle = open_bundle(folder)
-        return Pipeline(bundle, opener(bundle))
+        return open_bundle(folder), None
     bundle, text = together(lambda: open_bundle(folder), lambda: open_bundle(text_bundle))
     check_mixable(bundle, text)
-    return Pipeline(bundle, opener(bundle), TextSide(text, opener(text)))
+    return bundle, text
+
+
+def _best(bundle: Bundle, text: Bundle | None, threads: int | None) -> Pipeline:
+    """On the first backend that is installed and opens every graph; the last one's problem is the caller's."""
+    notes: list[str] = []
+    present = [name for name, backend in BACKENDS.items() if backend.present()]
+    for name in present[:-1]:
+        try:
+            return _pipeline(bundle, text, name, threads, tuple(notes))
+        except InputError as error:
+            notes.append(f"not on {name}: {error.problems[0].removeprefix(f'backend {name}: ')}")
+    return _pipeline(bundle, text, present[-1], threads, tuple(notes))
+
+
+def _pipeline(
+    bundle: Bundle, text: Bundle | None, backend: str, threads: int | None, notes: tuple[str, ...] = ()
+) -> Pipeline:
+    def opener(opened: Bundle) -> Callable[[str], Session]:
+        return lambda name: open_session(backend, opened.graph_file(name), threads)
+
+    side = None if text is None else TextSide(text, opener(text))
+    return Pipeline(bundle, opener(bundle), side, backend, notes)

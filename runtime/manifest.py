@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 
 from .plan import Plan
 
-REVISION = 3
+REVISION = 4
 """1 had texts only; 2 knows pictures, placeholder words and a second attention; 3 knows markers, delays, sounds and a
-mix. Older revisions are read."""
+mix; 4 knows precisions, kept parts and the gate. Older revisions are read."""
 FILE_NAME = "manifest.json"
 
 
@@ -32,7 +32,10 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """One ONNX file, its external data, its tensors, and its proof: inputs and fp32 torch outputs as `.npy` files."""
+    """One ONNX file, its external data, its tensors, and its proof: inputs and fp32 torch outputs as `.npy` files.
+
+    `precision` is one of `PRECISIONS`; `kept` names the parts that stayed in float32 where the precision is lower.
+    """
 
     file: str
     inputs: tuple[Tensor, ...]
@@ -41,6 +44,7 @@ class Graph:
     measured: Measured
     data: tuple[str, ...] = ()
     proof: dict[str, str] = field(default_factory=dict)
+    kept: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,10 +50,18 @@ class Output:
 
 class Pipeline:
     """Draws with one bundle. `open_session(graph name)` gives the sessions, each opened once; `text` is a second bundle
-    whose prompts are mixed in. Safe to call from several threads."""
+    whose prompts are mixed in; `backend` runs the graphs, and `notes` say why no better one does. Safe to call from
+    several threads."""
 
-    def __init__(self, bundle: Bundle, open_session: Callable[[str], Session], text: TextSide | None = None):
-        self.bundle = bundle
+    def __init__(
+        self,
+        bundle: Bundle,
+        open_session: Callable[[str], Session],
+        text: TextSide | None = None,
+        backend: str = "cpu",
+        notes: tuple[str, ...] = (),
+    ):
+        self.bundle, self.backend, self.notes = bundle, backend, notes
         self._sessions = OpenedOnce(open_session)
         self._conditions = Conditions(bundle, self.session)
         self._text = text

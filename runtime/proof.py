@@ -9,7 +9,8 @@ import numpy as np
 from .bundle import Bundle
 from .errors import InputError
 from .manifest import Graph
-from .sessions.session import Session, open_session
+from .sessions.backends import open_session
+from .sessions.session import Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ def proof_error(folder: Path, graph: Graph, session: Session) -> float:
 def prove(bundle: Bundle, backend: str) -> Iterator[Proven]:
     """Proves every graph of a bundle on a backend, one after the other."""
     for name, graph in bundle.manifest.graphs.items():
-        session = open_session(backend, bundle.path(graph.file))
+        session = open_session(backend, bundle.graph_file(name))
         yield Proven(name, proof_error(bundle.folder, graph, session), graph.measured.gate)
 
 

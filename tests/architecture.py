@@ -20,11 +20,11 @@ ARROWS = {
 }
 # The extras of pyproject.toml whose packages a room may import, beside the base dependencies.
 EXTRAS = {
-    "runtime": ("sound",),
+    "runtime": ("openvino", "rtx", "sound", "tensorrt"),
     "models": ("export", "sound"),
-    "kernels": ("kernels", "rtx", "tensorrt"),
-    "export": ("export",),
-    "tests": ("export", "kernels", "rtx", "sound", "test"),
+    "kernels": ("kernels", "openvino", "rtx", "tensorrt"),
+    "export": ("export", "int8"),
+    "tests": ("export", "int8", "kernels", "openvino", "rtx", "sound", "test"),
 }
 # Import names, where they differ from the distribution's.
 IMPORT_NAMES = {

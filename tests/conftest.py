@@ -1,5 +1,6 @@
 """What several test files share: the wheel, and an environment that holds nothing but its base install."""
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -10,6 +11,9 @@ from tests.parity import pytest_addoption, pytest_terminal_summary
 from tests.processes import run
 
 __all__ = ["pytest_addoption", "pytest_terminal_summary"]
+
+# The same library everywhere: tests of another one name it.
+os.environ.setdefault("X2I_BACKEND", "cpu")
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ("models", "kernels", "export", "runtime", "pyproject.toml", "README.md", "LICENSE")

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, distributions, version
 
 import click
 
-from ..sessions.session import BACKENDS
+from ..sessions.backends import BACKENDS
 from .refusal import Refusal
 
 PACKAGES = ("x2i-edge", "numpy", "onnxruntime", "tokenizers", "pillow", "click")

@@ -13,9 +13,10 @@ from PIL import Image
 
 from ..errors import InputError
 from ..images import check_folder_of, check_picture_path, save_whole
-from ..load import load
+from ..load import backend_of_environment, load
 from ..pipeline import Output
 from .adapter_options import adapter_options, pictures_for
+from .announcement import announce
 from .refusal import refusing
 
 
@@ -44,7 +45,7 @@ class Size(click.ParamType):
 @click.option("--noise", type=click.Path(path_type=Path), help="Start noise instead: .npy, float32 [count, C, h, w].")
 @click.option("--size", type=Size(), help="Height and width in pixels.")
 @click.option("--count", type=int, help="Pictures to draw; picture k has seed + k.")
-@click.option("--backend", default="cpu", show_default=True, help="What runs the graphs.")
+@click.option("--backend", help="What runs the graphs, such as cpu or openvino:GPU; the best present if left out.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads; all cores if left out.")
 @click.option("--out", type=click.Path(path_type=Path), default="out.png", show_default=True, help="Picture file.")
 @click.option("--save-latents", type=click.Path(path_type=Path), help="Also save the latents: .npy, float32.")
@@ -52,7 +53,7 @@ class Size(click.ParamType):
 def run(
     bundle: Path,
     prompt: str | None,
-    backend: str,
+    backend: str | None,
     threads: int | None,
     out: Path,
     save_latents: Path | None,
@@ -71,6 +72,8 @@ def run(
         if save_latents is not None:
             check_folder_of(save_latents)
         pipeline = load(bundle, backend, threads, text_bundle=text_bundle)
+        if (backend or backend_of_environment()) is None:
+            announce(pipeline)
         options |= pictures_for(pipeline.bundle.manifest.plan.options(), subject, image)
         with warnings.catch_warnings():
             # What Pillow warns of is refused or drawn; ours are printed below.

@@ -1,5 +1,7 @@
 """Graphs on the CPU through ONNX Runtime."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +9,7 @@ import onnxruntime
 
 from ..errors import InputError
 from ..manifest import Tensor
+from .session import Outputs
 
 DTYPES = {
     "tensor(float)": "float32",
@@ -35,13 +38,16 @@ class OnnxRuntimeSession:
         self.outputs = tuple(_tensor(value) for value in self._session.get_outputs())
         self._names = [tensor.name for tensor in self.outputs]
 
-    def __call__(self, **arrays: np.ndarray) -> dict[str, np.ndarray]:
+    def __call__(self, **arrays: np.ndarray) -> Outputs:
         try:
             outputs = self._session.run(self._names, arrays)
         except _STATE.RuntimeException as error:
             shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items())
             raise InputError(f"ONNX Runtime failed on {shapes}: {error}; try a smaller size or count") from error
         return dict(zip(self._names, outputs, strict=True))
+
+    def bind(self, **arrays: np.ndarray) -> Callable[..., Outputs]:
+        return partial(self, **arrays)
 
 
 def _tensor(value: onnxruntime.NodeArg) -> Tensor:

@@ -1,13 +1,22 @@
 """The Session contract: the loop cannot tell which library runs a graph."""
 
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
-from ..errors import InputError
 from ..manifest import Tensor
+
+Outputs = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to open a graph: CPU threads of one call (None: all cores), and the backend's own name of a device."""
+
+    threads: int | None = None
+    device: str = ""
 
 
 class Session(Protocol):
@@ -19,23 +28,8 @@ class Session(Protocol):
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
 
-    def __call__(self, **arrays: np.ndarray) -> dict[str, np.ndarray]: ...
+    def __call__(self, **arrays: np.ndarray) -> Outputs: ...
 
-
-def open_session(backend: str, path: Path, threads: int | None = None) -> Session:
-    """Opens a graph file on a backend; `threads` limits the CPU threads of one call (None: all cores).
-
-    Raises InputError for an unknown backend; another is never chosen instead.
-    """
-    if backend not in BACKENDS:
-        raise InputError(f"backend: expected one of {', '.join(BACKENDS)}, got {backend!r}")
-    return BACKENDS[backend](path, threads)
-
-
-def _open_cpu(path: Path, threads: int | None) -> Session:
-    from .onnxruntime_cpu import OnnxRuntimeSession
-
-    return OnnxRuntimeSession(path, threads)
-
-
-BACKENDS: dict[str, Callable[[Path, int | None], Session]] = {"cpu": _open_cpu}
+    def bind(self, **arrays: np.ndarray) -> Callable[..., Outputs]:
+        """The session with some inputs given once for many calls: a device keeps them in its own memory."""
+        ...

@@ -13,7 +13,8 @@ from x2i.kernels.injected_attention.reference import column_mask
 from x2i.models.stable_diffusion import read_stable_diffusion
 from x2i.runtime import load
 from x2i.runtime.samplers import make_sampler
-from x2i.runtime.sessions.session import open_session
+from x2i.runtime.sessions.backends import open_session
+from x2i.runtime.sessions.graph_file import GraphFile
 
 from ..goldens import golden, golden_arrays
 from ..numerics import assert_close, assert_same_picture
@@ -41,7 +42,7 @@ def coupled(tmp_path_factory):
     component = replace(denoiser_component(unet, injected=True), module=NoisePrediction(unet, coupled_attention).eval())
     path = tmp_path_factory.mktemp("coupled") / "denoiser.onnx"
     to_onnx(component, path)
-    return open_session("cpu", path)
+    return open_session("cpu", GraphFile("network", path))
 
 
 def coupled_attention(query, key, value, local_key, local_value, token_index, strength, num_heads):

@@ -6,7 +6,9 @@ error of the arithmetic alone.
 """
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +24,9 @@ from x2i.runtime.denoiser import Denoiser
 from x2i.runtime.images import to_images
 from x2i.runtime.plan import Plan
 from x2i.runtime.samplers import make_sampler
-from x2i.runtime.sessions.session import Session, open_session
+from x2i.runtime.sessions.backends import open_session
+from x2i.runtime.sessions.graph_file import GraphFile
+from x2i.runtime.sessions.session import Session
 
 from ..goldens import golden, golden_arrays
 from ..numerics import assert_as_close, assert_close
@@ -42,6 +46,9 @@ class Casting:
         outputs = self._session(**{name: array.astype(self._types[name]) for name, array in arrays.items()})
         assert all(np.isfinite(array).all() for array in outputs.values())
         return {name: array.astype(np.float32) for name, array in outputs.items()}
+
+    def bind(self, **arrays: np.ndarray) -> Callable[..., dict[str, np.ndarray]]:
+        return partial(self, **arrays)
 
 
 @dataclass(frozen=True)
@@ -77,7 +84,7 @@ def halved(tmp_path_factory) -> Halved:
             continue
         made = in_half(component) if component.name in HALF else component
         to_onnx(made, folder / f"{made.name}.onnx")
-        sessions[made.name] = Casting(open_session("cpu", folder / f"{made.name}.onnx"))
+        sessions[made.name] = Casting(open_session("cpu", GraphFile("network", folder / f"{made.name}.onnx")))
         modules[made.name] = made.module
     return Halved(built.plan, folder, sessions, modules)
 

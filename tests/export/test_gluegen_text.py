@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pytest
@@ -32,6 +33,9 @@ class StandIn:
 
     def __call__(self, **arrays):
         return self.function(**arrays)
+
+    def bind(self, **arrays):
+        return partial(self, **arrays)
 
 
 def noise_of(pipeline, latents, timestep, context):

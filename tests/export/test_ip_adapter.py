@@ -21,7 +21,8 @@ from x2i.models.random_weights import random_stable_diffusion
 from x2i.runtime import load
 from x2i.runtime.cli import main
 from x2i.runtime.clip_pictures import clip_pixels
-from x2i.runtime.sessions.session import open_session
+from x2i.runtime.sessions.backends import open_session
+from x2i.runtime.sessions.graph_file import GraphFile
 
 from ..models.ip_adapter_files import IMAGE, published, tower, write
 from ..numerics import assert_close, assert_same_picture
@@ -94,7 +95,7 @@ def plus(tmp_path_factory):
     adapter = read_ip_adapter(path, random_stable_diffusion("tiny").unet, tower())
     module = IpAdapterTokens(tower(), adapter.projection)
     to_onnx(image_tokens_component(module), folder / "image_encoder.onnx")
-    return module, open_session("cpu", folder / "image_encoder.onnx")
+    return module, open_session("cpu", GraphFile("network", folder / "image_encoder.onnx"))
 
 
 def scheduler() -> PNDMScheduler:

@@ -9,7 +9,8 @@ import torch
 from x2i.export.component import Component
 from x2i.export.to_onnx import to_onnx
 from x2i.models.gluenet import read_translator
-from x2i.runtime.sessions.session import open_session
+from x2i.runtime.sessions.backends import open_session
+from x2i.runtime.sessions.graph_file import GraphFile
 
 from ..goldens import golden, golden_tensors
 from ..numerics import assert_close
@@ -40,7 +41,7 @@ def test_translator_graph_equals_the_authors_output(tmp_path, tag):
     translator = read_translator(golden(f"gluegen/translators/{tag}.safetensors"))
     assert (translator.tokens, translator.width, translator.width_out) == (tokens, width, width_out)
     to_onnx(component(translator, tokens, width), tmp_path / "network.onnx")
-    actual = open_session("cpu", tmp_path / "network.onnx")(features=io["input"])["context"]
+    actual = open_session("cpu", GraphFile("network", tmp_path / "network.onnx"))(features=io["input"])["context"]
     assert_close(actual, io["output"], "translator")
 
 
@@ -50,7 +51,7 @@ def test_large_weights_leave_the_file_and_still_run(tmp_path):
     assert (tmp_path / "network.onnx.data").stat().st_size > 4 * 48 * 96
     assert (tmp_path / "network.onnx").stat().st_size < 1 << 14
     features = torch.randn(5, 7, 48)
-    actual = open_session("cpu", tmp_path / "network.onnx")(features=features.numpy())["context"]
+    actual = open_session("cpu", GraphFile("network", tmp_path / "network.onnx"))(features=features.numpy())["context"]
     with torch.no_grad():
         assert_close(actual, network(features).numpy(), "unet")
 

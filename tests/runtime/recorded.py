@@ -1,11 +1,14 @@
 """A pipeline that notes which graphs it opens, and every call of the denoiser."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from x2i.runtime.bundle import open_bundle
 from x2i.runtime.pipeline import Pipeline
-from x2i.runtime.sessions.session import Session, open_session
+from x2i.runtime.sessions.backends import open_session
+from x2i.runtime.sessions.session import Session
 
 
 class Recorded(Pipeline):
@@ -18,7 +21,7 @@ class Recorded(Pipeline):
 
     def _open(self, graph: str) -> Session:
         self.opened.append(graph)
-        session = open_session("cpu", self.bundle.path(self.bundle.manifest.graphs[graph].file))
+        session = open_session("cpu", self.bundle.graph_file(graph))
         return _Noted(session, self.calls) if graph == "denoiser" else session
 
 
@@ -31,3 +34,6 @@ class _Noted:
         outputs = self._session(**arrays)
         self._calls.append((arrays, outputs["noise"]))
         return outputs
+
+    def bind(self, **arrays: np.ndarray) -> Callable[..., dict[str, np.ndarray]]:
+        return partial(self, **arrays)

@@ -1,0 +1,69 @@
+"""The backends by name, best first, and how a graph is opened on one of them.
+
+A backend's library is imported when its first session is opened, or when it is asked whether it can be used.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+from ..errors import InputError
+from .graph_file import GraphFile
+from .session import Session, Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """One library that runs graphs.
+
+    `present` tells whether it is installed, without importing it; `problem(graph, settings)` why it cannot be used on
+    this machine, or for that graph, in one line with the fix: None when it can.
+    """
+
+    present: Callable[[], bool]
+    problem: Callable[[GraphFile | None, Settings], str | None]
+    open: Callable[[GraphFile, Settings], Session]
+
+
+def backend_named(spec: str) -> tuple[str, Backend, str]:
+    """Name, backend and device of a `--backend` such as `cpu` or `openvino:GPU`; raises InputError if unknown."""
+    name, _, device = spec.partition(":")
+    if name not in BACKENDS:
+        raise InputError(f"backend: expected one of {', '.join(BACKENDS)}, got {spec!r}")
+    if device and name != "openvino":
+        raise InputError(f"backend: expected a device behind openvino alone, as in openvino:GPU, got {spec!r}")
+    return name, BACKENDS[name], device
+
+
+def open_session(backend: str, graph: GraphFile, threads: int | None = None) -> Session:
+    """Opens a graph on a backend; `threads` limits the CPU threads of one call (None: all cores).
+
+    Raises InputError for an unknown backend and for one that cannot be used here; another is never chosen instead.
+    """
+    name, found, device = backend_named(backend)
+    settings = Settings(threads, device)
+    if problem := found.problem(graph, settings):
+        raise InputError(f"backend {name}: {problem}")
+    return found.open(graph, settings)
+
+
+def _always() -> bool:
+    return True
+
+
+def _no_problem(graph: GraphFile | None, settings: Settings) -> None:
+    return None
+
+
+def _open_cpu(graph: GraphFile, settings: Settings) -> Session:
+    from .onnxruntime_cpu import OnnxRuntimeSession
+
+    return OnnxRuntimeSession(graph.path, settings.threads)
+
+
+def _installed(module: str) -> Callable[[], bool]:
+    return lambda: find_spec(module) is not None
+
+
+BACKENDS: dict[str, Backend] = {"cpu": Backend(_always, _no_problem, _open_cpu)}
+"""Best first: the order in which they are tried where the caller names none."""

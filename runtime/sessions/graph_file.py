@@ -1,0 +1,19 @@
+"""A graph on disk, as a backend opens it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class GraphFile:
+    """An ONNX file and what a backend must know beside it.
+
+    `precision` is the manifest's name of it; `digest` the SHA-256 over the graph and its external data, empty where it
+    was not taken; `engines` the folder that keeps the bundle's engines, None where there is no bundle.
+    """
+
+    name: str
+    path: Path
+    precision: str = "fp32"
+    digest: str = ""
+    engines: Path | None = None
