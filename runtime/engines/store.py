@@ -1,0 +1,119 @@
+"""The folder of a bundle's engines: each a file under the digest of all that it depends on, and its record beside it.
+
+The record is written last and names the engine's size and SHA-256, so that an engine half-written, cut short or altered
+is never taken for one.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ..errors import InputError
+from ..records import decode, encode
+from .key import Differences, EngineKey, differences
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRecord:
+    """What is kept of an engine: its key, size, SHA-256, and what building it took; `made` is the time in UTC."""
+
+    key: EngineKey
+    bytes: int
+    sha256: str
+    seconds: float
+    peak_bytes: int
+    made: str
+
+
+def save(folder: Path, key: EngineKey, engine: Path, seconds: float, peak_bytes: int = 0) -> Path:
+    """Moves a finished engine, made inside `unfinished(folder)`, to its name; writes its record; returns the name."""
+    path = folder / f"{key.stem}.engine"
+    record = path.with_suffix(".json")
+    # Until the new record stands, the old one must not vouch for the new engine.
+    record.unlink(missing_ok=True)
+    with engine.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    made = datetime.now(UTC).isoformat(timespec="seconds")
+    kept = EngineRecord(key, engine.stat().st_size, digest, round(seconds, 3), peak_bytes, made)
+    engine.replace(path)
+    part = record.with_suffix(".json.part")
+    part.write_text(json.dumps(encode(kept), indent=1) + "\n", encoding="utf-8")
+    part.replace(record)
+    return path
+
+
+@contextlib.contextmanager
+def unfinished(folder: Path) -> Iterator[Path]:
+    """A folder inside the store for what is being built; whatever happens, it is gone afterwards."""
+    folder.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix=".building-", dir=folder))
+    try:
+        yield building
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            # Only an empty one goes: nothing was built.
+            os.rmdir(folder)
+
+
+def find(
+    folder: Path | None, key: EngineKey, differ: Differences = differences, check_digest: bool = True
+) -> Path | None:
+    """The newest whole engine that serves `key`, None where there is none; `reasons` then says why.
+
+    `differ` decides what it takes to serve; without `check_digest` only the size is compared with the record.
+    """
+    for path, record in reversed(sorted(engines(folder, key), key=lambda found: found[1].made)):
+        if not differ(record.key, key) and damage(path, record, check_digest) is None:
+            return path
+    return None
+
+
+def reasons(folder: Path | None, key: EngineKey, differ: Differences = differences) -> list[str]:
+    """Why none of the engines that are there for this graph and library serves `key`, one line each."""
+    found = []
+    for path, record in engines(folder, key):
+        why = [*differ(record.key, key), *filter(None, [damage(path, record)])]
+        if why:
+            found.append(f"{path.name}: {', '.join(why)}")
+    return found
+
+
+def engines(folder: Path | None, key: EngineKey) -> list[tuple[Path, EngineRecord]]:
+    """The engines of one graph and library with their records; what has no record of its own is passed over."""
+    found = []
+    for path in [] if folder is None else sorted(folder.glob(f"{key.graph}-{key.library}-*.json")):
+        with contextlib.suppress(InputError):
+            record = read_record(path)
+            if record.key.stem == path.stem and (record.key.graph, record.key.library) == (key.graph, key.library):
+                found.append((path.with_suffix(".engine"), record))
+    return found
+
+
+def read_record(path: Path) -> EngineRecord:
+    """The record in a file; raises InputError for anything else."""
+    try:
+        data = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: expected the record of an engine, got {error}; build the engine again") from error
+    return decode(EngineRecord, data, path.name)
+
+
+def damage(path: Path, record: EngineRecord, check_digest: bool = True) -> str | None:
+    """What is wrong with an engine's file, None where it is what its record says."""
+    if not path.is_file():
+        return "missing"
+    if (size := path.stat().st_size) != record.bytes:
+        return f"cut short: {size} of {record.bytes} bytes" if size < record.bytes else "altered: too long"
+    if check_digest:
+        with path.open("rb") as stream:
+            if hashlib.file_digest(stream, "sha256").hexdigest() != record.sha256:
+                return "altered: its SHA-256 is not its record's"
+    return None
