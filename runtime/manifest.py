@@ -1,13 +1,18 @@
 """What `manifest.json` says of a bundle; every field is plain JSON."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
+from .gate.record import Gate
 from .plan import Plan
 
 REVISION = 4
 """1 had texts only; 2 knows pictures, placeholder words and a second attention; 3 knows markers, delays, sounds and a
 mix; 4 knows precisions, kept parts and the gate. Older revisions are read."""
 FILE_NAME = "manifest.json"
+Precision = Literal["fp32", "fp16", "int8", "int8+fp16", "int8-weights", "int4-weights"]
+"""`int8` is explicit: QuantizeLinear and DequantizeLinear in the graph, the rest of it float32, or float16 where it says
+so. `-weights` are stored in blocks and computed with in float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +39,13 @@ class Measured:
 class Graph:
     """One ONNX file, its external data, its tensors, and its proof: inputs and fp32 torch outputs as `.npy` files.
 
-    `precision` is one of `PRECISIONS`; `kept` names the parts that stayed in float32 where the precision is lower.
+    `kept` names the parts that stayed in float32 where the precision is lower.
     """
 
     file: str
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
-    precision: str
+    precision: Precision
     measured: Measured
     data: tuple[str, ...] = ()
     proof: dict[str, str] = field(default_factory=dict)
@@ -66,7 +71,8 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The bundle's table of contents. `producer` maps package names to the versions that made it."""
+    """The bundle's table of contents. `producer` maps package names to the versions that made it; `gate` says how close
+    its runs are to those of fp32, where its precision is lower."""
 
     system: str
     plan: Plan
@@ -75,12 +81,14 @@ class Manifest:
     sources: tuple[Source, ...] = ()
     licences: tuple[str, ...] = ()
     producer: dict[str, str] = field(default_factory=dict)
+    gate: Gate | None = None
     revision: int = REVISION
 
     def problems(self) -> list[str]:
         """What does not fit together inside the manifest."""
         named = [conditioner.text.tokenizer for conditioner in self.plan.conditioners if conditioner.text is not None]
         named += [name for graph in self.graphs.values() for name in (graph.file, *graph.data, *graph.proof.values())]
+        named += self.gate.files() if self.gate is not None else []
         missing = [
             f"manifest: {name} is used but has no digest under 'files'"
             for name in dict.fromkeys(named)
