@@ -11,8 +11,8 @@ REVISION = 4
 mix; 4 knows precisions, kept parts and the gate. Older revisions are read."""
 FILE_NAME = "manifest.json"
 Precision = Literal["fp32", "fp16", "int8", "int8+fp16", "int8-weights", "int4-weights"]
-"""`int8` is explicit: QuantizeLinear and DequantizeLinear in the graph, the rest of it float32, or float16 where it says
-so. `-weights` are stored in blocks and computed with in float32."""
+"""`int8` is explicit: QuantizeLinear and DequantizeLinear in the graph, the rest of it float32, or float16 where it
+says so. `-weights` are stored in blocks and computed with in float32."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,8 @@ _OF_ROLE: dict[str, dict[str, Precision]] = {
     "int8-weights": {"encoder": "int8-weights"},
     "int4-weights": {"encoder": "int4-weights"},
 }
-"""What a bundle's precision means for its graphs by role; the others stay fp32. Projections always do: what they give is
-read at every step of the loop."""
+"""What a bundle's precision means for its graphs by role; the others stay fp32. Projections always do: what they give
+is read at every step of the loop."""
 
 
 def choose(plan: Plan, graphs: Mapping[str, Graph], asked: Mapping[str, str]) -> dict[str, Precision]:
