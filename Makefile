@@ -45,7 +45,7 @@ full: $(VENV)/.export ## full-size bundles from random weights into build/full, 
 test test-gpu lint typecheck: export HF_HUB_OFFLINE := 1
 
 test: lint typecheck ## ruff, mypy and pytest
-	$(BIN)/python -m pytest --durations=10
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=10
 
 test-gpu: $(VENV)/.test ## the kernels and the engine plugin, on a CUDA device
 	$(BIN)/python -m pytest -m gpu tests/kernels

@@ -32,6 +32,7 @@ IMPORT_NAMES = {
     "huggingface-hub": "huggingface_hub",
     "onnx-ir": "onnx_ir",
     "pillow": "PIL",
+    "pytest-xdist": "xdist",
     "protobuf": "google",
     "pyyaml": "yaml",
     "tensorrt-rtx": "tensorrt_rtx",

@@ -7,10 +7,20 @@ from pathlib import Path
 
 import pytest
 
+from tests.bundles import elite_bundle, fastcomposer_bundle, ip_adapter_bundle, sound_bundle, tiny_bundle
+from tests.made_once import made_once
 from tests.parity import pytest_addoption, pytest_terminal_summary
 from tests.processes import run
 
-__all__ = ["pytest_addoption", "pytest_terminal_summary"]
+__all__ = [
+    "elite_bundle",
+    "fastcomposer_bundle",
+    "ip_adapter_bundle",
+    "pytest_addoption",
+    "pytest_terminal_summary",
+    "sound_bundle",
+    "tiny_bundle",
+]
 
 # The same library everywhere: tests of another one name it.
 os.environ.setdefault("X2I_BACKEND", "cpu")
@@ -22,15 +32,19 @@ SOURCES = ("models", "kernels", "export", "runtime", "pyproject.toml", "README.m
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built from a copy of the tree, so that the leftovers of earlier builds cannot slip into it."""
-    tree = tmp_path_factory.mktemp("tree")
+    (built,) = made_once(tmp_path_factory, "wheel", build_wheel).iterdir()
+    return built
+
+
+def build_wheel(out: Path) -> None:
+    tree = out.with_name("tree")
+    tree.mkdir()
     for name in SOURCES:
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(ROOT / name, tree / name)
-    run(sys.executable, "-m", "build", "--wheel", "--outdir", tree / "dist", tree, cwd=tree)
-    (built,) = (tree / "dist").iterdir()
-    return built
+    run(sys.executable, "-m", "build", "--wheel", "--outdir", out, tree, cwd=tree)
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from x2i.export.exporter import export_bundle
 from x2i.export.plan import ExportPlan
 
 from ..goldens import golden
+from ..made_once import made_once
 
 
 def golden_plan(out: Path, **changes) -> ExportPlan:
@@ -27,6 +28,4 @@ def golden_plan(out: Path, **changes) -> ExportPlan:
 
 @pytest.fixture(scope="session")
 def golden_bundle(tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("golden") / "bundle"
-    export_bundle(golden_plan(out))
-    return out
+    return made_once(tmp_path_factory, "golden-bundle", lambda out: export_bundle(golden_plan(out)))

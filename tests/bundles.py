@@ -1,8 +1,12 @@
+"""Bundles of every system from tiny random weights, for tests that only read them."""
+
 from pathlib import Path
 
 import pytest
 from x2i.export.exporter import export_bundle
 from x2i.export.plan import ExportPlan
+
+from tests.made_once import made_once
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +39,8 @@ def sound_bundle(tmp_path_factory) -> Path:
     return tiny("gluegen-sound", tmp_path_factory)
 
 
-def tiny(system: str, tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp(system) / "bundle"
-    export_bundle(ExportPlan(system, out, random_weights="tiny", licences=("none: random",)))
-    return out
+def tiny(system: str, factory: pytest.TempPathFactory) -> Path:
+    def export(out: Path) -> None:
+        export_bundle(ExportPlan(system, out, random_weights="tiny", licences=("none: random",)))
+
+    return made_once(factory, f"tiny-{system}", export)
