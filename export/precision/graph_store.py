@@ -1,0 +1,35 @@
+"""Graphs on disk as the passes read and write them: weights stay in their file until the moment they are written."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import onnx_ir as ir
+from onnx_ir.passes import common
+
+EXTERNAL_DATA_BYTES = 1 << 30
+"""Weights above this leave the ONNX file, which protobuf limits to 2 GB."""
+
+
+def read_graph(path: Path) -> ir.Model:
+    """The model with a type on every value, its constants as initializers, and external weights not yet read.
+
+    Raises InputError's kin of onnx_ir for files that are no ONNX graph.
+    """
+    model = ir.load(path)
+    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    if any(value.dtype is None for node in model.graph for value in node.outputs if value.name):
+        common.ShapeInferencePass()(model)
+    return model
+
+
+def write_graph(model: ir.Model, path: Path) -> None:
+    """Writes the model, and its weights to `path` + ".data" when they are large; neither is ever there half-written."""
+    tensors = [value.const_value for value in model.graph.initializers.values()]
+    large = sum(tensor.nbytes for tensor in tensors if tensor is not None) > EXTERNAL_DATA_BYTES
+    for value in model.graph.initializers.values():
+        if isinstance(value.const_value, ir.ExternalTensor) and not large:
+            value.const_value = ir.tensor(value.const_value.numpy().copy(), name=value.name)
+    with TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
+        ir.save(model, Path(folder) / path.name, external_data=f"{path.name}.data" if large else None)
+        for written in sorted(Path(folder).iterdir(), reverse=True):
+            written.replace(path.parent / written.name)

@@ -1,0 +1,62 @@
+"""Names of a graph's parts: the path of the torch module and the operation that a node was traced from.
+
+`unet.down_blocks.0.resnets.1.conv1.conv2d_4` is one operation; any of its prefixes names all that lies below it.
+"""
+
+import ast
+from collections.abc import Collection, Iterable, Mapping
+
+import onnx_ir as ir
+
+SCOPES = "pkg.torch.onnx.name_scopes"
+"""The metadata of a node in which torch's exporter keeps the module path and the operation."""
+
+
+def path_of(node: ir.Node) -> str:
+    """The dotted path of one node; without torch's metadata, the node's own name as other exporters write it."""
+    if SCOPES not in node.metadata_props:
+        return (node.name or node.outputs[0].name or "").strip("/").replace("/", ".")
+    *modules, operation = ast.literal_eval(node.metadata_props[SCOPES])
+    return f"{modules[-1]}.{operation}" if modules and modules[-1] else operation
+
+
+def part_of(path: str) -> str:
+    """The part that a path is searched by: down to the second member of a module list, else its module.
+
+    `unet.up_blocks.1.resnets.0.norm1.group_norm` is of `unet.up_blocks.1.resnets.0`.
+    """
+    modules = path.split(".")[:-1]
+    members = [i for i, module in enumerate(modules) if module.isdigit()]
+    if members:
+        return ".".join(modules[: members[:2][-1] + 1])
+    return ".".join(modules) or path
+
+
+def is_under(path: str, names: Collection[str]) -> bool:
+    return any(path == name or path.startswith(f"{name}.") for name in names)
+
+
+def grouped(paths: Iterable[str]) -> Mapping[str, list[str]]:
+    """Paths by part, both in the order of execution."""
+    groups: dict[str, list[str]] = {}
+    for path in dict.fromkeys(paths):
+        groups.setdefault(part_of(path), []).append(path)
+    return groups
+
+
+def shortest_names(chosen: Collection[str], paths: Iterable[str]) -> tuple[str, ...]:
+    """The fewest names that stand for exactly the chosen ones of all paths."""
+    chosen = set(chosen)
+    whole: dict[str, bool] = {}
+    for path in dict.fromkeys(paths):
+        for prefix in _prefixes(path):
+            whole[prefix] = whole.get(prefix, True) and path in chosen
+    names = [
+        next(prefix for prefix in _prefixes(path) if whole[prefix]) for path in dict.fromkeys(paths) if path in chosen
+    ]
+    return tuple(dict.fromkeys(names))
+
+
+def _prefixes(path: str) -> list[str]:
+    words = path.split(".")
+    return [".".join(words[:count]) for count in range(1, len(words) + 1)]
