@@ -4,6 +4,7 @@ from importlib.metadata import entry_points
 
 import click
 
+from .commands.build import build
 from .commands.doctor import doctor
 from .commands.inspect import inspect
 from .commands.run import run
@@ -29,5 +30,5 @@ def main() -> None:
     """Draw from text in any language, on any machine, with an exported bundle."""
 
 
-for command in (run, inspect, verify, doctor):
+for command in (run, build, inspect, verify, doctor):
     main.add_command(command)

@@ -6,13 +6,14 @@ the engine. At run time it takes them from there, so that running an engine need
 
 from collections.abc import Iterable, Sequence
 from functools import cache
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from ..errors import KernelError
-from .cubins import Cubin
+from .cubins import Cubin, read
 from .engine_op import INPUTS, EngineOp
 from .parser_library import let_parser_find_library
 
@@ -32,6 +33,11 @@ def register(tensorrt: ModuleType, kernels: Iterable[Cubin] = ()) -> None:
     registry = tensorrt.get_plugin_registry()
     if registry.get_creator(NAME, VERSION, NAMESPACE) is None and not registry.register_creator(creator, NAMESPACE):
         raise KernelError(f"{tensorrt.__name__} {tensorrt.__version__} refused to register {NAMESPACE}::{NAME}")
+
+
+def register_compiled(tensorrt: ModuleType, folder: Path | None = None) -> None:
+    """`register` with the compiled kernels of a folder; to run engines, none is needed."""
+    register(tensorrt, () if folder is None else read(folder))
 
 
 @cache

@@ -49,6 +49,15 @@ def save(folder: Path, key: EngineKey, engine: Path, seconds: float, peak_bytes:
     return path
 
 
+def adopt(scratch: Path, folder: Path) -> None:
+    """Moves every engine that was saved in `scratch` to `folder`, which is on the same disk."""
+    for record in sorted(scratch.glob("*.json")):
+        engine = record.with_suffix(".engine")
+        (folder / record.name).unlink(missing_ok=True)
+        engine.replace(folder / engine.name)
+        record.replace(folder / record.name)
+
+
 @contextlib.contextmanager
 def unfinished(folder: Path) -> Iterator[Path]:
     """A folder inside the store for what is being built; whatever happens, it is gone afterwards."""

@@ -1,0 +1,138 @@
+"""`x2i build`: make the engines of a bundle, on the device or ahead of it."""
+
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from ..bundle import Bundle, open_bundle
+from ..engines import builder
+from ..engines.history import Build, likely, past_builds, remember
+from ..engines.job import Built, Job
+from ..engines.memory import check_room, needed_disk, needed_memory
+from ..engines.tensorrt_key import RTX_TARGETS
+from ..engines.wanted import LIBRARIES, Wanted
+from ..errors import InputError
+from .refusal import refusing
+from .size import Size
+
+STOPPED = 130
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--for", "backend", required=True, metavar="BACKEND", help="openvino, openvino:GPU, cuda, rtx, tensorrt.")
+@click.option("--target", multiple=True, help=f"GPU to build for, with rtx: {', '.join(RTX_TARGETS)}; any if left out.")
+@click.option("--size", type=Size(), multiple=True, help="Height and width in pixels; several span a range.")
+@click.option("--count", type=int, default=1, show_default=True, help="Pictures drawn at once, at most.")
+@click.option("--graph", multiple=True, help="A graph to build, by its name; all if left out.")
+@click.option("--kernels", type=click.Path(path_type=Path), help="Folder of python -m x2i.kernels.build, for fp16.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
+def build(
+    bundle: Path,
+    backend: str,
+    target: tuple[str, ...],
+    size: tuple[tuple[int, int], ...],
+    count: int,
+    graph: tuple[str, ...],
+    kernels: Path | None,
+    as_json: bool,
+) -> None:
+    """Build the engines of the folder BUNDLE into its engines/: each graph's, in a process that Ctrl-C ends."""
+    name, _, device = backend.partition(":")
+    with refusing(InputError, OSError, MemoryError):
+        if name not in (*LIBRARIES, "cuda"):
+            raise InputError(f"--for: expected one of {', '.join((*LIBRARIES, 'cuda'))}, got {backend!r}")
+        opened = open_bundle(bundle)
+        if name == "cuda":
+            click.echo("cuda: nothing to build; ONNX Runtime opens the graphs themselves")
+            return
+        jobs = Wanted(name, device, target, size, count, graph, kernels).jobs(opened)
+        _check_room(opened, jobs)
+        made = _build_all(opened, jobs, (lambda line: None) if as_json else click.echo)
+    if as_json:
+        click.echo(json.dumps({job.name: _facts(built) for job, built in zip(jobs, made, strict=True)}))
+
+
+def _build_all(bundle: Bundle, jobs: list[Job], say: Callable[[str], None]) -> list[Built]:
+    made: list[Built] = []
+    try:
+        with _terminable():
+            for job in jobs:
+                made.append(_build(bundle, job, say))
+    except KeyboardInterrupt:
+        click.echo(f"x2i: stopped; {len(made)} of {len(jobs)} engines are done and stay", err=True)
+        sys.exit(STOPPED)
+    return made
+
+
+def _build(bundle: Bundle, job: Job, say: Callable[[str], None]) -> Built:
+    size = _graph_bytes(bundle, job.name)
+    expected = likely(job.library, job.precision, size, past_builds())
+    estimate = "no estimate before the first build" if expected is None else f"about {expected.seconds:.0f} s"
+    say(f"{job.name}: {size / 1e6:.1f} MB, {job.precision}; {estimate}")
+    built = builder.build(job, Path(job.engines), partial(_tick, job.name, expected))
+    _clear_line()
+    if built.there:
+        say(f"  {built.engine} is there")
+        return built
+    remember(Build(job.library, job.precision, size, built.seconds, built.peak_bytes))
+    engine = (Path(job.engines) / built.engine).stat().st_size / 1e6
+    say(f"  {built.engine}: {engine:.1f} MB, {built.seconds:.1f} s, {built.peak_bytes / 1e9:.2f} GB of memory")
+    for remark in built.remarks:
+        say(f"  {remark}")
+    return built
+
+
+def _tick(name: str, expected: Build | None, seconds: float) -> None:
+    """The seconds so far, on a terminal alone: elsewhere they would fill a log."""
+    if sys.stderr.isatty():
+        of = "" if expected is None else f" of about {expected.seconds:.0f} s"
+        click.echo(f"\r  {name}: {seconds:.0f} s{of} (Ctrl-C stops) ", nl=False, err=True)
+
+
+def _clear_line() -> None:
+    if sys.stderr.isatty():
+        click.echo("\r\033[K", nl=False, err=True)
+
+
+def _check_room(bundle: Bundle, jobs: list[Job]) -> None:
+    """For the largest of the builds, and for all engines together."""
+    sizes, past = [_graph_bytes(bundle, job.name) for job in jobs], past_builds()
+    memory = max(needed_memory(job.library, size, past) for job, size in zip(jobs, sizes, strict=True))
+    check_room(memory, sum(map(needed_disk, sizes)), Path(jobs[0].engines))
+
+
+def _graph_bytes(bundle: Bundle, name: str) -> int:
+    graph = bundle.manifest.graphs[name]
+    return sum(bundle.manifest.files[file].bytes for file in (graph.file, *graph.data))
+
+
+def _facts(built: Built) -> dict[str, object]:
+    return {
+        "engine": built.engine,
+        "there": built.there,
+        "seconds": round(built.seconds, 3),
+        "peak_bytes": built.peak_bytes,
+        "remarks": list(built.remarks),
+    }
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Lets a polite `kill` stop the build as Ctrl-C does."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,119 @@
+"""One engine, built by a process of its own, which can be stopped at any time and leaves nothing behind.
+
+`python -m x2i.runtime.engines.builder FOLDER` reads a job as JSON from standard input, puts the engine with its record
+into FOLDER, and prints how it went. It ends with the process that started it: its standard input is then closed.
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import InputError
+from ..records import decode, encode
+from ..sessions.session import Settings
+from . import store
+from .job import Built, Job
+from .memory import peak_bytes
+
+_TICK = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What the process prints last: how it went, or what is wrong."""
+
+    built: Built | None = None
+    problems: tuple[str, ...] = ()
+
+
+def build(job: Job, folder: Path, tick: Callable[[float], None]) -> Built:
+    """Builds an engine into a bundle's folder of engines, calling `tick` with the seconds so far a few times a second.
+
+    Raises InputError where it cannot be built. Whatever ends this early, the process goes, and so does its work.
+    """
+    with store.unfinished(folder) as scratch:
+        code, output, complaints = _run(job, scratch, tick)
+        if code != 0:
+            raise InputError(_ended(job, code, complaints))
+        answer = decode(_Answer, json.loads(output.splitlines()[-1]), "answer")
+        if answer.built is None:
+            raise InputError(*answer.problems)
+        store.adopt(scratch, folder)
+    return answer.built
+
+
+def _run(job: Job, scratch: Path, tick: Callable[[float], None]) -> tuple[int, str, str]:
+    """Exit code, output and complaints of the process."""
+    out, complaints = scratch / "out", scratch / "complaints"
+    command = (sys.executable, "-m", "x2i.runtime.engines.builder", str(scratch))
+    start = time.perf_counter()
+    with out.open("wb") as output, complaints.open("wb") as errors:
+        # A session of its own: Ctrl-C reaches all of a terminal's group, and this process decides what it means.
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=errors, start_new_session=True)
+        try:
+            assert process.stdin is not None
+            process.stdin.write(json.dumps(encode(job)).encode() + b"\n")
+            process.stdin.flush()
+            while process.poll() is None:
+                tick(time.perf_counter() - start)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(_TICK)
+        finally:
+            process.kill()
+            process.wait()
+    return process.returncode, out.read_text("utf-8"), complaints.read_text("utf-8", errors="replace")
+
+
+def _ended(job: Job, code: int, complaints: str) -> str:
+    """A process that ended without an answer: killed, or its library gave up."""
+    said = next((line for line in reversed(complaints.splitlines()) if line.strip()), "it said nothing")
+    if code == -9:
+        return f"{job.name}: the build was killed, most likely for want of memory; close other programs, and try again"
+    how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
+    return f"{job.name}: {job.library} ended the build {how}: {said.strip()}; choose another backend, such as cpu"
+
+
+def main(folder: str) -> None:
+    """The process: one job, one answer."""
+    job = decode(Job, json.loads(sys.stdin.readline()), "job")
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        answer = _Answer(_build(job, Path(folder)))
+    except InputError as error:
+        answer = _Answer(problems=error.problems)
+    print(json.dumps(encode(answer)))
+
+
+def _end_with_parent() -> None:
+    sys.stdin.read()
+    os._exit(1)
+
+
+def _build(job: Job, folder: Path) -> Built:
+    if job.library == "openvino":
+        return _build_openvino(job, folder)
+    from . import tensorrt_builder
+
+    return tensorrt_builder.build(job, folder)
+
+
+def _build_openvino(job: Job, folder: Path) -> Built:
+    from ..sessions import openvino_device, openvino_engine
+
+    start = time.perf_counter()
+    there, _ = openvino_engine.found(job.graph(Path(job.engines)), openvino_device.chosen(job.device))
+    if there is not None:
+        return Built(there.name, 0.0, 0, there=True)
+    path = openvino_engine.build(job.graph(folder), Settings(device=job.device))
+    return Built(path.name, time.perf_counter() - start, peak_bytes())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

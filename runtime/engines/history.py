@@ -1,0 +1,66 @@
+"""How long earlier builds took on this machine and how much memory, in one small file: what an estimate is made of."""
+
+import contextlib
+import json
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import InputError
+from ..records import decode, encode
+
+_KEPT = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """One finished build: the library, the graph's precision and bytes, and what it took."""
+
+    library: str
+    precision: str
+    graph_bytes: int
+    seconds: float
+    peak_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Builds:
+    builds: tuple[Build, ...] = ()
+
+
+def history_file() -> Path:
+    """In the user's cache folder: XDG_CACHE_HOME, or ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "x2i" / "builds.json"
+
+
+def past_builds(file: Path | None = None) -> tuple[Build, ...]:
+    """What is remembered; nothing where the file is missing or damaged."""
+    with contextlib.suppress(OSError, ValueError, InputError):
+        return decode(_Builds, json.loads((file or history_file()).read_text("utf-8")), "builds.json").builds
+    return ()
+
+
+def remember(build: Build, file: Path | None = None) -> None:
+    """Adds a build, and forgets the oldest; a cache folder that cannot be written loses only the estimate."""
+    file = file or history_file()
+    kept = (*past_builds(file), build)[-_KEPT:]
+    part = file.with_suffix(f".{os.getpid()}.part")
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(json.dumps(encode(_Builds(kept)), indent=1) + "\n", encoding="utf-8")
+        part.replace(file)
+
+
+def likely(library: str, precision: str, graph_bytes: int, past: tuple[Build, ...]) -> Build | None:
+    """What a build will take, from the latest of those whose graph is nearest in size, scaled by the bytes.
+
+    A build at another precision is taken only where there is none at this one. None where nothing is known.
+    """
+    known = [build for build in past if build.library == library and build.graph_bytes > 0]
+    known = [build for build in known if build.precision == precision] or known
+    if not known or graph_bytes <= 0:
+        return None
+    nearest = min(reversed(known), key=lambda build: abs(math.log(build.graph_bytes / graph_bytes)))
+    scale = graph_bytes / nearest.graph_bytes
+    return Build(library, precision, graph_bytes, nearest.seconds * scale, round(nearest.peak_bytes * scale))

@@ -1,0 +1,47 @@
+"""What a process that builds one engine is told."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..manifest import Tensor
+from ..sessions.graph_file import GraphFile
+from .key import Range
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One engine: the graph's fields as `GraphFile` has them, `engines` being the bundle's folder, and how to build it.
+
+    `library` is an import name, `device` the backend's own name of one; the other fields are TensorRT's: the graph's
+    inputs, the range of every free size, the targets, and the folder of compiled kernels, empty for none.
+    """
+
+    library: str
+    name: str
+    path: str
+    precision: str
+    digest: str
+    engines: str
+    device: str = ""
+    inputs: tuple[Tensor, ...] = ()
+    shapes: dict[str, Range] = field(default_factory=dict)
+    targets: tuple[str, ...] = ()
+    kernels: str = ""
+
+    def graph(self, engines: Path) -> GraphFile:
+        """The graph, with the folder that its engine is in or goes to."""
+        return GraphFile(self.name, Path(self.path), self.precision, self.digest, engines)
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """How it went: the engine's file name, seconds and peak memory in bytes, and remarks for the user.
+
+    `there` says that nothing was built, for the very engine was in the bundle.
+    """
+
+    engine: str
+    seconds: float
+    peak_bytes: int
+    remarks: tuple[str, ...] = ()
+    there: bool = False

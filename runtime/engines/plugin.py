@@ -1,0 +1,49 @@
+"""The fused attention's plugin for TensorRT: the room above this one has it, so it is found by name."""
+
+import hashlib
+import mmap
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+
+from ..errors import InputError
+
+PLUGINS = "x2i.plugins"
+"""Entry-point group: `tensorrt` is called with the TensorRT module and a folder of compiled kernels, or with None."""
+OPERATOR = "InjectedAttention"
+PRECISIONS = ("fp16", "int8+fp16")
+"""Of graphs whose attention is in float16: the kernels are written for nothing wider."""
+OPTION = "plugin"
+"""The name in an engine's options under which an engine that holds the plugin keeps the digest of its kernels."""
+_INDEX = "index.json"
+
+
+def register(tensorrt: ModuleType, kernels: Path | None = None) -> None:
+    """Makes the plugin known to `tensorrt` or `tensorrt_rtx`: with compiled kernels to build, without to run.
+
+    Raises InputError where the plugin, or a kernel, cannot be used.
+    """
+    found = list(entry_points(group=PLUGINS, name="tensorrt"))
+    if not found:
+        raise InputError("the attention's plugin is not installed; pip install --force-reinstall --no-deps x2i-edge")
+    try:
+        found[0].load()(tensorrt, kernels)
+    except ValueError as error:
+        raise InputError(*str(error).splitlines()) from error
+
+
+def has_operator(path: Path) -> bool:
+    """Whether a graph's file holds the operator; its name stands there as it is."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(OPERATOR.encode()) >= 0
+
+
+def kernels_digest(folder: Path) -> str:
+    """SHA-256 of the index of compiled kernels, which has that of each; raises InputError where there is none."""
+    index = folder / _INDEX
+    if not index.is_file():
+        raise InputError(
+            f"--kernels {folder}: expected compiled kernels with {_INDEX}, found none; make them with "
+            f"`python -m x2i.kernels.build --out {folder}`"
+        )
+    return hashlib.sha256(index.read_bytes()).hexdigest()

@@ -1,0 +1,169 @@
+"""The sizes that an engine serves: the plan is walked with the smallest, the usual and the largest call, and every free
+size of every graph is read off on the way."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ..errors import InputError
+from ..inputs import Input, MixInput, PictureInput, SoundInput
+from ..manifest import Graph, Manifest, Tensor
+from ..plan import Plan, Stage, matches
+from ..slots import wired
+from .key import Range
+
+MOST_PICTURES, MOST_CHANNELS = 4, 8
+"""Pictures of subjects, and channels of a sound, that an engine takes."""
+
+Shape = tuple[int, ...]
+Sizes = dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call in numbers: `size` is (height, width) in pixels, `sides` are those of the guidance."""
+
+    size: tuple[int, int]
+    count: int
+    sides: int
+    pictures: int = 1
+    words: int = 1
+    channels: int = 2
+
+
+def shape_profiles(
+    manifest: Manifest, sizes: Iterable[tuple[int, int]] = (), count: int = 1
+) -> dict[str, dict[str, Range]]:
+    """The range of every free size, by graph and by the size's name in it; graphs without one have none.
+
+    `sizes` are (height, width) in pixels: the first is the usual one, and the range spans them all; the plan's size
+    where none is given. `count` is the largest number of pictures, and the usual one. Raises InputError for what the
+    plan cannot draw.
+    """
+    plan = manifest.plan
+    wanted = list(sizes) or [plan.decoder.size]
+    _check(plan, wanted, count)
+    heights, widths = zip(*wanted, strict=True)
+    most_words = max((c.word.most for c in plan.conditioners if c.word is not None), default=1)
+    calls = (
+        Call((min(heights), min(widths)), 1, sides=1),
+        Call(wanted[0], count, sides=2),
+        Call((max(heights), max(widths)), count, 2, MOST_PICTURES, most_words, MOST_CHANNELS),
+    )
+    walks = [_Walk(manifest, call).sizes() for call in calls]
+    return {
+        graph: {name: _range([walk[graph][name] for walk in walks]) for name in free}
+        for graph, free in walks[0].items()
+    }
+
+
+def _range(found: list[list[int]]) -> Range:
+    """A graph may serve several times in one call; the last is what the loop does most."""
+    least, usual, most = found
+    return min(least), usual[-1], max(*least, *usual, *most)
+
+
+def _check(plan: Plan, sizes: list[tuple[int, int]], count: int) -> None:
+    multiple = plan.decoder.size_multiple
+    problems = [
+        f"size: expected multiples of {multiple} pixels, got {height}x{width}"
+        for height, width in sizes
+        if min(height, width) < multiple or height % multiple or width % multiple
+    ]
+    if count < 1:
+        problems.append(f"count: expected 1 or more, got {count}")
+    if problems:
+        raise InputError(*problems)
+
+
+class _Walk:
+    """The shapes of all slots in one call, filled as the runtime fills them."""
+
+    def __init__(self, manifest: Manifest, call: Call):
+        self._graphs, self._plan, self._call = manifest.graphs, manifest.plan, call
+        self._slots: dict[str, Shape] = {}
+        self._found: dict[str, dict[str, list[int]]] = {}
+
+    def sizes(self) -> dict[str, dict[str, list[int]]]:
+        """Every free size of every graph, in the order of the graph's calls."""
+        plan, call = self._plan, self._call
+        if plan.injection is not None:
+            self._slots |= {"strength": (call.sides,), "token_index": (call.sides,)}
+        for conditioner in plan.conditioners:
+            for given in conditioner.inputs():
+                self._slots |= _given(given, call)
+            if conditioner.word is not None:
+                window = conditioner.text.window if conditioner.text is not None else 0
+                self._slots |= {"word_index": (call.sides,), "words": (1, call.words, *self._slots["words"][2:])}
+                assert window, "a word without a prompt to stand in"
+            if conditioner.marker is not None and conditioner.text is not None:
+                self._slots["object_index"] = (call.sides, conditioner.text.window)
+            for stage in conditioner.stages:
+                self._stage(stage)
+        batch, (height, width) = call.count * call.sides, call.size
+        latents = (plan.decoder.channels, height // plan.decoder.factor, width // plan.decoder.factor)
+        for segment in plan.segments:
+            graph = self._graphs[segment.graph]
+            context = wired(segment.context, (tensor.name for tensor in graph.inputs))
+            shapes = {name: (batch, *self._slots[slot][1:]) for name, slot in context.items()}
+            self._read(segment.graph, shapes | {"latents": (batch, *latents), "timestep": (batch,)})
+        self._read(plan.decoder.graph, {"latents": (call.count, *latents)})
+        return self._found
+
+    def _stage(self, stage: Stage) -> None:
+        """One call of the graph, or of each that a choice stands for."""
+        for name in matches(stage.graph, set(self._graphs)).values():
+            graph = self._graphs[name]
+            inputs = wired(stage.inputs, (tensor.name for tensor in graph.inputs))
+            shapes = {tensor: self._slots[slot] for tensor, slot in inputs.items()}
+            if any(shape[0] > 1 for shape in shapes.values()):
+                shapes = {tensor: (self._call.sides, *shape[1:]) for tensor, shape in shapes.items()}
+            values = self._read(name, shapes)
+            made = wired(stage.outputs, (tensor.name for tensor in graph.outputs))
+            outputs = {tensor.name: tensor for tensor in graph.outputs}
+            self._slots |= {slot: _shape(outputs[tensor], values) for tensor, slot in made.items()}
+
+    def _read(self, name: str, shapes: dict[str, Shape]) -> Sizes:
+        """The free sizes of one call."""
+        values = _free(self._graphs[name], shapes)
+        known = self._found.setdefault(name, {})
+        for size, value in values.items():
+            known.setdefault(size, []).append(value)
+        return values
+
+
+def _given(given: Input, call: Call) -> dict[str, Shape]:
+    """The slots that a caller's input fills."""
+    match given:
+        case PictureInput(kind="subject", size=size, grid=grid):
+            pixels = (1, 3, size, size)
+            return {"subject_pixels": pixels, "object_pixels": pixels, "mask": (1, grid * grid)}
+        case PictureInput(kind=kind, size=size):
+            return {f"{kind}_pixels": (1, call.pictures, 3, size, size)}
+        case SoundInput(frames=frames):
+            return {"waveform": (1, call.channels, frames)}
+        case MixInput():
+            return {}
+    window = getattr(given, "window", None)
+    return {} if window is None else {name: (call.sides, window) for name in ("input_ids", "attention_mask")}
+
+
+def _free(graph: Graph, shapes: dict[str, Shape]) -> Sizes:
+    return {
+        name: size
+        for tensor in graph.inputs
+        for name, size in zip(tensor.shape, shapes[tensor.name], strict=True)
+        if isinstance(name, str)
+    }
+
+
+def _shape(tensor: Tensor, values: Sizes) -> Shape:
+    return tuple(size if isinstance(size, int) else _product(size, values) for size in tensor.shape)
+
+
+def _product(size: str, values: Sizes) -> int:
+    """A size such as `4*height`."""
+    result = 1
+    for factor in re.split(r"\*", size):
+        result *= int(factor) if factor.strip().isdigit() else values[factor.strip()]
+    return result

@@ -1,0 +1,131 @@
+"""Builds an engine with TensorRT-RTX or TensorRT, in a process of its own: neither can be stopped otherwise, and the
+parser of the one may end the process."""
+
+import time
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ..errors import InputError
+from ..manifest import Tensor
+from . import plugin, store, tensorrt_key
+from .gpu import first_gpu
+from .job import Built, Job
+from .key import EngineKey, Range
+from .memory import peak_bytes
+
+
+def build(job: Job, folder: Path) -> Built:
+    """Saves the engine in `folder`, unless the bundle has it. Raises InputError where the library refuses the graph."""
+    start = time.perf_counter()
+    tensorrt = import_module(job.library)
+    kernels = _kernels(job)
+    key = _key(job, tensorrt.__version__, kernels)
+    if (there := store.find(Path(job.engines), key)) is not None:
+        return Built(there.name, 0.0, 0, there=True)
+    if kernels is not None:
+        plugin.register(tensorrt, kernels)
+    made = folder / "engine"
+    remarks = _write(tensorrt, job, kernels, made)
+    seconds, peak = time.perf_counter() - start, peak_bytes()
+    return Built(store.save(folder, key, made, seconds, peak).name, seconds, peak, remarks)
+
+
+def _write(tensorrt: ModuleType, job: Job, kernels: Path | None, file: Path) -> tuple[str, ...]:
+    """Writes the engine to a file, and returns remarks."""
+    log = _logger(tensorrt)
+    builder = tensorrt.Builder(log)
+    network = _parsed(tensorrt, builder, job, log)
+    config = builder.create_builder_config()
+    _set_targets(tensorrt, config, job.targets)
+    if job.shapes:
+        config.add_optimization_profile(_profile(builder, job))
+    engine = builder.build_serialized_network(network, config)
+    if engine is None:
+        raise InputError(f"{job.name}: {_reason(tensorrt, log)}; choose another backend for this bundle, such as cpu")
+    with file.open("wb") as stream:
+        stream.write(engine)
+    return _remarks(tensorrt, network, job, kernels)
+
+
+def _key(job: Job, version: str, kernels: Path | None) -> EngineKey:
+    """The key of the engine that a job builds; raises InputError where TensorRT finds no GPU to build for."""
+    gpu = first_gpu() if job.library == tensorrt_key.TENSORRT else None
+    device = tensorrt_key.built_for(job.library, job.targets, gpu)
+    options = {} if kernels is None else {plugin.OPTION: plugin.kernels_digest(kernels)}
+    return EngineKey(job.name, job.digest, job.precision, job.library, version, device, job.shapes, options)
+
+
+def _kernels(job: Job) -> Path | None:
+    """The kernels that this graph's engine will hold: none where the operator is not in it, or not in float16."""
+    usable = job.kernels and job.precision in plugin.PRECISIONS and plugin.has_operator(Path(job.path))
+    return Path(job.kernels) if usable else None
+
+
+def _parsed(tensorrt: ModuleType, builder: Any, job: Job, log: Any) -> Any:
+    # TensorRT 10 has to be told that a graph's types are its own; what came later knows nothing else.
+    typed = getattr(tensorrt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    network = builder.create_network(0 if typed is None else 1 << int(typed))
+    parser = tensorrt.OnnxParser(network, log)
+    if not parser.parse_from_file(job.path):
+        errors = "; ".join(parser.get_error(number).desc() for number in range(parser.num_errors))
+        raise InputError(
+            f"{job.name}: {tensorrt.__name__} {tensorrt.__version__} cannot read this graph: {errors}; "
+            "choose another backend for this bundle, such as cpu"
+        )
+    return network
+
+
+def _set_targets(tensorrt: ModuleType, config: Any, targets: tuple[str, ...]) -> None:
+    if not targets:
+        return
+    config.num_compute_capabilities = len(targets)
+    for number, target in enumerate(targets):
+        name = target.upper().replace("_", "")
+        config.set_compute_capability(getattr(tensorrt.ComputeCapability, name), number)
+
+
+def _profile(builder: Any, job: Job) -> Any:
+    profile = builder.create_optimization_profile()
+    for tensor in job.inputs:
+        profile.set_shape(tensor.name, *_shapes(tensor, job.shapes))
+    return profile
+
+
+def _shapes(tensor: Tensor, shapes: dict[str, Range]) -> Iterator[list[int]]:
+    """The smallest, the usual and the largest shape of an input."""
+    for number in range(3):
+        yield [size if isinstance(size, int) else shapes[size][number] for size in tensor.shape]
+
+
+def _remarks(tensorrt: ModuleType, network: Any, job: Job, kernels: Path | None) -> tuple[str, ...]:
+    if not plugin.has_operator(Path(job.path)):
+        return ()
+    if kernels is not None:
+        plugged = tensorrt.LayerType.PLUGIN_V3
+        nodes = sum(network.get_layer(number).type == plugged for number in range(network.num_layers))
+        return (f"{nodes} attentions run as the compiled kernels",)
+    why = f"kernels are for float16, this graph is {job.precision}" if job.kernels else "no --kernels given"
+    return (f"attentions run as the graph spells them out: {why}",)
+
+
+def _logger(tensorrt: ModuleType) -> Any:
+    """Keeps what the library complains of, for the one line that the user gets."""
+
+    class Logger(tensorrt.ILogger):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (tensorrt.ILogger.Severity.ERROR, tensorrt.ILogger.Severity.INTERNAL_ERROR):
+                self.errors.append(message)
+
+    return Logger()
+
+
+def _reason(tensorrt: ModuleType, log: Any) -> str:
+    said = "; ".join(dict.fromkeys(log.errors)) or "no reason given"
+    return f"{tensorrt.__name__} {tensorrt.__version__} cannot build this graph: {said}"

@@ -1,0 +1,95 @@
+"""What `x2i build` was asked for, checked against the bundle and the machine: the jobs, or every problem at once."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+
+from ..bundle import Bundle
+from ..errors import InputError
+from ..manifest import Graph
+from . import plugin, tensorrt_key
+from .gpu import gpu_problem
+from .job import Job
+from .key import Range
+from .profile import shape_profiles
+
+LIBRARIES = {"openvino": "openvino", "rtx": tensorrt_key.RTX, "tensorrt": tensorrt_key.TENSORRT}
+"""Import names of the libraries by the names of their backends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One call of the command: `backend` is a key of `LIBRARIES`, `sizes` are (height, width) in pixels."""
+
+    backend: str
+    device: str = ""
+    targets: tuple[str, ...] = ()
+    sizes: tuple[tuple[int, int], ...] = ()
+    count: int = 1
+    graphs: tuple[str, ...] = ()
+    kernels: Path | None = None
+
+    def jobs(self, bundle: Bundle) -> list[Job]:
+        """One job for every engine wanted, in the plan's order; raises InputError with every problem."""
+        if problems := list(self._problems(bundle)):
+            raise InputError(*problems)
+        manifest = bundle.manifest
+        profiles = shape_profiles(manifest, self.sizes, self.count)
+        return [
+            self._job(bundle, name, manifest.graphs[name], profiles[name])
+            for name in profiles
+            if not self.graphs or name in self.graphs
+        ]
+
+    def _job(self, bundle: Bundle, name: str, graph: Graph, shapes: dict[str, Range]) -> Job:
+        file = bundle.graph_file(name)
+        assert file.engines is not None, "a bundle's graph without its folder of engines"
+        path, engines = str(file.path.absolute()), str(file.engines.absolute())
+        job = Job(LIBRARIES[self.backend], name, path, file.precision, file.digest, engines)
+        if self.backend == "openvino":
+            return replace(job, device=self.device)
+        kernels = "" if self.kernels is None else str(self.kernels.absolute())
+        return replace(job, inputs=graph.inputs, shapes=shapes, targets=self.targets, kernels=kernels)
+
+    def _problems(self, bundle: Bundle) -> Iterator[str]:
+        there = bundle.manifest.graphs
+        if missing := [name for name in self.graphs if name not in there]:
+            yield f"--graph: expected one of {', '.join(there)}, got {', '.join(missing)}"
+        library = LIBRARIES[self.backend]
+        if find_spec(library) is None:
+            yield f"--for {self.backend}: needs {library}; pip install 'x2i-edge[{self.backend}]'"
+        yield from self._target_problems()
+        if self.backend == "tensorrt" and (problem := gpu_problem()) is not None:
+            yield f"--for tensorrt: builds on the GPU that will run the engine: {problem}"
+        yield from self._option_problems()
+
+    def _target_problems(self) -> Iterator[str]:
+        known = tensorrt_key.RTX_TARGETS
+        if self.targets and self.backend != "rtx":
+            yield f"--target: TensorRT-RTX alone builds for other GPUs, got --for {self.backend}; leave --target out"
+        elif unknown := [target for target in self.targets if target not in known]:
+            yield (
+                f"--target: TensorRT-RTX builds for {', '.join(known)}, got {', '.join(unknown)}; for other GPUs build "
+                "with --for tensorrt on the device"
+            )
+
+    def _option_problems(self) -> Iterator[str]:
+        """What OpenVINO has no use for, and kernels that are not there."""
+        if self.backend != "openvino":
+            if self.device:
+                yield f"--for: expected a device behind openvino alone, got {self.backend}:{self.device}"
+            if self.kernels is not None:
+                yield from _kernel_problems(self.kernels)
+            return
+        given = {"--size": self.sizes, "--kernels": self.kernels, "--count": self.count > 1}
+        for option in (name for name, value in given.items() if value):
+            yield f"{option}: OpenVINO's engines serve every size and have no use for it; leave it out"
+
+
+def _kernel_problems(folder: Path) -> tuple[str, ...]:
+    try:
+        plugin.kernels_digest(folder)
+    except InputError as error:
+        return error.problems
+    return ()
