@@ -1,0 +1,127 @@
+"""int8 written into a denoiser: explicit QuantizeLinear and DequantizeLinear around its convolutions and matrices.
+
+Weights are int8 per output channel, activations int8 per tensor, both symmetric: TensorRT takes no zero points. The
+nodes are put in by ONNX Runtime's quantizer, and ranges come from its histograms. NNCF's quantizer was tried on the
+small denoiser beside it: with the same layers and samples it lost twice as much, and it needs a dozen more packages.
+Biases stay float32, because engines refuse what ONNX Runtime would make of them.
+"""
+
+import contextlib
+import io
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
+from onnxruntime.quantization import CalibrationMethod, QuantType
+from onnxruntime.quantization.calibrate import TensorsData
+from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
+from .graph_store import read_graph, write_graph
+from .levels import LEVELS, Layer, chosen, layers_of
+from .ranges import Ranges, ranges_of
+from .relative_error import relative_error
+from .samples import Samples
+from .sensitivity import Damage, rank, worst_to_keep
+from .shortcuts import split_shortcuts
+from .switched_layers import SwitchedLayers
+
+OPERATORS = ["Conv", "MatMul"]
+OPTIONS = {
+    "ActivationSymmetric": True,
+    "WeightSymmetric": True,
+    "QuantizeBias": False,
+    # What they give is read in float: the next layer quantizes it by its own range.
+    "OpTypesToExcludeOutputQuantization": OPERATORS,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How far int8 goes: the level, layers to keep in float, and the largest error allowed.
+
+    `keep` holds module paths and patterns. Where `target` is given, as many of the worst layers stay in float as it
+    takes; the error is the relative L2 distance of the noise. `split` gives each half of a skip connection its scale.
+    """
+
+    level: float = LEVELS[-1]
+    keep: tuple[str, ...] = ()
+    target: float | None = None
+    split: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Quantized:
+    """What became of a graph: the layers in int8, those of the level that stayed in float, and the error.
+
+    `error` is the relative L2 distance of the noise from the float32 graph's, over samples kept apart. `damage` ranks
+    layers, the worst first; it is empty where nobody asked.
+    """
+
+    layers: tuple[str, ...]
+    kept: tuple[str, ...]
+    split: int
+    samples: int
+    error: float
+    damage: tuple[Damage, ...] = ()
+
+
+def rewrite(
+    source: Path,
+    target: Path,
+    calibration: Samples,
+    held_out: Samples,
+    recipe: Recipe = Recipe(),
+    ranked: bool = False,
+) -> Quantized:
+    """Writes a float32 graph with int8 layers to `target`: the same inputs, the same bytes.
+
+    `calibration` sets the ranges, `held_out` measures; `ranked` measures every layer's damage too, as a quality target
+    does in any case. Raises PlanError for a level or layer that there is not, or where nothing is left to quantize.
+    """
+    model = read_graph(source)
+    halves = split_shortcuts(model) if recipe.split else 0
+    every = layers_of(model)
+    wanted = chosen(every, recipe.level, recipe.keep)
+    ranges = ranges_of(model, sorted({layer.activation for layer in wanted}), calibration, source.parent)
+    damage: tuple[Damage, ...] = ()
+    if ranked or recipe.target is not None:
+        switched = SwitchedLayers(quantized(model, wanted, ranges, source.parent), model, wanted, source.parent)
+        damage = rank(switched, held_out)
+        if recipe.target is not None:
+            worst = worst_to_keep(switched, damage, held_out, recipe.target)
+            wanted = [layer for layer in wanted if layer.path not in worst]
+        del switched
+    write_graph(quantized(model, wanted, ranges, source.parent), target)
+    paths = tuple(layer.path for layer in wanted)
+    kept = tuple(layer.path for layer in chosen(every, recipe.level) if layer.path not in paths)
+    error = relative_error(target, source, held_out)
+    return Quantized(paths, kept, halves, len(calibration), error, damage)
+
+
+def quantized(model: ir.Model, layers: Sequence[Layer], ranges: Ranges, folder: Path) -> ir.Model:
+    """A copy of the model with the layers in int8; `folder` is where external weights lie."""
+    proto = ir.to_proto(model)
+    _read_weights(proto, {layer.weight for layer in layers}, folder)
+    tensors = TensorsData(CalibrationMethod.Percentile, dict(ranges))
+    nodes = [layer.node for layer in layers]
+    # The quantizer prints notes on what it leaves alone.
+    with contextlib.redirect_stdout(io.StringIO()):
+        quantizer = QDQQuantizer(
+            proto, True, False, QuantType.QInt8, QuantType.QInt8, tensors, nodes, [], OPERATORS, dict(OPTIONS)
+        )
+        quantizer.quantize_model()
+    made = ir.from_proto(quantizer.model.model)
+    ir.external_data.set_base_dir(made.graph, folder)
+    return made
+
+
+def _read_weights(proto: onnx.ModelProto, names: Collection[str], folder: Path) -> None:
+    """Those weights that the quantizer works on; the others stay in their file."""
+    for tensor in proto.graph.initializer:
+        if tensor.name in names and uses_external_data(tensor):
+            load_external_data_for_tensor(tensor, str(folder))
+            tensor.data_location = onnx.TensorProto.DEFAULT
+            del tensor.external_data[:]
