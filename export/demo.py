@@ -52,7 +52,7 @@ def demo(out: Path, seed: int) -> None:
 
 def _verified(bundle: Path) -> Pipeline:
     pipeline = load(bundle)
-    for proven in prove(pipeline.bundle, "cpu"):
+    for proven in prove(pipeline.bundle, pipeline.session):
         if not proven.passed:
             raise GateError(f"{proven.graph}: error {proven.error:.1e} past the gate {proven.gate:.0e}")
     click.echo(f"{bundle}: verified, every file and every graph")

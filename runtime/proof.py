@@ -1,6 +1,6 @@
 """The proof in the bundle: runs the graphs on stored inputs and compares them with the stored fp32 torch outputs."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +9,6 @@ import numpy as np
 from .bundle import Bundle
 from .errors import InputError
 from .manifest import Graph
-from .sessions.backends import open_session
 from .sessions.session import Session
 
 
@@ -42,11 +41,10 @@ def proof_error(folder: Path, graph: Graph, session: Session) -> float:
     return worst
 
 
-def prove(bundle: Bundle, backend: str) -> Iterator[Proven]:
-    """Proves every graph of a bundle on a backend, one after the other."""
+def prove(bundle: Bundle, session: Callable[[str], Session]) -> Iterator[Proven]:
+    """Proves every graph of a bundle, one after the other; `session(name)` gives the graph's, as a Pipeline's does."""
     for name, graph in bundle.manifest.graphs.items():
-        session = open_session(backend, bundle.graph_file(name))
-        yield Proven(name, proof_error(bundle.folder, graph, session), graph.measured.gate)
+        yield Proven(name, proof_error(bundle.folder, graph, session(name)), graph.measured.gate)
 
 
 def _read(path: Path) -> np.ndarray:

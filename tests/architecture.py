@@ -35,6 +35,7 @@ IMPORT_NAMES = {
     "pytest-xdist": "xdist",
     "protobuf": "google",
     "pyyaml": "yaml",
+    "scikit-image": "skimage",
     "tensorrt-rtx": "tensorrt_rtx",
 }
 FILE_LINES, MEDIAN_FILE_LINES = 300, 120

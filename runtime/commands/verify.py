@@ -1,37 +1,87 @@
-"""`x2i verify`: every file against its digest, every graph against its proof, on this machine."""
+"""`x2i verify`: every file against its digest, every graph against its proof, every run of the gate against fp32's, on
+this machine."""
 
 import json
+import warnings
 from pathlib import Path
 
 import click
 
-from ..bundle import open_bundle
 from ..errors import InputError
-from ..proof import prove
+from ..gate.comparison import CaseResult, compare
+from ..load import backend_of_environment, load
+from ..pipeline import Pipeline
+from ..proof import Proven, prove
+from .announcement import announce
+from .gate_lines import case_json, case_line, finite, limits_line
 from .refusal import Refusal, refusing
 
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--backend", default="cpu", show_default=True, help="What runs the graphs.")
+@click.option("--backend", help="What runs the graphs, such as cpu or openvino:GPU; the best present if left out.")
+@click.option("--quick", is_flag=True, help="Leave out what has to be drawn.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
-def verify(bundle: Path, backend: str, as_json: bool) -> None:
-    """Check the folder BUNDLE: digests, then every graph's output against fp32 torch's, stored at export."""
-    with refusing(InputError, OSError):
-        opened = open_bundle(bundle)
-        results = []
-        for result in prove(opened, backend):
-            results.append(result)
-            if not as_json:
-                verdict = "ok" if result.passed else "FAILED"
-                click.echo(f"{verdict}  {result.graph}: error {result.error:.1e} (gate {result.gate:.0e})")
-    failed = [result.graph for result in results if not result.passed]
+def verify(bundle: Path, backend: str | None, quick: bool, as_json: bool) -> None:
+    """Check the folder BUNDLE: digests, then every graph's output against fp32 torch's, then whole runs against what
+    fp32 drew, all stored at export."""
+    with refusing(InputError, OSError, MemoryError):
+        pipeline = load(bundle, backend)
+        if (backend or backend_of_environment()) is None:
+            announce(pipeline)
+        graphs = _prove(pipeline, as_json)
+        cases = [] if quick else _compare(pipeline, as_json)
     if as_json:
-        graphs = {result.graph: {"error": result.error, "gate": result.gate} for result in results}
-        click.echo(json.dumps({"files": len(opened.manifest.files), "graphs": graphs, "failed": failed}))
+        click.echo(json.dumps(_as_json(pipeline, graphs, cases)))
+    failed = [result.graph for result in graphs if not result.passed]
+    failed += [f"case {result.number}" for result in cases if not result.passed]
     if failed:
-        raise Refusal(
-            f"{bundle}: {', '.join(failed)} past the gate on backend {backend}; use another backend or export again"
-        )
+        fix = "use another backend or export again"
+        raise Refusal(f"{bundle}: {', '.join(failed)} past the gate on backend {pipeline.backend}; {fix}")
     if not as_json:
-        click.echo(f"{bundle}: {len(opened.manifest.files)} files and {len(results)} graphs as exported")
+        click.echo(f"{bundle}: {_summary(pipeline, len(graphs), len(cases), quick)}")
+
+
+def _prove(pipeline: Pipeline, silent: bool) -> list[Proven]:
+    results = []
+    for result in prove(pipeline.bundle, pipeline.session):
+        results.append(result)
+        if not silent:
+            verdict = "ok" if result.passed else "FAILED"
+            click.echo(f"{verdict}  {result.graph}: error {result.error:.1e} (gate {result.gate:.0e})")
+    return results
+
+
+def _compare(pipeline: Pipeline, silent: bool) -> list[CaseResult]:
+    gate, results = pipeline.bundle.manifest.gate, []
+    if gate is None:
+        return []
+    if not silent:
+        click.echo(limits_line(gate.limits))
+    with warnings.catch_warnings():
+        # What a run warns of was known when its case was stored.
+        warnings.simplefilter("ignore")
+        for result in compare(pipeline, gate.cases, gate.limits, pipeline.bundle.folder):
+            results.append(result)
+            if not silent:
+                click.echo(case_line(result))
+    return results
+
+
+def _as_json(pipeline: Pipeline, graphs: list[Proven], cases: list[CaseResult]) -> dict:
+    failed = [result.graph for result in graphs if not result.passed]
+    return {
+        "backend": pipeline.backend,
+        "files": len(pipeline.bundle.manifest.files),
+        "graphs": {result.graph: {"error": finite(result.error), "gate": result.gate} for result in graphs},
+        "cases": [case_json(result) for result in cases],
+        "failed": failed + [result.number for result in cases if not result.passed],
+    }
+
+
+def _summary(pipeline: Pipeline, graphs: int, cases: int, quick: bool) -> str:
+    gate = pipeline.bundle.manifest.gate
+    told = f"{len(pipeline.bundle.manifest.files)} files and {graphs} graphs as exported"
+    if gate is None:
+        return f"{told}; it holds no drawings of fp32 to compare with"
+    return f"{told}; nothing drawn" if quick else f"{told}, {cases} drawings close enough to fp32's"

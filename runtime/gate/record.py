@@ -8,7 +8,8 @@ class Case:
     """One run, as `x2i.runtime.Pipeline` takes it, and what fp32 drew.
 
     `noise`, `latents` (`.npy`, float32 [1, C, h, w]) and `picture` (`.png`) are files of the bundle, as are `subject`,
-    `mask`, `image`, `subjects` (pictures) and `sound` (`.wav`). All else is the option of the same name.
+    `mask`, `image`, `subjects` (pictures) and `sound` (`.npy`, [n, channels], at `rate` samples a second). All else is
+    the option of the same name.
     """
 
     noise: str
@@ -36,6 +37,7 @@ class Case:
     start_merge_step: int | None = None
     object_resolution: int | None = None
     sound: str | None = None
+    rate: int | None = None
 
     def files(self) -> list[str]:
         """Every file of the bundle that the case needs."""

@@ -1,6 +1,7 @@
 """A complete bundle and sessions without any network: numpy functions under the names of graphs."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -77,13 +78,13 @@ class Sessions:
 
     def open(self, graph: str):
         self.opened.append(graph)
-        function = getattr(self, graph.split(".")[0].rstrip("12"))
+        name = graph.split(".")[0].rstrip("12")
 
         def call(**arrays):
             self.calls.append((graph, arrays))
-            return function(graph, **arrays)
+            return getattr(self, name)(graph, **arrays)
 
-        call.inputs = ()
+        call.inputs, call.bind = (), lambda **fixed: partial(call, **fixed)
         return call
 
     def encoder(self, graph, input_ids, attention_mask):
