@@ -1,0 +1,88 @@
+"""What OpenVINO has here: its devices, and how a graph is compiled for one of them."""
+
+from functools import cache
+from importlib.metadata import entry_points
+
+import openvino
+
+from ..errors import InputError
+from .graph_file import GraphFile
+from .session import Settings
+
+PLUGINS = "x2i.plugins"
+"""Entry-point group in which other rooms name what a library must be given to read their operators."""
+BF16_PRECISIONS = ("int8",)
+"""What lies between the quantized operators may run in bfloat16 where the CPU has it; every other graph runs in the
+types that it is written in, which OpenVINO by itself would not keep."""
+
+
+def chosen(device: str) -> str:
+    """The device in OpenVINO's words, `CPU` for none; raises InputError for one that is not there."""
+    device = device.upper() or "CPU"
+    there = available()
+    wanted = device.partition(":")[2].split(",") if device.startswith("AUTO:") else [device]
+    missing = [name for name in wanted if name != "AUTO" and not _is_there(name, there)]
+    if missing:
+        raise InputError(
+            f"device: expected one of {', '.join((*there, 'AUTO'))}, got {', '.join(missing)}; "
+            "install its driver, or choose another, such as openvino:CPU"
+        )
+    return device
+
+
+def available() -> tuple[str, ...]:
+    """The devices whose driver is installed, such as CPU, GPU.0 and NPU."""
+    return tuple(core().available_devices)
+
+
+def compiled(graph: GraphFile, device: str, settings: Settings) -> openvino.CompiledModel:
+    """The graph compiled for a device; raises InputError where OpenVINO cannot."""
+    try:
+        return core().compile_model(core().read_model(graph.path), device, properties(graph, device, settings))
+    except RuntimeError as error:
+        raise InputError(
+            f"{graph.path}: OpenVINO {version()} cannot open this graph on {device}: {reason(error)}; "
+            "choose another backend, such as cpu"
+        ) from error
+
+
+def properties(graph: GraphFile, device: str, settings: Settings) -> dict[str, object]:
+    """How a graph is compiled, and run once it is."""
+    threads = {"INFERENCE_NUM_THREADS": settings.threads} if settings.threads and device == "CPU" else {}
+    return {"PERFORMANCE_HINT": "LATENCY", **arithmetic(graph, device), **threads}
+
+
+def arithmetic(graph: GraphFile, device: str) -> dict[str, str]:
+    """The types that a graph is computed in on a device: its own, or bfloat16 between quantized operators."""
+    if graph.precision in BF16_PRECISIONS and device == "CPU" and "BF16" in capabilities(device):
+        return {"INFERENCE_PRECISION_HINT": "bf16"}
+    return {"EXECUTION_MODE_HINT": "ACCURACY"}
+
+
+def capabilities(device: str) -> tuple[str, ...]:
+    """The types that the device computes in by itself, and other abilities, in OpenVINO's words."""
+    return tuple(core().get_property(device, "OPTIMIZATION_CAPABILITIES"))
+
+
+def version() -> str:
+    """OpenVINO's release, without the build that its own version names."""
+    return openvino.__version__.partition("-")[0]
+
+
+def reason(error: RuntimeError) -> str:
+    """The last line that says something: those before it name places in OpenVINO's sources."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+@cache
+def core() -> openvino.Core:
+    """The one entrance to OpenVINO, which is given every operator of ours."""
+    made = openvino.Core()
+    for plugin in entry_points(group=PLUGINS, name="openvino"):
+        made.add_extension(plugin.load()())
+    return made
+
+
+def _is_there(name: str, there: tuple[str, ...]) -> bool:
+    return any(name in (device, device.partition(".")[0]) for device in there)
