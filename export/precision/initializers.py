@@ -13,8 +13,6 @@ def initializer(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
 
 
 def let_go(graph: ir.Graph, value: ir.Value) -> None:
-    """Drops a constant that nothing reads any more, and the pages of its file."""
+    """Drops a constant that nothing reads any more."""
     assert not value.uses() and value.name is not None
     graph.initializers.pop(value.name)
-    if isinstance(value.const_value, ir.ExternalTensor):
-        value.const_value.release()
