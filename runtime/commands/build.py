@@ -13,7 +13,7 @@ import click
 
 from ..bundle import Bundle, open_bundle
 from ..engines import builder
-from ..engines.history import Build, likely, past_builds, remember
+from ..engines.history import Build, likely_seconds, past_builds, remember
 from ..engines.job import Built, Job
 from ..engines.memory import check_room, needed_disk, needed_memory
 from ..engines.tensorrt_key import RTX_TARGETS
@@ -74,15 +74,15 @@ def _build_all(bundle: Bundle, jobs: list[Job], say: Callable[[str], None]) -> l
 
 def _build(bundle: Bundle, job: Job, say: Callable[[str], None]) -> Built:
     size = _graph_bytes(bundle, job.name)
-    expected = likely(job.library, job.precision, size, past_builds())
-    estimate = "no estimate before the first build" if expected is None else f"about {expected.seconds:.0f} s"
+    expected = likely_seconds(job.library, job.name, job.precision, size, past_builds())
+    estimate = "no estimate before the first build" if expected is None else f"about {expected:.0f} s"
     say(f"{job.name}: {size / 1e6:.1f} MB, {job.precision}; {estimate}")
     built = builder.build(job, Path(job.engines), partial(_tick, job.name, expected))
     _clear_line()
     if built.there:
         say(f"  {built.engine} is there")
         return built
-    remember(Build(job.library, job.precision, size, built.seconds, built.peak_bytes))
+    remember(Build(job.library, job.name, job.precision, size, built.seconds, built.peak_bytes))
     engine = (Path(job.engines) / built.engine).stat().st_size / 1e6
     say(f"  {built.engine}: {engine:.1f} MB, {built.seconds:.1f} s, {built.peak_bytes / 1e9:.2f} GB of memory")
     for remark in built.remarks:
@@ -90,10 +90,10 @@ def _build(bundle: Bundle, job: Job, say: Callable[[str], None]) -> Built:
     return built
 
 
-def _tick(name: str, expected: Build | None, seconds: float) -> None:
+def _tick(name: str, expected: float | None, seconds: float) -> None:
     """The seconds so far, on a terminal alone: elsewhere they would fill a log."""
     if sys.stderr.isatty():
-        of = "" if expected is None else f" of about {expected.seconds:.0f} s"
+        of = "" if expected is None else f" of about {expected:.0f} s"
         click.echo(f"\r  {name}: {seconds:.0f} s{of} (Ctrl-C stops) ", nl=False, err=True)
 
 

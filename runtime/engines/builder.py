@@ -7,6 +7,7 @@ into FOLDER, and prints how it went. It ends with the process that started it: i
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -23,6 +24,7 @@ from .job import Built, Job
 from .memory import peak_bytes
 
 _TICK = 0.25
+_RAISED = re.compile(r"Exception thrown from \w+\(\) \w+: (.+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ def build(job: Job, folder: Path, tick: Callable[[float], None]) -> Built:
             raise InputError(_ended(job, code, complaints))
         answer = decode(_Answer, json.loads(output.splitlines()[-1]), "answer")
         if answer.built is None:
-            raise InputError(*answer.problems)
+            raise InputError(*(_raised(job, complaints) or answer.problems))
         store.adopt(scratch, folder)
     return answer.built
 
@@ -69,6 +71,11 @@ def _run(job: Job, scratch: Path, tick: Callable[[float], None]) -> tuple[int, s
             process.kill()
             process.wait()
     return process.returncode, out.read_text("utf-8"), complaints.read_text("utf-8", errors="replace")
+
+
+def _raised(job: Job, complaints: str) -> list[str]:
+    """What the plugin refused: TensorRT prints it, and itself says only that there was something."""
+    return [f"{job.name}: {said}" for said in dict.fromkeys(_RAISED.findall(complaints))]
 
 
 def _ended(job: Job, code: int, complaints: str) -> str:
