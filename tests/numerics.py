@@ -34,6 +34,8 @@ TOLERANCES = {
     "ip-adapter": Tolerance(relative=1e-5, source="equal to diffusers in float32"),
     "ip-adapter-latents": Tolerance(relative=1e-4, source="equal to diffusers in float32, over a run"),
     "elite-latents": Tolerance(relative=1e-4, source="elite SPEC 10: final latents"),
+    "split-shortcut": Tolerance(relative=1e-5, source="fp32 sums in another order"),
+    "half-graph": Tolerance(relative=0.05, source="measured: 0.013, where XLM-R adds up its layers; 0.005 elsewhere"),
     "elite-latents-half": Tolerance(relative=0.02, source="measured: 0.007, and 0.013 where torch sums in float16"),
     "elite-picture-half": Tolerance(absolute=2, source="measured: 1 level of 255, and 2 where torch sums in float16"),
     "fastcomposer-stage": Tolerance(absolute=1e-4, source="fastcomposer SPEC 11: object, text and fused vectors"),
@@ -56,6 +58,8 @@ TOLERANCES = {
     "sound-features": Tolerance(absolute=1e-5, source="gluegen SPEC 8: features of one spectrogram"),
     "heard-features": Tolerance(absolute=1e-4, source="gluegen SPEC 8: a third of what float64 changes"),
     "attention-share": Tolerance(absolute=1e-5, source="fp32 sums of probabilities"),
+    "weights-8": Tolerance(relative=0.1, source="measured: 0.057 where OpenVINO runs XLM-R; 0.052 elsewhere"),
+    "weights-4": Tolerance(relative=1.0, source="measured: 0.54 on the largest number, a seventh of the norm"),
     "sampler-step": Tolerance(absolute=1e-5, relative=1e-5, source="equal per step to diffusers"),
 }
 

@@ -1,0 +1,285 @@
+"""Encoders with weights in 8 and 4 bits, against the goldens, the embedded models and another quantizer."""
+
+import logging
+from pathlib import Path
+
+import nncf
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime
+import openvino
+import pytest
+import tensorrt_rtx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from x2i.export.component import Component
+from x2i.export.embedded import WEIGHTS
+from x2i.export.errors import PlanError
+from x2i.export.precision.graph_store import read_graph, write_graph
+from x2i.export.precision.weight_rounding import rounded_blocks, rounded_columns
+from x2i.export.precision.weights import SMALLEST_WEIGHT, rewrite
+from x2i.export.text import clip_component, xlmr_component
+from x2i.export.to_onnx import to_onnx
+from x2i.models.stable_diffusion import read_stable_diffusion
+from x2i.models.xlmr import read_xlmr
+from x2i.runtime.bundle import open_bundle
+
+from ..numerics import assert_close
+
+BITS = (8, 4)
+WORDS = "model.embeddings.word_embeddings.weight"
+
+
+def run(path: Path, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """The graph as it is written: the optimizer would round what the weights are multiplied with as well."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(path, options).run(None, inputs)
+
+
+def proof(bundle: Path, name: str) -> tuple[Path, dict[str, np.ndarray], list[np.ndarray]]:
+    """A graph's file, and its proof: inputs, and fp32 torch's outputs."""
+    opened = open_bundle(bundle, check_files=False)
+    graph = opened.manifest.graphs[name]
+    arrays = {key: np.load(opened.path(file), allow_pickle=False) for key, file in graph.proof.items()}
+    inputs = {tensor.name: arrays[tensor.name] for tensor in graph.inputs}
+    return opened.path(graph.file), inputs, [arrays[tensor.name] for tensor in graph.outputs]
+
+
+def constants(path: Path) -> dict[str, np.ndarray]:
+    return {name: value.const_value.numpy() for name, value in ir.load(path).graph.initializers.items()}
+
+
+@pytest.fixture(scope="module")
+def encoder(golden_bundle) -> tuple[Path, dict[str, np.ndarray], list[np.ndarray]]:
+    """XLM-R of the goldens."""
+    return proof(golden_bundle, "encoder")
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_xlmr_of_the_goldens(encoder, tmp_path, bits):
+    source, inputs, (expected,) = encoder
+    done = rewrite(source, tmp_path / "w.onnx", bits, smallest=0)
+    (features,) = run(tmp_path / "w.onnx", inputs)
+    assert_close(features, expected, f"weights-{bits}")
+    assert WORDS in done.tables and len(done.weights) == 12 and done.kept == ()
+    assert done.bytes_after < done.bytes_before * (0.35 if bits == 8 else 0.3)
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_every_number_is_near_its_own(encoder, tmp_path, bits):
+    source, *_ = encoder
+    done = rewrite(source, tmp_path / "w.onnx", bits, smallest=0)
+    before, after = constants(source), constants(tmp_path / "w.onnx")
+    for name in (*done.weights, *done.tables):
+        stored = bits if name in done.weights else 8
+        values, scale = after[f"{name}.int{stored}"].astype(np.float32), after[f"{name}.scale"]
+        steps = np.repeat(scale, len(values) // len(scale), axis=0) if stored == 4 else scale
+        # A block's largest number may be clipped, by a third at most: that is its finest scale.
+        allowed = 0.5001 if stored == 8 else 3.0001
+        assert (
+            name not in after and (scale > 0).all() and (np.abs(values * steps - before[name]) <= allowed * steps).all()
+        )
+
+
+def embedded_xlmr() -> Component:
+    return xlmr_component(read_xlmr(WEIGHTS / "xlmr"), 24)
+
+
+def embedded_clip() -> Component:
+    text_encoder = read_stable_diffusion(str(WEIGHTS / "sd")).text_encoder
+    assert text_encoder is not None
+    return clip_component(text_encoder, 24)
+
+
+@pytest.mark.parametrize("make", [embedded_xlmr, embedded_clip])
+def test_trained_encoders(tmp_path, make):
+    component = make()
+    to_onnx(component, tmp_path / "e.onnx")
+    given = component.example(component.proof)
+    with torch.no_grad():
+        expected = component.module(*given.values()).numpy()
+    for bits in BITS:
+        rewrite(tmp_path / "e.onnx", tmp_path / "w.onnx", bits, smallest=0)
+        (context,) = run(tmp_path / "w.onnx", {name: tensor.numpy() for name, tensor in given.items()})
+        assert_close(context, expected, f"weights-{bits}")
+
+
+def test_small_weights_stay(encoder, tmp_path):
+    source, inputs, _ = encoder
+    done = rewrite(source, tmp_path / "w.onnx", 8)
+    assert max(array.size for array in constants(source).values()) < SMALLEST_WEIGHT
+    assert (done.weights, done.tables) == ((), ()) and done.kept == ("model",)
+    assert all(map(np.array_equal, run(tmp_path / "w.onnx", inputs), run(source, inputs)))
+
+
+def test_named_parts_stay(encoder, tmp_path):
+    source, *_ = encoder
+    done = rewrite(source, tmp_path / "w.onnx", 8, keep=("model.encoder.layer.1",), smallest=0)
+    assert done.kept == ("model.encoder.layer.1",) and len(done.weights) == 6 and WORDS in done.tables
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_the_same_bytes_again(encoder, tmp_path, bits):
+    source, *_ = encoder
+    for name in ("one.onnx", "two.onnx"):
+        rewrite(source, tmp_path / name, bits, smallest=0)
+    assert (tmp_path / "one.onnx").read_bytes() == (tmp_path / "two.onnx").read_bytes()
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_weights_beside_the_file(encoder, tmp_path, monkeypatch, bits):
+    source, inputs, _ = encoder
+    rewrite(source, tmp_path / "inside.onnx", bits, smallest=0)
+    monkeypatch.setattr("x2i.export.precision.graph_store.EXTERNAL_DATA_BYTES", 0)
+    folder = tmp_path / "beside"
+    folder.mkdir()
+    write_graph(read_graph(source), folder / "source.onnx")
+    rewrite(folder / "source.onnx", folder / "w.onnx", bits, smallest=0)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "source.onnx",
+        "source.onnx.data",
+        "w.onnx",
+        "w.onnx.data",
+    ]
+    assert all(map(np.array_equal, run(folder / "w.onnx", inputs), run(tmp_path / "inside.onnx", inputs)))
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_inputs_and_outputs_are_as_they_were(encoder, tmp_path, bits):
+    source, *_ = encoder
+    rewrite(source, tmp_path / "w.onnx", bits, smallest=0)
+    before, after = (onnx.load(path) for path in (source, tmp_path / "w.onnx"))
+    onnx.checker.check_model(after, full_check=True)
+    assert (list(before.graph.input), list(before.graph.output)) == (list(after.graph.input), list(after.graph.output))
+    assert {opset.version for opset in after.opset_import} == {20 if bits == 8 else 21}
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_a_graph_in_half_precision(tmp_path, bits):
+    """The weight's own type is the product's: behind the rewrite to float16, the casts are where they were."""
+    weight = np.random.default_rng(3).standard_normal((48, 20)).astype(np.float16)
+    nodes = [
+        helper.make_node("Cast", ["x"], ["h"], to=TensorProto.FLOAT16),
+        helper.make_node("MatMul", ["h", "weight"], ["m"]),
+        helper.make_node("Cast", ["m"], ["y"], to=TensorProto.FLOAT),
+    ]
+    save(tmp_path / "half.onnx", nodes, {"weight": weight}, [5, 48], [5, 20])
+    rewrite(tmp_path / "half.onnx", tmp_path / "w.onnx", bits, smallest=0)
+    x = np.random.default_rng(4).standard_normal((5, 48), np.float32)
+    assert constants(tmp_path / "w.onnx")["weight.scale"].dtype == np.float16
+    assert_close(run(tmp_path / "w.onnx", {"x": x})[0], x @ weight.astype(np.float32), f"weights-{bits}")
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_a_weight_that_lies_transposed(tmp_path, bits):
+    weight = np.random.default_rng(5).standard_normal((20, 48), np.float32)
+    nodes = [helper.make_node("Gemm", ["x", "weight", "bias"], ["y"], transB=1, alpha=0.5)]
+    save(tmp_path / "g.onnx", nodes, {"weight": weight, "bias": np.arange(20, dtype=np.float32)}, [5, 48], [5, 20])
+    rewrite(tmp_path / "g.onnx", tmp_path / "w.onnx", bits, smallest=0)
+    x = np.random.default_rng(6).standard_normal((5, 48), np.float32)
+    assert_close(run(tmp_path / "w.onnx", {"x": x})[0], 0.5 * x @ weight.T + np.arange(20), f"weights-{bits}")
+
+
+def test_what_is_read_otherwise_stays(tmp_path):
+    """A table that is also a graph's product, and a weight on the left side, are needed whole."""
+    tied, left = np.ones((48, 48), np.float32), np.ones((48, 48), np.float32)
+    nodes = [
+        helper.make_node("Gather", ["tied", "x"], ["rows"]),
+        helper.make_node("MatMul", ["rows", "tied"], ["a"]),
+        helper.make_node("MatMul", ["left", "a"], ["y"]),
+    ]
+    save(tmp_path / "g.onnx", nodes, {"tied": tied, "left": left}, [48], [48, 48], TensorProto.INT64)
+    done = rewrite(tmp_path / "g.onnx", tmp_path / "w.onnx", 8, smallest=0)
+    assert (done.weights, done.tables, done.bytes_after) == ((), (), done.bytes_before)
+
+
+def test_an_operator_that_opset_21_changes(tmp_path):
+    ones = np.ones(2, np.float32)
+    nodes = [helper.make_node("GroupNormalization", ["x", "one", "one"], ["y"], num_groups=2)]
+    save(tmp_path / "g.onnx", nodes, {"one": ones}, [1, 4, 3], [1, 4, 3])
+    with pytest.raises(PlanError, match="which changes GroupNormalization from opset 20; choose int8-weights"):
+        rewrite(tmp_path / "g.onnx", tmp_path / "w.onnx", 4)
+    assert not (tmp_path / "w.onnx").exists()
+
+
+def test_input_channels_that_no_block_divides(tmp_path):
+    weight = np.random.default_rng(7).standard_normal((50, 20), np.float32)
+    save(
+        tmp_path / "g.onnx", [helper.make_node("MatMul", ["x", "weight"], ["y"])], {"weight": weight}, [3, 50], [3, 20]
+    )
+    assert rewrite(tmp_path / "g.onnx", tmp_path / "w.onnx", 4, smallest=0).weights == ()
+    assert rewrite(tmp_path / "g.onnx", tmp_path / "w.onnx", 8, smallest=0).weights == ("weight",)
+
+
+def test_rounding_against_nncf():
+    """Positive scales cost next to nothing against the signed ones of NNCF's symmetric modes."""
+    weight = np.random.default_rng(8).standard_normal((256, 48), np.float32)
+    values, scale = rounded_columns(weight)
+    peer = nncf_weight(weight, nncf.CompressWeightsMode.INT8_SYM)
+    assert np.linalg.norm(values * scale - weight) <= 1.02 * np.linalg.norm(peer - weight)
+    values, scale = rounded_blocks(weight, 128)
+    peer = nncf_weight(weight, nncf.CompressWeightsMode.INT4_SYM, group_size=128, all_layers=True)
+    assert np.linalg.norm(values * np.repeat(scale, 128, axis=0) - weight) <= 1.02 * np.linalg.norm(peer - weight)
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_tensorrt_rtx_keeps_the_weights_small(tmp_path, bits):
+    weight = np.random.default_rng(9).standard_normal((512, 512), np.float32)
+    save(
+        tmp_path / "g.onnx",
+        [helper.make_node("MatMul", ["x", "weight"], ["y"])],
+        {"weight": weight},
+        [3, 512],
+        [3, 512],
+    )
+    rewrite(tmp_path / "g.onnx", tmp_path / "w.onnx", bits)
+    assert len(engine(tmp_path / "w.onnx")) < len(engine(tmp_path / "g.onnx")) - weight.nbytes * (1 - bits / 16)
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_openvino_keeps_the_weights_small(encoder, tmp_path, bits):
+    source, inputs, (expected,) = encoder
+    rewrite(source, tmp_path / "w.onnx", bits, smallest=0)
+    model = openvino.Core().read_model(tmp_path / "w.onnx")
+    held = {op.get_element_type().get_type_name() for op in model.get_ops() if op.get_type_name() == "Constant"}
+    assert {"i8"} | ({"i4"} if bits == 4 else set()) <= held
+    compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    assert_close(compiled(inputs)[0], expected, f"weights-{bits}")
+
+
+def product() -> onnx.NodeProto:
+    return helper.make_node("MatMul", ["x", "weight"], ["y"])
+
+
+def save(path: Path, nodes: list, weights: dict[str, np.ndarray], given: list[int], made: list[int], kind: int = 1):
+    """A graph x -> y."""
+    x = helper.make_tensor_value_info("x", kind, given)
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, made)
+    tensors = [numpy_helper.from_array(array, name) for name, array in weights.items()]
+    graph = helper.make_graph(nodes, "graph", [x], [y], tensors)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+
+
+def nncf_weight(weight: np.ndarray, mode: nncf.CompressWeightsMode, **options) -> np.ndarray:
+    """What NNCF makes of a weight, spread out again."""
+    nncf.set_log_level(logging.ERROR)
+    x, y = (helper.make_tensor_value_info(name, 1, [1, side]) for name, side in zip("xy", weight.shape, strict=True))
+    node = helper.make_node("MatMul", ["x", "w"], ["y"], name="product")
+    graph = helper.make_graph([node], "graph", [x], [y], [numpy_helper.from_array(weight, "w")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    compressed = nncf.compress_weights(model, mode=mode, **options)
+    held = {tensor.name: numpy_helper.to_array(tensor) for tensor in compressed.graph.initializer}
+    scale = np.atleast_2d(held["w_scale"])
+    return held["w_quantized"].astype(np.float32) * np.repeat(scale, len(weight) // len(scale), axis=0)
+
+
+def engine(path: Path) -> bytes:
+    """A TensorRT-RTX engine, built without a GPU and not run."""
+    logger = tensorrt_rtx.Logger(tensorrt_rtx.Logger.ERROR)
+    builder = tensorrt_rtx.Builder(logger)
+    network = builder.create_network(1 << int(tensorrt_rtx.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = tensorrt_rtx.OnnxParser(network, logger)
+    assert parser.parse(path.read_bytes()), [str(parser.get_error(i)) for i in range(parser.num_errors)]
+    return bytes(builder.build_serialized_network(network, builder.create_builder_config()))
