@@ -1,10 +1,14 @@
 """`x2i export`: the command line over `export_bundle`."""
 
 from pathlib import Path
+from typing import Any
 
 import click
-from x2i.runtime.commands.refusal import Refusal, refusing
+from x2i.runtime.commands.refusal import refusing
 from x2i.runtime.errors import InputError
+
+from .lowering_options import lowering_options
+from .needed import needing
 
 PART = "A part of the system; repeatable. Leave it out to be told which there are."
 
@@ -32,6 +36,7 @@ def _parts(context: click.Context, parameter: click.Parameter, values: tuple[str
 @click.option("--steps", type=int, help="The bundle's default number of steps.")
 @click.option("--guidance", type=float, help="The bundle's default guidance scale.")
 @click.option("--licence", "licences", multiple=True, help="A licence of the weights, kept in the manifest.")
+@lowering_options
 def export(
     system: str,
     out: Path,
@@ -43,18 +48,17 @@ def export(
     steps: int | None,
     guidance: float | None,
     licences: tuple[str, ...],
+    lowering: dict[str, Any],
 ) -> None:
     """Export SYSTEM (sd, gluegen-text, gluegen-sound, elite, ip-adapter, fastcomposer) to the bundle folder OUT."""
-    try:
+    with needing("export", "export"):
         from x2i.models.errors import CheckpointError
 
         from .errors import GateError, PlanError
         from .exporter import export_bundle
+        from .lowering import Lowering
         from .plan import ExportPlan
-    except ModuleNotFoundError as missing:
-        if (missing.name or "").startswith("x2i"):
-            raise
-        raise Refusal(f"export needs {missing.name}: pip install 'x2i-edge[export]'") from missing
-    plan = ExportPlan(system, out, base, base_config, parts, random_weights, sampler, steps, guidance, licences)
+    options = sampler, steps, guidance, licences, Lowering(**lowering)
+    plan = ExportPlan(system, out, base, base_config, parts, random_weights, *options)
     with refusing(CheckpointError, GateError, InputError, PlanError):
         export_bundle(plan, click.echo)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -31,9 +32,24 @@ def export_bundle(plan: ExportPlan, report: Callable[[str], None] = lambda line:
     """Exports a system to a bundle folder; `report` is told each finished piece.
 
     All graphs are traced, with their proofs, before the first is opened: torch's weights and the session's are never
-    in memory together. Raises PlanError, CheckpointError, InputError or GateError; then nothing is left behind.
+    in memory together. A lower precision starts from a bundle in fp32, which is gone afterwards. Raises PlanError,
+    CheckpointError, InputError or GateError; then nothing is left behind.
     """
     plan.validate(SYSTEMS)
+    if not plan.lowering.lowers:
+        _export_fp32(plan, report)
+        return
+    # Quantizers and judges are slow to import, and fp32 needs none.
+    from .lowered_bundle import lower
+
+    plan.out.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=plan.out.parent, prefix=f".{plan.out.name}.fp32-") as work:
+        fp32 = Path(work) / "bundle"
+        _export_fp32(replace(plan, out=fp32), report)
+        lower(fp32, plan.out, plan.lowering, report)
+
+
+def _export_fp32(plan: ExportPlan, report: Callable[[str], None]) -> None:
     with new_bundle(plan.out) as folder:
         runtime_plan, gates = _trace_all(plan, folder, report)
         gc.collect()

@@ -9,6 +9,7 @@ from x2i.runtime.plan import Guidance, Plan, SamplerChoice
 from x2i.runtime.samplers import Schedule, make_sampler
 
 from .errors import PlanError
+from .lowering import Lowering
 from .systems.system import SystemSpec
 
 
@@ -18,7 +19,7 @@ class ExportPlan:
 
     `base` is a diffusers folder, a hub name, or a CompVis checkpoint; `parts` maps the system's part names (such as
     `encoder` or `translator:French`) to files; `random_weights` names a variant that stands for all of them.
-    `sampler`, `steps` and `guidance` replace the system's own defaults in the bundle.
+    `sampler`, `steps` and `guidance` replace the system's own defaults in the bundle; `lowering` is the precision.
     """
 
     system: str
@@ -31,6 +32,7 @@ class ExportPlan:
     steps: int | None = None
     guidance: float | None = None
     licences: tuple[str, ...] = ()
+    lowering: Lowering = field(default_factory=Lowering)
 
     def validate(self, systems: dict[str, SystemSpec]) -> None:
         """Raises PlanError with one line per problem, before anything is read."""
@@ -43,7 +45,7 @@ class ExportPlan:
             problems += self._source_problems(systems[self.system])
         elif self.base or self.parts or self.base_config:
             problems.append("--random-weights: stands for all weights; leave out --base, --base-config and --part")
-        problems += self._default_problems()
+        problems += self._default_problems() + self.lowering.problems()
         if problems:
             raise PlanError(*problems)
 

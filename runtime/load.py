@@ -37,7 +37,7 @@ def load(
         backend_named(named)
     bundle, text = _bundles(folder, text_bundle)
     if named is not None:
-        return _pipeline(bundle, text, named, threads)
+        return pipeline_of(bundle, named, threads, text)
     return _best(bundle, text, threads)
 
 
@@ -60,15 +60,21 @@ def _best(bundle: Bundle, text: Bundle | None, threads: int | None) -> Pipeline:
     present = [name for name, backend in BACKENDS.items() if backend.present()]
     for name in present[:-1]:
         try:
-            return _pipeline(bundle, text, name, threads, tuple(notes))
+            return pipeline_of(bundle, name, threads, text, tuple(notes))
         except InputError as error:
             notes.append(f"not on {name}: {error.problems[0].removeprefix(f'backend {name}: ')}")
-    return _pipeline(bundle, text, present[-1], threads, tuple(notes))
+    return pipeline_of(bundle, present[-1], threads, text, tuple(notes))
 
 
-def _pipeline(
-    bundle: Bundle, text: Bundle | None, backend: str, threads: int | None, notes: tuple[str, ...] = ()
+def pipeline_of(
+    bundle: Bundle,
+    backend: str,
+    threads: int | None = None,
+    text: Bundle | None = None,
+    notes: tuple[str, ...] = (),
 ) -> Pipeline:
+    """A Pipeline for bundles that are open already, on the backend named."""
+
     def opener(opened: Bundle) -> Callable[[str], Session]:
         return lambda name: open_session(backend, opened.graph_file(name), threads)
 

@@ -1,7 +1,6 @@
 """`x2i run`: draw pictures with a bundle."""
 
 import json
-import re
 import warnings
 from functools import partial
 from pathlib import Path
@@ -18,18 +17,7 @@ from ..pipeline import Output
 from .adapter_options import adapter_options, pictures_for
 from .announcement import announce
 from .refusal import refusing
-
-
-class Size(click.ParamType):
-    """HEIGHTxWIDTH in pixels."""
-
-    name = "HxW"
-
-    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> tuple[int, int]:
-        match = re.fullmatch(r"(\d+)x(\d+)", value)
-        if match is None:
-            self.fail(f"expected HEIGHTxWIDTH in pixels such as 512x768, got {value!r}", parameter, context)
-        return int(match[1]), int(match[2])
+from .size import Size
 
 
 @click.command()

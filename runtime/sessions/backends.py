@@ -61,9 +61,24 @@ def _open_cpu(graph: GraphFile, settings: Settings) -> Session:
     return OnnxRuntimeSession(graph.path, settings.threads)
 
 
+def _openvino_problem(graph: GraphFile | None, settings: Settings) -> str | None:
+    from .openvino_problem import problem
+
+    return problem(graph, settings)
+
+
+def _open_openvino(graph: GraphFile, settings: Settings) -> Session:
+    from .openvino_session import OpenVinoSession
+
+    return OpenVinoSession(graph, settings)
+
+
 def _installed(module: str) -> Callable[[], bool]:
     return lambda: find_spec(module) is not None
 
 
-BACKENDS: dict[str, Backend] = {"cpu": Backend(_always, _no_problem, _open_cpu)}
+BACKENDS: dict[str, Backend] = {
+    "openvino": Backend(_installed("openvino"), _openvino_problem, _open_openvino),
+    "cpu": Backend(_always, _no_problem, _open_cpu),
+}
 """Best first: the order in which they are tried where the caller names none."""

@@ -1,0 +1,25 @@
+"""`x2i lower`: the command line over `lower`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+from x2i.runtime.commands.refusal import refusing
+from x2i.runtime.errors import InputError
+
+from .lowering_options import lowering_options
+from .needed import needing
+
+
+@click.command("lower")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@lowering_options
+def lower_command(bundle: Path, out: Path, lowering: dict[str, Any]) -> None:
+    """Write the fp32 folder BUNDLE in a lower precision to the new folder OUT."""
+    with needing("export", "lower"):
+        from .errors import GateError, PlanError
+        from .lowered_bundle import lower
+        from .lowering import Lowering
+    with refusing(GateError, InputError, PlanError):
+        lower(bundle, out, Lowering(**lowering), click.echo)

@@ -1,0 +1,154 @@
+"""One graph rewritten in its precision, and measured against fp32 torch's stored outputs."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from x2i.runtime.bundle import Bundle
+from x2i.runtime.manifest import Graph, Measured, Precision
+from x2i.runtime.proof import proof_error
+from x2i.runtime.sessions.backends import open_session
+from x2i.runtime.sessions.graph_file import GraphFile
+
+from .errors import GateError
+from .precision import half, quantize, sensitivity, weights
+from .precision.kept_parts import find_kept
+from .precision.quantize import Recipe
+from .precision.samples import Samples
+
+GRAPH_GATES: dict[Precision, float] = {
+    "fp16": 0.02,
+    "int8": 0.5,
+    "int8+fp16": 0.5,
+    "int8-weights": 0.1,
+    "int4-weights": 0.5,
+}
+"""Largest |graph - fp32 torch| over the output's spread that a lowered graph may show on its proof, on random inputs.
+It stops a broken graph; whether the pictures are good enough is the bundle's gate to say."""
+SAFE_HALF = 0.5
+"""The share of fp16's gate that the search for kept parts aims at: a device rounds where it likes."""
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Recorded inputs of one denoiser: those that set int8's ranges, and those kept apart to measure with."""
+
+    ranges: Samples
+    held_out: Samples
+
+
+def lowered_graph(
+    source: Bundle,
+    name: str,
+    precision: Precision,
+    recipe: Recipe,
+    calibration: Calibration | None,
+    folder: Path,
+    report: Report,
+) -> Graph:
+    """Writes the graph into `folder`, where its proof is already, and describes it; raises GateError past its gate."""
+    graph = source.manifest.graphs[name]
+    kept = None
+    if precision != "fp32":
+        kept = _REWRITES[precision](Task(source, name, folder / graph.file, recipe, calibration, report))
+    if kept is None:
+        for file in (graph.file, *graph.data):
+            shutil.copyfile(source.path(file), folder / file)
+        return graph
+    data = tuple(path.name for path in (folder / f"{graph.file}.data",) if path.exists())
+    made = replace(graph, precision=precision, data=data, kept=kept)
+    session = open_session("cpu", GraphFile(name, folder / graph.file, precision))
+    error, gate = proof_error(folder, made, session), GRAPH_GATES[precision]
+    if not error <= gate:
+        raise GateError(
+            f"{name}: in {precision} it differs from fp32 torch by {error:.2g} of the output's spread, the gate is "
+            f"{gate:.2g}; nothing was written; keep more of it (--keep {name}:PART), or leave it in fp32"
+        )
+    report(f"{name}: {precision}, error {error:.1e} (gate {gate:.0e}){_told(kept)}")
+    return replace(made, measured=Measured(error, gate))
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a rewrite works on: a graph of an fp32 bundle, the file to write, and what was asked."""
+
+    source: Bundle
+    name: str
+    target: Path
+    recipe: Recipe
+    calibration: Calibration | None
+    report: Report
+
+    @property
+    def path(self) -> Path:
+        return self.source.path(self.source.manifest.graphs[self.name].file)
+
+
+Rewrite = Callable[[Task], tuple[str, ...] | None]
+"""Writes the target and names what kept a higher precision; None where nothing was to be done, and no file is used."""
+
+
+def _half(task: Task) -> tuple[str, ...]:
+    return half.rewrite(task.path, task.target, _parts_to_keep(task, task.recipe.keep)).kept
+
+
+def _parts_to_keep(task: Task, keep: tuple[str, ...]) -> tuple[str, ...]:
+    """The parts that half precision damages on the graph's own proof."""
+    graph = task.source.manifest.graphs[task.name]
+    arrays = {key: np.load(task.source.path(file), allow_pickle=False) for key, file in graph.proof.items()}
+    inputs = {tensor.name: arrays[tensor.name] for tensor in graph.inputs}
+    expected = {tensor.name: arrays[tensor.name] for tensor in graph.outputs}
+    return find_kept(task.path, inputs, expected, SAFE_HALF * GRAPH_GATES["fp16"], keep).kept
+
+
+def _int8(task: Task) -> tuple[str, ...]:
+    assert task.calibration is not None, "a denoiser in int8 without calibration"
+    ranges, held_out = task.calibration.ranges, task.calibration.held_out
+    done = quantize.rewrite(task.path, task.target, ranges, held_out, task.recipe)
+    for line in sensitivity.table(done.damage) if done.damage else ():
+        task.report(line)
+    task.report(f"{task.name}: {len(done.layers)} layers in int8, noise differs by {done.error:.2%} on runs kept apart")
+    return done.kept
+
+
+def _int8_and_half(task: Task) -> tuple[str, ...]:
+    with TemporaryDirectory(dir=task.target.parent, prefix=".int8-") as work:
+        quantized = Path(work) / task.target.name
+        layers = _int8(replace(task, target=quantized))
+        parts = _parts_to_keep(task, ())
+        half.rewrite(quantized, task.target, parts)
+    return tuple(dict.fromkeys((*layers, *parts)))
+
+
+def _weights(bits: int) -> Rewrite:
+    def rewritten(task: Task) -> tuple[str, ...] | None:
+        done = weights.rewrite(task.path, task.target, bits, keep=task.recipe.keep)
+        count = len(done.weights) + len(done.tables)
+        if not count:
+            task.report(f"{task.name}: no weight is large enough to be stored in {bits} bits; it stays in fp32")
+            return None
+        task.report(
+            f"{task.name}: {count} weights in {bits} bits, {done.bytes_before / 1e6:.1f} MB of constants are now "
+            f"{done.bytes_after / 1e6:.1f} MB"
+        )
+        return done.kept
+
+    return rewritten
+
+
+_REWRITES: dict[Precision, Rewrite] = {
+    "fp16": _half,
+    "int8": _int8,
+    "int8+fp16": _int8_and_half,
+    "int8-weights": _weights(8),
+    "int4-weights": _weights(4),
+}
+
+
+def _told(kept: tuple[str, ...]) -> str:
+    return f", in higher precision: {', '.join(kept)}" if kept else ""
