@@ -3,7 +3,6 @@ parser of the one may end the process."""
 
 import time
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,12 +14,13 @@ from .gpu import first_gpu
 from .job import Built, Job
 from .key import EngineKey, Range
 from .memory import peak_bytes
+from .tensorrt_log import complaint, imported, log
 
 
 def build(job: Job, folder: Path) -> Built:
     """Saves the engine in `folder`, unless the bundle has it. Raises InputError where the library refuses the graph."""
     start = time.perf_counter()
-    tensorrt = import_module(job.library)
+    tensorrt = imported(job.library)
     kernels = _kernels(job)
     key = _key(job, tensorrt.__version__, kernels)
     if (there := store.find(Path(job.engines), key)) is not None:
@@ -35,16 +35,18 @@ def build(job: Job, folder: Path) -> Built:
 
 def _write(tensorrt: ModuleType, job: Job, kernels: Path | None, file: Path) -> tuple[str, ...]:
     """Writes the engine to a file, and returns remarks."""
-    log = _logger(tensorrt)
-    builder = tensorrt.Builder(log)
-    network = _parsed(tensorrt, builder, job, log)
+    builder = tensorrt.Builder(log(tensorrt))
+    network = _parsed(tensorrt, builder, job)
     config = builder.create_builder_config()
     _set_targets(tensorrt, config, job.targets)
     if job.shapes:
         config.add_optimization_profile(_profile(builder, job))
     engine = builder.build_serialized_network(network, config)
     if engine is None:
-        raise InputError(f"{job.name}: {_reason(tensorrt, log)}; choose another backend for this bundle, such as cpu")
+        raise InputError(
+            f"{job.name}: {tensorrt.__name__} {tensorrt.__version__} cannot build this graph: {complaint(tensorrt)}; "
+            "choose another backend for this bundle, such as cpu"
+        )
     with file.open("wb") as stream:
         stream.write(engine)
     return _remarks(tensorrt, network, job, kernels)
@@ -64,11 +66,11 @@ def _kernels(job: Job) -> Path | None:
     return Path(job.kernels) if usable else None
 
 
-def _parsed(tensorrt: ModuleType, builder: Any, job: Job, log: Any) -> Any:
+def _parsed(tensorrt: ModuleType, builder: Any, job: Job) -> Any:
     # TensorRT 10 has to be told that a graph's types are its own; what came later knows nothing else.
     typed = getattr(tensorrt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     network = builder.create_network(0 if typed is None else 1 << int(typed))
-    parser = tensorrt.OnnxParser(network, log)
+    parser = tensorrt.OnnxParser(network, log(tensorrt))
     if not parser.parse_from_file(job.path):
         errors = "; ".join(parser.get_error(number).desc() for number in range(parser.num_errors))
         raise InputError(
@@ -109,23 +111,3 @@ def _remarks(tensorrt: ModuleType, network: Any, job: Job, kernels: Path | None)
         return (f"{nodes} attentions run as the compiled kernels",)
     why = f"kernels are for float16, this graph is {job.precision}" if job.kernels else "no --kernels given"
     return (f"attentions run as the graph spells them out: {why}",)
-
-
-def _logger(tensorrt: ModuleType) -> Any:
-    """Keeps what the library complains of, for the one line that the user gets."""
-
-    class Logger(tensorrt.ILogger):  # type: ignore[misc, name-defined]
-        def __init__(self) -> None:
-            super().__init__()
-            self.errors: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (tensorrt.ILogger.Severity.ERROR, tensorrt.ILogger.Severity.INTERNAL_ERROR):
-                self.errors.append(message)
-
-    return Logger()
-
-
-def _reason(tensorrt: ModuleType, log: Any) -> str:
-    said = "; ".join(dict.fromkeys(log.errors)) or "no reason given"
-    return f"{tensorrt.__name__} {tensorrt.__version__} cannot build this graph: {said}"

@@ -34,8 +34,8 @@ class OnnxRuntimeSession:
             raise InputError(
                 f"{path}: ONNX Runtime {onnxruntime.__version__} cannot open this graph: {error}"
             ) from error
-        self.inputs = tuple(_tensor(value) for value in self._session.get_inputs())
-        self.outputs = tuple(_tensor(value) for value in self._session.get_outputs())
+        self.inputs = tuple(as_tensor(value) for value in self._session.get_inputs())
+        self.outputs = tuple(as_tensor(value) for value in self._session.get_outputs())
         self._names = [tensor.name for tensor in self.outputs]
 
     def __call__(self, **arrays: np.ndarray) -> Outputs:
@@ -50,7 +50,7 @@ class OnnxRuntimeSession:
         return partial(self, **arrays)
 
 
-def _tensor(value: onnxruntime.NodeArg) -> Tensor:
+def as_tensor(value: onnxruntime.NodeArg) -> Tensor:
     return Tensor(value.name, DTYPES[value.type], tuple(value.shape))
 
 

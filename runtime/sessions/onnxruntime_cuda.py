@@ -1,0 +1,176 @@
+"""Graphs on an NVIDIA GPU through ONNX Runtime, which needs no engine."""
+
+import itertools
+import warnings
+from collections.abc import Callable
+from threading import Lock
+from weakref import finalize
+
+import numpy as np
+import onnxruntime
+
+from ..engines.gpu import gpu_problem
+from ..errors import InputError
+from .graph_file import GraphFile
+from .onnxruntime_cpu import ONNX_RUNTIME_ERRORS, as_tensor
+from .session import Outputs, Settings
+
+PROVIDER = "CUDAExecutionProvider"
+INSTALL = "pip uninstall -y onnxruntime && pip install 'onnxruntime-gpu[cuda,cudnn]'"
+_UNCAPTURED = "-1"
+_STATE = onnxruntime.capi.onnxruntime_pybind11_state
+_RUN_ERRORS = (_STATE.RuntimeException, _STATE.Fail, _STATE.InvalidArgument)
+
+
+def present() -> bool:
+    """Whether the ONNX Runtime that is installed was made for CUDA."""
+    return PROVIDER in onnxruntime.get_available_providers()
+
+
+def problem(graph: GraphFile | None, settings: Settings) -> str | None:
+    """Why CUDA cannot be used through ONNX Runtime here, in one line with the fix; None when it can."""
+    if not present():
+        return f"this onnxruntime is made for CPUs alone; {INSTALL}"
+    return gpu_problem()
+
+
+def open_cuda(graph: GraphFile, settings: Settings) -> "OnnxRuntimeCudaSession":
+    """Opens a graph on the GPU; raises InputError where ONNX Runtime would run it on the CPU instead."""
+    if hasattr(onnxruntime, "preload_dlls"):
+        # Finds CUDA and cuDNN where pip has put them.
+        onnxruntime.preload_dlls()
+    try:
+        session = _opened(graph, captures=True)
+    except ONNX_RUNTIME_ERRORS as error:
+        warnings.warn(f"{graph.name}: launches are queued one by one: {_line(error)}", stacklevel=3)
+        return OnnxRuntimeCudaSession(_opened_or_refused(graph), captures=False)
+    return OnnxRuntimeCudaSession(session, captures=True)
+
+
+def _opened_or_refused(graph: GraphFile) -> onnxruntime.InferenceSession:
+    try:
+        return _opened(graph, captures=False)
+    except ONNX_RUNTIME_ERRORS as error:
+        raise InputError(
+            f"{graph.path}: ONNX Runtime {onnxruntime.__version__} cannot open this graph on CUDA: {_line(error)}; "
+            "choose another backend, such as cpu"
+        ) from error
+
+
+def _opened(graph: GraphFile, captures: bool) -> onnxruntime.InferenceSession:
+    """A session whose first provider is CUDA. Float32 stays float32: its products are not rounded to TF32."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    cuda = {"use_tf32": "0", "enable_cuda_graph": str(int(captures))}
+    providers = [(PROVIDER, cuda), "CPUExecutionProvider"]
+    session = onnxruntime.InferenceSession(str(graph.path), options, providers=providers)
+    if session.get_providers()[0] != PROVIDER:
+        raise InputError(
+            f"ONNX Runtime {onnxruntime.__version__} cannot load CUDA and would run {graph.name} on the CPU; install "
+            f"the CUDA and cuDNN that it was made for: {INSTALL}"
+        )
+    return session
+
+
+class OnnxRuntimeCudaSession:
+    """A Session of ONNX Runtime whose arrays live on a device; safe to call from several threads, one at a time.
+
+    With `captures`, bound calls are captured once their shapes are fixed, and replayed from then on. `device` is ONNX
+    Runtime's name of one.
+    """
+
+    def __init__(self, session: onnxruntime.InferenceSession, captures: bool, device: str = "cuda"):
+        self._session, self._captures, self._device = session, captures, device
+        self.inputs = tuple(as_tensor(value) for value in session.get_inputs())
+        self.outputs = tuple(as_tensor(value) for value in session.get_outputs())
+        self._lock = Lock()
+        self._numbers = itertools.count()
+        self._free: list[_Binding] = []
+
+    def __call__(self, **arrays: np.ndarray) -> Outputs:
+        return self.bind(**arrays)()
+
+    def bind(self, **arrays: np.ndarray) -> Callable[..., Outputs]:
+        with self._lock:
+            binding = self._free.pop() if self._free else self._binding()
+            binding.upload(arrays)
+        bound = _Bound(binding, self._lock)
+        finalize(bound, self._free.append, binding)
+        return bound
+
+    def _binding(self) -> "_Binding":
+        names = [tensor.name for tensor in self.outputs]
+        return _Binding(self._session, names, self._device, self._numbers if self._captures else None)
+
+
+class _Bound:
+    """A call with some inputs on the device; an object of its own, so that its end can be told."""
+
+    def __init__(self, binding: "_Binding", lock: Lock):
+        self._binding, self._lock = binding, lock
+
+    def __call__(self, **rest: np.ndarray) -> Outputs:
+        with self._lock:
+            self._binding.upload(rest)
+            return self._binding.run()
+
+
+class _Binding:
+    """Inputs and outputs at fixed places on the device, as long as their shapes stay.
+
+    `numbers` names what is captured, each number once in a session; without it, nothing is.
+    """
+
+    def __init__(
+        self,
+        session: onnxruntime.InferenceSession,
+        outputs: list[str],
+        device: str,
+        numbers: "itertools.count[int] | None",
+    ):
+        self._session, self._names, self._device, self._numbers = session, outputs, device, numbers
+        self._io = session.io_binding()
+        self._inputs: dict[str, onnxruntime.OrtValue] = {}
+        self._outputs: list[onnxruntime.OrtValue] = []
+        self._capture = _UNCAPTURED
+
+    def upload(self, arrays: dict[str, np.ndarray]) -> None:
+        for name, array in arrays.items():
+            whole = np.ascontiguousarray(array)
+            held = self._inputs.get(name)
+            if held is not None and tuple(held.shape()) == whole.shape:
+                held.update_inplace(whole)
+                continue
+            self._inputs[name] = onnxruntime.OrtValue.ortvalue_from_numpy(whole, self._device, 0)
+            self._io.bind_ortvalue_input(name, self._inputs[name])
+            self._outputs = []
+
+    def run(self) -> Outputs:
+        """The first call of some shapes finds room for the outputs, which later ones keep."""
+        fresh = not self._outputs
+        if fresh:
+            self._capture = _UNCAPTURED
+            for name in self._names:
+                self._io.bind_output(name, self._device, 0)
+        options = onnxruntime.RunOptions()
+        options.add_run_config_entry("gpu_graph_id", self._capture)
+        try:
+            self._session.run_with_iobinding(self._io, options)
+        except _RUN_ERRORS as error:
+            shapes = ", ".join(f"{name} {list(value.shape())}" for name, value in self._inputs.items())
+            raise InputError(f"ONNX Runtime failed on {shapes}: {_line(error)}; try a smaller size or count") from error
+        if fresh:
+            self._keep_outputs()
+        # On some devices numpy() is the memory that the next call writes to.
+        return {name: value.numpy().copy() for name, value in zip(self._names, self._outputs, strict=True)}
+
+    def _keep_outputs(self) -> None:
+        self._outputs = list(self._io.get_outputs())
+        for name, value in zip(self._names, self._outputs, strict=True):
+            self._io.bind_ortvalue_output(name, value)
+        if self._numbers is not None:
+            self._capture = str(next(self._numbers))
+
+
+def _line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
