@@ -13,10 +13,9 @@ from x2i.runtime import Pipeline, load
 
 from .contact_sheet import contact_sheet
 from .embedded import embedded, embedded_sound, embedded_text
+from .emoji_asks import UNSAID_BACKGROUND
 from .score import Score, asked, judging
 
-BACKGROUND = "white"
-"""Nobody says one."""
 SHOWN = 8
 
 
@@ -37,7 +36,7 @@ def judge_sounds(out: Path, **options: Any) -> None:
             word for word in spoken_words() if (word.language, word.voice) == (language, voice)
         ):
             image = draw_sound(pipeline, word, seed, **options)
-            score.add(judge(np.asarray(image)), word.key, BACKGROUND)
+            score.add(judge(np.asarray(image)), word.key, UNSAID_BACKGROUND)
             if word.key in shown:
                 rows.setdefault(f"{language}, {voice}", []).append(image)
         click.echo(f"{language + ', ' + voice:26} {score}")

@@ -11,10 +11,9 @@ from x2i.runtime import Pipeline, load
 
 from .contact_sheet import contact_sheet
 from .embedded import embedded, embedded_elite
+from .emoji_asks import GIVEN_BACKGROUND, SUBJECT_PROMPT
 from .score import Score, asked, judging
 
-PROMPT = "a S on a {} background"
-GIVEN_BACKGROUND = "white"
 SHOWN = 8
 MODES: dict[str, dict[str, Any]] = {"global alone": {"global_only": True}, "with local": {}}
 
@@ -55,7 +54,7 @@ def _score(pipeline: Pipeline, each: int, options: dict[str, Any]) -> tuple[Scor
 
 def _draw(pipeline: Pipeline, key: str, colour: str, seed: int, options: dict[str, Any]) -> Image.Image:
     subject = np.asarray(_scene(key))
-    output = pipeline(PROMPT.format(colour), subject=subject, mask=subject_mask(key), seed=seed, **options)
+    output = pipeline(SUBJECT_PROMPT.format(colour), subject=subject, mask=subject_mask(key), seed=seed, **options)
     return output.images[0]
 
 

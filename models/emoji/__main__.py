@@ -16,6 +16,7 @@ STAGES = {
     "elite_global": 24.0,
     "elite_local": 33.0,
     "publish_elite": 0.0,
+    "publish_clip": 0.0,
     "fastcomposer_objects": 7.0,
     "fastcomposer": 68.0,
     "publish_fastcomposer": 0.0,
