@@ -12,7 +12,7 @@ ROOMS := models kernels export runtime
 export PYTHONSAFEPATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo judge subjects pairs sounds parity full adapter-cost test test-gpu lint typecheck clean
+.PHONY: help demo judge subjects pairs sounds parity full adapter-cost precisions test test-gpu lint typecheck clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' $(MAKEFILE_LIST) | expand -t 18
@@ -40,6 +40,9 @@ parity: $(VENV)/.test ## compare with the original implementation's goldens, and
 
 full: $(VENV)/.export ## full-size bundles from random weights into build/full, timed; 12 GB of memory
 	$(BIN)/python -m x2i.export.full
+
+precisions: $(VENV)/.test ## full-size Stable Diffusion in every precision on every backend here: a table; 16 GB of memory
+	$(BIN)/python -m x2i.export.full_precision
 
 # No test may download anything.
 test test-gpu lint typecheck: export HF_HUB_OFFLINE := 1
