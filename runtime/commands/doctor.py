@@ -10,23 +10,32 @@ from importlib.metadata import PackageNotFoundError, distributions, version
 
 import click
 
+from ..engines.gpu import driver
+from ..engines.memory import available_memory
+from ..errors import InputError
 from ..sessions.backends import BACKENDS
+from ..sessions.session import Settings
 from .refusal import Refusal
 
 PACKAGES = ("x2i-edge", "numpy", "onnxruntime", "tokenizers", "pillow", "click")
+OPTIONAL = ("openvino", "tensorrt-rtx", "tensorrt", "cuda-bindings", "onnxruntime-gpu")
+READY = "ready"
+ON_ONNX_RUNTIME = ("cuda", "cpu")
 CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "i8mm")
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
 def doctor(as_json: bool) -> None:
-    """Show versions, backends and CPU, and name what is broken; exit code 2 if anything is."""
+    """Show versions, CPU, GPUs, and what each backend lacks; name what is broken, with exit code 2 if anything is."""
     problems = [*double_installs(), *_broken_onnxruntime()]
     facts: dict[str, object] = {
         "python": f"{platform.python_version()} ({sys.platform}, {platform.machine()})",
-        "packages": {name: _version(name) for name in PACKAGES},
-        "backends": list(BACKENDS),
+        "packages": {name: _version(name) for name in PACKAGES} | _installed(OPTIONAL),
         "cpu": " ".join([f"{os.cpu_count()} cores", *_cpu_features()]),
+        "memory": _memory(),
+        "gpus": _gpus(),
+        "backends": {name: _backend(name, broken=bool(problems)) for name in BACKENDS},
     }
     if not problems:
         facts["onnxruntime providers"] = _providers()
@@ -34,10 +43,34 @@ def doctor(as_json: bool) -> None:
         click.echo(json.dumps(facts | {"problems": problems}))
     else:
         for name, value in facts.items():
-            click.echo(f"{name}: {_line(value)}")
+            for line in _lines(name, value):
+                click.echo(line)
         click.echo("no problems found" if not problems else f"{len(problems)} problem(s) found")
     if problems:
         raise Refusal("\n".join(problems))
+
+
+def _backend(name: str, broken: bool) -> str:
+    """What keeps a backend from being used here, with the fix; whether a bundle has engines is not asked."""
+    if broken and name in ON_ONNX_RUNTIME:
+        return "needs an onnxruntime that works"
+    return BACKENDS[name].problem(None, Settings()) or READY
+
+
+def _gpus() -> list[str] | str:
+    """The GPUs and the newest CUDA of their driver, or why there is none."""
+    try:
+        found = driver()
+    except InputError as error:
+        return str(error)
+    major, minor = found.cuda
+    served = f"driver for CUDA {major}.{minor}"
+    return [f"{gpu.name}, {gpu.target}, {gpu.memory / 1e9:.1f} GB, {served}" for gpu in found.gpus] or "none"
+
+
+def _memory() -> str:
+    free = available_memory()
+    return "not told by this system" if free is None else f"{free / 1e9:.1f} GB free"
 
 
 def double_installs() -> Iterator[str]:
@@ -81,6 +114,11 @@ def _version(name: str) -> str:
         return "not installed"
 
 
+def _installed(names: tuple[str, ...]) -> dict[str, str]:
+    """Those that are there: what is missing is told by the backends that want it."""
+    return {name: found for name in names if (found := _version(name)) != "not installed"}
+
+
 def _cpu_features() -> list[str]:
     """The instruction sets that decide which CPU kernels run, where the system tells them."""
     try:
@@ -91,7 +129,10 @@ def _cpu_features() -> list[str]:
     return [name for name in CPU_FEATURES if name in flags]
 
 
-def _line(value: object) -> str:
+def _lines(name: str, value: object) -> list[str]:
+    """One line, or one for each backend, since what they lack takes a sentence."""
+    if name == "backends" and isinstance(value, dict):
+        return [f"backend {key}: {item}" for key, item in value.items()]
     if isinstance(value, dict):
-        return ", ".join(f"{key} {item}" for key, item in value.items())
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        return [f"{name}: " + ", ".join(f"{key} {item}" for key, item in value.items())]
+    return [f"{name}: {', '.join(map(str, value)) if isinstance(value, list) else value}"]

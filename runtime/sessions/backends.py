@@ -73,11 +73,48 @@ def _open_openvino(graph: GraphFile, settings: Settings) -> Session:
     return OpenVinoSession(graph, settings)
 
 
+def _tensorrt(library: str) -> Backend:
+    """`tensorrt_rtx` or `tensorrt`, which are used in one way."""
+
+    def problem(graph: GraphFile | None, settings: Settings) -> str | None:
+        from . import tensorrt_engine
+
+        return tensorrt_engine.problem(library, graph, settings)
+
+    def opened(graph: GraphFile, settings: Settings) -> Session:
+        from . import tensorrt_engine
+
+        return tensorrt_engine.open_engine(library, graph, settings)
+
+    return Backend(_installed(library), problem, opened)
+
+
+def _cuda_present() -> bool:
+    from .onnxruntime_cuda import present
+
+    return present()
+
+
+def _cuda_problem(graph: GraphFile | None, settings: Settings) -> str | None:
+    from .onnxruntime_cuda import problem
+
+    return problem(graph, settings)
+
+
+def _open_cuda(graph: GraphFile, settings: Settings) -> Session:
+    from .onnxruntime_cuda import open_cuda
+
+    return open_cuda(graph, settings)
+
+
 def _installed(module: str) -> Callable[[], bool]:
     return lambda: find_spec(module) is not None
 
 
 BACKENDS: dict[str, Backend] = {
+    "tensorrt": _tensorrt("tensorrt"),
+    "rtx": _tensorrt("tensorrt_rtx"),
+    "cuda": Backend(_cuda_present, _cuda_problem, _open_cuda),
     "openvino": Backend(_installed("openvino"), _openvino_problem, _open_openvino),
     "cpu": Backend(_always, _no_problem, _open_cpu),
 }

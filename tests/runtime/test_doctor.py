@@ -28,7 +28,7 @@ def test_a_sound_installation() -> None:
     result = examine()
     assert result.exit_code == 0, result.output
     assert result.stdout.rstrip().endswith("no problems found")
-    assert "CPUExecutionProvider" in result.stdout and "backends: cpu" in result.stdout
+    assert "CPUExecutionProvider" in result.stdout and "backend cpu: ready" in result.stdout
 
 
 def test_json_holds_the_same_facts() -> None:
