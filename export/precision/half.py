@@ -34,9 +34,10 @@ class Halved:
 
 
 def rewrite(source: Path, target: Path, keep: Collection[str] = ()) -> Halved:
-    """Writes a float32 graph in mixed float16 and float32 to `target`; `keep` names parts that stay in float32.
+    """Writes a float32 graph in mixed float16 and float32 to `target`.
 
-    Raises PlanError for a graph with branches or loops, and for a name in `keep` that no part has.
+    `keep` names parts that stay in float32, by path or pattern; a name that no part has keeps nothing. Raises
+    PlanError for a graph with branches or loops.
     """
     model = read_graph(source)
     refuse_subgraphs(model, source)

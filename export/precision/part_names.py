@@ -5,6 +5,7 @@
 
 import ast
 from collections.abc import Collection, Iterable, Mapping
+from fnmatch import fnmatchcase
 
 import onnx_ir as ir
 
@@ -33,7 +34,8 @@ def part_of(path: str) -> str:
 
 
 def is_under(path: str, names: Collection[str]) -> bool:
-    return any(path == name or path.startswith(f"{name}.") for name in names)
+    """Whether a path is one of the names, or below one; a name may have the wildcards of `fnmatch`."""
+    return any(fnmatchcase(path, name) or fnmatchcase(path, f"{name}.*") for name in names)
 
 
 def grouped(paths: Iterable[str]) -> Mapping[str, list[str]]:

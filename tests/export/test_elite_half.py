@@ -1,22 +1,19 @@
-"""ELITE with its denoiser and projections in float16, through ONNX Runtime, beside the authors' float32 run.
+"""ELITE with its denoiser and projections in float16, rounded as a device would, beside the authors' float32 run.
 
-Timesteps and strengths stay float32, as the op and the time embedding read them; the latents between steps, the
-decoder and everything that runs once before the loop do too. The goldens' weights are exact in float16, so this is the
-error of the arithmetic alone.
+The latents between steps, the decoder and everything that runs once before the loop stay float32. The goldens' weights
+are exact in float16, so this is the error of the arithmetic alone.
 """
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 import torch
-from x2i.export.component import Component
 from x2i.export.plan import ExportPlan
+from x2i.export.precision import half, rounded
 from x2i.export.systems.elite import build
 from x2i.export.to_onnx import to_onnx
 from x2i.kernels.injected_attention.onnx_function import DOMAIN, NAME
@@ -32,32 +29,15 @@ from ..goldens import golden, golden_arrays
 from ..numerics import assert_as_close, assert_close
 
 HALF = ("denoiser", "projection", "local_projection")
-SINGLE = ("timestep", "strength")
-
-
-class Casting:
-    """A session of a graph in half for a loop in float32."""
-
-    def __init__(self, session: Session):
-        self._session, self.inputs, self.outputs = session, session.inputs, session.outputs
-        self._types = {tensor.name: tensor.dtype for tensor in session.inputs}
-
-    def __call__(self, **arrays: np.ndarray) -> dict[str, np.ndarray]:
-        outputs = self._session(**{name: array.astype(self._types[name]) for name, array in arrays.items()})
-        assert all(np.isfinite(array).all() for array in outputs.values())
-        return {name: array.astype(np.float32) for name, array in outputs.items()}
-
-    def bind(self, **arrays: np.ndarray) -> Callable[..., dict[str, np.ndarray]]:
-        return partial(self, **arrays)
 
 
 @dataclass(frozen=True)
 class Halved:
-    """The plan, its graphs where their files are, and the modules in half that they were traced from."""
+    """The plan, sessions of its graphs rounded, the folder of the graphs in half, and torch's modules in half."""
 
     plan: Plan
     folder: Path
-    sessions: dict[str, Casting]
+    sessions: dict[str, Session]
     modules: dict[str, torch.nn.Module]
 
     def slots(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -82,43 +62,37 @@ def halved(tmp_path_factory) -> Halved:
     for component in built.components:
         if component.name not in (*HALF, "decoder"):
             continue
-        made = in_half(component) if component.name in HALF else component
-        to_onnx(made, folder / f"{made.name}.onnx")
-        sessions[made.name] = Casting(open_session("cpu", GraphFile("network", folder / f"{made.name}.onnx")))
-        modules[made.name] = made.module
+        graph = folder / f"{component.name}.onnx"
+        to_onnx(component, graph)
+        if component.name in HALF:
+            half.rewrite(graph, folder / f"{component.name}.half.onnx")
+            rounded.rewrite(graph, graph)
+        sessions[component.name] = open_session("cpu", GraphFile(component.name, graph))
+        modules[component.name] = component.module
+    for module in modules.values():
+        module.half()
     return Halved(built.plan, folder, sessions, modules)
 
 
-def in_half(component: Component) -> Component:
-    def example(sizes):
-        return {name: as_read(name, tensor) for name, tensor in component.example(sizes).items()}
-
-    return replace(component, module=component.module.half(), example=example)
-
-
-def as_read(name: str, tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.half() if tensor.is_floating_point() and name not in SINGLE else tensor
-
-
-def test_everything_between_the_ends_is_half(halved):
+def test_weights_are_half(halved):
     for name in HALF:
-        session = halved.sessions[name]
-        kinds = {tensor.name: tensor.dtype for tensor in (*session.inputs, *session.outputs)}
-        others = {name for name, kind in kinds.items() if kind != "float16"}
-        assert others == ({*SINGLE, "token_index"} if name == "denoiser" else set())
-        weights = onnx.load(halved.folder / f"{name}.onnx").graph.initializer
-        sizes = Counter()
-        for tensor in weights:
+        sizes: Counter[int] = Counter()
+        for tensor in onnx.load(halved.folder / f"{name}.half.onnx").graph.initializer:
             sizes[tensor.data_type] += int(np.prod(tensor.dims))
         assert sizes[onnx.TensorProto.FLOAT16] > 0.999 * sum(sizes.values())
 
 
 def test_the_op_stays_one_node_a_layer(halved):
-    model = onnx.load(halved.folder / "denoiser.onnx")
+    model = onnx.load(halved.folder / "denoiser.half.onnx")
     layers = [tensor.name for tensor in halved.sessions["denoiser"].inputs if tensor.name.startswith("local_key.")]
     nodes = [node for node in model.graph.node if node.domain == DOMAIN]
     assert [node.op_type for node in nodes] == [NAME] * len(layers) and len(layers) == 16
     assert [function.name for function in model.functions].count(NAME) == 1
+
+
+def as_read(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    """Torch's modules take the latents, keys and values in half."""
+    return tensor.half() if tensor.is_floating_point() and name not in ("timestep", "strength") else tensor
 
 
 def test_as_close_as_torch_in_half(halved):
