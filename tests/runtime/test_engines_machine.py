@@ -1,0 +1,142 @@
+"""What is known of the machine before a build: memory, disk, GPUs, and how long builds take here."""
+
+import ctypes
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from x2i.runtime.engines import gpu, memory
+from x2i.runtime.engines.history import Build, history_file, likely_seconds, past_builds, remember
+from x2i.runtime.engines.memory import available_memory, check_room, needed_memory
+from x2i.runtime.errors import InputError
+
+GB = 10**9
+
+
+def lay_down(folder: Path, **files: str) -> None:
+    for name, text in files.items():
+        path = folder / name.replace("__", "/").replace("_dot_", ".")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def test_builds_are_remembered_and_the_latest_kept(tmp_path: Path) -> None:
+    file = tmp_path / "x2i" / "builds.json"
+    assert past_builds(file) == ()
+    for number in range(205):
+        remember(Build("tensorrt_rtx", f"graph{number}", "fp16", 10, 1.0, 0), file)
+    assert [build.graph for build in past_builds(file)] == [f"graph{number}" for number in range(5, 205)]
+    file.write_text("{")
+    assert past_builds(file) == ()
+
+
+def test_the_history_is_in_the_users_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert history_file() == tmp_path / "x2i" / "builds.json"
+
+
+def test_an_estimate_comes_from_the_build_that_is_most_like_it() -> None:
+    past = (
+        Build("tensorrt_rtx", "denoiser", "fp16", 1_000, 50.0, 0),
+        Build("tensorrt_rtx", "encoder", "fp32", 100, 3.0, 0),
+        Build("openvino", "decoder", "fp32", 100, 9.0, 0),
+    )
+    assert likely_seconds("tensorrt", "denoiser", "fp16", 1_000, past) is None
+    assert likely_seconds("tensorrt_rtx", "denoiser", "fp32", 4_000, past) == pytest.approx(100.0)
+    assert likely_seconds("tensorrt_rtx", "decoder", "fp32", 400, past) == pytest.approx(6.0)
+    again = (*past, Build("tensorrt_rtx", "denoiser", "fp16", 1_000, 40.0, 0))
+    assert likely_seconds("tensorrt_rtx", "denoiser", "fp16", 1_000, again) == pytest.approx(40.0)
+
+
+def test_memory_is_what_it_took_last_time_or_an_estimate() -> None:
+    past = (Build("tensorrt_rtx", "denoiser", "fp16", 1_720_000_000, 57.0, 5_850_000_000),)
+    assert needed_memory("tensorrt_rtx", 1_720_000_000, past) == 5_850_000_000
+    assert needed_memory("tensorrt_rtx", 1_720_000_000, ()) >= 5_850_000_000
+    assert needed_memory("openvino", 1_720_000_000, past) >= 5_850_000_000
+
+
+def test_memory_is_the_systems_or_what_a_container_has_left(tmp_path: Path) -> None:
+    proc, groups = tmp_path / "proc", tmp_path / "groups"
+    assert available_memory(proc, groups) is None
+    lay_down(proc, meminfo="MemTotal: 9000 kB\nMemAvailable: 8000 kB\n", self__cgroup="0::/box/inner\n")
+    assert available_memory(proc, groups) == 8_192_000
+    lay_down(groups, box__memory_dot_max="5000000", box__memory_dot_current="4000000")
+    lay_down(groups, box__inner__memory_dot_max="max", box__inner__memory_dot_current="100")
+    assert available_memory(proc, groups) == 1_000_000
+    lay_down(groups, box__memory_dot_stat="anon 10\ninactive_file 500000\n")
+    assert available_memory(proc, groups) == 1_500_000
+
+
+def test_memory_under_control_groups_of_the_first_version(tmp_path: Path) -> None:
+    proc, groups = tmp_path / "proc", tmp_path / "groups"
+    lay_down(proc, meminfo="MemAvailable: 8000 kB\n", self__cgroup="4:cpu:/box\n3:memory:/box\n")
+    lay_down(groups, memory__box__memory_dot_limit_in_bytes="3000000", memory__box__memory_dot_usage_in_bytes="2999999")
+    assert available_memory(proc, groups) == 1
+
+
+def test_too_little_of_both_is_told_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "available_memory", lambda: 2 * GB)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(9 * GB, 8 * GB, GB))
+    check_room(2 * GB, GB, tmp_path / "engines")
+    with pytest.raises(InputError) as refused:
+        check_room(6 * GB, 3 * GB, tmp_path / "engines")
+    first, second = refused.value.problems
+    assert "about 6.0 GB of memory, 2.0 GB are free" in first and "about 3.0 GB of disk" in second
+
+
+class FakeDriver:
+    """The driver's library as ctypes calls it."""
+
+    def __init__(self, status: int = 0, gpus: int = 1):
+        self.status, self.gpus = status, gpus
+
+    def __getattr__(self, call: str) -> Callable[..., int]:
+        answers = {"cuDriverGetVersion": 13_020, "cuDeviceGetCount": self.gpus, "cuDeviceGet": 7}
+
+        def answer(*arguments: Any) -> int:
+            if call == "cuDeviceGetName":
+                arguments[0].value = b"GeForce RTX 4090"
+            elif call == "cuDeviceGetAttribute":
+                arguments[0]._obj.value = {75: 8, 76: 9}[arguments[1]]
+            elif call == "cuDeviceTotalMem_v2":
+                arguments[0]._obj.value = 24 * GB
+            elif call in answers:
+                arguments[0]._obj.value = answers[call]
+            return self.status
+
+        return answer
+
+
+@pytest.fixture
+def anew() -> Iterator[None]:
+    gpu.driver.cache_clear()
+    yield
+    gpu.driver.cache_clear()
+
+
+@pytest.mark.usefixtures("anew")
+def test_gpus_are_asked_of_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: FakeDriver())
+    assert gpu.driver() == gpu.Driver((13, 2), (gpu.Gpu("GeForce RTX 4090", (8, 9), 24 * GB),))
+    assert gpu.first_gpu().target == "sm_89" and gpu.gpu_problem() is None
+
+
+@pytest.mark.usefixtures("anew")
+@pytest.mark.parametrize(
+    ("library", "problem"),
+    [
+        (FakeDriver(status=100), "cuInit gave 100"),
+        (FakeDriver(gpus=0), "shows no GPU"),
+        (None, "no NVIDIA driver"),
+    ],
+)
+def test_why_no_gpu_can_be_used(library: FakeDriver | None, problem: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(name: str) -> FakeDriver:
+        if library is None:
+            raise OSError(name)
+        return library
+
+    monkeypatch.setattr(ctypes, "CDLL", load)
+    assert problem in (gpu.gpu_problem() or "")
