@@ -1,0 +1,97 @@
+"""Which graphs a picture takes, how often and at which shapes: the runtime's own loop, with nothing computed."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from x2i.runtime.bundle import Bundle
+from x2i.runtime.manifest import Graph
+from x2i.runtime.pipeline import Pipeline
+from x2i.runtime.plan import Plan, matches
+
+from .static_graph import StaticGraph, static_graph
+
+Shapes = tuple[tuple[str, tuple[int, ...]], ...]
+PROMPT = "a red thing"
+SIDE = 256
+"""Pixels of the pictures that a run is asked for with; encoders scale them to their own size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A graph at the shapes it is called with, and how often a run calls it so."""
+
+    name: str
+    graph: StaticGraph
+    count: int
+
+
+def calls(bundle: Bundle, options: Mapping[str, Any]) -> list[Call]:
+    """The calls of one run, in the order of their first; `options` are those of Pipeline. Raises InputError."""
+    tally = Counter[tuple[str, Shapes]]()
+    graphs: dict[tuple[str, Shapes], StaticGraph] = {}
+
+    def counting(name: str) -> _Counting:
+        return _Counting(name, bundle, tally, graphs)
+
+    Pipeline(bundle, counting)(**{**asked(bundle), **options})
+    return [Call(name, graphs[name, shapes], count) for (name, shapes), count in tally.items()]
+
+
+class _Counting:
+    """A session that notes what it is called with and returns zeros."""
+
+    def __init__(
+        self,
+        name: str,
+        bundle: Bundle,
+        tally: Counter[tuple[str, Shapes]],
+        graphs: dict[tuple[str, Shapes], StaticGraph],
+    ):
+        graph: Graph = bundle.manifest.graphs[name]
+        self.inputs, self.outputs = graph.inputs, graph.outputs
+        self._name, self._path, self._tally, self._graphs = name, bundle.path(graph.file), tally, graphs
+
+    def __call__(self, **arrays: np.ndarray) -> dict[str, np.ndarray]:
+        shapes = {name: array.shape for name, array in arrays.items()}
+        key = self._name, tuple(sorted(shapes.items()))
+        if key not in self._graphs:
+            self._graphs[key] = static_graph(self._path, shapes)
+        self._tally[key] += 1
+        tensors = self._graphs[key].tensors
+        return {output.name: np.zeros(tensors[output.name].shape, output.dtype) for output in self.outputs}
+
+    def bind(self, **arrays: np.ndarray) -> partial[dict[str, np.ndarray]]:
+        return partial(self, **arrays)
+
+
+def asked(bundle: Bundle) -> dict[str, Any]:
+    """Something to draw for each input of the bundle's plan: a prompt, a grey picture, a second of noise."""
+    plan = bundle.manifest.plan
+    options: dict[str, Any] = {}
+    grey, mask = np.full((SIDE, SIDE, 3), 128, np.uint8), np.zeros((SIDE, SIDE), np.uint8)
+    mask[SIDE // 4 : -SIDE // 4, SIDE // 4 : -SIDE // 4] = 255
+    prompt = PROMPT
+    for conditioner in plan.conditioners:
+        if conditioner.word is not None:
+            prompt = f"a {conditioner.word.default} in a park"
+        if conditioner.marker is not None:
+            prompt = f"{PROMPT} {conditioner.marker.default}"
+        if conditioner.text is not None:
+            options["prompt"] = prompt
+        if (picture := conditioner.picture) is not None:
+            options[picture.kind] = [grey] if picture.kind == "subjects" else grey
+            options |= {"mask": mask} if picture.kind == "subject" else {}
+        if conditioner.sound is not None:
+            rate = conditioner.sound.rate
+            options["sound"] = (np.random.default_rng(0).normal(0, 0.1, (rate, 2)), rate)
+    return options | _language(plan, set(bundle.manifest.graphs))
+
+
+def _language(plan: Plan, graphs: set[str]) -> dict[str, str]:
+    """The first language of a bundle that has several."""
+    found = [value for name in plan.graphs() if "{language}" in name for value in matches(name, graphs)]
+    return {"language": found[0]} if found else {}

@@ -1,0 +1,52 @@
+"""`x2i estimate`: the least time and the memory a bundle takes on a device that is not here."""
+
+import json
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+from x2i.runtime.bundle import open_bundle
+from x2i.runtime.commands.refusal import Refusal, refusing
+from x2i.runtime.commands.size import Size
+from x2i.runtime.errors import InputError
+
+from ..errors import PlanError
+from .devices import DEVICES
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--device", required=True, type=click.Choice(list(DEVICES)), help="Whose published rates to take.")
+@click.option("--size", type=Size(), help="Height and width in pixels; the bundle's own if left out.")
+@click.option("--count", type=int, help="Pictures drawn at once.")
+@click.option("--steps", type=int, help="Denoising steps.")
+@click.option("--guidance", type=float, help="Guidance scale; 1 switches it off, and half the work.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
+def estimate(
+    bundle: Path,
+    device: str,
+    size: tuple[int, int] | None,
+    count: int | None,
+    steps: int | None,
+    guidance: float | None,
+    as_json: bool,
+) -> None:
+    """Bound what one picture of the folder BUNDLE takes on a device: a roofline, not a forecast."""
+    try:
+        from . import roofline, table
+    except ModuleNotFoundError as missing:
+        if (missing.name or "").startswith("x2i"):
+            raise
+        raise Refusal(f"estimate needs {missing.name}: pip install 'x2i-edge[export]'") from missing
+    options = {"size": size, "count": count, "steps": steps, "guidance": guidance}
+    with refusing(InputError, PlanError, OSError), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        opened = open_bundle(bundle, check_files=False)
+        found = roofline.estimate(opened, DEVICES[device], {k: v for k, v in options.items() if v is not None})
+    if as_json:
+        totals = {"seconds": found.seconds, "bytes": found.bytes, "bound": table.BOUND}
+        click.echo(json.dumps(asdict(found) | totals))
+        return
+    for line in table.lines(found):
+        click.echo(line)
