@@ -11,21 +11,25 @@ EXTERNAL_DATA_BYTES = 1 << 30
 
 
 def read_graph(path: Path) -> ir.Model:
-    """The model with a type on every value, its constants as initializers, and external weights not yet read.
-
-    Raises InputError's kin of onnx_ir for files that are no ONNX graph.
-    """
+    """The model in the order of execution, with a type on every value, its constants as initializers, and external
+    weights not yet read."""
     model = ir.load(path)
+    model.graph.sort()
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     if any(value.dtype is None for node in model.graph for value in node.outputs if value.name):
         common.ShapeInferencePass()(model)
     return model
 
 
-def write_graph(model: ir.Model, path: Path) -> None:
-    """Writes the model, and its weights to `path` + ".data" when they are large; neither is ever there half-written."""
+def write_graph(model: ir.Model, path: Path, external_above: int | None = None) -> None:
+    """Writes the model in the order of execution, and its weights to `path` + ".data" when they are large.
+
+    Large is above `external_above` bytes, EXTERNAL_DATA_BYTES unless given. Neither is ever there half-written.
+    """
+    model.graph.sort()
     tensors = [value.const_value for value in model.graph.initializers.values()]
-    large = sum(tensor.nbytes for tensor in tensors if tensor is not None) > EXTERNAL_DATA_BYTES
+    most = EXTERNAL_DATA_BYTES if external_above is None else external_above
+    large = sum(tensor.nbytes for tensor in tensors if tensor is not None) > most
     for value in model.graph.initializers.values():
         if isinstance(value.const_value, ir.ExternalTensor) and not large:
             value.const_value = ir.tensor(value.const_value.numpy().copy(), name=value.name)

@@ -9,6 +9,9 @@ import numpy as np
 HIGHEST = {8: 127, 4: 7}
 """The largest integer, by bits. 8 bits stay symmetric; 4 bits use -8 as well, one of few values as it is."""
 
+ROWS_AT_ONCE = 8192
+"""A vocabulary's table is the largest constant there is: its float32 copies never exist whole."""
+
 DIVISORS_4_BITS = (7, 7.5, 8, 8.5, 9, 10)
 """What a block's largest number may be divided by for its scale: clipping the largest is often worth a finer step.
 
@@ -24,8 +27,12 @@ def rounded_columns(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def rounded_rows(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """8 bits of a table [V, D] that is read by rows: int8 [V, D], and a scale for each row [V, 1]."""
-    values, scale = _rounded(table[:, :, None], 8, HIGHEST[8])
-    return values[:, :, 0], scale
+    values, scale = np.empty(table.shape, np.int8), np.empty((len(table), 1), table.dtype)
+    for start in range(0, len(table), ROWS_AT_ONCE):
+        some = slice(start, start + ROWS_AT_ONCE)
+        rounded, scale[some] = _rounded(table[some, :, None], 8, HIGHEST[8])
+        values[some] = rounded[:, :, 0]
+    return values, scale
 
 
 def rounded_blocks(weight: np.ndarray, block: int) -> tuple[np.ndarray, np.ndarray]:
