@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -71,12 +72,12 @@ def rewrite(
     before = _bytes(graph)
     if bits == 4:
         _raise_opset(model, source)
-    multiplied = {value: paths for value in _constants(graph) if (paths := _multiplies(value))}
+    products = {value: paths for value in _constants(graph) if (paths := _multiplies(value))}
     tables = {value: [path_of(node) for node, _ in value.uses()] for value in _constants(graph) if is_table(value)}
-    paths = multiplied | tables
-    left = [v for v in paths if v.const_value.size < smallest or any(is_under(path, keep) for path in paths[v])]
-    left += [v for v in multiplied if v not in left and bits == 4 and not _fitting_block(v, block)]
-    names = {value: value.name or "" for value in paths if value not in left}
+    candidates = products | tables
+    left = [value for value, paths in candidates.items() if _stays(value, paths, keep, smallest)]
+    left += [value for value in products if value not in left and bits == 4 and not _fitting_block(value, block)]
+    names = {value: value.name or "" for value in candidates if value not in left}
     for value in names:
         if value in tables:
             store_rows(graph, value)
@@ -84,12 +85,17 @@ def rewrite(
             _store(graph, value, bits, block)
     write_graph(model, target, MAPPED_BYTES)
     return StoredWeights(
-        tuple(name for value, name in names.items() if value in multiplied),
+        tuple(name for value, name in names.items() if value in products),
         tuple(name for value, name in names.items() if value in tables),
-        shortest_names([path for value in left for path in paths[value]], [p for some in paths.values() for p in some]),
+        shortest_names([path for value in left for path in candidates[value]], list(chain(*candidates.values()))),
         before,
         _bytes(graph),
     )
+
+
+def _stays(value: ir.Value, paths: list[str], keep: Collection[str], smallest: int) -> bool:
+    assert value.const_value is not None
+    return value.const_value.size < smallest or any(is_under(path, keep) for path in paths)
 
 
 def _constants(graph: ir.Graph) -> list[ir.Value]:
@@ -119,7 +125,7 @@ def _fitting_block(weight: ir.Value, block: int) -> int:
     """The largest block, `block` halved so often, that divides the input channels; 0 for none."""
     assert weight.const_value is not None
     node, _ = next(iter(weight.uses()))
-    channels = weight.const_value.shape[1 if _transposed(node) else 0]
+    channels = weight.const_value.numpy().shape[1 if _transposed(node) else 0]
     while block >= SMALLEST_BLOCK and channels % block:
         block //= 2
     return block if block >= SMALLEST_BLOCK else 0

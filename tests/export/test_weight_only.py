@@ -68,7 +68,8 @@ def test_xlmr_of_the_goldens(encoder, tmp_path, bits):
 
 
 @pytest.mark.parametrize("bits", BITS)
-def test_every_number_is_near_its_own(encoder, tmp_path, bits):
+def test_every_number_is_near_its_own(encoder, tmp_path, monkeypatch, bits):
+    monkeypatch.setattr("x2i.export.precision.weight_rounding.ROWS_AT_ONCE", 7)
     source, *_ = encoder
     done = rewrite(source, tmp_path / "w.onnx", bits, smallest=0)
     before, after = constants(source), constants(tmp_path / "w.onnx")
@@ -132,10 +133,10 @@ def test_the_same_bytes_again(encoder, tmp_path, bits):
 def test_weights_beside_the_file(encoder, tmp_path, monkeypatch, bits):
     source, inputs, _ = encoder
     rewrite(source, tmp_path / "inside.onnx", bits, smallest=0)
-    monkeypatch.setattr("x2i.export.precision.graph_store.EXTERNAL_DATA_BYTES", 0)
+    monkeypatch.setattr("x2i.export.precision.weights.MAPPED_BYTES", 0)
     folder = tmp_path / "beside"
     folder.mkdir()
-    write_graph(read_graph(source), folder / "source.onnx")
+    write_graph(read_graph(source), folder / "source.onnx", external_above=0)
     rewrite(folder / "source.onnx", folder / "w.onnx", bits, smallest=0)
     assert sorted(path.name for path in folder.iterdir()) == [
         "source.onnx",
