@@ -38,6 +38,8 @@ def _write(tensorrt: ModuleType, job: Job, kernels: Path | None, file: Path) -> 
     builder = tensorrt.Builder(log(tensorrt))
     network = _parsed(tensorrt, builder, job)
     config = builder.create_builder_config()
+    # Float32 stays what it says, as in every other backend; who wants it faster lowers the precision.
+    config.clear_flag(tensorrt.BuilderFlag.TF32)
     _set_targets(tensorrt, config, job.targets)
     if job.shapes:
         config.add_optimization_profile(_profile(builder, job))
