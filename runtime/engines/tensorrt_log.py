@@ -23,7 +23,7 @@ def imported(library: str) -> ModuleType:
 def log(tensorrt: ModuleType) -> Any:
     """The one log of a module; its `errors` are what the library complained of since they were last cleared."""
 
-    class Log(tensorrt.ILogger):  # type: ignore[misc, name-defined]
+    class Log(tensorrt.ILogger):  # type: ignore[name-defined]
         def __init__(self) -> None:
             super().__init__()
             self.errors: list[str] = []
