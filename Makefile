@@ -12,7 +12,7 @@ ROOMS := models kernels export runtime
 export PYTHONSAFEPATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo judge subjects pairs sounds parity full adapter-cost precisions test test-gpu lint typecheck clean
+.PHONY: help demo judge subjects pairs sounds judge-precision parity full adapter-cost precisions interop test test-gpu lint typecheck clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' $(MAKEFILE_LIST) | expand -t 18
@@ -32,6 +32,9 @@ pairs: $(VENV)/.export ## draw two unseen subjects at once with the embedded Fas
 sounds: $(VENV)/.export ## draw words spoken by unheard voices, and score them: demo/sounds.png
 	$(BIN)/python -m x2i.export.judge_sounds
 
+judge-precision: $(VENV)/.test ## what fp16, int8 and the rest cost the embedded model's pictures
+	$(BIN)/python -m x2i.export.judge_precision
+
 adapter-cost: $(VENV)/.export ## what an adapter adds to a step at full size; 12 GB of memory
 	$(BIN)/python -m x2i.export.adapter_cost
 
@@ -44,14 +47,18 @@ full: $(VENV)/.export ## full-size bundles from random weights into build/full, 
 precisions: $(VENV)/.test ## full-size Stable Diffusion in every precision on every backend here: a table; 16 GB of memory
 	$(BIN)/python -m x2i.export.full_precision
 
+# An environment of its own: Optimum's pins are not those of the other tests.
+interop: $(VENV)-interop/.interop ## draw the same pictures with Optimum, both ways
+	$(VENV)-interop/bin/python -m pytest tests/interop
+
 # No test may download anything.
-test test-gpu lint typecheck: export HF_HUB_OFFLINE := 1
+interop test test-gpu lint typecheck: export HF_HUB_OFFLINE := 1
 
 test: lint typecheck ## ruff, mypy and pytest
 	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=10
 
-test-gpu: $(VENV)/.test ## the kernels and the engine plugin, on a CUDA device
-	$(BIN)/python -m pytest -m gpu tests/kernels
+test-gpu: $(VENV)/.test ## the kernels, the engine plugin and the backends, on a CUDA device
+	$(BIN)/python -m pytest -m gpu tests/kernels tests/runtime/test_engines_gpu.py
 
 lint: $(VENV)/.test ## ruff alone
 	$(BIN)/ruff check .
@@ -63,7 +70,7 @@ typecheck: $(VENV)/.test ## mypy alone
 	$(BIN)/mypy
 
 clean: ## remove what the targets made; build/emoji stays, for it holds hours of training
-	rm -rf $(VENV) .typing demo dist build/full build/lib build/bdist.* *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-interop .typing demo dist build/full build/lib build/bdist.* *.egg-info .mypy_cache .pytest_cache .ruff_cache
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -75,3 +82,8 @@ $(VENV)/.export: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install -c constraints.txt -e '.[test]'
 	@touch $@ $(VENV)/.export
+
+$(VENV)-interop/.interop: pyproject.toml tests/interop/constraints.txt
+	$(PYTHON) -m venv $(VENV)-interop
+	$(VENV)-interop/bin/python -m pip install -c tests/interop/constraints.txt -e '.[export]' 'optimum-onnx[onnxruntime]' pytest
+	@touch $@

@@ -83,7 +83,12 @@ def test_the_wheel_announces_its_commands(wheel: Path) -> None:
         written = configparser.ConfigParser()
         written.read_string(archive.read(name).decode())
     assert dict(written["console_scripts"]) == {"x2i": "x2i.runtime.cli:main"}
-    assert dict(written["x2i.commands"]) == {"export": "x2i.export.cli:export"}
+    assert dict(written["x2i.commands"]) == {
+        "export": "x2i.export.cli:export",
+        "from-optimum": "x2i.export.optimum_commands:from_optimum",
+        "lower": "x2i.export.lower_command:lower_command",
+        "to-optimum": "x2i.export.optimum_commands:to_optimum",
+    }
 
 
 def test_the_wheel_carries_the_licence(wheel: Path) -> None:

@@ -1,7 +1,6 @@
 """What OpenVINO has compiled, kept in a bundle: opened again in a fraction of the time."""
 
 import io
-import resource
 import time
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -11,6 +10,7 @@ import openvino
 
 from ..engines import store
 from ..engines.key import EngineKey
+from ..engines.memory import peak_bytes
 from ..errors import InputError
 from . import openvino_device
 from .graph_file import GraphFile
@@ -32,8 +32,7 @@ def build(graph: GraphFile, settings: Settings) -> Path:
         made = folder / "engine"
         with made.open("w+b") as file:
             compiled.export_model(_ToFile(file))
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        return store.save(graph.engines, key(graph, device), made, time.perf_counter() - start, peak)
+        return store.save(graph.engines, key(graph, device), made, time.perf_counter() - start, peak_bytes())
 
 
 def key(graph: GraphFile, device: str) -> EngineKey:

@@ -1,0 +1,36 @@
+"""`x2i from-optimum` and `x2i to-optimum`: the command lines over both directions."""
+
+from pathlib import Path
+
+import click
+from x2i.runtime.commands.refusal import refusing
+from x2i.runtime.errors import InputError
+
+from .needed import needing
+
+
+@click.command("from-optimum")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--licence", "licences", multiple=True, help="A licence of the weights, kept in the manifest.")
+def from_optimum(folder: Path, out: Path, licences: tuple[str, ...]) -> None:
+    """Write the bundle OUT from FOLDER, a Stable Diffusion v1 pipeline of `optimum-cli export onnx`."""
+    with needing("export", "from-optimum"):
+        from x2i.models.errors import CheckpointError
+
+        from .errors import GateError, PlanError
+        from .from_optimum import import_folder
+    with refusing(CheckpointError, GateError, InputError, PlanError):
+        import_folder(folder, out, licences, click.echo)
+
+
+@click.command("to-optimum")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+def to_optimum(bundle: Path, out: Path) -> None:
+    """Write the plain Stable Diffusion folder BUNDLE as the folder OUT that Optimum's pipelines load."""
+    with needing("export", "to-optimum"):
+        from .errors import PlanError
+        from .to_optimum import export_folder
+    with refusing(InputError, PlanError):
+        export_folder(bundle, out, click.echo)
