@@ -84,6 +84,7 @@ def test_the_wheel_announces_its_commands(wheel: Path) -> None:
         written.read_string(archive.read(name).decode())
     assert dict(written["console_scripts"]) == {"x2i": "x2i.runtime.cli:main"}
     assert dict(written["x2i.commands"]) == {
+        "estimate": "x2i.export.estimate.cli:estimate",
         "export": "x2i.export.cli:export",
         "from-optimum": "x2i.export.optimum_commands:from_optimum",
         "lower": "x2i.export.lower_command:lower_command",
