@@ -4,6 +4,7 @@ Every case is a whole run. Of its UNet calls some are kept, one from each of equ
 activations change with the noise level (Q-Diffusion, arXiv 2302.04304; PTQ4DM, arXiv 2211.15736).
 """
 
+import gc
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -49,6 +50,9 @@ def record(
             for _ in pipeline.steps(**{"seed": seed + number} | dict(case)):
                 if recorder.has_all:
                     break
+    # A full-size denoiser's session must be gone before the next one opens.
+    del pipeline
+    gc.collect()
     return {name: Samples(tuple(sorted((folder / name).glob("*.npz")))) for name in sorted(denoisers)}
 
 

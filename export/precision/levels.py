@@ -17,7 +17,8 @@ from .part_names import is_under, path_of
 
 LEVELS = (1, 2, 2.5, 3)
 """1 convolutions; 2 and the feed-forward layers; 2.5 and the attentions' queries, keys and values; 3 and every other
-matrix with fixed weights. The attentions' own products, level 4 elsewhere, stay in float: there fused kernels win."""
+matrix with fixed weights, split shortcuts among them: measured one by one, those do most damage. The attentions' own
+products, level 4 elsewhere, stay in float: there fused kernels win."""
 
 SKIPPED = {
     *("time_embedding", "time_emb_proj", "add_embedding", "time_text_embed", "context_embedder", "pos_embed"),
@@ -63,7 +64,7 @@ def layers_of(model: ir.Model) -> list[Layer]:
 
 def _level(operator: str, path: str) -> float:
     if operator == "Conv":
-        return 1
+        return 3 if HALF_OF_SHORTCUT.search(path) else 1
     if ".ff.net." in path:
         return 2
     return 2.5 if path.endswith((".to_q", ".to_k", ".to_v")) else 3

@@ -18,6 +18,7 @@ from onnx.external_data_helper import load_external_data_for_tensor, uses_extern
 from onnxruntime.quantization import CalibrationMethod, QuantType
 from onnxruntime.quantization.calibrate import TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+from onnxruntime.quantization.quant_utils import add_infer_metadata
 
 from .graph_store import read_graph, write_graph
 from .levels import LEVELS, Layer, chosen, layers_of
@@ -36,6 +37,7 @@ OPTIONS = {
     # What they give is read in float: the next layer quantizes it by its own range.
     "OpTypesToExcludeOutputQuantization": OPERATORS,
 }
+INFERRED = "onnx.infer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,8 @@ def quantized(model: ir.Model, layers: Sequence[Layer], ranges: Ranges, folder: 
     """A copy of the model with the layers in int8; `folder` is where external weights lie."""
     proto = ir.to_proto(model)
     _read_weights(proto, {layer.weight for layer in layers}, folder)
+    # All types are known: without this mark the quantizer would write the model to disk to infer them.
+    add_infer_metadata(proto)
     tensors = TensorsData(CalibrationMethod.Percentile, dict(ranges))
     nodes = [layer.node for layer in layers]
     # The quantizer prints notes on what it leaves alone.
@@ -115,7 +119,20 @@ def quantized(model: ir.Model, layers: Sequence[Layer], ranges: Ranges, folder: 
         quantizer.quantize_model()
     made = ir.from_proto(quantizer.model.model)
     ir.external_data.set_base_dir(made.graph, folder)
+    del made.metadata_props[INFERRED]
+    _type_pairs(made.graph)
     return made
+
+
+def _type_pairs(graph: ir.Graph) -> None:
+    """Types, shapes and parts of what the quantizer put in, which it leaves open: later passes go by them."""
+    kinds = {"QuantizeLinear": ir.DataType.INT8, "DequantizeLinear": ir.DataType.FLOAT}
+    # Backwards, so that a pair's second node knows its part before the first one asks.
+    for node in reversed(graph):
+        if node.op_type in kinds:
+            assert node.inputs[0] is not None
+            node.outputs[0].dtype, node.outputs[0].shape = kinds[node.op_type], node.inputs[0].shape
+            node.metadata_props.update(node.outputs[0].consumers()[0].metadata_props)
 
 
 def _read_weights(proto: onnx.ModelProto, names: Collection[str], folder: Path) -> None:

@@ -43,5 +43,6 @@ def _observed(model: ir.Model, tensors: Collection[str], folder: Path) -> InMemo
     values = {value.name: value for node in model.graph for value in node.outputs}
     outputs.extend(values[name] for name in tensors if name in values and values[name] not in own)
     observed = InMemory(model, folder)
-    del outputs[len(own) :]
+    while len(outputs) > len(own):
+        outputs.pop()
     return observed

@@ -1,0 +1,343 @@
+"""int8 in a denoiser: which layers, what the file holds, how far the noise is off, and on which libraries it runs."""
+
+import json
+import shutil
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, numpy_helper
+from x2i.export.errors import PlanError
+from x2i.export.precision import half
+from x2i.export.precision.calibration import record
+from x2i.export.precision.calibration_file import read_cases
+from x2i.export.precision.graph_store import read_graph, write_graph
+from x2i.export.precision.levels import LEVELS, chosen, layers_of
+from x2i.export.precision.quantize import Recipe, quantized, rewrite
+from x2i.export.precision.ranges import ranges_of
+from x2i.export.precision.relative_error import distance, noises, relative_error
+from x2i.export.precision.samples import Samples
+from x2i.export.precision.sensitivity import rank, table, worst_to_keep
+from x2i.export.precision.shortcuts import split_shortcuts
+from x2i.export.precision.switched_layers import SwitchedLayers
+from x2i.export.random_pictures import options
+from x2i.runtime.bundle import open_bundle
+from x2i.runtime.errors import InputError
+from x2i.runtime.sessions.backends import open_session
+from x2i.runtime.sessions.onnxruntime_cpu import OnnxRuntimeSession
+
+from ..numerics import assert_close
+
+SIDE, STEPS = 64, 6
+
+
+def recorded(bundle: Path, folder: Path, seed: int, runs: int = 1, **more) -> Samples:
+    """Inputs of the denoiser in a few short runs of a bundle of random weights."""
+    opened = open_bundle(bundle)
+    case = options(opened.manifest.system) | {"steps": STEPS, "sampler": "ddim"} | more
+    cases = [case | {"guidance": 1 + run} for run in range(runs)]
+    opener = lambda name: open_session("cpu", opened.graph_file(name), 1)  # noqa: E731
+    return record(opened, opener, cases, folder, seed, calls_per_run=3)["denoiser"]
+
+
+@pytest.fixture(scope="module")
+def calibration(tiny_bundle, tmp_path_factory) -> Samples:
+    return recorded(tiny_bundle, tmp_path_factory.mktemp("calibration"), 0)
+
+
+@pytest.fixture(scope="module")
+def held_out(tiny_bundle, tmp_path_factory) -> Samples:
+    return recorded(tiny_bundle, tmp_path_factory.mktemp("held-out"), 1, language="Chinese")
+
+
+@pytest.fixture(scope="module")
+def written(tiny_bundle, calibration, held_out, tmp_path_factory) -> Path:
+    """The tiny denoiser at the highest level."""
+    target = tmp_path_factory.mktemp("int8") / "denoiser.onnx"
+    rewrite(tiny_bundle / "denoiser.onnx", target, calibration, held_out)
+    return target
+
+
+@pytest.fixture(scope="module")
+def switched(tiny_bundle, calibration) -> SwitchedLayers:
+    model = read_graph(tiny_bundle / "denoiser.onnx")
+    split_shortcuts(model)
+    layers = chosen(layers_of(model), 3)
+    ranges = ranges_of(model, {layer.activation for layer in layers}, calibration, tiny_bundle)
+    return SwitchedLayers(quantized(model, layers, ranges, tiny_bundle), model, layers, tiny_bundle)
+
+
+def pairs_of(model: onnx.ModelProto) -> tuple[list[onnx.NodeProto], list[onnx.NodeProto]]:
+    nodes = model.graph.node
+    return [n for n in nodes if n.op_type == "QuantizeLinear"], [n for n in nodes if n.op_type == "DequantizeLinear"]
+
+
+def weights_of(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+
+
+def test_a_split_shortcut_computes_the_same(tiny_bundle, held_out, tmp_path):
+    source = tiny_bundle / "denoiser.onnx"
+    model = read_graph(source)
+    joins = [
+        n for n in model.graph if n.op_type == "Conv" and getattr(n.inputs[0].producer(), "op_type", "") == "Concat"
+    ]
+    assert split_shortcuts(model) == len(joins) > 0
+    assert split_shortcuts(model) == 0
+    write_graph(model, tmp_path / "split.onnx")
+    onnx.checker.check_model(tmp_path / "split.onnx", full_check=True)
+    for actual, expected in zip(noises(tmp_path / "split.onnx", held_out), noises(source, held_out), strict=True):
+        assert_close(actual, expected, "split-shortcut")
+
+
+def test_each_half_of_a_shortcut_has_its_own_scale(written):
+    model = onnx.load(written)
+    weights, makers = weights_of(model), {out: node for node in model.graph.node for out in node.output}
+    halves = [n for n in model.graph.node if n.op_type == "Conv" and "conv_shortcut." in str(n.metadata_props)]
+    scales: dict[str, set[float]] = {}
+    for node in halves:
+        scales.setdefault(node.name.rpartition(".")[0], set()).add(float(weights[makers[node.input[0]].input[1]]))
+    assert scales and all(len(values) == 2 for values in scales.values())
+
+
+def test_calls_are_spread_over_the_schedule_and_come_again(tiny_bundle, tmp_path):
+    once = recorded(tiny_bundle, tmp_path / "1", 7, runs=3)
+    again, other = recorded(tiny_bundle, tmp_path / "2", 7, runs=3), recorded(tiny_bundle, tmp_path / "3", 8, runs=3)
+    assert len(once) == 9 and [path.name for path in once.files] == [path.name for path in again.files]
+    assert [path.name for path in once.files] != [path.name for path in other.files]
+    for one, same in zip(once, again, strict=True):
+        assert one.keys() == same.keys() and all(np.array_equal(one[name], same[name]) for name in one)
+    times = np.array([sample["timestep"][0] for sample in once]).reshape(3, 3)
+    assert (np.diff(times) < 0).all() and times[:, 0].min() > 600 and times[:, 2].max() < 400
+    # Without guidance a run has one side.
+    assert [len(sample["latents"]) for sample in once] == [1] * 3 + [2] * 6
+
+
+def test_every_denoiser_of_a_delayed_plan_is_seen(fastcomposer_bundle, tmp_path):
+    samples = list(recorded(fastcomposer_bundle, tmp_path, 0, alpha=0.5))
+    assert len(samples) == 3
+    keys = [next(array for name, array in sample.items() if name.startswith("key.")) for sample in samples]
+    assert not np.array_equal(keys[0], keys[2])
+
+
+def test_levels_take_more_and_more_and_skip_what_they_must(tiny_bundle):
+    model = read_graph(tiny_bundle / "denoiser.onnx")
+    layers = layers_of(model)
+    taken = [{layer.path for layer in chosen(layers, level)} for level in LEVELS]
+    assert all(less < more for less, more in pairwise(taken))
+    last = [{path.rpartition(".")[2] for path in paths} for paths in taken]
+    assert last[0] == {"conv1", "conv2", "conv", "proj_in"}
+    assert last[1] - last[0] == {"proj", "2"} and last[2] - last[1] == {"to_q", "to_k", "to_v"}
+    assert last[3] - last[2] == {"0"} and all(path.endswith("to_out.0") for path in taken[3] - taken[2])
+    split_shortcuts(model)
+    halves = {layer.path for layer in layers_of(model)} - taken[3]
+    assert halves and all(path.rpartition(".")[0].endswith("conv_shortcut") for path in halves)
+
+
+def test_what_level_or_keep_cannot_mean_is_refused_at_once(tiny_bundle):
+    layers = layers_of(read_graph(tiny_bundle / "denoiser.onnx"))
+    with pytest.raises(PlanError) as raised:
+        chosen(layers, 4, ("unet.mid_block", "nose", "*.ear"))
+    assert len(raised.value.problems) == 3
+    assert "1, 2, 2.5, 3, got 4" in str(raised.value) and "'nose'" in str(raised.value)
+    with pytest.raises(PlanError, match="no layer is left"):
+        chosen(layers, 1, ("*",))
+    assert not [layer for layer in chosen(layers, 3, ("unet.mid_block",)) if "mid_block" in layer.path]
+
+
+def test_types_and_zero_points_are_what_engines_take(tiny_bundle, written):
+    onnx.checker.check_model(written, full_check=True)
+    source, model = onnx.load(tiny_bundle / "denoiser.onnx"), onnx.load(written)
+    assert model.opset_import == source.opset_import and len(model.functions) == len(source.functions)
+    assert OnnxRuntimeSession(written).inputs == OnnxRuntimeSession(tiny_bundle / "denoiser.onnx").inputs
+    weights, (quantize, dequantize) = weights_of(model), pairs_of(model)
+    assert quantize and len(dequantize) > 2 * len(quantize) - 1
+    for node in (*quantize, *dequantize):
+        zeros = weights[node.input[2]]
+        assert zeros.dtype == np.int8 and not zeros.any()
+    stored = [node for node in dequantize if node.input[0] in weights]
+    for node in stored:
+        (axis,) = [attribute.i for attribute in node.attribute if attribute.name == "axis"]
+        integers = weights[node.input[0]]
+        assert integers.dtype == np.int8 and weights[node.input[1]].shape == (integers.shape[axis],)
+        assert axis == (0 if integers.ndim == 4 else 1)
+    assert all(weights[node.input[1]].shape == () for node in quantize)
+    # What is in int8 is not in float32 too.
+    assert written.stat().st_size < 0.6 * (tiny_bundle / "denoiser.onnx").stat().st_size
+
+
+def test_the_same_inputs_make_the_same_bytes(tiny_bundle, calibration, held_out, written, tmp_path):
+    again = recorded(tiny_bundle, tmp_path / "samples", 0)
+    rewrite(tiny_bundle / "denoiser.onnx", tmp_path / "denoiser.onnx", again, held_out)
+    assert (tmp_path / "denoiser.onnx").read_bytes() == written.read_bytes()
+    rewrite(tiny_bundle / "denoiser.onnx", tmp_path / "other.onnx", held_out, held_out)
+    assert (tmp_path / "other.onnx").read_bytes() != written.read_bytes()
+
+
+def test_the_noise_is_near_and_nearer_with_more_kept(tiny_bundle, calibration, held_out, tmp_path):
+    source = tiny_bundle / "denoiser.onnx"
+    done = [
+        rewrite(source, tmp_path / "denoiser.onnx", calibration, held_out, Recipe(keep=keep))
+        for keep in ((), ("*resnets*",))
+    ]
+    assert 0.02 > done[0].error > done[1].error > 0
+    assert not done[0].kept and len(done[1].kept) + len(done[1].layers) == len(done[0].layers)
+    assert done[1].error == relative_error(tmp_path / "denoiser.onnx", source, held_out)
+
+
+def test_keeping_all_but_one_puts_pairs_around_one(tiny_bundle, calibration, held_out, switched, tmp_path):
+    one = switched.layers[3]
+    keep = tuple(layer.path for layer in switched.layers if layer != one)
+    done = rewrite(tiny_bundle / "denoiser.onnx", tmp_path / "one.onnx", calibration, held_out, Recipe(keep=keep))
+    assert done.layers == (one.path,) and len(pairs_of(onnx.load(tmp_path / "one.onnx"))[0]) == 1
+    integers = noises(tmp_path / "one.onnx", held_out)
+    alone = distance((switched(sample, [one.path]) for sample in held_out), integers)
+    assert alone < 0.2 * done.error
+
+
+def test_switched_off_it_is_the_float32_graph(tiny_bundle, held_out, switched, written):
+    source = noises(tiny_bundle / "denoiser.onnx", held_out)
+    for sample, expected in zip(held_out, source, strict=True):
+        assert_close(switched(sample, ()), expected, "split-shortcut")
+    everything = [layer.path for layer in switched.layers]
+    whole = [switched(sample, everything) for sample in held_out]
+    assert distance(whole, noises(written, held_out)) < 0.3 * distance(whole, source)
+
+
+def test_damage_is_ranked_and_a_target_keeps_the_worst(switched, held_out):
+    damage = rank(switched, held_out)
+    errors = [one.error for one in damage]
+    assert errors == sorted(errors, reverse=True) and errors[-1] > 0
+    everything = {layer.path for layer in switched.layers}
+    assert {path for one in damage for path in one.layers} == everything
+    expected = [switched(sample, ()) for sample in held_out]
+    whole = distance((switched(sample, everything) for sample in held_out), expected)
+    target = 0.7 * whole
+    kept = worst_to_keep(switched, damage, held_out, target)
+    assert kept == {path for one in damage[: len(kept)] for path in one.layers} and 0 < len(kept) < len(everything)
+    assert distance((switched(sample, everything - kept) for sample in held_out), expected) <= target
+    assert worst_to_keep(switched, damage, held_out, 2 * whole) == set()
+    with pytest.raises(PlanError, match="--quality"):
+        worst_to_keep(switched, damage, held_out, 1e-9)
+    assert damage[0].name in table(damage)[1] and len(table(damage)) == len(damage) + 1
+
+
+def test_a_target_reaches_the_file(tiny_bundle, calibration, held_out, tmp_path):
+    source, target = tiny_bundle / "denoiser.onnx", tmp_path / "denoiser.onnx"
+    whole = rewrite(source, target, calibration, held_out).error
+    done = rewrite(source, target, calibration, held_out, Recipe(target=0.8 * whole))
+    assert done.kept == tuple(p for p in done.kept if p in {one.name for one in done.damage[: len(done.kept)]})
+    assert 0 < len(done.kept) < len(done.layers) and done.error < 0.85 * whole
+
+
+def test_the_injected_op_survives(elite_bundle, tmp_path):
+    samples = recorded(elite_bundle, tmp_path / "samples", 0)
+    source, target = elite_bundle / "denoiser.onnx", tmp_path / "denoiser.onnx"
+    done = rewrite(source, target, samples, samples)
+    before, after = onnx.load(source), onnx.load(target)
+    nodes = [[n for n in model.graph.node if n.domain == "x2i"] for model in (before, after)]
+    assert [n.name for n in nodes[0]] == [n.name for n in nodes[1]] != []
+    assert [list(n.input) for n in nodes[0]] == [list(n.input) for n in nodes[1]]
+    assert [f.SerializeToString() for f in before.functions] == [f.SerializeToString() for f in after.functions]
+    assert done.error < 0.02
+    session, sample = OnnxRuntimeSession(target), next(iter(samples))
+    noise = session(**sample)["noise"]
+    for name, array in sample.items():
+        changed = session(**sample | {name: array + 1 if array.dtype == np.int64 else array * np.float32(0.5)})
+        assert not np.array_equal(changed["noise"], noise), f"{name} does not matter"
+
+
+def test_weights_beside_the_file_are_read_and_written_there(
+    tiny_bundle, calibration, held_out, written, tmp_path, monkeypatch
+):
+    model = onnx.load(tiny_bundle / "denoiser.onnx")
+    source = tmp_path / "source" / "denoiser.onnx"
+    source.parent.mkdir()
+    onnx.save(model, source, save_as_external_data=True, location="denoiser.onnx.data", size_threshold=0)
+    monkeypatch.setattr("x2i.export.precision.graph_store.EXTERNAL_DATA_BYTES", 1000)
+    target = tmp_path / "denoiser.onnx"
+    done = rewrite(source, target, calibration, held_out, Recipe(target=0.05))
+    shutil.rmtree(source.parent)
+    assert done.layers and target.with_name("denoiser.onnx.data").stat().st_size > 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["denoiser.onnx", "denoiser.onnx.data"]
+    for actual, expected in zip(noises(target, held_out), noises(written, held_out), strict=True):
+        assert_close(actual, expected, "exact")
+
+
+def test_the_rest_can_be_in_half(written, held_out, tmp_path):
+    half.rewrite(written, tmp_path / "half.onnx")
+    onnx.checker.check_model(tmp_path / "half.onnx", full_check=True)
+    assert OnnxRuntimeSession(tmp_path / "half.onnx").inputs == OnnxRuntimeSession(written).inputs
+    assert relative_error(tmp_path / "half.onnx", written, held_out) < 0.01
+    model = onnx.load(tmp_path / "half.onnx")
+    types = {value.name: value.type.tensor_type.elem_type for value in model.graph.value_info}
+    assert {types[node.input[0]] for node in pairs_of(model)[0]} == {TensorProto.FLOAT16}
+
+
+def test_openvino_runs_it(tiny_bundle, written, held_out):
+    openvino = pytest.importorskip("openvino")
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(written), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    actual = [compiled(sample)[0] for sample in held_out]
+    source = noises(tiny_bundle / "denoiser.onnx", held_out)
+    assert distance(actual, source) < 2 * distance(noises(written, held_out), source)
+
+
+def test_a_strongly_typed_network_takes_it(written, tmp_path):
+    trt = pytest.importorskip("tensorrt_rtx")
+    half.rewrite(written, tmp_path / "half.onnx")
+    logger = trt.Logger(trt.Logger.ERROR)
+    for path in (written, tmp_path / "half.onnx"):
+        network = trt.Builder(logger).create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+        read = trt.OnnxParser(network, logger)
+        assert read.parse_from_file(str(path)), read.get_error(0).desc()
+        kinds = [network.get_layer(i).type for i in range(network.num_layers)]
+        assert kinds.count(trt.LayerType.QUANTIZE) == len(pairs_of(onnx.load(written))[0])
+
+
+def lines(folder: Path, *rows: object) -> Path:
+    path = folder / "runs.jsonl"
+    path.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows) + "\n", "utf-8")
+    return path
+
+
+def test_a_calibration_set_is_read(fastcomposer_bundle, tiny_bundle, tmp_path):
+    bundle = open_bundle(tiny_bundle)
+    rows = [{"prompt": "Brot", "language": "French", "seed": 3}, "", {"prompt": "x", "language": "Chinese"}]
+    assert read_cases(lines(tmp_path, *rows), bundle) == [rows[0], rows[2]]
+    from PIL import Image
+
+    Image.new("RGB", (20, 30), "red").save(tmp_path / "one.png")
+    row = {"prompt": "a cat S", "subjects": ["one.png"], "marker": "S", "size": [SIDE, SIDE]}
+    (case,) = read_cases(lines(tmp_path, row), open_bundle(fastcomposer_bundle))
+    assert case == row | {"subjects": [tmp_path / "one.png"]}
+
+
+def test_a_calibration_set_of_the_wrong_kind_is_refused_line_by_line(tiny_bundle, tmp_path):
+    bundle = open_bundle(tiny_bundle)
+    refused = partial(pytest.raises, InputError)
+    with refused(match="got none; add"):
+        read_cases(lines(tmp_path, "", " "), bundle)
+    with refused(match="check the path"):
+        read_cases(tmp_path / "none.jsonl", bundle)
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n\xff\xfe")
+    with refused(match="got a picture, a sound or other bytes"):
+        read_cases(tmp_path / "picture.png", bundle)
+    rows = [
+        {"prompt": "fine", "language": "French"},
+        {"prompt": "picture.png", "language": "French"},
+        {"prompt": "x", "language": "French", "subject": "picture.png"},
+        {"prompt": "x", "language": "French", "image": 3, "colour": "red"},
+        ["x"],
+        "x",
+        {"prompt": 5, "language": "Klingon"},
+    ]
+    with refused() as raised:
+        read_cases(lines(tmp_path, *rows), bundle)
+    told = [problem.removeprefix(f"{tmp_path / 'runs.jsonl'}:") for problem in raised.value.problems]
+    assert [problem.split(":")[0] for problem in told] == ["2", "3", "4", "4", "5", "6", "7", "7"]
+    wanted = ["name of a file", "takes none", "expected an option", "file's name", "JSON object", "JSON object"]
+    assert all(want in problem for want, problem in zip(wanted, told, strict=False))
