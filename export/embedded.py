@@ -60,6 +60,16 @@ def embedded_sound(out: Path) -> ExportPlan:
     return ExportPlan("gluegen-sound", out, str(WEIGHTS / "sd"), parts=parts, licences=LICENCES, **SAMPLING)
 
 
+EMBEDDED: dict[str, tuple[Callable[[Path], ExportPlan], str]] = {
+    "gluegen-text": (embedded_text, "bundle"),
+    "sd": (embedded_sd, "bundle-sd"),
+    "elite": (embedded_elite, "bundle-elite"),
+    "fastcomposer": (embedded_fastcomposer, "bundle-fastcomposer"),
+    "gluegen-sound": (embedded_sound, "bundle-sound"),
+}
+"""What each system is exported from, and the name of its folder."""
+
+
 def embedded(plan_of: Callable[[Path], ExportPlan], out: Path, report: Callable[[str], None]) -> Path:
     """The bundle `out`, exported now where it is not there."""
     if not out.exists():

@@ -3,9 +3,10 @@
 from typing import Any
 
 import numpy as np
+from x2i.runtime.inputs import SoundInput
 from x2i.runtime.manifest import Manifest
 from x2i.runtime.noise import Noise
-from x2i.runtime.plan import Decoder, Plan, matches
+from x2i.runtime.plan import Decoder, matches
 
 from .random_pictures import options
 
@@ -18,18 +19,16 @@ ALPHA = 0.6
 
 
 def default_cases(
-    manifest: Manifest, steps: int = STEPS, size: tuple[int, int] | None = None, most: int | None = None
+    manifest: Manifest, steps: int | None = None, size: tuple[int, int] | None = None, most: int | None = None
 ) -> list[dict[str, Any]]:
     """What to ask of a system, as `draw_references` takes it: a run for each language, `most` of them (8), or two runs.
 
-    Prompts and seeds differ; systems that need a picture or a sound get those that random weights are drawn with.
+    Prompts, sounds and seeds differ; systems that need a picture get the one that random weights are drawn with.
     `size` (height, width) in pixels is the bundle's own where it is left out.
     """
     own = options(manifest.system) | ({} if manifest.plan.delay is None else {"alpha": ALPHA})
-    if "sound" in own:
-        own["sound"] = _heard(*own["sound"], manifest.plan)
     spoken = languages(manifest)[: most or MOST_LANGUAGES] or [None] * (most or RUNS)
-    return [_run(manifest, own, seed, language, steps, size) for seed, language in enumerate(spoken)]
+    return [_run(manifest, own, seed, language, steps or STEPS, size) for seed, language in enumerate(spoken)]
 
 
 def languages(manifest: Manifest) -> list[str]:
@@ -44,11 +43,16 @@ def start_noise(decoder: Decoder, seed: int, size: tuple[int, int] | None = None
     return Noise(seed, 1, (decoder.channels, height, width))()
 
 
-def _heard(samples: np.ndarray, rate: int, plan: Plan) -> tuple[np.ndarray, int]:
-    """No more of a sound than the system hears, in 16 bits."""
-    (heard,) = (conditioner.sound for conditioner in plan.conditioners if conditioner.sound is not None)
-    kept = samples[: heard.frames * rate // heard.rate]
-    return np.round(kept * (2**15 - 1)).clip(-(2**15), 2**15 - 1).astype(np.int16), rate
+def rising_tone(sound: SoundInput, seed: int) -> tuple[np.ndarray, int]:
+    """A tone that rises and dies away, int16 at the rate that the system hears; every seed has its own pitch.
+
+    Of noise alone an encoder makes little, and small errors much.
+    """
+    seconds = np.arange(sound.frames) / sound.rate
+    middle = seconds[-1] / 2
+    tone = np.sin(2 * np.pi * (150 + 50 * seed + 300 * seconds) * seconds)
+    loudness = 0.5 * np.exp(-(((seconds - middle) / (0.4 * middle)) ** 2))
+    return np.round(tone * loudness * (2**15 - 1)).astype(np.int16), sound.rate
 
 
 def _run(
@@ -60,6 +64,8 @@ def _run(
     size: tuple[int, int] | None,
 ) -> dict[str, Any]:
     run = own | {"seed": seed, "steps": steps, "noise": start_noise(manifest.plan.decoder, seed, size)}
+    for conditioner in manifest.plan.conditioners:
+        run |= {} if conditioner.sound is None else {"sound": rising_tone(conditioner.sound, seed)}
     if own["prompt"] is not None:
         # The letter is the placeholder word of one system and the marker of another.
         thing = "S" if {"subject", "subjects"} & set(own) else "house"

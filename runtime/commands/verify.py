@@ -33,9 +33,7 @@ def verify(bundle: Path, backend: str | None, quick: bool, as_json: bool) -> Non
         cases = [] if quick else _compare(pipeline, as_json)
     if as_json:
         click.echo(json.dumps(_as_json(pipeline, graphs, cases)))
-    failed = [result.graph for result in graphs if not result.passed]
-    failed += [f"case {result.number}" for result in cases if not result.passed]
-    if failed:
+    if failed := _failed(graphs, cases):
         fix = "use another backend or export again"
         raise Refusal(f"{bundle}: {', '.join(failed)} past the gate on backend {pipeline.backend}; {fix}")
     if not as_json:
@@ -68,14 +66,18 @@ def _compare(pipeline: Pipeline, silent: bool) -> list[CaseResult]:
     return results
 
 
+def _failed(graphs: list[Proven], cases: list[CaseResult]) -> list[str]:
+    drawn = [f"case {result.number}" for result in cases if not result.passed]
+    return [result.graph for result in graphs if not result.passed] + drawn
+
+
 def _as_json(pipeline: Pipeline, graphs: list[Proven], cases: list[CaseResult]) -> dict:
-    failed = [result.graph for result in graphs if not result.passed]
     return {
         "backend": pipeline.backend,
         "files": len(pipeline.bundle.manifest.files),
         "graphs": {result.graph: {"error": finite(result.error), "gate": result.gate} for result in graphs},
         "cases": [case_json(result) for result in cases],
-        "failed": failed + [result.number for result in cases if not result.passed],
+        "failed": _failed(graphs, cases),
     }
 
 
