@@ -33,6 +33,9 @@ def lower(folder: Path, out: Path, lowering: Lowering, report: Report = lambda l
     Raises PlanError for options that do not fit, InputError for a damaged bundle or a calibration set of the wrong
     kind, GateError past the gate; then nothing is left behind.
     """
+    problems = lowering.problems()
+    if problems:
+        raise PlanError(*problems)
     source = open_bundle(folder)
     precisions = precisions_of(source, lowering)
     with new_bundle(out) as made:

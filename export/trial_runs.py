@@ -1,5 +1,6 @@
 """The runs that int8 is calibrated on and that the gate compares, where nobody spelled them out."""
 
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -25,10 +26,10 @@ def calibration_runs(manifest: Manifest, lowering: Lowering) -> tuple[list[dict[
         return runs[:: len(runs) // JUDGED], runs[1 :: len(runs) // HELD_OUT][:HELD_OUT]
     size = {} if lowering.size is None else {"size": lowering.size}
     found = default_cases(manifest, lowering.steps or STEPS, lowering.size, CALIBRATED + HELD_OUT)
-    # Their noise is the gate's; these draw their own.
+    # Their noise is the gate's; these draw their own. A bundle of few languages hears each more than once.
     runs = [
         {name: value for name, value in run.items() if name != "noise"} | size | {"seed": SEEDS + number}
-        for number, run in enumerate(found)
+        for number, run in zip(range(CALIBRATED + HELD_OUT), cycle(found), strict=False)
     ]
     return runs[:-HELD_OUT], runs[-HELD_OUT:]
 

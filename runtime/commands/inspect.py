@@ -7,10 +7,15 @@ import click
 
 from ..bundle import open_bundle
 from ..errors import InputError
+from ..gate.record import Gate
 from ..manifest import Manifest, Tensor
 from ..records import encode
+from .gate_lines import closeness_text, limits_line
 from .plan_lines import plan_lines
 from .refusal import refusing
+
+MOST_NAMES = 6
+"""Of the parts that stayed in a higher precision."""
 
 
 @click.command()
@@ -23,7 +28,8 @@ def inspect(bundle: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(encode(manifest), ensure_ascii=False, indent=1))
         return
-    for line in [*_summary(manifest), "", *plan_lines(manifest.plan, set(manifest.graphs)), "", *_graphs(manifest)]:
+    lines = [*_summary(manifest), "", *plan_lines(manifest.plan, set(manifest.graphs)), "", *_graphs(manifest)]
+    for line in lines + ([] if manifest.gate is None else _gate(manifest.gate)):
         click.echo(line)
 
 
@@ -47,7 +53,27 @@ def _graphs(manifest: Manifest) -> list[str]:
             f"  {name}: {graph.precision}, {size:.1f} MB, error {measured.error:.1e} (gate {measured.gate:.0e})"
         )
         lines.append(f"    {_tensors(graph.inputs)} -> {_tensors(graph.outputs)}")
+        if graph.kept:
+            lines.append(f"    in higher precision: {_shortened(graph.kept)}")
     return lines
+
+
+def _gate(gate: Gate) -> list[str]:
+    lines = ["", "gate", f"  {limits_line(gate.limits)}"]
+    lines += [f"  case {number}: {closeness_text(found)}" for number, found in enumerate(gate.measured)]
+    if gate.judged is not None:
+        lines.append(f"  judge: {gate.judged.judge}")
+        lines += [
+            f"    {kind.name}: accuracy {kind.accuracy:.1%} (fp32 {kind.fp32_accuracy:.1%}), CLIP score "
+            f"{kind.clip_score:.3f} (fp32 {kind.fp32_clip_score:.3f}), {kind.drawings} drawings"
+            for kind in gate.judged.categories
+        ]
+    return lines + [f"  accepted: {problem}" for problem in gate.accepted]
+
+
+def _shortened(names: tuple[str, ...]) -> str:
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return ", ".join(names[:MOST_NAMES]) + more
 
 
 def _tensors(tensors: tuple[Tensor, ...]) -> str:
