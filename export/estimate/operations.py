@@ -17,6 +17,9 @@ MOVES = {"DequantizeLinear", "Flatten", "Identity", "Reshape", "Squeeze", "Trans
 """Operators whose result a kernel reads where their input lies."""
 
 
+EIGHT_BITS = {ir.DataType.INT8, ir.DataType.UINT8}
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
     """One call: multiplications with their additions by type, those of them between two activations (attention's),
@@ -123,8 +126,6 @@ def _macs(graph: StaticGraph, node: onnx.NodeProto) -> int:
 def _kind(graph: StaticGraph, node: onnx.NodeProto, lineage: Lineage) -> Kind:
     """int8 where both sides are 8-bit integers spread out for this product; else the type of the result."""
     spread = [lineage.spread(name) for name in node.input[:2]]
-    activations = [name for name in spread if name is not None and name not in graph.constants]
-    eight = {ir.DataType.INT8, ir.DataType.UINT8}
-    if activations and all(name is not None and graph.tensors[name].type in eight for name in spread):
+    if all(name is not None and graph.tensors[name].type in EIGHT_BITS for name in spread):
         return "int8"
     return "fp16" if graph.tensors[node.output[0]].type == ir.DataType.FLOAT16 else "fp32"
