@@ -25,12 +25,13 @@ class Device:
     source: str
 
 
-def _orin(title: str, int8: float, bandwidth: float, gigabytes: int, source: str) -> Device:
-    """An Orin: its tensor cores do float16 at half the rate of int8, and float32 (as TF32) at half of that.
+def _orin(title: str, int8: float, fp32: float, bandwidth: float, gigabytes: int, source: str) -> Device:
+    """An Orin: its tensor cores do float16 at half the rate of int8, its CUDA cores float32 at two operations a clock.
 
-    The rates are the GPU's alone; what the data sheets add for the deep-learning accelerators is left out.
+    The rates are the GPU's alone; what the data sheets add for the deep-learning accelerators is left out. float32
+    could also run as TF32, faster and less exact: engines of `x2i build` switch that off.
     """
-    rates: dict[Kind, float] = {"int8": int8 * TERA, "fp16": int8 * TERA / 2, "fp32": int8 * TERA / 4}
+    rates: dict[Kind, float] = {"int8": int8 * TERA, "fp16": int8 * TERA / 2, "fp32": fp32 * TERA}
     return Device(title, rates, bandwidth * GIGA, gigabytes * GIGA, 8 * MEGA, True, source)
 
 
@@ -40,22 +41,21 @@ def _ada(title: str, rates: dict[Kind, float], bandwidth: float, gigabytes: int,
     return Device(title, tera, bandwidth * GIGA, gigabytes * GIGA, cache * MEGA, False, source)
 
 
-ORIN_NANO = "NVIDIA Jetson Orin Nano Series data sheet: 40 TOPS sparse, 20 dense; 68 GB/s"
-ORIN_SUPER = "NVIDIA on the Orin Nano Super developer kit: 67 TOPS sparse, 33 dense, 17 TFLOPS float16; 102 GB/s"
-ORIN_NX = (
-    "NVIDIA Jetson Orin NX Series data sheet: GPU's share of {total} TOPS is {sparse} sparse, half dense; 102.4 GB/s"
-)
-AGX_ORIN = "NVIDIA Jetson AGX Orin Series data sheet: GPU {sparse} TOPS sparse, half dense; 204.8 GB/s"
-ADA = "NVIDIA Ada GPU architecture white paper; dense, float16 with float16 sums"
+NANO = "NVIDIA Jetson Orin Nano Series data sheet: 40 TOPS sparse, 20 dense; 1024 cores at 625 MHz; 68 GB/s"
+SUPER = "NVIDIA on the Orin Nano Super: 33 TOPS dense, 17 TFLOPS float16; 1024 cores at 1020 MHz; 102 GB/s"
+NX = "NVIDIA Jetson Orin NX Series data sheet: the GPU's {} TOPS sparse, half dense; 1024 cores at {} MHz; 102.4 GB/s"
+AGX = "NVIDIA Jetson AGX Orin Series data sheet: the GPU's {} TOPS sparse, half dense; {} cores at {} MHz; 204.8 GB/s"
+ADA = "NVIDIA Ada GPU architecture white paper: dense rates, float16 with float16 sums"
+ADA_RATES: dict[Kind, float] = {"int8": 660.6, "fp16": 330.3, "fp32": 82.6}
 
 DEVICES = {
-    "orin-nano-8gb": _orin("Jetson Orin Nano 8 GB, 15 W", 20, 68, 8, ORIN_NANO),
-    "orin-nano-super": _orin("Jetson Orin Nano 8 GB, Super, 25 W", 34, 102, 8, ORIN_SUPER),
-    "orin-nx-8gb": _orin("Jetson Orin NX 8 GB, 20 W", 25, 102.4, 8, ORIN_NX.format(total=70, sparse=50)),
-    "orin-nx-16gb": _orin("Jetson Orin NX 16 GB, 25 W", 30, 102.4, 16, ORIN_NX.format(total=100, sparse=60)),
-    "agx-orin-32gb": _orin("Jetson AGX Orin 32 GB, 40 W", 54, 204.8, 32, AGX_ORIN.format(sparse=108)),
-    "agx-orin-64gb": _orin("Jetson AGX Orin 64 GB, 60 W", 85, 204.8, 64, AGX_ORIN.format(sparse=170)),
-    "rtx-4090": _ada("GeForce RTX 4090", {"int8": 660.6, "fp16": 330.3, "fp32": 82.6}, 1008, 24, 72, ADA),
+    "orin-nano-8gb": _orin("Jetson Orin Nano 8 GB, 15 W", 20, 1.28, 68, 8, NANO),
+    "orin-nano-super": _orin("Jetson Orin Nano 8 GB, Super, 25 W", 34, 2.09, 102, 8, SUPER),
+    "orin-nx-8gb": _orin("Jetson Orin NX 8 GB, 20 W", 25, 1.57, 102.4, 8, NX.format(50, 765)),
+    "orin-nx-16gb": _orin("Jetson Orin NX 16 GB, 25 W", 30, 1.88, 102.4, 16, NX.format(60, 918)),
+    "agx-orin-32gb": _orin("Jetson AGX Orin 32 GB, 40 W", 54, 3.33, 204.8, 32, AGX.format(108, 1792, 930)),
+    "agx-orin-64gb": _orin("Jetson AGX Orin 64 GB, 60 W", 85, 5.32, 204.8, 64, AGX.format(170, 2048, 1300)),
+    "rtx-4090": _ada("GeForce RTX 4090", ADA_RATES, 1008, 24, 72, ADA),
 }
-"""By name on the command line. 33 TOPS of the Super are 34 here, twice its published float16 rate: a bound errs high.
+"""By name on the command line. The Super's 33 TOPS are 34 here, twice its published float16 rate: a bound errs high.
 In their Super modes the Orin NX are faster than here."""
