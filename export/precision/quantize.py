@@ -121,6 +121,7 @@ def quantized(model: ir.Model, layers: Sequence[Layer], ranges: Ranges, folder: 
     ir.external_data.set_base_dir(made.graph, folder)
     del made.metadata_props[INFERRED]
     _type_pairs(made.graph)
+    _give_back(made.graph, set(nodes))
     return made
 
 
@@ -133,6 +134,19 @@ def _type_pairs(graph: ir.Graph) -> None:
             assert node.inputs[0] is not None
             node.outputs[0].dtype, node.outputs[0].shape = kinds[node.op_type], node.inputs[0].shape
             node.metadata_props.update(node.outputs[0].consumers()[0].metadata_props)
+
+
+def _give_back(graph: ir.Graph, nodes: Collection[str]) -> None:
+    """Lets all but the layers in int8 read in float again: the quantizer gives every reader of a tensor its pair, so
+    that what a residual or a normalisation adds up would be rounded too."""
+    for pair in [node for node in graph if node.op_type == "DequantizeLinear"]:
+        assert pair.inputs[0] is not None
+        first = pair.inputs[0].producer()
+        if first is None:
+            continue
+        for reader, i in list(pair.outputs[0].uses()):
+            if reader.name not in nodes:
+                reader.replace_input_with(i, first.inputs[0])
 
 
 def _read_weights(proto: onnx.ModelProto, names: Collection[str], folder: Path) -> None:
