@@ -28,7 +28,7 @@ from x2i.models.xlmr import read_xlmr, xlmr_tokenizer_json
 from ...numerics import assert_close
 
 WEIGHTS = Path(emoji.__path__[0]) / "weights"
-BUDGETS = {"base": (10, 32), "elite": (5, 12), "sound": (1, 3), "fastcomposer": (5, 8.5)}
+BUDGETS = {"base": (10, 32), "elite": (5, 12), "sound": (1, 3), "clip": (0.3, 0.8), "fastcomposer": (5, 8.5)}
 TEXTS = [caption("English", key, "green") for key in vocabulary.picture_keys()]
 
 

@@ -1,0 +1,92 @@
+"""The judge of the embedded bundles, on pictures as they should be drawn, and on others."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from x2i.export.emoji_asks import ASKED, asks
+from x2i.export.emoji_gate import asked_of, emoji_judge, figures_of, judged
+from x2i.export.errors import PlanError
+from x2i.models.emoji.captions import caption
+from x2i.models.emoji.pairs import pair_scene, pairs
+from x2i.models.emoji.subjects import subject_keys, subject_scene
+from x2i.models.emoji.vocabulary import backgrounds, languages, picture_keys, scene
+from x2i.runtime.bundle import open_bundle
+
+COLOURS = [background.key for background in backgrounds()] * 8
+
+
+def ideal(system):
+    """What a system that makes no mistake draws."""
+    if system == "elite":
+        return [subject_scene(key, colour) for key, colour in zip(subject_keys(), COLOURS, strict=True)]
+    if system == "fastcomposer":
+        return [pair_scene(pair) for pair in pairs()]
+    if system == "gluegen-sound":
+        return [scene(key) for key in picture_keys()]
+    return [scene(key, colour) for key, colour in zip(picture_keys(), COLOURS, strict=True)]
+
+
+@pytest.mark.parametrize("system", ASKED)
+def test_right_pictures_are_right_and_noise_is_not(system):
+    wanted = asks(system)[::4]
+    true = figures_of(ideal(system)[::4], wanted)
+    noise = np.random.default_rng(0).integers(0, 256, (16, 64, 64, 3)).astype(np.uint8)
+    found = judged(wanted, true, figures_of(list(noise), wanted))
+    assert true.right.all() and found.drawings == 16
+    assert not found.passed and found.lost > 90
+    assert all(c.fp32_accuracy == 1 and c.accuracy < 0.5 for c in found.categories)
+    score, fp32_score = (
+        np.mean([getattr(c, name) for c in found.categories]) for name in ("clip_score", "fp32_clip_score")
+    )
+    assert score < fp32_score - 0.1
+    assert judged(wanted, true, true).passed and judged(wanted, true, true).lost == 0
+
+
+@pytest.fixture
+def no_clip(monkeypatch):
+    monkeypatch.setattr("x2i.export.emoji_gate.clip_scores", lambda pictures, captions: np.zeros(len(captions)))
+
+
+@pytest.mark.parametrize("wrong", [1, 2])
+def test_of_64_drawings_one_may_go_wrong(wrong, no_clip):
+    """A 64th is 1.6 points; a picture on another background is wrong as well."""
+    wanted, drawings = asks("sd"), ideal("sd")
+    true = figures_of(drawings, wanted)
+    spoilt = [scene(picture_keys()[k], COLOURS[k + 1]) for k in range(wrong)] + drawings[wrong:]
+    found = judged(wanted, true, figures_of(spoilt, wanted))
+    assert found.lost == pytest.approx(100 * wrong / 64) and found.passed == (wrong == 1)
+
+
+def test_every_language_takes_its_turn():
+    wanted = asks("gluegen-text")
+    assert [ask.options["language"] for ask in wanted[:8]] == list(languages())
+    assert wanted[1].caption == caption("English", "banana", COLOURS[1]) != wanted[1].options["prompt"]
+    assert len({ask.options["seed"] for ask in wanted}) == 64 and len(asks("sd", each=3)) == 192
+
+
+def test_both_bundles_draw_the_same_runs(monkeypatch, no_clip):
+    """What fp32 draws right and the other does not is lost."""
+    runs = {"fp32": [], "int8": []}
+
+    def pipeline_of(bundle, backend):
+        def draw(**options):
+            number = len(runs[bundle.name])
+            runs[bundle.name].append(options)
+            picture = ideal("sd")[number if bundle.name == "fp32" or number < 60 else number - 1]
+            return SimpleNamespace(images=[picture])
+
+        return draw
+
+    monkeypatch.setattr("x2i.export.emoji_gate.pipeline_of", pipeline_of)
+    plan = SimpleNamespace(decoder=SimpleNamespace(size=(64, 64)))
+    bundles = [SimpleNamespace(name=name, manifest=SimpleNamespace(system="sd", plan=plan)) for name in runs]
+    found = emoji_judge(*bundles)
+    assert runs["fp32"] == runs["int8"] and found.lost == pytest.approx(100 * 4 / 64)
+
+
+def test_other_bundles_are_refused(tiny_bundle):
+    with pytest.raises(PlanError, match="judge: the emoji judge expects the embedded models' pictures of 64x64"):
+        asked_of(open_bundle(tiny_bundle))
+    with pytest.raises(PlanError, match="judge: expected one of the systems sd, gluegen-text"):
+        asks("ip-adapter")
