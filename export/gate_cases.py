@@ -1,5 +1,6 @@
 """The runs that the gate compares by default: few and quick, whatever the system draws from."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ def default_cases(
     `size` (height, width) in pixels is the bundle's own where it is left out.
     """
     own = options(manifest.system) | ({} if manifest.plan.delay is None else {"alpha": ALPHA})
-    spoken = languages(manifest)[: most or MOST_LANGUAGES] or [None] * (most or RUNS)
+    spoken: Sequence[str | None] = languages(manifest)[: most or MOST_LANGUAGES] or [None] * (most or RUNS)
     return [_run(manifest, own, seed, language, steps or STEPS, size) for seed, language in enumerate(spoken)]
 
 

@@ -29,9 +29,8 @@ def closeness_text(closeness: Closeness) -> str:
 
 def case_json(result: CaseResult) -> dict[str, Any]:
     """`psnr` is null for the same picture, and all three are where nothing was drawn."""
-    measured = result.closeness
-    figures = {"latents": None, "psnr": None, "ssim": None} if measured is None else asdict(measured)
-    figures["latents"] = finite(figures["latents"])
+    measured = {} if result.closeness is None else asdict(result.closeness)
+    figures = {name: finite(measured.get(name)) for name in ("latents", "psnr", "ssim")}
     asked = {"prompt": result.case.prompt, "language": result.case.language, "seed": result.case.seed}
     return {"number": result.number, **asked, **figures, "problems": list(result.problems)}
 
