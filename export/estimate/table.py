@@ -6,7 +6,7 @@ from .roofline import Estimate, Stage
 
 BOUND = (
     "a lower bound and no forecast: it takes the published peak of arithmetic or of memory, whichever is slower, for "
-    "every stage; measured times are longer, often twice as long and more"
+    "every stage, so that measured times are longer"
 )
 
 
