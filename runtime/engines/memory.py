@@ -1,7 +1,7 @@
 """What a build needs of memory and disk, and what the machine has left."""
 
 import shutil
-import sys
+from contextlib import suppress
 from pathlib import Path
 
 from ..errors import InputError
@@ -46,12 +46,15 @@ def needed_disk(graph_bytes: int) -> int:
 
 def peak_bytes() -> int:
     """The most memory that this process has had; 0 where the system does not tell."""
-    try:
+    with suppress(OSError):
+        # What getrusage tells on Linux may be the process's that started this one.
+        lines = (_PROC / "self" / "status").read_text("ascii", errors="replace").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+    with suppress(ImportError):
         import resource
-    except ImportError:
-        return 0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return 0
 
 
 def available_memory(proc: Path = _PROC, cgroups: Path = _CGROUPS) -> int | None:

@@ -47,11 +47,17 @@ def _write(tensorrt: ModuleType, job: Job, kernels: Path | None, file: Path) -> 
     if engine is None:
         raise InputError(
             f"{job.name}: {tensorrt.__name__} {tensorrt.__version__} cannot build this graph: {complaint(tensorrt)}; "
-            "choose another backend for this bundle, such as cpu"
+            f"{_fix(job)}"
         )
     with file.open("wb") as stream:
         stream.write(engine)
     return _remarks(tensorrt, network, job, kernels)
+
+
+def _fix(job: Job) -> str:
+    if job.precision.endswith("-weights"):
+        return "lower it again with --keep model.embeddings, for TensorRT takes no table of integers"
+    return "choose another backend for this bundle, such as cpu"
 
 
 def _key(job: Job, version: str, kernels: Path | None) -> EngineKey:

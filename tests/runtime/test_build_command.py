@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from x2i.export.precision import weights
 from x2i.runtime.bundle import open_bundle
 from x2i.runtime.commands.build import build
 from x2i.runtime.engines import builder, memory, store
@@ -112,6 +114,19 @@ def test_a_graph_that_the_library_cannot_read(bundle: Path) -> None:
     with pytest.raises(InputError, match="cannot read this graph") as refused:
         builder.build(job, bundle / "engines", lambda seconds: None)
     assert len(refused.value.problems) == 1 and not (bundle / "engines").exists()
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_tables_of_integers_are_refused_with_the_fix_and_without_them_it_builds(bundle: Path, bits: int) -> None:
+    pytest.importorskip("tensorrt_rtx", exc_type=ImportError)
+    (job,) = Wanted("rtx", graphs=("encoder",)).jobs(open_bundle(bundle))
+    lowered = bundle / "lowered.onnx"
+    job = replace(job, path=str(lowered), precision=f"int{bits}-weights")
+    weights.rewrite(bundle / "encoder.onnx", lowered, bits, smallest=1)
+    with pytest.raises(InputError, match=r"lower it again with --keep model\.embeddings"):
+        builder.build(job, bundle / "engines", lambda seconds: None)
+    weights.rewrite(bundle / "encoder.onnx", lowered, bits, keep=("model.embeddings",), smallest=1)
+    assert not builder.build(job, bundle / "engines", lambda seconds: None).there
 
 
 def test_a_process_that_dies_is_told_in_one_line(bundle: Path) -> None:

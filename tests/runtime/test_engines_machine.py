@@ -2,14 +2,17 @@
 
 import ctypes
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from x2i.runtime.engines import gpu, memory
 from x2i.runtime.engines.history import Build, history_file, likely_seconds, past_builds, remember
-from x2i.runtime.engines.memory import available_memory, check_room, needed_memory
+from x2i.runtime.engines.memory import available_memory, check_room, needed_memory, peak_bytes
 from x2i.runtime.errors import InputError
 
 GB = 10**9
@@ -55,6 +58,14 @@ def test_memory_is_what_it_took_last_time_or_an_estimate() -> None:
     assert needed_memory("tensorrt_rtx", 1_720_000_000, past) == 5_850_000_000
     assert needed_memory("tensorrt_rtx", 1_720_000_000, ()) >= 5_850_000_000
     assert needed_memory("openvino", 1_720_000_000, past) >= 5_850_000_000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="getrusage's own meaning elsewhere")
+def test_the_peak_is_the_processs_own() -> None:
+    held = np.ones(200_000_000, np.uint8)
+    program = "from x2i.runtime.engines.memory import peak_bytes; print(peak_bytes())"
+    made = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert peak_bytes() > len(held) > 1.5 * int(made.stdout)
 
 
 def test_memory_is_the_systems_or_what_a_container_has_left(tmp_path: Path) -> None:
