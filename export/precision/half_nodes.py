@@ -45,16 +45,14 @@ def positions(node: ir.Node, opset: int) -> Positions | None:
 
 def half_nodes(model: ir.Model, keep: Collection[str] = ()) -> dict[ir.Node, Positions]:
     """The nodes that work in half, without those under the names in `keep`."""
-    opset = model.opset_imports[""]
-    known = {node: found for node in model.graph if (found := positions(node, opset)) is not None}
-    rounding = {node: found for node, found in _rounding(model, known).items() if not is_under(path_of(node), keep)}
-    return rounding | _followers(model, known, rounding)
+    able = _able(model)
+    rounding = {n: found for n, found in able.items() if not follows(n) and not is_under(path_of(n), keep)}
+    return rounding | _followers(model, able, rounding)
 
 
 def rounding_nodes(model: ir.Model) -> dict[ir.Node, Positions]:
     """The nodes of `half_nodes(model)` that round what they compute: those between which a search can choose."""
-    opset = model.opset_imports[""]
-    return _rounding(model, {n: found for n in model.graph if (found := positions(n, opset)) is not None})
+    return {node: found for node, found in _able(model).items() if not follows(node)}
 
 
 def follows(node: ir.Node) -> bool:
@@ -63,14 +61,12 @@ def follows(node: ir.Node) -> bool:
     return node.op_type in EXACT or nearest or not any(_is_single(value) for value in node.outputs)
 
 
-def _rounding(model: ir.Model, known: Mapping[ir.Node, Positions]) -> dict[ir.Node, Positions]:
-    arguments = _arguments(model.graph)
-    damaged = _damaged(model.graph)
-    return {
-        node: found
-        for node, found in known.items()
-        if not follows(node) and node.op_type not in SUMS_AND_POWERS and node not in arguments and node not in damaged
-    }
+def _able(model: ir.Model) -> dict[ir.Node, Positions]:
+    """The nodes that no rule keeps in float32."""
+    opset = model.opset_imports[""]
+    single = _arguments(model.graph) | _damaged(model.graph)
+    asked = [node for node in model.graph if node.op_type not in SUMS_AND_POWERS and node not in single]
+    return {node: found for node in asked if (found := positions(node, opset)) is not None}
 
 
 def _damaged(graph: ir.Graph) -> set[ir.Node]:
@@ -98,10 +94,10 @@ def _arguments(graph: ir.Graph) -> set[ir.Node]:
 
 
 def _followers(
-    model: ir.Model, known: Mapping[ir.Node, Positions], rounding: Mapping[ir.Node, Positions]
+    model: ir.Model, able: Mapping[ir.Node, Positions], rounding: Mapping[ir.Node, Positions]
 ) -> dict[ir.Node, Positions]:
     """Those of the exact nodes that work in half: True below is half, False single."""
-    exact = {node: found for node, found in known.items() if follows(node)}
+    exact = {node: found for node, found in able.items() if follows(node)}
     sources: dict[ir.Value, set[bool]] = {value: {False} for value in model.graph.inputs}
     for node in model.graph:
         given = {k for value in _taken(node, exact) for k in sources.get(value, set())} if node in exact else set()

@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from .graph_store import read_graph, write_graph
 from .half import refuse_subgraphs
-from .half_nodes import Positions, half_nodes, rounding_nodes
+from .half_nodes import Positions, follows, half_nodes
 from .half_weights import rounded_tensor
 
 Round = Callable[[ir.Node, ir.Value], ir.Value]
@@ -23,7 +23,7 @@ def rewrite(source: Path, target: Path, keep: Collection[str] = ()) -> None:
     """Writes the float32 twin of what `half.rewrite` makes of a graph; same arguments, same refusals."""
     model = read_graph(source)
     refuse_subgraphs(model, source)
-    halves = half_nodes(model, keep)
+    nodes = {node: found for node, found in half_nodes(model, keep).items() if not follows(node)}
     rounded: dict[ir.Value, ir.Value] = {}
 
     def once(node: ir.Node, value: ir.Value) -> ir.Value:
@@ -32,7 +32,7 @@ def rewrite(source: Path, target: Path, keep: Collection[str] = ()) -> None:
             rounded[value] = rounded[out] = out
         return rounded[value]
 
-    put_roundings(model, {node: found for node, found in rounding_nodes(model).items() if node in halves}, once)
+    put_roundings(model, nodes, once)
     write_graph(model, target)
 
 

@@ -9,7 +9,7 @@ from onnx import parser
 
 from .graph_store import read_graph
 from .half import refuse_subgraphs
-from .half_nodes import rounding_nodes
+from .half_nodes import Positions, rounding_nodes
 from .half_weights import LARGEST, LIKE_INFINITY
 from .in_memory import InMemory
 from .part_names import path_of
@@ -54,33 +54,33 @@ class SwitchedRounding:
         refuse_subgraphs(model, source)
         nodes = rounding_nodes(model)
         self.paths = tuple(dict.fromkeys(map(path_of, nodes)))
-        self._peaks_of = _switch(model, self.paths)
+        self._peaks_of = _switch(model, nodes)
         # Folding would compute both forms of every weight while loading, and hold them.
         self._session = InMemory(model, source.parent, folded=False)
 
     def __call__(self, inputs: Mapping[str, np.ndarray], kept: Collection[str]) -> dict[str, np.ndarray]:
         """The graph's outputs with every operation in half but those kept."""
-        outputs = self._session({**inputs, KEEP: np.array([path in kept for path in self.paths])})
-        del outputs[PEAKS]
+        outputs = self._session({**inputs, KEEP: np.array([path in kept for path in self.paths], bool)})
+        outputs.pop(PEAKS, None)
         return outputs
 
     def peaks(self, inputs: Mapping[str, np.ndarray]) -> dict[str, float]:
         """The largest number that each operation reads or writes in float32; masks of infinity do not count."""
-        peaks = self._session({**inputs, KEEP: np.ones(len(self.paths), bool)})[PEAKS]
+        peaks = self._session({**inputs, KEEP: np.ones(len(self.paths), bool)}).get(PEAKS, ())
         largest = dict.fromkeys(self.paths, 0.0)
         for path, peak in zip(self._peaks_of, peaks, strict=True):
             largest[path] = max(largest[path], float(peak))
         return largest
 
 
-def _switch(model: ir.Model, paths: tuple[str, ...]) -> list[str]:
+def _switch(model: ir.Model, nodes: Mapping[ir.Node, Positions]) -> list[str]:
     """Puts in the roundings, the input that switches them and the output of the peaks; the path of each peak."""
     graph = model.graph
     for text in (_ROUND, _PEAK):
         function = ir.serde.deserialize_function(parser.parse_function(text))
         model.functions[function.identifier()] = function
     model.opset_imports[DOMAIN] = 1
-    switches = _switches(graph, paths)
+    switches = _switches(graph, tuple(dict.fromkeys(map(path_of, nodes))))
     rounded: dict[tuple[ir.Value, str], ir.Value] = {}
     peaks: list[ir.Value] = []
     peaks_of: list[str] = []
@@ -99,9 +99,10 @@ def _switch(model: ir.Model, paths: tuple[str, ...]) -> list[str]:
             after(value, node, ir.node("Round", [value, switches[path]], domain=DOMAIN, outputs=[out]))
         return rounded[value, path]
 
-    put_roundings(model, rounding_nodes(model), switched)
-    graph.outputs.append(_value(PEAKS, ir.DataType.FLOAT, ir.Shape([len(peaks)])))
-    graph.append(ir.node("Concat", peaks, {"axis": 0}, outputs=[graph.outputs[-1]]))
+    put_roundings(model, nodes, switched)
+    if peaks:
+        graph.outputs.append(_value(PEAKS, ir.DataType.FLOAT, ir.Shape([len(peaks)])))
+        graph.append(ir.node("Concat", peaks, {"axis": 0}, outputs=[graph.outputs[-1]]))
     return peaks_of
 
 

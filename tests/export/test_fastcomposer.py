@@ -18,6 +18,8 @@ from x2i.runtime.reference_pictures import encoder_pixels
 from ..goldens import golden, golden_arrays
 from ..numerics import assert_close, assert_same_picture
 from ..runtime.fastcomposer_twin import twin_run
+from .half_pipeline import half_pipeline
+from .test_half_runs import GUIDANCE, assert_same_run
 
 CASES = (
     "script_two_merge4",
@@ -46,6 +48,11 @@ def pipeline(tmp_path_factory):
     out = tmp_path_factory.mktemp("fastcomposer") / "bundle"
     export_bundle(golden_plan(out))
     return load(out)
+
+
+@pytest.fixture(scope="module")
+def rounded_pipeline(pipeline, tmp_path_factory):
+    return half_pipeline(pipeline.bundle.folder, tmp_path_factory.mktemp("rounded"))
 
 
 def case_of(name):
@@ -212,3 +219,10 @@ def test_the_encoder_needs_no_weights(pipeline, tmp_path):
     (tmp_path / "encoder" / "config.json").write_bytes(golden("fastcomposer/image_encoder/config.json").read_bytes())
     build = SYSTEMS["fastcomposer"].build(golden_plan(tmp_path / "out", encoder=tmp_path / "encoder"))
     assert build.plan == pipeline.bundle.manifest.plan
+
+
+@pytest.mark.parametrize("guidance", GUIDANCE)
+def test_run_in_half_draws_the_same_picture(pipeline, rounded_pipeline, guidance):
+    settings, arrays, _ = case_of("script_two_merge4")
+    options = run_options(settings, arrays, guidance=guidance)
+    assert_same_run(rounded_pipeline, pipeline, settings["prompt"], **options)

@@ -112,6 +112,16 @@ def test_a_search_ends_with_what_passes(chain):
     assert all(any(is_under(name, [kept]) for kept in found.kept) for name in full.kept)
 
 
+def test_a_graph_that_only_looks_up_keeps_nothing(tmp_path):
+    table = numpy_helper.from_array(np.float32([[1, 2], [3, 4]]), "table")
+    ends = [helper.make_tensor_value_info(name, kind, None) for name, kind in (("ids", 7), ("y", 1))]
+    node = helper.make_node("Gather", ["table", "ids"], ["y"])
+    model = helper.make_model(helper.make_graph([node], "g", ends[:1], ends[1:], [table]), ir_version=10)
+    onnx.save(model, tmp_path / "lookup.onnx")
+    found = find_kept(tmp_path / "lookup.onnx", {"ids": np.int64([1])}, {"y": np.float32([[3, 4]])}, GATE)
+    assert found.kept == () and found.after == 0
+
+
 def test_names_are_module_paths():
     assert part_of("unet.up_blocks.1.resnets.0.norm1.group_norm") == "unet.up_blocks.1.resnets.0"
     assert part_of("unet.conv_norm_out.group_norm_60") == "unet.conv_norm_out"
