@@ -20,8 +20,8 @@ class OpenVinoSession:
     """A Session of OpenVINO; safe to call from several threads.
 
     Opens the engine that `x2i build --for openvino` left in the bundle where one fits, and else compiles the graph: one
-    compilation for all sizes, because those of fixed sizes were no faster and would each hold the weights again. Raises
-    InputError for a graph or a device that OpenVINO cannot open.
+    compilation for all sizes, because at full size those of fixed sizes are no faster, and each would hold the weights
+    again. Raises InputError for a graph or a device that OpenVINO cannot open.
     """
 
     def __init__(self, graph: GraphFile, settings: Settings):
@@ -42,12 +42,14 @@ class OpenVinoSession:
 
     def bind(self, **arrays: np.ndarray) -> Callable[..., Outputs]:
         request, lock = self._compiled.create_infer_request(), Lock()
-        for name, array in arrays.items():
-            request.set_tensor(name, openvino.Tensor(np.ascontiguousarray(array), shared_memory=True))
-        others = {tensor.name for tensor in self.inputs} - arrays.keys()
+        # Held as long as the request, which reads them where they lie.
+        held = {t.name: np.require(arrays.pop(t.name), t.dtype, "CW") for t in self.inputs if t.name in arrays}
+        assert not arrays, sorted(arrays)
+        for name, array in held.items():
+            request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
 
         def call(**rest: np.ndarray) -> Outputs:
-            assert rest.keys() == others, sorted(rest)
+            assert rest.keys() == {tensor.name for tensor in self.inputs} - held.keys(), sorted(rest)
             with lock:
                 return self._outputs(request, rest)
 
