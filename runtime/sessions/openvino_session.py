@@ -43,7 +43,7 @@ class OpenVinoSession:
     def bind(self, **arrays: np.ndarray) -> Callable[..., Outputs]:
         request, lock = self._compiled.create_infer_request(), Lock()
         # Held as long as the request, which reads them where they lie.
-        held = {t.name: np.require(arrays.pop(t.name), t.dtype, "CW") for t in self.inputs if t.name in arrays}
+        held = {t.name: np.require(arrays.pop(t.name), t.dtype, ("C", "W")) for t in self.inputs if t.name in arrays}
         assert not arrays, sorted(arrays)
         for name, array in held.items():
             request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
