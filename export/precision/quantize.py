@@ -22,6 +22,7 @@ from onnxruntime.quantization.quant_utils import add_infer_metadata
 
 from .graph_store import read_graph, write_graph
 from .levels import LEVELS, Layer, chosen, layers_of
+from .part_names import SCOPES
 from .ranges import Ranges, ranges_of
 from .relative_error import relative_error
 from .samples import Samples
@@ -34,6 +35,8 @@ OPTIONS = {
     "ActivationSymmetric": True,
     "WeightSymmetric": True,
     "QuantizeBias": False,
+    # Else weights get coarser steps for the sake of integer biases, which there are none of.
+    "QDQDisableWeightAdjustForInt32Bias": True,
     # What they give is read in float: the next layer quantizes it by its own range.
     "OpTypesToExcludeOutputQuantization": OPERATORS,
 }
@@ -133,7 +136,8 @@ def _type_pairs(graph: ir.Graph) -> None:
         if node.op_type in kinds:
             assert node.inputs[0] is not None
             node.outputs[0].dtype, node.outputs[0].shape = kinds[node.op_type], node.inputs[0].shape
-            node.metadata_props.update(node.outputs[0].consumers()[0].metadata_props)
+            scopes = node.outputs[0].consumers()[0].metadata_props.get(SCOPES)
+            node.metadata_props.update({} if scopes is None else {SCOPES: scopes})
 
 
 def _give_back(graph: ir.Graph, nodes: Collection[str]) -> None:
