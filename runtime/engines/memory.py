@@ -49,7 +49,8 @@ def peak_bytes() -> int:
     with suppress(OSError):
         # What getrusage tells on Linux may be the process's that started this one.
         lines = (_PROC / "self" / "status").read_text("ascii", errors="replace").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+        if found := [line for line in lines if line.startswith("VmHWM:")]:
+            return int(found[0].split()[1]) * 1024
     with suppress(ImportError):
         import resource
 

@@ -28,7 +28,8 @@ from .tensorrt_runner import TensorRtRunner
 def problem(library: str, graph: GraphFile | None, settings: Settings) -> str | None:
     """Why `tensorrt_rtx` or `tensorrt` cannot be used here, or has no engine of a graph; None when all is there."""
     extra = BACKENDS[library]
-    missing = [name for name in (library, "cuda") if find_spec(name) is None]
+    packages = {library: library.replace("_", "-"), "cuda": "cuda-bindings"}
+    missing = [package for module, package in packages.items() if find_spec(module) is None]
     if missing:
         return f"needs {' and '.join(missing)}; pip install 'x2i-edge[{extra}]'"
     if (found := gpu_problem()) is not None:

@@ -7,7 +7,11 @@ from types import ModuleType
 
 import pytest
 from click.testing import CliRunner, Result
+from x2i.runtime.commands import doctor as doctor_module
 from x2i.runtime.commands.doctor import doctor
+from x2i.runtime.engines.gpu import Driver, Gpu
+from x2i.runtime.sessions import tensorrt_engine
+from x2i.runtime.sessions.backends import BACKENDS
 
 
 def examine(*arguments: str) -> Result:
@@ -35,6 +39,23 @@ def test_json_holds_the_same_facts() -> None:
     facts = json.loads(examine("--json").stdout)
     assert facts["problems"] == []
     assert {"x2i-edge", "numpy", "onnxruntime"} <= set(facts["packages"])
+
+
+def test_every_backend_is_ready_or_names_what_it_lacks() -> None:
+    facts, lines = json.loads(examine("--json").stdout), examine().stdout.splitlines()
+    assert list(facts["backends"]) == list(BACKENDS) and facts["backends"]["cpu"] == "ready"
+    for name, state in facts["backends"].items():
+        assert f"backend {name}: {state}" in lines
+        assert state == "ready" or any(fix in state for fix in ("pip install", "install the driver", "nvidia-smi"))
+
+
+def test_what_a_gpu_is_and_that_its_backend_lacks_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = Driver((13, 2), (Gpu("GeForce RTX 4090", (8, 9), 24 * 10**9),))
+    monkeypatch.setattr(doctor_module, "driver", lambda: there)
+    monkeypatch.setattr(tensorrt_engine, "find_spec", lambda name: None)
+    facts = json.loads(examine("--json").stdout)
+    assert facts["gpus"] == ["GeForce RTX 4090, sm_89, 24.0 GB, driver for CUDA 13.2"]
+    assert facts["backends"]["rtx"] == "needs tensorrt-rtx and cuda-bindings; pip install 'x2i-edge[rtx]'"
 
 
 @pytest.mark.parametrize("twin", ["onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino"])
@@ -82,3 +103,4 @@ def test_an_onnxruntime_that_does_not_import(remains: str, monkeypatch: pytest.M
     result = examine()
     assert result.exit_code == 2
     assert "pip install --force-reinstall --no-deps onnxruntime" in result.stderr
+    assert "backend cpu: needs an onnxruntime that works" in result.stdout
