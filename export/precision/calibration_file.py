@@ -62,8 +62,9 @@ def _case(line: str, folder: Path, bundle: Bundle, tokenizer: Tokenizer | None) 
     problems = _kind_problems(given, folder)
     if problems:
         raise InputError(*problems)
-    case = {name: _located(value, folder) if name in FILES else value for name, value in given.items()}
-    make_request(bundle.manifest, case.get("prompt"), tokenizer, **{k: v for k, v in case.items() if k != "prompt"})
+    case: dict[str, Any] = {name: _located(value, folder) if name in FILES else value for name, value in given.items()}
+    others = {name: value for name, value in case.items() if name != "prompt"}
+    make_request(bundle.manifest, case.get("prompt"), tokenizer, **others)
     return case
 
 

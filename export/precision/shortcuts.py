@@ -10,6 +10,7 @@ from itertools import accumulate
 
 import onnx_ir as ir
 
+from .initializers import initializer, let_go
 from .part_names import SCOPES
 
 
@@ -50,9 +51,7 @@ def _split(graph: ir.Graph, node: ir.Node) -> None:
     assert ends[-1] == kernel.shape[1]
     total: ir.Value | None = None
     for i, (value, start, end) in enumerate(zip(join.inputs, [0, *ends], ends, strict=False)):
-        part = ir.tensor(kernel[:, start:end].copy(), name=f"{weight.name}.{i}")
-        own = ir.Value(name=part.name, shape=ir.Shape(part.shape), type=ir.TensorType(part.dtype), const_value=part)
-        graph.register_initializer(own)
+        own = initializer(graph, f"{weight.name}.{i}", kernel[:, start:end].copy())
         # The bias is added once.
         inputs = [value, own, *(node.inputs[2:] if i == 0 else ())]
         half = _like(node, "Conv", inputs, f"{node.outputs[0].name}.{i}", f"{node.name}.{i}", _scopes(node, i))
@@ -69,7 +68,7 @@ def _split(graph: ir.Graph, node: ir.Node) -> None:
     ir.convenience.replace_all_uses_with(node.outputs[0], total, replace_graph_outputs=True)
     graph.remove(node, safe=True)
     if not weight.uses():
-        del graph.initializers[weight.name]
+        let_go(graph, weight)
 
 
 def _like(

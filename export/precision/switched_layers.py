@@ -11,6 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from .in_memory import InMemory
+from .initializers import initializer
 from .levels import Layer
 from .relative_error import NOISE
 from .samples import Arrays
@@ -39,11 +40,11 @@ class SwitchedLayers:
 
 def _put_switch(graph: ir.Graph, node: ir.Node, weight: ir.Value, switch: ir.Value, number: int) -> None:
     """Lets a layer read the float32 forms of its two inputs unless its number is switched on."""
-    index = _initializer(graph, ir.tensor(np.int64(number), name=f"{SWITCH}.{number}"))
+    index = initializer(graph, f"{SWITCH}.{number}", np.array(number))
     on = _before(node, "Gather", [switch, index], f"{SWITCH}.{number}.on", ir.DataType.BOOL)
     activation, integers = node.inputs[:2]
-    assert activation is not None and integers is not None and weight.const_value is not None
-    single = graph.initializers.get(weight.name) or _initializer(graph, weight.const_value)
+    assert activation is not None and integers is not None
+    single = _weight(graph, weight)
     for i, (inexact, exact) in enumerate(((activation, _behind(activation)), (integers, single))):
         chosen = _before(node, "Where", [on, inexact, exact], f"{SWITCH}.{number}.{i}", ir.DataType.FLOAT)
         node.replace_input_with(i, chosen)
@@ -58,12 +59,13 @@ def _behind(dequantized: ir.Value) -> ir.Value:
     return first.inputs[0]
 
 
-def _initializer(graph: ir.Graph, tensor: ir.TensorProtocol) -> ir.Value:
-    value = ir.Value(
-        name=tensor.name, shape=ir.Shape(tensor.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
-    )
-    graph.register_initializer(value)
-    return value
+def _weight(graph: ir.Graph, weight: ir.Value) -> ir.Value:
+    """The weight of another graph in this one, which keeps it only where not all its readers are in int8."""
+    assert weight.name is not None and weight.const_value is not None
+    if weight.name not in graph.initializers:
+        own = ir.Value(name=weight.name, shape=weight.shape, type=weight.type, const_value=weight.const_value)
+        graph.register_initializer(own)
+    return graph.initializers[weight.name]
 
 
 def _before(node: ir.Node, operator: str, inputs: list[ir.Value | None], name: str, kind: ir.DataType) -> ir.Value:
