@@ -23,8 +23,8 @@ EXTRAS = {
     "runtime": ("openvino", "rtx", "sound", "tensorrt"),
     "models": ("export", "sound"),
     "kernels": ("kernels", "openvino", "rtx", "tensorrt"),
-    "export": ("export", "int8"),
-    "tests": ("export", "int8", "kernels", "openvino", "rtx", "sound", "test"),
+    "export": ("export",),
+    "tests": ("export", "kernels", "openvino", "rtx", "sound", "test"),
 }
 # Import names, where they differ from the distribution's.
 IMPORT_NAMES = {
