@@ -1,54 +1,28 @@
-"""Encoders with weights in 8 and 4 bits, against the goldens, the embedded models and another quantizer."""
+"""Encoders with weights in 8 and 4 bits, against goldens and trained models, and what a rewrite leaves alone."""
 
-import logging
 from pathlib import Path
 
-import nncf
 import numpy as np
 import onnx
-import onnx_ir as ir
-import onnxruntime
-import openvino
 import pytest
-import tensorrt_rtx
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 from x2i.export.component import Component
 from x2i.export.embedded import WEIGHTS
 from x2i.export.errors import PlanError
+from x2i.export.precision import half
 from x2i.export.precision.graph_store import read_graph, write_graph
-from x2i.export.precision.weight_rounding import rounded_blocks, rounded_columns
 from x2i.export.precision.weights import SMALLEST_WEIGHT, rewrite
 from x2i.export.text import clip_component, xlmr_component
 from x2i.export.to_onnx import to_onnx
 from x2i.models.stable_diffusion import read_stable_diffusion
 from x2i.models.xlmr import read_xlmr
-from x2i.runtime.bundle import open_bundle
 
 from ..numerics import assert_close
+from .weight_graphs import constants, proof, run, save
 
 BITS = (8, 4)
 WORDS = "model.embeddings.word_embeddings.weight"
-
-
-def run(path: Path, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
-    """The graph as it is written: the optimizer would round what the weights are multiplied with as well."""
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return onnxruntime.InferenceSession(path, options).run(None, inputs)
-
-
-def proof(bundle: Path, name: str) -> tuple[Path, dict[str, np.ndarray], list[np.ndarray]]:
-    """A graph's file, and its proof: inputs, and fp32 torch's outputs."""
-    opened = open_bundle(bundle, check_files=False)
-    graph = opened.manifest.graphs[name]
-    arrays = {key: np.load(opened.path(file), allow_pickle=False) for key, file in graph.proof.items()}
-    inputs = {tensor.name: arrays[tensor.name] for tensor in graph.inputs}
-    return opened.path(graph.file), inputs, [arrays[tensor.name] for tensor in graph.outputs]
-
-
-def constants(path: Path) -> dict[str, np.ndarray]:
-    return {name: value.const_value.numpy() for name, value in ir.load(path).graph.initializers.items()}
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +147,33 @@ def test_a_graph_in_half_precision(tmp_path, bits):
     assert_close(run(tmp_path / "w.onnx", {"x": x})[0], x @ weight.astype(np.float32), f"weights-{bits}")
 
 
+@pytest.mark.parametrize("half_first", [True, False])
+@pytest.mark.parametrize("bits", BITS)
+def test_with_the_rest_in_half_precision(encoder, tmp_path, bits, half_first):
+    source, inputs, (expected,) = encoder
+    if half_first:
+        half.rewrite(source, tmp_path / "between.onnx")
+        rewrite(tmp_path / "between.onnx", tmp_path / "w.onnx", bits, smallest=0)
+    else:
+        rewrite(source, tmp_path / "between.onnx", bits, smallest=0)
+        half.rewrite(tmp_path / "between.onnx", tmp_path / "w.onnx")
+    (features,) = run(tmp_path / "w.onnx", inputs)
+    assert_close(features, expected, f"weights-{bits}")
+    stored = constants(tmp_path / "w.onnx")
+    assert {stored[name].dtype for name in stored if name.endswith(".scale")} == {np.dtype(np.float16)}
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_the_injected_attention_stays_one_node(elite_bundle, tmp_path, bits):
+    """Its body is of opset 20, in a graph that 4 bits raise to 21."""
+    source, inputs, (expected,) = proof(elite_bundle, "denoiser")
+    rewrite(source, tmp_path / "w.onnx", bits, smallest=0)
+    before, after = (onnx.load(path) for path in (source, tmp_path / "w.onnx"))
+    nodes = [[node for node in model.graph.node if node.domain == "x2i"] for model in (before, after)]
+    assert len(nodes[0]) == len(nodes[1]) > 0 and list(before.functions) == list(after.functions)
+    assert_close(run(tmp_path / "w.onnx", inputs)[0], expected, f"weights-{bits}")
+
+
 @pytest.mark.parametrize("bits", BITS)
 def test_a_weight_that_lies_transposed(tmp_path, bits):
     weight = np.random.default_rng(5).standard_normal((20, 48), np.float32)
@@ -212,75 +213,3 @@ def test_input_channels_that_no_block_divides(tmp_path):
     )
     assert rewrite(tmp_path / "g.onnx", tmp_path / "w.onnx", 4, smallest=0).weights == ()
     assert rewrite(tmp_path / "g.onnx", tmp_path / "w.onnx", 8, smallest=0).weights == ("weight",)
-
-
-def test_rounding_against_nncf():
-    """Positive scales cost next to nothing against the signed ones of NNCF's symmetric modes."""
-    weight = np.random.default_rng(8).standard_normal((256, 48), np.float32)
-    values, scale = rounded_columns(weight)
-    peer = nncf_weight(weight, nncf.CompressWeightsMode.INT8_SYM)
-    assert np.linalg.norm(values * scale - weight) <= 1.02 * np.linalg.norm(peer - weight)
-    values, scale = rounded_blocks(weight, 128)
-    peer = nncf_weight(weight, nncf.CompressWeightsMode.INT4_SYM, group_size=128, all_layers=True)
-    assert np.linalg.norm(values * np.repeat(scale, 128, axis=0) - weight) <= 1.02 * np.linalg.norm(peer - weight)
-
-
-@pytest.mark.parametrize("bits", BITS)
-def test_tensorrt_rtx_keeps_the_weights_small(tmp_path, bits):
-    weight = np.random.default_rng(9).standard_normal((512, 512), np.float32)
-    save(
-        tmp_path / "g.onnx",
-        [helper.make_node("MatMul", ["x", "weight"], ["y"])],
-        {"weight": weight},
-        [3, 512],
-        [3, 512],
-    )
-    rewrite(tmp_path / "g.onnx", tmp_path / "w.onnx", bits)
-    assert len(engine(tmp_path / "w.onnx")) < len(engine(tmp_path / "g.onnx")) - weight.nbytes * (1 - bits / 16)
-
-
-@pytest.mark.parametrize("bits", BITS)
-def test_openvino_keeps_the_weights_small(encoder, tmp_path, bits):
-    source, inputs, (expected,) = encoder
-    rewrite(source, tmp_path / "w.onnx", bits, smallest=0)
-    model = openvino.Core().read_model(tmp_path / "w.onnx")
-    held = {op.get_element_type().get_type_name() for op in model.get_ops() if op.get_type_name() == "Constant"}
-    assert {"i8"} | ({"i4"} if bits == 4 else set()) <= held
-    compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    assert_close(compiled(inputs)[0], expected, f"weights-{bits}")
-
-
-def product() -> onnx.NodeProto:
-    return helper.make_node("MatMul", ["x", "weight"], ["y"])
-
-
-def save(path: Path, nodes: list, weights: dict[str, np.ndarray], given: list[int], made: list[int], kind: int = 1):
-    """A graph x -> y."""
-    x = helper.make_tensor_value_info("x", kind, given)
-    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, made)
-    tensors = [numpy_helper.from_array(array, name) for name, array in weights.items()]
-    graph = helper.make_graph(nodes, "graph", [x], [y], tensors)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
-
-
-def nncf_weight(weight: np.ndarray, mode: nncf.CompressWeightsMode, **options) -> np.ndarray:
-    """What NNCF makes of a weight, spread out again."""
-    nncf.set_log_level(logging.ERROR)
-    x, y = (helper.make_tensor_value_info(name, 1, [1, side]) for name, side in zip("xy", weight.shape, strict=True))
-    node = helper.make_node("MatMul", ["x", "w"], ["y"], name="product")
-    graph = helper.make_graph([node], "graph", [x], [y], [numpy_helper.from_array(weight, "w")])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
-    compressed = nncf.compress_weights(model, mode=mode, **options)
-    held = {tensor.name: numpy_helper.to_array(tensor) for tensor in compressed.graph.initializer}
-    scale = np.atleast_2d(held["w_scale"])
-    return held["w_quantized"].astype(np.float32) * np.repeat(scale, len(weight) // len(scale), axis=0)
-
-
-def engine(path: Path) -> bytes:
-    """A TensorRT-RTX engine, built without a GPU and not run."""
-    logger = tensorrt_rtx.Logger(tensorrt_rtx.Logger.ERROR)
-    builder = tensorrt_rtx.Builder(logger)
-    network = builder.create_network(1 << int(tensorrt_rtx.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = tensorrt_rtx.OnnxParser(network, logger)
-    assert parser.parse(path.read_bytes()), [str(parser.get_error(i)) for i in range(parser.num_errors)]
-    return bytes(builder.build_serialized_network(network, builder.create_builder_config()))
