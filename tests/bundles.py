@@ -1,12 +1,17 @@
-"""Bundles of every system from tiny random weights, for tests that only read them."""
+"""Bundles of every system from tiny random weights, and an embedded one, for tests that only read them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from x2i.export.embedded import embedded_text
 from x2i.export.exporter import export_bundle
 from x2i.export.plan import ExportPlan
+from x2i.models.emoji.vocabulary import languages
 
 from tests.made_once import made_once
+
+SPOKEN = ("German", "Japanese")
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +42,18 @@ def fastcomposer_bundle(tmp_path_factory) -> Path:
 def sound_bundle(tmp_path_factory) -> Path:
     """GlueGen's sound path from tiny random weights, on the base of `tiny_bundle`."""
     return tiny("gluegen-sound", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def embedded_bundle(tmp_path_factory) -> Path:
+    """The embedded GlueGen for texts, with two of its languages."""
+
+    def export(out: Path) -> None:
+        plan = embedded_text(out)
+        others = {f"translator:{language}" for language in languages()} - {f"translator:{spoken}" for spoken in SPOKEN}
+        export_bundle(replace(plan, parts={name: path for name, path in plan.parts.items() if name not in others}))
+
+    return made_once(tmp_path_factory, "embedded-text", export)
 
 
 def tiny(system: str, factory: pytest.TempPathFactory) -> Path:

@@ -7,13 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from tests.bundles import elite_bundle, fastcomposer_bundle, ip_adapter_bundle, sound_bundle, tiny_bundle
+from tests.bundles import (
+    elite_bundle,
+    embedded_bundle,
+    fastcomposer_bundle,
+    ip_adapter_bundle,
+    sound_bundle,
+    tiny_bundle,
+)
 from tests.made_once import made_once
 from tests.parity import pytest_addoption, pytest_terminal_summary
 from tests.processes import run
 
 __all__ = [
     "elite_bundle",
+    "embedded_bundle",
     "fastcomposer_bundle",
     "ip_adapter_bundle",
     "pytest_addoption",

@@ -1,26 +1,21 @@
 """The embedded model from its committed checkpoints to pictures that the judge recognises."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from x2i.export.embedded import embedded_text
-from x2i.export.exporter import export_bundle
 from x2i.models.emoji.captions import caption
 from x2i.models.emoji.judge import judge
 from x2i.models.emoji.vocabulary import languages
 from x2i.runtime import load
 
-SPOKEN = ("German", "Japanese")
+from ..bundles import SPOKEN
+
 SCENES = (("red apple", "white"), ("rocket", "blue"), ("frog", "yellow"), ("gift", "black"))
 
 
 @pytest.fixture(scope="module")
-def pipeline(tmp_path_factory):
-    plan = embedded_text(tmp_path_factory.mktemp("embedded") / "bundle")
-    others = {f"translator:{language}" for language in languages()} - {f"translator:{spoken}" for spoken in SPOKEN}
-    export_bundle(replace(plan, parts={name: path for name, path in plan.parts.items() if name not in others}))
-    return load(plan.out)
+def pipeline(embedded_bundle):
+    return load(embedded_bundle)
 
 
 @pytest.mark.parametrize("language", SPOKEN)
