@@ -7,6 +7,7 @@ Biases stay float32, because engines refuse what ONNX Runtime would make of them
 """
 
 import contextlib
+import gc
 import io
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -108,6 +109,18 @@ def rewrite(
 
 def quantized(model: ir.Model, layers: Sequence[Layer], ranges: Ranges, folder: Path) -> ir.Model:
     """A copy of the model with the layers in int8; `folder` is where external weights lie."""
+    made = ir.from_proto(onnx.ModelProto.FromString(_with_pairs(model, layers, ranges, folder)))
+    # What the quantizer leaves behind holds the float32 weights, in circles.
+    gc.collect()
+    del made.metadata_props[INFERRED]
+    ir.external_data.set_base_dir(made.graph, folder)
+    _type_pairs(made.graph)
+    _give_back(made.graph, {layer.node for layer in layers})
+    return made
+
+
+def _with_pairs(model: ir.Model, layers: Sequence[Layer], ranges: Ranges, folder: Path) -> bytes:
+    """The model as the quantizer leaves it, serialized."""
     proto = ir.to_proto(model)
     _read_weights(proto, {layer.weight for layer in layers}, folder)
     # All types are known: without this mark the quantizer would write the model to disk to infer them.
@@ -120,12 +133,7 @@ def quantized(model: ir.Model, layers: Sequence[Layer], ranges: Ranges, folder: 
             proto, True, False, QuantType.QInt8, QuantType.QInt8, tensors, nodes, [], OPERATORS, dict(OPTIONS)
         )
         quantizer.quantize_model()
-    made = ir.from_proto(quantizer.model.model)
-    ir.external_data.set_base_dir(made.graph, folder)
-    del made.metadata_props[INFERRED]
-    _type_pairs(made.graph)
-    _give_back(made.graph, set(nodes))
-    return made
+    return quantizer.model.model.SerializeToString()
 
 
 def _type_pairs(graph: ir.Graph) -> None:
