@@ -45,15 +45,20 @@ def record(
     )
     for number, case in enumerate(cases):
         recorder.begin(number, _calls(random, _calls_of(plan, case), calls_per_run))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
-            for _ in pipeline.steps(**{"seed": seed + number} | dict(case)):
-                if recorder.has_all:
-                    break
+        _draw(pipeline, {"seed": seed + number} | dict(case), recorder)
     # A full-size denoiser's session must be gone before the next one opens.
     del pipeline
     gc.collect()
     return {name: Samples(tuple(sorted((folder / name).glob("*.npz")))) for name in sorted(denoisers)}
+
+
+def _draw(pipeline: Pipeline, case: dict[str, Any], recorder: "_Recorder") -> None:
+    """Walks a run until all that is wanted of it has been kept."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        for _ in pipeline.steps(**case):
+            if recorder.has_all:
+                return
 
 
 def _calls_of(plan: Plan, case: Mapping[str, Any]) -> int:
