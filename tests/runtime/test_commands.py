@@ -70,7 +70,7 @@ REFUSED = {
     "size": (("--size", "20x24"), "multiples of 8 pixels"),
     "steps": (("--steps", "0"), "steps: expected"),
     "sampler": (("--sampler", "magic"), "sampler: expected one of"),
-    "backend": (("--backend", "abacus"), "backend: expected one of cpu, got 'abacus'"),
+    "backend": (("--backend", "abacus"), "openvino, cpu, got 'abacus'"),
     "picture format": (("--out", "a.doc"), "expected a picture name"),
     "picture folder": (("--out", "nowhere/a.png"), "the folder nowhere does not exist"),
     "latents folder": (("--save-latents", "nowhere/l.npy"), "the folder nowhere does not exist"),
