@@ -1,8 +1,6 @@
 """int8 in a denoiser: which layers, what the file holds, how far the noise is off, and on which libraries it runs."""
 
-import json
 import shutil
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,8 +10,6 @@ import pytest
 from onnx import TensorProto, numpy_helper
 from x2i.export.errors import PlanError
 from x2i.export.precision import half
-from x2i.export.precision.calibration import record
-from x2i.export.precision.calibration_file import read_cases
 from x2i.export.precision.graph_store import read_graph, write_graph
 from x2i.export.precision.levels import LEVELS, chosen, layers_of
 from x2i.export.precision.quantize import Recipe, quantized, rewrite
@@ -23,24 +19,10 @@ from x2i.export.precision.samples import Samples
 from x2i.export.precision.sensitivity import rank, table, worst_to_keep
 from x2i.export.precision.shortcuts import split_shortcuts
 from x2i.export.precision.switched_layers import SwitchedLayers
-from x2i.export.random_pictures import options
-from x2i.runtime.bundle import open_bundle
-from x2i.runtime.errors import InputError
-from x2i.runtime.sessions.backends import open_session
 from x2i.runtime.sessions.onnxruntime_cpu import OnnxRuntimeSession
 
 from ..numerics import assert_close
-
-SIDE, STEPS = 64, 6
-
-
-def recorded(bundle: Path, folder: Path, seed: int, runs: int = 1, **more) -> Samples:
-    """Inputs of the denoiser in a few short runs of a bundle of random weights."""
-    opened = open_bundle(bundle)
-    case = options(opened.manifest.system) | {"steps": STEPS, "sampler": "ddim"} | more
-    cases = [case | {"guidance": 1 + run} for run in range(runs)]
-    opener = lambda name: open_session("cpu", opened.graph_file(name), 1)  # noqa: E731
-    return record(opened, opener, cases, folder, seed, calls_per_run=3)["denoiser"]
+from .denoiser_inputs import recorded
 
 
 @pytest.fixture(scope="module")
@@ -101,26 +83,6 @@ def test_each_half_of_a_shortcut_has_its_own_scale(written):
     for node in halves:
         scales.setdefault(node.name.rpartition(".")[0], set()).add(float(weights[makers[node.input[0]].input[1]]))
     assert scales and all(len(values) == 2 for values in scales.values())
-
-
-def test_calls_are_spread_over_the_schedule_and_come_again(tiny_bundle, tmp_path):
-    once = recorded(tiny_bundle, tmp_path / "1", 7, runs=3)
-    again, other = recorded(tiny_bundle, tmp_path / "2", 7, runs=3), recorded(tiny_bundle, tmp_path / "3", 8, runs=3)
-    assert len(once) == 9 and [path.name for path in once.files] == [path.name for path in again.files]
-    assert [path.name for path in once.files] != [path.name for path in other.files]
-    for one, same in zip(once, again, strict=True):
-        assert one.keys() == same.keys() and all(np.array_equal(one[name], same[name]) for name in one)
-    times = np.array([sample["timestep"][0] for sample in once]).reshape(3, 3)
-    assert (np.diff(times) < 0).all() and times[:, 0].min() > 600 and times[:, 2].max() < 400
-    # Without guidance a run has one side.
-    assert [len(sample["latents"]) for sample in once] == [1] * 3 + [2] * 6
-
-
-def test_every_denoiser_of_a_delayed_plan_is_seen(fastcomposer_bundle, tmp_path):
-    samples = list(recorded(fastcomposer_bundle, tmp_path, 0, alpha=0.5))
-    assert len(samples) == 3
-    keys = [next(array for name, array in sample.items() if name.startswith("key.")) for sample in samples]
-    assert not np.array_equal(keys[0], keys[2])
 
 
 def test_levels_take_more_and_more_and_skip_what_they_must(tiny_bundle):
@@ -302,48 +264,3 @@ def test_a_strongly_typed_network_takes_it(written, tmp_path):
         assert read.parse_from_file(str(path)), read.get_error(0).desc()
         kinds = [network.get_layer(i).type for i in range(network.num_layers)]
         assert kinds.count(trt.LayerType.QUANTIZE) == len(pairs_of(onnx.load(written))[0])
-
-
-def lines(folder: Path, *rows: object) -> Path:
-    path = folder / "runs.jsonl"
-    path.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows) + "\n", "utf-8")
-    return path
-
-
-def test_a_calibration_set_is_read(fastcomposer_bundle, tiny_bundle, tmp_path):
-    bundle = open_bundle(tiny_bundle)
-    rows = [{"prompt": "Brot", "language": "French", "seed": 3}, "", {"prompt": "x", "language": "Chinese"}]
-    assert read_cases(lines(tmp_path, *rows), bundle) == [rows[0], rows[2]]
-    from PIL import Image
-
-    Image.new("RGB", (20, 30), "red").save(tmp_path / "one.png")
-    row = {"prompt": "a cat S", "subjects": ["one.png"], "marker": "S", "size": [SIDE, SIDE]}
-    (case,) = read_cases(lines(tmp_path, row), open_bundle(fastcomposer_bundle))
-    assert case == row | {"subjects": [tmp_path / "one.png"]}
-
-
-def test_a_calibration_set_of_the_wrong_kind_is_refused_line_by_line(tiny_bundle, tmp_path):
-    bundle = open_bundle(tiny_bundle)
-    refused = partial(pytest.raises, InputError)
-    with refused(match="got none; add"):
-        read_cases(lines(tmp_path, "", " "), bundle)
-    with refused(match="check the path"):
-        read_cases(tmp_path / "none.jsonl", bundle)
-    (tmp_path / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n\xff\xfe")
-    with refused(match="got a picture, a sound or other bytes"):
-        read_cases(tmp_path / "picture.png", bundle)
-    rows = [
-        {"prompt": "fine", "language": "French"},
-        {"prompt": "picture.png", "language": "French"},
-        {"prompt": "x", "language": "French", "subject": "picture.png"},
-        {"prompt": "x", "language": "French", "image": 3, "colour": "red"},
-        ["x"],
-        "x",
-        {"prompt": 5, "language": "Klingon"},
-    ]
-    with refused() as raised:
-        read_cases(lines(tmp_path, *rows), bundle)
-    told = [problem.removeprefix(f"{tmp_path / 'runs.jsonl'}:") for problem in raised.value.problems]
-    assert [problem.split(":")[0] for problem in told] == ["2", "3", "4", "4", "5", "6", "7", "7"]
-    wanted = ["name of a file", "takes none", "expected an option", "file's name", "JSON object", "JSON object"]
-    assert all(want in problem for want, problem in zip(wanted, told, strict=False))
