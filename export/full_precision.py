@@ -43,14 +43,13 @@ def full_precision(out: Path, variant: str) -> None:
     """
     kept = _Kept(out / f"precision-{variant}.json")
     bundles = {"fp32": exported(SYSTEM, out, variant)}
-    for precision in PRECISIONS:
-        bundles[precision] = out / f"{SYSTEM}-{variant}-{precision}"
-        kept(f"lower {precision}", partial(_lowered, bundles["fp32"], bundles[precision], precision))
     usable = [name for name, backend in BACKENDS.items() if backend.problem(None, Settings()) is None]
-    for backend, precisions in BUILT.items():
-        for precision in precisions:
-            kept(f"build {precision} {backend}", partial(_built, bundles[precision], backend))
-    for precision, bundle in bundles.items():
+    for precision in ("fp32", *PRECISIONS):
+        bundle = bundles.setdefault(precision, out / f"{SYSTEM}-{variant}-{precision}")
+        if precision != "fp32":
+            kept(f"lower {precision}", partial(_lowered, bundles["fp32"], bundle, precision))
+        for backend in (name for name, precisions in BUILT.items() if precision in precisions):
+            kept(f"build {precision} {backend}", partial(_built, bundle, backend))
         for backend in usable:
             latents = out / f"{precision}-{backend}.npy"
             kept(f"run {precision} {backend}", partial(_drawn, bundle, backend, latents))

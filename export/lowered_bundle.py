@@ -11,6 +11,9 @@ from x2i.runtime.bundle import Bundle, open_bundle
 from x2i.runtime.bundle_writer import file_records, new_bundle, write_manifest
 from x2i.runtime.load import pipeline_of
 from x2i.runtime.manifest import REVISION, Manifest, Precision
+from x2i.runtime.pipeline import Pipeline
+from x2i.runtime.sessions.backends import open_session
+from x2i.runtime.sessions.session import Session
 
 from .calibrated import calibrate
 from .emoji_gate import emoji_judge
@@ -19,6 +22,7 @@ from .gate import draw_references, measure
 from .gate_limits import limits_of
 from .lowered_graph import Calibration, lowered_graph
 from .lowering import Lowering
+from .precision import rounded
 from .precision.choice import CALIBRATED, choose
 from .precision.quantize import Recipe
 from .trial_runs import compared_runs
@@ -93,13 +97,32 @@ def _with_gate(manifest: Manifest, source: Bundle, made: Path, lowering: Lowerin
     cases = draw_references(pipeline_of(source, "cpu"), made, compared_runs(manifest, lowering))
     judged = JUDGES[lowering.judge](source, lowered) if lowering.judge is not None else None
     limits = limits_of(graph.precision for graph in manifest.graphs.values())
-    gate = measure(pipeline_of(lowered, "cpu"), made, cases, limits, judged, lowering.accept)
+    with TemporaryDirectory(dir=made, prefix=".rounded-") as work:
+        gate = measure(_as_devices_round(source, lowered, Path(work)), made, cases, limits, judged, lowering.accept)
     for number, found in enumerate(gate.measured):
         signal = "same picture" if found.psnr is None else f"PSNR {found.psnr:.1f} dB"
         report(f"gate, case {number}: latents {found.latents:.2%}, {signal}, SSIM {found.ssim:.3f}")
     for problem in gate.accepted:
         report(f"accepted: {problem}")
     return replace(manifest, gate=gate)
+
+
+def _as_devices_round(source: Bundle, lowered: Bundle, work: Path) -> Pipeline:
+    """The lowered bundle with stand-ins for its graphs in float16, which ONNX Runtime's CPU computes in float32.
+
+    They are in float32 and round to half wherever a device would.
+    """
+    stand_ins = {}
+    for name, graph in lowered.manifest.graphs.items():
+        if graph.precision == "fp16":
+            stand_ins[name] = work / graph.file
+            rounded.rewrite(source.path(graph.file), stand_ins[name], graph.kept)
+
+    def opened(name: str) -> Session:
+        file = lowered.graph_file(name)
+        return open_session("cpu", replace(file, path=stand_ins.get(name, file.path)))
+
+    return Pipeline(lowered, opened)
 
 
 def _producer(manifest: Manifest) -> dict[str, str]:

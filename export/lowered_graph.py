@@ -15,7 +15,7 @@ from x2i.runtime.sessions.graph_file import GraphFile
 
 from .errors import GateError
 from .precision import half, quantize, sensitivity, weights
-from .precision.kept_parts import find_kept
+from .precision.kept_parts import Found, find_kept
 from .precision.quantize import Recipe
 from .precision.samples import Samples
 
@@ -23,8 +23,8 @@ GRAPH_GATES: dict[Precision, float] = {
     "fp16": 0.02,
     "int8": 0.5,
     "int8+fp16": 0.5,
-    "int8-weights": 0.1,
-    "int4-weights": 0.5,
+    "int8-weights": 0.3,
+    "int4-weights": 1.0,
 }
 """Largest |graph - fp32 torch| over the output's spread that a lowered graph may show on its proof, on random inputs.
 It stops a broken graph; whether the pictures are good enough is the bundle's gate to say."""
@@ -53,23 +53,23 @@ def lowered_graph(
 ) -> Graph:
     """Writes the graph into `folder`, where its proof is already, and describes it; raises GateError past its gate."""
     graph = source.manifest.graphs[name]
-    kept = None
+    done = None
     if precision != "fp32":
-        kept = _REWRITES[precision](Task(source, name, folder / graph.file, recipe, calibration, report))
-    if kept is None:
+        done = _REWRITES[precision](Task(source, name, folder / graph.file, recipe, calibration, report))
+    if done is None:
         for file in (graph.file, *graph.data):
             shutil.copyfile(source.path(file), folder / file)
         return graph
     data = tuple(path.name for path in (folder / f"{graph.file}.data",) if path.exists())
-    made = replace(graph, precision=precision, data=data, kept=kept)
+    made = replace(graph, precision=precision, data=data, kept=done.kept)
     session = open_session("cpu", GraphFile(name, folder / graph.file, precision))
-    error, gate = proof_error(folder, made, session), GRAPH_GATES[precision]
+    error, gate = max(proof_error(folder, made, session), done.error), GRAPH_GATES[precision]
     if not error <= gate:
         raise GateError(
             f"{name}: in {precision} it differs from fp32 torch by {error:.2g} of the output's spread, the gate is "
             f"{gate:.2g}; nothing was written; keep more of it (--keep {name}:PART), or leave it in fp32"
         )
-    report(f"{name}: {precision}, error {error:.1e} (gate {gate:.0e}){_told(kept)}")
+    report(f"{name}: {precision}, error {error:.1e} (gate {gate:.0e}){_told(done.kept)}")
     return replace(made, measured=Measured(error, gate))
 
 
@@ -89,44 +89,55 @@ class Task:
         return self.source.path(self.source.manifest.graphs[self.name].file)
 
 
-Rewrite = Callable[[Task], tuple[str, ...] | None]
-"""Writes the target and names what kept a higher precision; None where nothing was to be done, and no file is used."""
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What kept a higher precision, and the error on the proof where ONNX Runtime's CPU would not show it: that
+    computes float16 in float32."""
+
+    kept: tuple[str, ...]
+    error: float = 0.0
 
 
-def _half(task: Task) -> tuple[str, ...]:
-    return half.rewrite(task.path, task.target, _parts_to_keep(task, task.recipe.keep)).kept
+Rewrite = Callable[[Task], Done | None]
+"""Writes the target; None where nothing was to be done, and no file is used."""
 
 
-def _parts_to_keep(task: Task, keep: tuple[str, ...]) -> tuple[str, ...]:
+def _half(task: Task) -> Done:
+    found = _parts_to_keep(task, task.recipe.keep)
+    half.rewrite(task.path, task.target, found.kept)
+    return Done(found.kept, found.after)
+
+
+def _parts_to_keep(task: Task, keep: tuple[str, ...]) -> Found:
     """The parts that half precision damages on the graph's own proof."""
     graph = task.source.manifest.graphs[task.name]
     arrays = {key: np.load(task.source.path(file), allow_pickle=False) for key, file in graph.proof.items()}
     inputs = {tensor.name: arrays[tensor.name] for tensor in graph.inputs}
     expected = {tensor.name: arrays[tensor.name] for tensor in graph.outputs}
-    return find_kept(task.path, inputs, expected, SAFE_HALF * GRAPH_GATES["fp16"], keep).kept
+    return find_kept(task.path, inputs, expected, SAFE_HALF * GRAPH_GATES["fp16"], keep)
 
 
-def _int8(task: Task) -> tuple[str, ...]:
+def _int8(task: Task) -> Done:
     assert task.calibration is not None, "a denoiser in int8 without calibration"
     ranges, held_out = task.calibration.ranges, task.calibration.held_out
     done = quantize.rewrite(task.path, task.target, ranges, held_out, task.recipe)
     for line in sensitivity.table(done.damage) if done.damage else ():
         task.report(line)
     task.report(f"{task.name}: {len(done.layers)} layers in int8, noise differs by {done.error:.2%} on runs kept apart")
-    return done.kept
+    return Done(done.kept)
 
 
-def _int8_and_half(task: Task) -> tuple[str, ...]:
+def _int8_and_half(task: Task) -> Done:
     with TemporaryDirectory(dir=task.target.parent, prefix=".int8-") as work:
         quantized = Path(work) / task.target.name
         layers = _int8(replace(task, target=quantized))
         parts = _parts_to_keep(task, ())
-        half.rewrite(quantized, task.target, parts)
-    return tuple(dict.fromkeys((*layers, *parts)))
+        half.rewrite(quantized, task.target, parts.kept)
+    return Done(tuple(dict.fromkeys((*layers.kept, *parts.kept))))
 
 
 def _weights(bits: int) -> Rewrite:
-    def rewritten(task: Task) -> tuple[str, ...] | None:
+    def rewritten(task: Task) -> Done | None:
         done = weights.rewrite(task.path, task.target, bits, keep=task.recipe.keep)
         count = len(done.weights) + len(done.tables)
         if not count:
@@ -136,7 +147,7 @@ def _weights(bits: int) -> Rewrite:
             f"{task.name}: {count} weights in {bits} bits, {done.bytes_before / 1e6:.1f} MB of constants are now "
             f"{done.bytes_after / 1e6:.1f} MB"
         )
-        return done.kept
+        return Done(done.kept)
 
     return rewritten
 

@@ -1,12 +1,25 @@
-"""Which backend draws, told where the caller left the choice to us."""
+"""A bundle opened for a command: which backend draws, and what is to be said of it, told on stderr."""
+
+import warnings
+from pathlib import Path
 
 import click
 
+from ..load import backend_of_environment, load
 from ..pipeline import Pipeline
 
 
-def announce(pipeline: Pipeline) -> None:
-    """One line on stderr for every better backend that could not be used, and one for the one that is."""
-    for note in pipeline.notes:
-        click.echo(f"x2i: {note}", err=True)
-    click.echo(f"x2i: on {pipeline.backend}", err=True)
+def load_announced(
+    bundle: Path, backend: str | None, threads: int | None = None, text_bundle: Path | None = None
+) -> Pipeline:
+    """`load`, with a line for what it warns of. Where the choice was left to us, another says what was chosen, after
+    one for each better backend that cannot be used."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", UserWarning)
+        pipeline = load(bundle, backend, threads, text_bundle=text_bundle)
+    for warning in told:
+        click.echo(f"x2i: warning: {warning.message}", err=True)
+    if (backend or backend_of_environment()) is None:
+        for note in (*pipeline.notes, f"on {pipeline.backend}"):
+            click.echo(f"x2i: {note}", err=True)
+    return pipeline

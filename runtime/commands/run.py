@@ -12,10 +12,9 @@ from PIL import Image
 
 from ..errors import InputError
 from ..images import check_folder_of, check_picture_path, save_whole
-from ..load import backend_of_environment, load
 from ..pipeline import Output
 from .adapter_options import adapter_options, pictures_for
-from .announcement import announce
+from .announcement import load_announced
 from .refusal import refusing
 from .size import Size
 
@@ -59,9 +58,7 @@ def run(
             raise InputError("prompt: expected the text that --text-bundle reads, got none; give PROMPT")
         if save_latents is not None:
             check_folder_of(save_latents)
-        pipeline = load(bundle, backend, threads, text_bundle=text_bundle)
-        if (backend or backend_of_environment()) is None:
-            announce(pipeline)
+        pipeline = load_announced(bundle, backend, threads, text_bundle)
         options |= pictures_for(pipeline.bundle.manifest.plan.options(), subject, image)
         with warnings.catch_warnings():
             # What Pillow warns of is refused or drawn; ours are printed below.

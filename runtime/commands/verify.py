@@ -9,10 +9,9 @@ import click
 
 from ..errors import InputError
 from ..gate.comparison import CaseResult, compare
-from ..load import backend_of_environment, load
 from ..pipeline import Pipeline
 from ..proof import Proven, prove
-from .announcement import announce
+from .announcement import load_announced
 from .gate_lines import case_json, case_line, finite, limits_line
 from .refusal import Refusal, refusing
 
@@ -26,9 +25,7 @@ def verify(bundle: Path, backend: str | None, quick: bool, as_json: bool) -> Non
     """Check the folder BUNDLE: digests, then every graph's output against fp32 torch's, then whole runs against what
     fp32 drew, all stored at export."""
     with refusing(InputError, OSError, MemoryError):
-        pipeline = load(bundle, backend)
-        if (backend or backend_of_environment()) is None:
-            announce(pipeline)
+        pipeline = load_announced(bundle, backend)
         graphs = _prove(pipeline, as_json)
         cases = [] if quick else _compare(pipeline, as_json)
     if as_json:
