@@ -32,7 +32,8 @@ def positions(node: ir.Node, opset: int) -> Positions | None:
     if (node.domain, node.op_type) == (DOMAIN, NAME):
         names = function_proto().input
         return Positions(tuple(i for i in inputs if names[i] != "strength"), tuple(outputs))
-    if node.domain not in ("", "ai.onnx") or "dtype" in node.attributes:
+    # The type of some outputs is an attribute's.
+    if node.domain not in ("", "ai.onnx") or "dtype" in node.attributes or node.op_type == "ConstantOfShape":
         return None
     schema = onnx.defs.get_schema(node.op_type, opset)
     halves = {c.type_param_str for c in schema.type_constraints if "tensor(float16)" in c.allowed_type_strs}

@@ -200,6 +200,14 @@ def test_constants_shapes_and_castlike(tmp_path):
     assert (actual["size"] == [5, 8]).all()
 
 
+def test_a_constant_of_a_shape_keeps_its_attributes_type(tmp_path):
+    body = "s = Shape(x) y = ConstantOfShape<value = float[1] {1.0}>(s) z = Add(x, y) out = Mul(z, z)"
+    source = graph_of(tmp_path, f"agraph (float[n, 4] x) => (float[n, 4] out) {{ {body} }}")
+    halved(source)
+    x = np.linspace(-2, 2, 20, dtype=np.float32).reshape(5, 4)
+    assert_close(run(source.with_name("half.onnx"), x=x)["out"], run(source, x=x)["out"], "half-graph")
+
+
 def test_masks_stay_finite(tmp_path):
     """The lowest float32 stands for minus infinity: a row of nothing else must not become NaN."""
     source = graph_of(
