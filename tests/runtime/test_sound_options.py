@@ -63,7 +63,7 @@ def here(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def x2i(pipelines, here, monkeypatch):
     """`x2i run` in that folder, on pipelines that stay open."""
-    command = importlib.import_module("x2i.runtime.commands.run")
+    command = importlib.import_module("x2i.runtime.commands.announcement")
     monkeypatch.setattr(command, "load", lambda *_, text_bundle=None: pipelines[text_bundle and str(text_bundle)])
 
     def run(*options):
