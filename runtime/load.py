@@ -8,6 +8,7 @@ from .bundle import Bundle, open_bundle
 from .errors import InputError, together
 from .mix import check_mixable
 from .pipeline import Pipeline
+from .request import check_preset
 from .sessions.backends import BACKENDS, backend_named, open_session
 from .sessions.session import Session
 from .text_side import TextSide
@@ -22,13 +23,15 @@ def load(
     threads: int | None = None,
     *,
     text_bundle: str | Path | None = None,
+    preset: str | None = None,
 ) -> Pipeline:
     """A Pipeline for a bundle folder, every file checked against its digest.
 
     `backend` is one of `x2i.runtime.sessions.backends.BACKENDS`, with a device behind a colon where the backend has
     several (`openvino:GPU`); left out, it is the environment's X2I_BACKEND, and else the first that is installed and
     can open all graphs, and `Pipeline.notes` says why those before it could not. `threads` limits the CPU threads of
-    one call; `text_bundle` is the folder of a bundle with the same base that reads the prompts a sound is mixed with.
+    one call; `text_bundle` is the folder of a bundle with the same base that reads the prompts a sound is mixed with;
+    `preset` is one of the bundle's, and what calls use that name none.
     Raises InputError when a folder is no bundle, is damaged or newer than this x2i, when two do not fit, or when the
     backend named is unknown or cannot be used.
     """
@@ -36,9 +39,10 @@ def load(
     if named is not None:
         backend_named(named)
     bundle, text = _bundles(folder, text_bundle)
+    check_preset(bundle.manifest.plan, preset)
     if named is not None:
-        return pipeline_of(bundle, named, threads, text)
-    return _best(bundle, text, threads)
+        return pipeline_of(bundle, named, threads, text, preset=preset)
+    return _best(bundle, text, threads, preset)
 
 
 def backend_of_environment() -> str | None:
@@ -54,16 +58,16 @@ def _bundles(folder: str | Path, text_bundle: str | Path | None) -> tuple[Bundle
     return bundle, text
 
 
-def _best(bundle: Bundle, text: Bundle | None, threads: int | None) -> Pipeline:
+def _best(bundle: Bundle, text: Bundle | None, threads: int | None, preset: str | None) -> Pipeline:
     """On the first backend that is installed and opens every graph; the last one's problem is the caller's."""
     notes: list[str] = []
     present = [name for name, backend in BACKENDS.items() if backend.present()]
     for name in present[:-1]:
         try:
-            return pipeline_of(bundle, name, threads, text, tuple(notes))
+            return pipeline_of(bundle, name, threads, text, tuple(notes), preset)
         except InputError as error:
             notes.append(f"not on {name}: {error.problems[0].removeprefix(f'backend {name}: ')}")
-    return pipeline_of(bundle, present[-1], threads, text, tuple(notes))
+    return pipeline_of(bundle, present[-1], threads, text, tuple(notes), preset)
 
 
 def pipeline_of(
@@ -72,6 +76,7 @@ def pipeline_of(
     threads: int | None = None,
     text: Bundle | None = None,
     notes: tuple[str, ...] = (),
+    preset: str | None = None,
 ) -> Pipeline:
     """A Pipeline for bundles that are open already, on the backend named."""
 
@@ -79,4 +84,4 @@ def pipeline_of(
         return lambda name: open_session(backend, opened.graph_file(name), threads)
 
     side = None if text is None else TextSide(text, opener(text))
-    return Pipeline(bundle, opener(bundle), side, backend, notes)
+    return Pipeline(bundle, opener(bundle), side, backend, notes, preset)

@@ -6,9 +6,9 @@ from typing import Literal
 from .gate.record import Gate
 from .plan import Plan
 
-REVISION = 4
+REVISION = 5
 """1 had texts only; 2 knows pictures, placeholder words and a second attention; 3 knows markers, delays, sounds and a
-mix; 4 knows precisions, kept parts and the gate. Older revisions are read."""
+mix; 4 knows precisions, kept parts and the gate; 5 knows presets. Older revisions are read."""
 FILE_NAME = "manifest.json"
 Precision = Literal["fp32", "fp16", "int8", "int8+fp16", "int8-weights", "int4-weights"]
 """`int8` is explicit: QuantizeLinear and DequantizeLinear in the graph, the rest of it float32, or float16 where it

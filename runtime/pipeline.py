@@ -39,19 +39,21 @@ class Step:
 @dataclass(frozen=True, slots=True)
 class Output:
     """What a run gives: `images` (PIL, RGB), `latents` float32 [count, C, h, w] before decoding, `timings` in seconds
-    per stage, `warnings`, one line each, and `segments`: the number of the plan's segment behind each UNet call."""
+    per stage, `warnings`, one line each, and behind each UNet call the number of the plan's segment (`segments`) and
+    the graph (`graphs`)."""
 
     images: list[Image.Image]
     latents: np.ndarray
     timings: dict[str, float]
     warnings: tuple[str, ...]
     segments: tuple[int, ...]
+    graphs: tuple[str, ...] = ()
 
 
 class Pipeline:
     """Draws with one bundle. `open_session(graph name)` gives the sessions, each opened once; `text` is a second bundle
-    whose prompts are mixed in; `backend` runs the graphs, and `notes` say why no better one does. Safe to call from
-    several threads."""
+    whose prompts are mixed in; `backend` runs the graphs, and `notes` say why no better one does; `preset` is one of
+    the plan's, and what calls use that name none. Safe to call from several threads."""
 
     def __init__(
         self,
@@ -60,13 +62,14 @@ class Pipeline:
         text: TextSide | None = None,
         backend: str = "cpu",
         notes: tuple[str, ...] = (),
+        preset: str | None = None,
     ):
-        self.bundle, self.backend, self.notes = bundle, backend, notes
+        self.bundle, self.backend, self.notes, self.preset = bundle, backend, notes, preset
         self._sessions = OpenedOnce(open_session)
         self._conditions = Conditions(bundle, self.session)
         self._text = text
         for graph in bundle.manifest.graphs:
-            if graph in bundle.manifest.plan.graphs():
+            if graph in bundle.manifest.plan.graphs(preset):
                 self.session(graph)
 
     def session(self, graph: str) -> Session:
@@ -78,8 +81,9 @@ class Pipeline:
 
         Options: `language`, `negative` (text to steer away from), `steps`, `guidance` (1 switches it off), `sampler`,
         `seed`, `noise` (float32 [count, C, h, w], replaces the seed's draw of the start noise), `size` (height, width
-        in pixels), `count`, and those of `x2i.runtime.given.Given` for what the bundle draws from: `subject`, `mask`,
-        `subjects`, `image`, `sound`... What is left out comes from the bundle's plan. Raises InputError for bad input.
+        in pixels), `count`, `preset` (one of the bundle's), and those of `x2i.runtime.given.Given` for what the bundle
+        draws from: `subject`, `mask`, `subjects`, `image`, `sound`... What is left out comes from the
+        bundle's plan. Raises InputError for bad input.
         """
         timings = Timings()
         request, context, notes = self._encode(prompt, options, timings)
@@ -90,7 +94,7 @@ class Pipeline:
         _check_finite(latents)
         with timings("decode"):
             images = self._decode(latents)
-        return Output(images, latents, timings.seconds(), notes, tuple(denoiser.served))
+        return Output(images, latents, timings.seconds(), notes, tuple(denoiser.served), tuple(denoiser.graphs))
 
     def steps(self, prompt: str | None = None, **options: Any) -> Iterator[Step]:
         """The same run as a generator of steps; leaving the loop stops it. Bad input raises before the first step."""
@@ -115,6 +119,7 @@ class Pipeline:
     ) -> tuple[Request, np.ndarray | None, tuple[str, ...]]:
         """The checked request, the context to mix in where a second bundle reads the prompt, and its warnings."""
         manifest, tokenizer = self.bundle.manifest, self._conditions.prompt_tokenizer
+        options = {"preset": self.preset} | options
         if self._text is None or prompt is None:
             return make_request(manifest, prompt, tokenizer, **options), None, ()
         own = {name: value for name, value in options.items() if name not in TEXT_OPTIONS}
@@ -130,7 +135,15 @@ class Pipeline:
 
     def _denoiser(self, request: Request, context: Slots) -> Denoiser:
         plan = self.bundle.manifest.plan
-        return Denoiser(plan, self.session, context, request.guidance, request.count, request.last_plain_call)
+        return Denoiser(
+            plan,
+            self.session,
+            context,
+            request.guidance,
+            request.count,
+            request.last_plain_call,
+            request.preset,
+        )
 
     def _walk(self, request: Request, denoiser: Denoiser, timings: Timings) -> Iterator[Step]:
         sampler = request.sampler

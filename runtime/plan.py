@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from .inputs import Injection, Input, MarkerInput, MixInput, PictureInput, SoundInput, TextInput, WordInput
+from .preset import Preset
 from .samplers.schedule import Schedule
 
 
@@ -111,7 +112,7 @@ class Decoder:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything the loop needs to know of a system."""
+    """Everything the loop needs to know of a system; `presets` are ways through it with fewer or cheaper calls."""
 
     conditioners: tuple[Conditioner, ...]
     segments: tuple[Segment, ...]
@@ -120,6 +121,7 @@ class Plan:
     injection: Injection | None = None
     schedule: Schedule = field(default_factory=Schedule)
     guidance: Guidance = field(default_factory=Guidance)
+    presets: dict[str, Preset] = field(default_factory=dict)
 
     @property
     def delay(self) -> Delay | None:
@@ -133,10 +135,12 @@ class Plan:
             name for given in (*inputs, self.injection, self.delay) if given is not None for name in given.options()
         }
 
-    def graphs(self) -> list[str]:
-        """Names of all graphs, options still in braces."""
+    def graphs(self, preset: str | None = None) -> list[str]:
+        """Names of all graphs that a run needs, options still in braces; with a preset its variants."""
         stages = [stage.graph for conditioner in self.conditioners for stage in conditioner.stages]
-        return list(dict.fromkeys([*stages, *(segment.graph for segment in self.segments), self.decoder.graph]))
+        chosen = Preset() if preset is None else self.presets[preset]
+        denoisers = [name for segment in self.segments for name in chosen.variants(segment.graph)]
+        return list(dict.fromkeys([*stages, *denoisers, self.decoder.graph]))
 
     def problems(self, graphs: set[str]) -> list[str]:
         """What does not fit together, given the names of the graphs present."""
@@ -156,6 +160,10 @@ class Plan:
         found += [f"plan: slot {slot!r} is read but never written" for slot in dict.fromkeys(read) if slot not in slots]
         if len({segment.delay for segment in self.segments} - {None}) > 1:
             found.append("plan: expected one delay at most, got several")
+        denoisers = {segment.graph for segment in self.segments}
+        found += [
+            problem for name, preset in self.presets.items() for problem in preset.problems(name, graphs, denoisers)
+        ]
         return found + self._word_problems() + self._marker_problems()
 
     def _marker_problems(self) -> list[str]:

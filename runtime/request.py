@@ -14,6 +14,7 @@ from .given import Given
 from .manifest import Manifest
 from .markers import Marked
 from .plan import Decoder, Plan, matches
+from .preset import Preset
 from .samplers import Sampler, make_sampler
 from .slots import Slots, sides_of
 from .tokenizer import Tokenizer, is_text
@@ -41,6 +42,7 @@ class Request:
     words: int
     marked: Marked | None
     last_plain_call: float
+    preset: Preset
     mix: int | None
     notes: tuple[str, ...]
 
@@ -66,6 +68,7 @@ def make_request(
     noise: np.ndarray | None = None,
     size: tuple[int, int] | None = None,
     count: int | None = None,
+    preset: str | None = None,
     **given: Any,
 ) -> Request:
     """Fills in the plan's defaults and raises InputError with one line per problem.
@@ -73,7 +76,8 @@ def make_request(
     `given` are the fields of `Given`; `tokenizer` is the prompt's, for a plan in whose prompt a word or marker stands;
     `mixes` says that another bundle's context is mixed in.
     """
-    plan, problems = manifest.plan, []
+    plan, problems = manifest.plan, preset_problems(manifest.plan, preset)
+    chosen = Preset() if preset is None or problems else plan.presets[preset]
     options, found = _choose(manifest, {"language": language})
     problems += found + _prompt_problems(plan, prompt, negative)
     noise, size, count, found = _shape(plan.decoder, noise, size, count)
@@ -81,7 +85,8 @@ def make_request(
     guidance = plan.guidance.scale if guidance is None else guidance
     found = _value_problems(prompt, negative, guidance, seed, count)
     problems += found
-    steps = plan.sampler.steps if steps is None else steps
+    sampler = chosen.sampler if sampler is None else sampler
+    steps = next(number for number in (steps, chosen.steps, plan.sampler.steps) if number is not None)
     # Of a scale that is no number nothing can be counted.
     sides = sides_of(guidance) if isinstance(guidance, Real) else 2
     filled = fill(plan, Asked(Given(**given), prompt, tokenizer, sides, mixes), steps)
@@ -106,9 +111,23 @@ def make_request(
         words=filled.words,
         marked=filled.marked,
         last_plain_call=filled.last_plain_call,
+        preset=chosen,
         mix=given.get("mix"),
         notes=(*filled.notes, *_delay_notes(plan, filled, walk)),
     )
+
+
+def check_preset(plan: Plan, name: str | None) -> None:
+    """Raises InputError for a preset that the bundle does not have."""
+    if problems := preset_problems(plan, name):
+        raise InputError(*problems)
+
+
+def preset_problems(plan: Plan, name: str | None) -> list[str]:
+    if name is None or name in plan.presets:
+        return []
+    known = f"expected one of {', '.join(plan.presets)}" if plan.presets else "this bundle has none"
+    return [f"preset: {known}, got {name!r}; make one with x2i tune BUNDLE"]
 
 
 def _sampler(plan: Plan, name: str | None, steps: int) -> Sampler:

@@ -21,6 +21,12 @@ def read_graph(path: Path) -> ir.Model:
     return model
 
 
+def write_variant(model: ir.Model, path: Path) -> None:
+    """Writes the model in the order of execution; weights in a file beside `path` stay there, and are shared."""
+    model.graph.sort()
+    _write_whole(model, path, None)
+
+
 def write_graph(model: ir.Model, path: Path, external_above: int | None = None) -> None:
     """Writes the model in the order of execution, and its weights to `path` + ".data" when they are large.
 
@@ -33,7 +39,11 @@ def write_graph(model: ir.Model, path: Path, external_above: int | None = None) 
     for value in model.graph.initializers.values():
         if isinstance(value.const_value, ir.ExternalTensor) and not large:
             value.const_value = ir.tensor(value.const_value.numpy().copy(), name=value.name)
+    _write_whole(model, path, f"{path.name}.data" if large else None)
+
+
+def _write_whole(model: ir.Model, path: Path, external_data: str | None) -> None:
     with TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
-        ir.save(model, Path(folder) / path.name, external_data=f"{path.name}.data" if large else None)
+        ir.save(model, Path(folder) / path.name, external_data=external_data)
         for written in sorted(Path(folder).iterdir(), reverse=True):
             written.replace(path.parent / written.name)

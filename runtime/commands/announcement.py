@@ -10,13 +10,17 @@ from ..pipeline import Pipeline
 
 
 def load_announced(
-    bundle: Path, backend: str | None, threads: int | None = None, text_bundle: Path | None = None
+    bundle: Path,
+    backend: str | None,
+    threads: int | None = None,
+    text_bundle: Path | None = None,
+    preset: str | None = None,
 ) -> Pipeline:
     """`load`, with a line for what it warns of. Where the choice was left to us, another says what was chosen, after
     one for each better backend that cannot be used."""
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", UserWarning)
-        pipeline = load(bundle, backend, threads, text_bundle=text_bundle)
+        pipeline = load(bundle, backend, threads, text_bundle=text_bundle, preset=preset)
     for warning in told:
         click.echo(f"x2i: warning: {warning.message}", err=True)
     if (backend or backend_of_environment()) is None:

@@ -2,6 +2,7 @@
 
 from ..inputs import Injection, Input, MarkerInput, MixInput, PictureInput, SoundInput, TextInput, WordInput
 from ..plan import Conditioner, Plan, Segment, matches
+from .preset_lines import preset_lines
 
 
 def plan_lines(plan: Plan, graphs: set[str]) -> list[str]:
@@ -24,7 +25,7 @@ def plan_lines(plan: Plan, graphs: set[str]) -> list[str]:
         f"  latents -> {decoder.graph} -> {height}x{width} pixels, {decoder.factor} per latent, "
         f"{decoder.to_uint8} to bytes"
     )
-    return lines
+    return lines + [line for name, preset in plan.presets.items() for line in preset_lines(name, preset)]
 
 
 def _conditioner(conditioner: Conditioner, graphs: set[str]) -> list[str]:

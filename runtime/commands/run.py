@@ -28,6 +28,7 @@ from .size import Size
 @click.option("--steps", type=int, help="Denoising steps.")
 @click.option("--guidance", type=float, help="Guidance scale; 1 switches it off.")
 @click.option("--sampler", help="Sampler name.")
+@click.option("--preset", help="A preset of the bundle, such as fast; x2i inspect lists them.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the start noise.")
 @click.option("--noise", type=click.Path(path_type=Path), help="Start noise instead: .npy, float32 [count, C, h, w].")
 @click.option("--size", type=Size(), help="Height and width in pixels.")
@@ -49,6 +50,7 @@ def run(
     subject: tuple[Path, ...],
     image: tuple[Path, ...],
     text_bundle: Path | None,
+    preset: str | None,
     **options: Any,
 ) -> None:
     """Draw PROMPT, or a sound, with the folder BUNDLE. What is left out comes from the bundle's plan."""
@@ -58,7 +60,7 @@ def run(
             raise InputError("prompt: expected the text that --text-bundle reads, got none; give PROMPT")
         if save_latents is not None:
             check_folder_of(save_latents)
-        pipeline = load_announced(bundle, backend, threads, text_bundle)
+        pipeline = load_announced(bundle, backend, threads, text_bundle, preset)
         options |= pictures_for(pipeline.bundle.manifest.plan.options(), subject, image)
         with warnings.catch_warnings():
             # What Pillow warns of is refused or drawn; ours are printed below.

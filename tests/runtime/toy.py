@@ -2,6 +2,7 @@
 
 import json
 from functools import partial
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -84,7 +85,9 @@ class Sessions:
             self.calls.append((graph, arrays))
             return getattr(self, name)(graph, **arrays)
 
-        call.inputs, call.bind = (), lambda **fixed: partial(call, **fixed)
+        names = [name for name in signature(getattr(self, name)).parameters if name != "graph"]
+        call.inputs = tuple(Tensor(name, "float32", ()) for name in names)
+        call.bind = lambda **fixed: partial(call, **fixed)
         return call
 
     def encoder(self, graph, input_ids, attention_mask):

@@ -1,0 +1,71 @@
+"""One variant of a denoiser's graph: features as additional outputs, or as inputs in place of what computes them.
+
+With the features that a variant takes, the nodes behind them go. Step caching: DeepCache (arXiv 2312.00858), with two
+static graphs. Frozen cross-attention: T-GATE (arXiv 2404.02747).
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnx_ir as ir
+from onnx_ir.passes import common
+from x2i.runtime.variants import is_of
+
+from ..errors import PlanError
+from ..precision import graph_store
+from .features import features
+
+INTERFACE = ir.DataType.FLOAT
+"""Graphs take and give float32 whatever they compute in; to and from float16 it is exact."""
+
+
+def write_variant(source: Path, target: Path, gives: Sequence[str], takes: Sequence[str]) -> None:
+    """Writes the graph `source` with features given and taken to `target`, in the same folder.
+
+    Weights that `source` keeps in a file of their own are not written again: `target` refers to that file. Raises
+    PlanError for a graph in which a feature is not found.
+    """
+    assert source.parent == target.parent, "a variant refers to the weights beside it"
+    model = graph_store.read_graph(source)
+    found = features(model)
+    for feature in (*gives, *takes):
+        if not any(is_of(tensor, feature) for tensor in found):
+            raise PlanError(f"{source.name}: expected a U-Net that holds the feature {feature}, found none to keep")
+    # What is taken must not cut off what is given, so the values to give are still those of the whole graph here.
+    for tensor, value in found.items():
+        if any(is_of(tensor, feature) for feature in gives):
+            model.graph.outputs.append(_converted(model.graph, value, tensor, INTERFACE))
+    for tensor, value in found.items():
+        if any(is_of(tensor, feature) for feature in takes):
+            _take(model.graph, value, tensor)
+    _prune(model)
+    graph_store.write_variant(model, target)
+
+
+def _take(graph: ir.Graph, value: ir.Value, name: str) -> None:
+    """Puts an input in the place of a value."""
+    assert value.dtype is not None
+    given = ir.Value(name=name, type=ir.TensorType(INTERFACE), shape=value.shape)
+    graph.inputs.append(given)
+    uses = tuple(value.uses())
+    taken = _converted(graph, given, f"{name}.taken", value.dtype) if value.dtype != INTERFACE else given
+    for node, place in uses:
+        node.replace_input_with(place, taken)
+
+
+def _converted(graph: ir.Graph, value: ir.Value, name: str, dtype: ir.DataType) -> ir.Value:
+    """The value under another name, in the type asked for."""
+    operator, attributes = "Identity", {}
+    if value.dtype != dtype:
+        operator, attributes = "Cast", {"to": dtype}
+    out = ir.Value(name=name, type=ir.TensorType(dtype), shape=value.shape)
+    graph.append(ir.node(operator, [value], attributes=attributes, outputs=[out], name=f"node_{name}"))
+    return out
+
+
+def _prune(model: ir.Model) -> None:
+    """Drops nodes, constants, functions and inputs that no output needs."""
+    common.RemoveUnusedNodesPass()(model)
+    common.RemoveUnusedFunctionsPass()(model)
+    for value in [value for value in model.graph.inputs if not value.uses()]:
+        model.graph.inputs.remove(value)

@@ -1,0 +1,73 @@
+"""A preset: a named way to draw the same picture with fewer or cheaper calls of the denoiser, and what it costs."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from .gate.record import Closeness, Judged
+from .variants import CROSS, deep, variant
+
+LOWEST = 0.0
+"""Timesteps end here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """How a preset was found: seconds of a whole run with it and with the plain loop, medians over the same runs on one
+    device; how close its pictures came to those of the plain loop from the same noise, run by run; what a judge said.
+
+    `plain` says what the plain loop was, `where` the backend, device and versions.
+    """
+
+    seconds: float
+    plain_seconds: float
+    plain: str
+    where: str
+    measured: tuple[Closeness, ...]
+    judged: Judged | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """What differs from the plain loop; a caller's own options go before `sampler` and `steps`.
+
+    `every`: of so many calls of the denoiser one computes all of it, the others take what comes from below at the
+    `depth`-th skip connection from the end as that call left it (DeepCache, arXiv 2312.00858). `guided`: guidance only
+    from the first timestep down to the second (arXiv 2404.07724). `frozen_from`: from the first call at or below this
+    timestep on, what the cross-attention adds stays as that call had it, the mean of both sides of the guidance, and
+    there is no guidance (T-GATE, arXiv 2404.02747); never before the plan's last segment serves.
+    """
+
+    sampler: str | None = None
+    steps: int | None = None
+    every: int = 1
+    depth: int = 1
+    guided: tuple[float, float] | None = None
+    frozen_from: float | None = None
+    tuned: Tuned | None = None
+
+    @property
+    def feature(self) -> str | None:
+        """The name of what is kept between full calls, None where every call is one."""
+        return deep(self.depth) if self.every > 1 else None
+
+    def variants(self, graph: str) -> list[str]:
+        """The graphs that stand for `graph` under this preset, the plain one among them where a call may need it."""
+        kept = () if self.feature is None else (self.feature,)
+        if self.frozen_from is None:
+            return [variant(graph, gives=kept)] + [variant(graph, takes=kept)] * bool(kept)
+        before = [variant(graph, gives=kept), variant(graph, gives=(*kept, CROSS)), variant(graph, kept, (CROSS,))]
+        shallow = [variant(graph, takes=kept), variant(graph, takes=(*kept, CROSS))]
+        return before + shallow * bool(kept)
+
+    def problems(self, name: str, graphs: set[str], denoisers: set[str]) -> Iterator[str]:
+        """What does not fit, given the graphs present and those that the plan's segments name."""
+        where = f"presets.{name}"
+        if self.every < 1 or self.depth < 1:
+            yield f"{where}: expected every and depth of 1 or more, got {self.every} and {self.depth}"
+            return
+        if self.guided is not None and not self.guided[0] >= self.guided[1] >= LOWEST:
+            yield f"{where}: expected guidance from a timestep down to a lower one, got {list(self.guided)}"
+        for graph in sorted(denoisers):
+            missing = [one for one in self.variants(graph) if one not in graphs]
+            if missing:
+                yield f"{where}: expected the graphs {', '.join(missing)}, found none; tune the bundle again"
