@@ -24,7 +24,7 @@ GRAPH_GATES: dict[Precision, float] = {
     "int8": 0.5,
     "int8+fp16": 0.5,
     "int8-weights": 0.3,
-    "int4-weights": 1.0,
+    "int4-weights": 1.5,
 }
 """Largest |graph - fp32 torch| over the output's spread that a lowered graph may show on its proof, on random inputs.
 It stops a broken graph; whether the pictures are good enough is the bundle's gate to say."""
