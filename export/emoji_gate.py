@@ -39,6 +39,17 @@ def emoji_judge(fp32: Bundle, lowered: Bundle, each: int = 1) -> Judged:
     return judged(wanted, figures(pipeline_of(fp32, "cpu"), wanted), figures(pipeline_of(lowered, "cpu"), wanted))
 
 
+class AgainstPlain:
+    """Judges what else draws as `plain` does from the same noise: its drawings are made once."""
+
+    def __init__(self, bundle: Bundle, plain: Draw):
+        self._wanted = asked_of(bundle)
+        self._plain = figures(plain, self._wanted)
+
+    def __call__(self, draw: Draw) -> Judged:
+        return judged(self._wanted, self._plain, figures(draw, self._wanted))
+
+
 def asked_of(bundle: Bundle, each: int = 1) -> list[Ask]:
     """What the embedded bundle of this system is asked; raises PlanError for any other bundle."""
     height, width = bundle.manifest.plan.decoder.size

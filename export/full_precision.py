@@ -2,13 +2,11 @@
 
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from x2i.runtime.sessions.backends import BACKENDS
 from x2i.runtime.sessions.session import Settings
 
 from .full import exported
+from .machine import processor, versions
 
 SYSTEM = "sd"
 PRECISIONS = ("fp16", "int8", "int8+fp16", "int8-weights", "int4-weights")
@@ -101,7 +100,7 @@ def _run(*words: str) -> tuple[str, int]:
 
 def _table(bundles: dict[str, Path], backends: list[str], facts: dict[str, Facts], out: Path) -> Iterator[str]:
     """Markdown: a row for every precision and backend, and what was built but cannot run here."""
-    yield _machine()
+    yield f"{processor()}, {versions(PACKAGES)}"
     yield ""
     yield "| precision | denoiser, MB | backend | build, s | load, s | step, s | peak, GB | latents differ by |"
     yield "|---|---|---|---|---|---|---|---|"
@@ -129,21 +128,6 @@ def _denoiser_bytes(bundle: Path) -> int:
     manifest = open_bundle(bundle, check_files=False).manifest
     graph = manifest.graphs["denoiser"]
     return sum(manifest.files[file].bytes for file in (graph.file, *graph.data))
-
-
-def _machine() -> str:
-    with open("/proc/cpuinfo", encoding="utf-8") as stream:
-        model = next((line.partition(":")[2].strip() for line in stream if line.startswith("model name")), "")
-    versions = [f"{name} {found}" for name in PACKAGES if (found := _version(name))]
-    python = f"Python {platform.python_version()}"
-    return ", ".join([model or platform.machine(), f"{os.cpu_count()} cores", python, *versions])
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 if __name__ == "__main__":

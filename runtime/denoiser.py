@@ -11,7 +11,7 @@ from .reuse import Reuse
 from .samplers.schedule import Schedule
 from .sessions.session import Outputs, Session
 from .slots import Slots, for_sides, sides_of, wired
-from .variants import variant
+from .variants import Variant
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Denoiser:
         last_plain_call: float = 0.0,
         preset: Preset | None = None,
     ):
-        self._segments, self._guidance, self._last_plain_call = plan.segments, guidance, last_plain_call
+        self._plan, self._guidance, self._last_plain_call = plan, guidance, last_plain_call
         self._session, self._count = session, count
         self._reuse = Reuse(preset or Preset(), sides_of(guidance), len(plan.segments) - 1)
         self._slots = slots
@@ -69,9 +69,9 @@ class Denoiser:
 
     def __call__(self, latents: np.ndarray, timestep: float) -> np.ndarray:
         """Noise of float32 latents [B, C, h, w] at a timestep; one call of the graph, whatever the guidance."""
-        number = self._in_charge(timestep)
+        number = self._plan.segment_at(timestep, delayed=len(self.served) <= self._last_plain_call)
         way = self._reuse.next(number, timestep)
-        graph = variant(self._segments[number].graph, way.gives, way.takes)
+        graph = Variant(self._plan.segments[number].graph, way.gives, way.takes).name
         bound = self._bound(number, graph, way.sides)
         batch = np.concatenate([latents, latents]) if way.sides == 2 else latents
         times = np.full(len(batch), timestep, np.float32)
@@ -98,7 +98,7 @@ class Denoiser:
     def _bind(self, number: int, graph: str, sides: int) -> _Bound:
         session = self._session(graph)
         names = {tensor.name for tensor in session.inputs}
-        wires = wired(self._segments[number].context, (tensor.name for tensor in session.inputs))
+        wires = wired(self._plan.segments[number].context, (tensor.name for tensor in session.inputs))
         # What a variant takes from an earlier call has no use for some of the context.
         rows = {name: self._row(slot, sides) for name, slot in wires.items() if name in names}
         return _Bound(session.bind(**rows), frozenset(names - rows.keys()))
@@ -108,12 +108,3 @@ class Denoiser:
         if (slot, sides) not in self._rows:
             self._rows[slot, sides] = np.repeat(for_sides(self._slots[slot], sides), self._count, axis=0)
         return self._rows[slot, sides]
-
-    def _in_charge(self, timestep: float) -> int:
-        """The number of the last segment that has begun."""
-        delayed = len(self.served) <= self._last_plain_call
-        return max(
-            number
-            for number, segment in enumerate(self._segments)
-            if segment.from_timestep >= timestep and not (delayed and segment.delay is not None)
-        )

@@ -128,6 +128,14 @@ class Plan:
         """The rule by which a later segment waits; plans have one at most."""
         return next((segment.delay for segment in self.segments if segment.delay is not None), None)
 
+    def segment_at(self, timestep: float, delayed: bool) -> int:
+        """The number of the last segment that has begun; a delayed one has not while `delayed`."""
+        return max(
+            number
+            for number, segment in enumerate(self.segments)
+            if segment.from_timestep >= timestep and not (delayed and segment.delay is not None)
+        )
+
     def options(self) -> set[str]:
         """Those of a call's options that only some plans take, and that this one takes."""
         inputs = [given for conditioner in self.conditioners for given in conditioner.inputs()]
@@ -139,7 +147,7 @@ class Plan:
         """Names of all graphs that a run needs, options still in braces; with a preset its variants."""
         stages = [stage.graph for conditioner in self.conditioners for stage in conditioner.stages]
         chosen = Preset() if preset is None else self.presets[preset]
-        denoisers = [name for segment in self.segments for name in chosen.variants(segment.graph)]
+        denoisers = [variant.name for segment in self.segments for variant in chosen.variants(segment.graph)]
         return list(dict.fromkeys([*stages, *denoisers, self.decoder.graph]))
 
     def problems(self, graphs: set[str]) -> list[str]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .gate.record import Closeness, Judged
-from .variants import CROSS, deep, variant
+from .variants import CROSS, Variant, deep
 
 LOWEST = 0.0
 """Timesteps end here."""
@@ -50,14 +50,17 @@ class Preset:
         """The name of what is kept between full calls, None where every call is one."""
         return deep(self.depth) if self.every > 1 else None
 
-    def variants(self, graph: str) -> list[str]:
-        """The graphs that stand for `graph` under this preset, the plain one among them where a call may need it."""
+    def variants(self, graph: str) -> list[Variant]:
+        """The graphs that stand for `graph` under this preset: all that its calls may need."""
         kept = () if self.feature is None else (self.feature,)
-        if self.frozen_from is None:
-            return [variant(graph, gives=kept)] + [variant(graph, takes=kept)] * bool(kept)
-        before = [variant(graph, gives=kept), variant(graph, gives=(*kept, CROSS)), variant(graph, kept, (CROSS,))]
-        shallow = [variant(graph, takes=kept), variant(graph, takes=(*kept, CROSS))]
-        return before + shallow * bool(kept)
+        found = [Variant(graph, gives=kept)]
+        if self.frozen_from is not None:
+            found += [Variant(graph, gives=(*kept, CROSS)), Variant(graph, gives=kept, takes=(CROSS,))]
+        if kept:
+            found.append(Variant(graph, takes=kept))
+        if kept and self.frozen_from is not None:
+            found.append(Variant(graph, takes=(*kept, CROSS)))
+        return found
 
     def problems(self, name: str, graphs: set[str], denoisers: set[str]) -> Iterator[str]:
         """What does not fit, given the graphs present and those that the plan's segments name."""
@@ -68,6 +71,6 @@ class Preset:
         if self.guided is not None and not self.guided[0] >= self.guided[1] >= LOWEST:
             yield f"{where}: expected guidance from a timestep down to a lower one, got {list(self.guided)}"
         for graph in sorted(denoisers):
-            missing = [one for one in self.variants(graph) if one not in graphs]
+            missing = [one.name for one in self.variants(graph) if one.name not in graphs]
             if missing:
                 yield f"{where}: expected the graphs {', '.join(missing)}, found none; tune the bundle again"

@@ -4,18 +4,29 @@ A feature is `deep.N`, what comes from below at the N-th skip connection from th
 anew), or `cross`, what every cross-attention layer adds. Its tensors are `deep.N` and `cross.LAYER`.
 """
 
-from collections.abc import Iterable
+from dataclasses import dataclass
 
 DEEP, CROSS = "deep", "cross"
 
 
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A denoiser's graph with the features that it gives and takes, in this order in the name."""
+
+    graph: str
+    gives: tuple[str, ...] = ()
+    takes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The graph's name in the bundle; what gives and takes nothing is the denoiser itself."""
+        return "".join(
+            [self.graph, *(f".gives-{name}" for name in self.gives), *(f".takes-{name}" for name in self.takes)]
+        )
+
+
 def deep(depth: int) -> str:
     return f"{DEEP}.{depth}"
-
-
-def variant(graph: str, gives: Iterable[str] = (), takes: Iterable[str] = ()) -> str:
-    """The name of a graph's variant; that which gives and takes nothing is the graph itself."""
-    return "".join([graph, *(f".gives-{name}" for name in gives), *(f".takes-{name}" for name in takes)])
 
 
 def is_of(tensor: str, feature: str) -> bool:

@@ -8,11 +8,11 @@ from .gate_lines import closeness_text
 
 def preset_lines(name: str, preset: Preset) -> list[str]:
     """One line of what the preset does, and one of what it gained and cost."""
-    lines = [f"preset {name}: {', '.join(_differences(preset)) or 'the plain loop'}"]
+    lines = [f"preset {name}: {', '.join(differences(preset)) or 'the plain loop'}"]
     return lines + ([] if preset.tuned is None else [f"  {line}" for line in _tuned(preset.tuned)])
 
 
-def _differences(preset: Preset) -> Iterator[str]:
+def differences(preset: Preset) -> Iterator[str]:
     if preset.sampler is not None or preset.steps is not None:
         yield " ".join(filter(None, [preset.sampler, f"{preset.steps} steps" if preset.steps else ""]))
     if preset.every > 1:

@@ -1,0 +1,76 @@
+"""Variants of a bundle's denoiser, each proven by the denoiser's own proof: fp32 torch's noise is theirs as well."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from x2i.runtime.bundle import Bundle, file_record
+from x2i.runtime.manifest import Graph, Measured
+from x2i.runtime.proof import proof_error
+from x2i.runtime.sessions.backends import open_session
+from x2i.runtime.sessions.session import Session
+from x2i.runtime.variants import Variant
+
+from ..errors import GateError
+from .variant import write_variant
+
+
+def with_variants(bundle: Bundle, wanted: Iterable[Variant]) -> Bundle:
+    """Writes the variants that are missing into the bundle's folder; returns the bundle whose manifest names them.
+
+    The folder's own manifest is not touched. Raises PlanError for a graph without such features, GateError where a
+    variant gives another noise than the graph itself.
+    """
+    graphs, files = dict(bundle.manifest.graphs), dict(bundle.manifest.files)
+    missing = [variant for variant in dict.fromkeys(wanted) if variant.name not in graphs]
+    for source in dict.fromkeys(variant.graph for variant in missing):
+        own = [variant for variant in missing if variant.graph == source]
+        proof = _proof(bundle, source, own)
+        for variant in own:
+            graphs[variant.name] = _written(bundle, variant, proof)
+    for graph in graphs.values():
+        for name in (graph.file, *graph.proof.values()):
+            files.setdefault(name, file_record(bundle.path(name)))
+    return Bundle(bundle.folder, replace(bundle.manifest, graphs=graphs, files=files))
+
+
+def _proof(bundle: Bundle, source: str, variants: list[Variant]) -> dict[str, str]:
+    """The proof's files by tensor: those of the graph, and its features for the same inputs."""
+    graph = bundle.manifest.graphs[source]
+    features = tuple(dict.fromkeys(name for variant in variants for name in (*variant.gives, *variant.takes)))
+    everything = Variant(source, gives=features)
+    file = bundle.path(f".{everything.name}.onnx")
+    write_variant(bundle.path(graph.file), file, features, ())
+    outputs = _session(bundle, source, file)(
+        **{t.name: np.load(bundle.path(graph.proof[t.name]), allow_pickle=False) for t in graph.inputs}
+    )
+    file.unlink()
+    folder = f"proof/{source}.features"
+    bundle.path(folder).mkdir(exist_ok=True)
+    found = dict(graph.proof)
+    for name in outputs.keys() - graph.proof.keys():
+        np.save(bundle.path(f"{folder}/{name}.npy"), outputs[name])
+        found[name] = f"{folder}/{name}.npy"
+    return found
+
+
+def _written(bundle: Bundle, variant: Variant, proof: dict[str, str]) -> Graph:
+    graph = bundle.manifest.graphs[variant.graph]
+    file = bundle.path(f"{variant.name}.onnx")
+    write_variant(bundle.path(graph.file), file, variant.gives, variant.takes)
+    session = _session(bundle, variant.graph, file)
+    tensors = session.inputs, session.outputs
+    own = {tensor.name: proof[tensor.name] for side in tensors for tensor in side}
+    made = replace(graph, file=file.name, inputs=tensors[0], outputs=tensors[1], proof=own)
+    error, gate = proof_error(bundle.folder, made, session), graph.measured.gate
+    if not error <= gate:
+        raise GateError(
+            f"{variant.name}: differs from fp32 torch by {error:.2g} of the output's spread, the gate is {gate:.2g}; "
+            "please report the versions that x2i doctor prints"
+        )
+    return replace(made, measured=Measured(error, gate))
+
+
+def _session(bundle: Bundle, source: str, file: Path) -> Session:
+    return open_session("cpu", replace(bundle.graph_file(source), path=file))

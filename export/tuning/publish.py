@@ -1,0 +1,59 @@
+"""Moves a preset and its graphs from where it was tuned into the bundle."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+from tempfile import TemporaryDirectory
+
+from x2i.runtime.bundle import Bundle
+from x2i.runtime.bundle_writer import write_manifest
+from x2i.runtime.manifest import FILE_NAME, REVISION, Graph, Manifest
+from x2i.runtime.preset import Preset
+
+
+def publish(bundle: Bundle, tuned: Bundle, name: str) -> Preset:
+    """Adds the preset `name` of `tuned`, a stand-in of `bundle` on the same disk; one of that name is replaced.
+
+    Graphs come first and the manifest last, by renaming: the bundle is whole at every moment. Graphs that no preset
+    needs any more go in the end.
+    """
+    manifest = _merged(bundle.manifest, tuned.manifest, name)
+    added = [file for file in manifest.files if file not in bundle.manifest.files]
+    try:
+        for file in added:
+            bundle.path(file).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(tuned.path(file), bundle.path(file))
+        with TemporaryDirectory(dir=bundle.folder, prefix=".tuned-") as work:
+            written = replace(tuned, folder=bundle.folder / work)
+            write_manifest(written.folder, manifest)
+            os.replace(written.path(FILE_NAME), bundle.path(FILE_NAME))
+    except OSError:
+        for file in added:
+            bundle.path(file).unlink(missing_ok=True)
+        raise
+    for file in bundle.manifest.files.keys() - manifest.files.keys():
+        bundle.path(file).unlink()
+    return manifest.plan.presets[name]
+
+
+def _merged(old: Manifest, tuned: Manifest, name: str) -> Manifest:
+    presets = old.plan.presets | {name: tuned.plan.presets[name]}
+    plan = replace(old.plan, presets=presets)
+    needed = _variants(old, presets.values())
+    dropped = _variants(old, old.plan.presets.values()) - needed
+    known = old.graphs | {graph: made for graph, made in tuned.graphs.items() if graph in needed}
+    graphs = {graph: made for graph, made in known.items() if graph not in dropped}
+    used = _files(graphs.values())
+    unused = _files((old.graphs | tuned.graphs).values()) - used
+    files = {file: record for file, record in (old.files | tuned.files).items() if file not in unused}
+    return replace(old, plan=plan, graphs=graphs, files=files, revision=REVISION)
+
+
+def _variants(manifest: Manifest, presets: Iterable[Preset]) -> set[str]:
+    """The graphs that these presets need beyond the denoisers themselves."""
+    segments = {segment.graph for segment in manifest.plan.segments}
+    return {variant.name for preset in presets for graph in segments for variant in preset.variants(graph)} - segments
+
+
+def _files(graphs: Iterable[Graph]) -> set[str]:
+    return {file for graph in graphs for file in (graph.file, *graph.data, *graph.proof.values())}
