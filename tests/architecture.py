@@ -112,7 +112,7 @@ def wrong_arrows(source: Source) -> Iterator[str]:
 
 def undeclared_imports(source: Source) -> Iterator[str]:
     """Packages that would be missing where only the dependencies of this room are installed."""
-    known = sys.stdlib_module_names | declared_imports(source.room) | {"x2i", "tests"}
+    known = sys.stdlib_module_names | declared_imports(source.room) | {"x2i", "tests", "harness", "peers"}
     for name in imports(source):
         if name.partition(".")[0] not in known:
             yield f"imports {name}, which pyproject.toml does not declare for {source.room}"

@@ -1,0 +1,1 @@
+"""What asks the peers in turns, keeps their answers and prints the table."""

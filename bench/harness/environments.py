@@ -1,0 +1,58 @@
+"""An environment for every stack, set up once, with the versions of bench/NAME.txt."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+BUILD = {"sdcpp": {"CMAKE_ARGS": "-DGGML_NATIVE=ON"}}
+"""Settings of what is compiled here: for this machine's own instructions."""
+REMOVED = {"openvino-export": ("torchvision",)}
+"""What a package index may serve for another build of torch, and nothing here uses."""
+
+
+class SetupError(Exception):
+    """An environment or a folder that could not be made: its last words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Environments:
+    """Python interpreters by the name of their environment, below `home`."""
+
+    home: Path
+
+    def python(self, name: str) -> Path:
+        """The interpreter; its environment is made now if it is not there, or if its versions changed."""
+        wanted = (ROOT / "bench" / f"{name}.txt").read_text(encoding="utf-8")
+        folder = self.home / name
+        stamp, python = folder / ".versions", folder / "bin" / "python"
+        if not stamp.exists() or stamp.read_text(encoding="utf-8") != wanted:
+            said([sys.executable, "-m", "venv", "--clear", str(folder)])
+            said([str(python), "-m", "pip", "install", "-r", f"bench/{name}.txt"], **BUILD.get(name, {}))
+            if unwanted := REMOVED.get(name):
+                said([str(python), "-m", "pip", "uninstall", "-y", *unwanted])
+            stamp.write_text(wanted, encoding="utf-8")
+        return python
+
+
+def said(command: list[str], **environment: str) -> str:
+    """What a program prints; SetupError with its last line when it fails. Started in the repository's root."""
+    process = subprocess.run(
+        command, cwd=ROOT, env=surroundings() | environment, capture_output=True, text=True, errors="replace"
+    )
+    if process.returncode:
+        raise SetupError(last_line(process.stderr) or f"exit code {process.returncode}")
+    return process.stdout
+
+
+def surroundings() -> dict[str, str]:
+    """The caller's environment with all cores, no downloads by name, and the benchmark's own modules."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "OMP_"))}
+    return kept | {"PYTHONPATH": str(ROOT / "bench"), "PYTHONSAFEPATH": "1", "HF_HUB_OFFLINE": "1"}
+
+
+def last_line(text: str) -> str:
+    """The last line that says something."""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")

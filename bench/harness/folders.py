@@ -1,0 +1,62 @@
+"""The folders that peers read, each made once from the same weights by the environment that can."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.environments import ROOT, Environments, said
+
+X2I = "-c", "from x2i.runtime.cli import main; main()"
+TRIALS = ("--trial-steps", "2", "--trial-size", "256x256", "--accept")
+"""Random weights draw nothing that could be judged: few and small runs, and the gate's figures are kept as they are."""
+EXPORTED = ("-c", "import sys; from pathlib import Path; from x2i.export.full import exported; "
+            "exported('sd', Path(sys.argv[1]), 'sd15')")  # fmt: skip
+EMBEDDED = ("-c", "import sys; from pathlib import Path; from x2i.export.embedded import embedded, embedded_sd; "
+            "embedded(embedded_sd, Path(sys.argv[1]), print)")  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """By model and kind; bundles of the full-size model are those that `make full` and `make precisions` leave in
+    `full`. Raises SetupError where one cannot be made."""
+
+    home: Path
+    full: Path
+    environments: Environments
+
+    def __call__(self, model: str, kind: str) -> Path:
+        folder = self._place(model, kind)
+        if not folder.exists():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            self._make(model, kind, folder)
+        return folder
+
+    def _place(self, model: str, kind: str) -> Path:
+        if model == "sd15" and kind.startswith("bundle"):
+            return self.full / f"sd-sd15{kind.removeprefix('bundle')}"
+        return self.home / model / kind
+
+    def _make(self, model: str, kind: str, folder: Path) -> None:
+        name, _, precision = kind.partition("-")
+        if kind == "bundle":
+            self._ours(*(EXPORTED if model == "sd15" else EMBEDDED), self.full if model == "sd15" else folder)
+        elif name == "bundle":
+            trials = TRIALS if model == "sd15" else ("--accept",)
+            self._ours(*X2I, "lower", self(model, "bundle"), folder, "--precision", precision, *trials)
+        elif name == "diffusers":
+            self._ours(self._maker("diffusers_folder"), model, folder, self(model, "bundle"))
+        elif name == "optimum":
+            self._by("optimum", "optimum_folder", self(model, "diffusers"), folder)
+        elif kind == "openvino-int8":
+            self._by("openvino-export", "openvino_folder", precision, self(model, "openvino-fp32"), folder)
+        else:
+            self._by("openvino-export", "openvino_folder", precision, self(model, "diffusers"), folder)
+
+    def _ours(self, *words: str | Path) -> None:
+        said([sys.executable, *map(str, words)])
+
+    def _by(self, environment: str, maker: str, *words: str | Path) -> None:
+        said([str(self.environments.python(environment)), str(self._maker(maker)), *map(str, words)])
+
+    def _maker(self, name: str) -> Path:
+        return ROOT / "bench" / "makers" / f"{name}.py"

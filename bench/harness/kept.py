@@ -1,0 +1,25 @@
+"""Answers by name, kept in a file as they come, so that a second run goes on where the first stopped."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Facts = dict[str, Any]
+
+
+class Kept:
+    """What is in the file is not measured again, but for failures, which may have gone."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self.facts: dict[str, Facts] = json.loads(path.read_text("utf-8")) if path.exists() else {}
+
+    def __call__(self, name: str, measure: Callable[[], Facts]) -> Facts:
+        """The answer of that name, measured now if it is missing or failed before."""
+        if name not in self.facts or "failed" in self.facts[name]:
+            self.facts[name] = measure()
+            written = self._path.with_suffix(".partial")
+            written.write_text(json.dumps(self.facts, indent=1) + "\n", encoding="utf-8")
+            written.replace(self._path)
+        return self.facts[name]

@@ -1,0 +1,82 @@
+"""The answers as Markdown: speeds with their errors, then the ratios, whoever wins."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from harness.row import Row, Spread
+
+Figure = Callable[[Row], Spread | None]
+EMPTY = ""
+
+
+def table(rows: Sequence[Row], picture_steps: int) -> Iterator[str]:
+    """A row for every contestant that is shown, also for what could not run."""
+    heads = ["", "step, s", f"{picture_steps} steps, s", "load, s", "first step, s", "peak, GB", "latents off by"]
+    yield from _lines([*heads, "picture, dB"], [_cells(row) for row in rows if row.contestant.shown])
+
+
+def ratios(rows: Sequence[Row], figure: Figure) -> Iterator[str]:
+    """How many times as long each of the others takes as each row of ours: above 1, ours is faster."""
+    ours = [row for row in rows if row.contestant.ours and row.counts and figure(row)]
+    others = [row for row in rows if row.contestant.shown and not row.contestant.ours and row.counts and figure(row)]
+    if ours and others:
+        heads = ["takes so many times as long as", *(row.contestant.name for row in ours)]
+        yield from _lines(heads, [_ratio_cells(other, ours, figure) for other in others])
+
+
+def fastest(rows: Sequence[Row], what: str, figure: Figure) -> Iterator[str]:
+    """Who wins, among those that drew the same picture."""
+    timed = [(found.median, row) for row in rows if row.counts and row.contestant.shown and (found := figure(row))]
+    if timed:
+        seconds, winner = min(timed, key=lambda pair: pair[0])
+        yield f"Fastest {what}: {winner.contestant.name}, {_seconds(seconds)} s."
+
+
+def step(row: Row) -> Spread | None:
+    """The figure of one step."""
+    return row.step
+
+
+def picture(row: Row) -> Spread | None:
+    """The figure of a whole picture."""
+    return row.picture
+
+
+def _cells(row: Row) -> list[str]:
+    if row.failed is not None:
+        return [row.contestant.name, f"not run: {row.failed}", *[EMPTY] * 6]
+    assert row.load is not None and row.first is not None and row.peak_bytes is not None
+    cells = [row.contestant.name, _spread(row.step), _spread(row.picture), _seconds(row.load), _seconds(row.first)]
+    cells.append(f"{row.peak_bytes / 1e9:.1f}")
+    close = row.closeness
+    if close is None:
+        return [*cells, "no reference", EMPTY]
+    latents = "not shown" if close.latents is None else f"{close.latents:.2%}"
+    other = EMPTY if close.same else " (another picture: its speed does not count)"
+    return [*cells, latents, f"{close.picture:.1f}{other}"]
+
+
+def _ratio_cells(other: Row, ours: Sequence[Row], figure: Figure) -> list[str]:
+    cells = [other.contestant.name]
+    for row in ours:
+        theirs, mine = figure(other), figure(row)
+        assert theirs is not None and mine is not None
+        ratio = theirs.over(mine)
+        cells.append(f"{ratio.median:.2f} ({ratio.fastest:.2f} to {ratio.slowest:.2f})")
+    return cells
+
+
+def _spread(found: Spread | None) -> str:
+    if found is None:
+        return EMPTY
+    return f"{_seconds(found.median)} ({_seconds(found.fastest)} to {_seconds(found.slowest)})"
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.4f}" if value < 0.1 else f"{value:.3f}" if value < 1 else f"{value:.2f}"
+
+
+def _lines(heads: list[str], rows: list[list[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(heads)} |"
+    yield f"|{'---|' * len(heads)}"
+    for cells in rows:
+        yield f"| {' | '.join(cells)} |"

@@ -1,0 +1,61 @@
+"""One turn of one contestant: a process of its own, and its answer."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.cases import Case
+from harness.contestants import Contestant
+from harness.environments import ROOT, last_line, surroundings
+
+PEERS = ROOT / "bench" / "peers"
+
+
+def job(contestant: Contestant, case: Case, model: Path, out: Path, picture: bool) -> dict[str, Any]:
+    """What the peer is asked, in the words of `peers.protocol.Job`; its start noise is written."""
+    out.mkdir(parents=True, exist_ok=True)
+    noise = out / "noise.npy"
+    np.save(noise, start_noise(case))
+    return {
+        "model": str(model),
+        "noise": str(noise),
+        "seed": case.seed,
+        "prompt": case.prompt,
+        "guidance": case.guidance,
+        "height": case.height,
+        "width": case.width,
+        "sampler": contestant.sampler,
+        "warm": case.warm,
+        "steps": case.steps,
+        "picture_steps": case.picture_steps if picture else 0,
+        "threads": os.cpu_count() or 1,
+        "out": str(out),
+        "options": contestant.options,
+    }
+
+
+def start_noise(case: Case) -> np.ndarray:
+    """torch's own, for one peer takes a seed alone, and repeats torch's generator."""
+    import torch
+
+    return torch.randn(case.noise_shape, generator=torch.Generator().manual_seed(case.seed)).numpy()
+
+
+def taken(contestant: Contestant, python: Path, asked: dict[str, Any]) -> dict[str, Any]:
+    """The peer's answer, or `failed` with a reason."""
+    out = Path(asked["out"])
+    for old in out.glob("*-*.npy"):
+        old.unlink()
+    question = out / "job.json"
+    question.write_text(json.dumps(asked, indent=1) + "\n", encoding="utf-8")
+    command = [str(python), str(PEERS / f"{contestant.peer}.py"), str(question)]
+    process = subprocess.run(command, cwd=out, env=surroundings(), capture_output=True, text=True, errors="replace")
+    (out / "said.txt").write_text(process.stdout + process.stderr, encoding="utf-8")
+    if process.returncode:
+        return {"failed": last_line(process.stderr) or f"ended with exit code {process.returncode}"}
+    facts: dict[str, Any] = json.loads(last_line(process.stdout))
+    return facts

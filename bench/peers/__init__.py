@@ -1,0 +1,1 @@
+"""What is compared: a script for every stack, run by its own environment's Python."""

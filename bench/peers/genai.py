@@ -1,0 +1,60 @@
+"""OpenVINO GenAI's text-to-image pipeline. Options: `properties`, OpenVINO's own, by name."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from peers.protocol import Draw, Drawn, Job, answer
+
+SCHEDULERS = {"ddim": "DDIM", "euler": "EULER_DISCRETE"}
+
+
+def opened(job: Job) -> Draw:
+    """Reshaped to the one size and batch before it is compiled, as its documentation advises for speed."""
+    import openvino
+    import openvino_genai
+
+    class Given(openvino_genai.Generator):
+        """The job's noise in place of random numbers."""
+
+        def __init__(self, noise: np.ndarray):
+            super().__init__()
+            self.noise = np.ascontiguousarray(noise, np.float32)
+
+        def next(self) -> float:
+            raise AssertionError("a sampler without added noise draws none")
+
+        def randn_tensor(self, shape: Any) -> Any:
+            return openvino.Tensor(self.noise.reshape(list(shape)).copy())
+
+    pipeline = openvino_genai.Text2ImagePipeline(job.model)
+    kind = getattr(openvino_genai.Scheduler.Type, SCHEDULERS[job.sampler])
+    pipeline.set_scheduler(openvino_genai.Scheduler.from_config(f"{job.model}/scheduler/scheduler_config.json", kind))
+    pipeline.reshape(1, job.height, job.width, job.guidance)
+    pipeline.compile("CPU", INFERENCE_NUM_THREADS=job.threads, **job.options.get("properties", {}))
+
+    def draw(steps: int, tick: Callable[[], None]) -> Drawn:
+        seen: list[np.ndarray] = []
+
+        def after_step(step: int, count: int, latents: Any) -> bool:
+            tick()
+            seen[:] = [np.array(latents.data)]
+            return False
+
+        image = pipeline.generate(
+            job.prompt,
+            height=job.height,
+            width=job.width,
+            num_inference_steps=steps,
+            guidance_scale=job.guidance,
+            generator=Given(job.start_noise()),
+            callback=after_step,
+        )
+        return Drawn(np.array(image.data[0]), seen[0])
+
+    return draw
+
+
+if __name__ == "__main__":
+    answer(opened, ("openvino-genai", "openvino", "openvino-tokenizers"))

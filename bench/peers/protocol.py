@@ -1,0 +1,102 @@
+"""What a peer is asked and what it answers: one JSON object each way. Imported in every environment: numpy alone."""
+
+import itertools
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One measurement. `noise` is a .npy file, float32 [1, 4, h, w]; `seed` gives the same numbers through torch's
+    generator on a CPU. `steps` are timed, after `warm` ones that are not; then a whole picture of `picture_steps`, none
+    where that is 0. `out` is the folder for what was drawn."""
+
+    model: str
+    noise: str
+    seed: int
+    prompt: str
+    guidance: float
+    height: int
+    width: int
+    sampler: str
+    warm: int
+    steps: int
+    picture_steps: int
+    threads: int
+    out: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def start_noise(self) -> np.ndarray:
+        """The start noise, before any scaling of the sampler's."""
+        return np.load(self.noise, allow_pickle=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What one run gave: a picture uint8 [H, W, 3], and the latents before decoding where the stack shows them."""
+
+    image: np.ndarray
+    latents: np.ndarray | None = None
+
+
+Draw = Callable[[int, Callable[[], None]], Drawn]
+"""Draws in so many steps and calls back after each."""
+
+
+def answer(opened: Callable[[Job], Draw], packages: Iterable[str]) -> None:
+    """Reads the job that the command line names, measures, and prints the answer as the last line."""
+    job = Job(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    facts = measured(opened, job)
+    facts |= {"peak_bytes": _peak_bytes(), "versions": {name: _version(name) for name in packages}}
+    sys.stdout.flush()
+    print(json.dumps(facts), flush=True)
+
+
+def measured(opened: Callable[[Job], Draw], job: Job) -> dict[str, Any]:
+    """Seconds of loading, of the first step and of every later one, and of a whole picture; what was drawn is saved."""
+    began = time.perf_counter()
+    draw = opened(job)
+    loaded = time.perf_counter()
+    ticks: list[float] = []
+    drawn = draw(job.warm + job.steps, lambda: ticks.append(time.perf_counter()))
+    assert len(ticks) == job.warm + job.steps, f"{len(ticks)} steps reported, {job.warm + job.steps} asked for"
+    timed = ticks[job.warm - 1 :]
+    steps = [after - before for before, after in itertools.pairwise(timed)]
+    facts = {"load": loaded - began, "first": ticks[0] - loaded, "steps": steps, "step": statistics.median(steps)}
+    _save(drawn, Path(job.out), "short")
+    if job.picture_steps:
+        began = time.perf_counter()
+        drawn = draw(job.picture_steps, lambda: None)
+        facts["picture"] = time.perf_counter() - began
+        _save(drawn, Path(job.out), "picture")
+    return facts
+
+
+def _save(drawn: Drawn, folder: Path, name: str) -> None:
+    assert drawn.image.dtype == np.uint8 and drawn.image.ndim == 3, (drawn.image.dtype, drawn.image.shape)
+    np.save(folder / f"{name}-image.npy", drawn.image)
+    if drawn.latents is not None:
+        np.save(folder / f"{name}-latents.npy", drawn.latents.astype(np.float32))
+
+
+def _peak_bytes() -> int:
+    """Largest resident size of this program, mapped files included, and not of what started it."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

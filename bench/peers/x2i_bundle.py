@@ -1,0 +1,38 @@
+"""This project's runtime on a bundle. Options: `backend`, and `preset` where the bundle has one of that name."""
+
+from collections.abc import Callable
+
+import numpy as np
+from x2i.runtime import load
+from x2i.runtime.images import to_images
+
+from peers.protocol import Draw, Drawn, Job, answer
+
+
+def opened(job: Job) -> Draw:
+    """The same calls as `Pipeline.__call__`, with a tick behind every step."""
+    preset = job.options.get("preset")
+    pipeline = load(job.model, job.options["backend"], job.threads, preset=preset)
+    decoder = pipeline.bundle.manifest.plan.decoder
+
+    def draw(steps: int, tick: Callable[[], None]) -> Drawn:
+        latents = np.empty(0)
+        walk = pipeline.steps(
+            job.prompt,
+            steps=steps,
+            sampler=job.sampler,
+            guidance=job.guidance,
+            noise=job.start_noise(),
+            size=(job.height, job.width),
+        )
+        for step in walk:
+            tick()
+            latents = step.latents
+        decoded = pipeline.session(decoder.graph)(latents=latents)["image"]
+        return Drawn(np.asarray(to_images(decoded, decoder.to_uint8)[0]), latents)
+
+    return draw
+
+
+if __name__ == "__main__":
+    answer(opened, ("x2i-edge", "onnxruntime", "openvino", "numpy"))

@@ -1,0 +1,112 @@
+"""A benchmark of fake peers: turns, what is kept, failures, and what the tables say."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from harness.bench import Bench
+from harness.cases import Case
+from harness.contestants import CONTESTANTS
+from harness.environments import ROOT
+from harness.folders import Folders
+
+from tests.architecture import missing_docstring, sources, wrong_sizes
+
+from .conftest import Make, everybody, fake, nobody
+
+
+def cells(bench: Bench, case: Case) -> dict[str, list[str]]:
+    """The table's rows by name, headers and ratios apart."""
+    lines = [line.strip("| ").split(" | ") for line in bench.report(case) if line.startswith("| ")]
+    return {line[0]: line for line in reversed(lines)}
+
+
+def test_speeds_stand_beside_their_errors(made: Make, case: Case) -> None:
+    bench = made(fake("near", scale=1.01), fake("blind", blind=True), fake("mine", ours=True))
+    bench.measure(case, everybody, everybody)
+    found = cells(bench, case)
+    assert found["near"][6] == "1.00%" and float(found["near"][7]) > 30
+    assert found["blind"][6] == "not shown" and found["blind"][7] == "inf"
+    assert found["mine"][6] == "0.00%"
+    printed = "\n".join(bench.report(case))
+    assert "| takes so many times as long as | mine |" in printed
+    assert printed.count("Fastest") == 2 and "numpy" in printed.splitlines()[-1]
+
+
+def test_a_speed_for_another_picture_does_not_count(made: Make, case: Case) -> None:
+    bench = made(fake("far", scale=-1), fake("mine", ours=True))
+    bench.measure(case, everybody, nobody)
+    printed = list(bench.report(case))
+    assert "another picture" in cells(bench, case)["far"][7]
+    assert not any(line.startswith("| far") for line in printed[printed.index("A step:") :])
+
+
+def test_a_second_run_goes_on_where_the_first_stopped(made: Make, case: Case, tmp_path: Path) -> None:
+    first = made(fake("one"), fake("two"))
+    first.measure(case, lambda who: who.name != "two", everybody)
+    kept = json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))
+    assert len(kept) == 2 * case.rounds
+    second = made(fake("one"), fake("two"))
+    second.measure(case, everybody, everybody)
+    assert {name: second.kept.facts[name] for name in kept} == kept
+    assert len(second.kept.facts) == 3 * case.rounds
+
+
+def test_a_picture_asked_for_later_is_drawn_later(made: Make, case: Case) -> None:
+    bench = made()
+    bench.measure(case, everybody, nobody)
+    assert not any("picture" in facts for facts in bench.kept.facts.values())
+    bench.measure(case, everybody, everybody)
+    assert all("picture" in facts for facts in bench.kept.facts.values())
+
+
+def test_a_failing_peer_has_a_row_with_the_reason_and_another_try(made: Make, case: Case) -> None:
+    bench = made(fake("broken", fails="no such engine"))
+    bench.measure(case, everybody, nobody)
+    assert cells(bench, case)["broken"][1] == "not run: fake: no such engine"
+    mended = made(fake("broken"))
+    mended.measure(case, everybody, nobody)
+    assert "not run" not in cells(mended, case)["broken"][1]
+
+
+def test_what_cannot_run_is_said_and_not_tried(made: Make, case: Case) -> None:
+    bench = made(replace(fake("fixed"), cannot={"emoji": "other sizes"}))
+    bench.measure(case, everybody, nobody)
+    assert cells(bench, case)["fixed"][1] == "not run: other sizes"
+
+
+def test_a_step_that_is_not_reported_is_a_failure(made: Make, case: Case) -> None:
+    bench = made(fake("silent", silent=1))
+    bench.measure(case, everybody, nobody)
+    assert "3 steps reported, 4 asked for" in cells(bench, case)["silent"][1]
+
+
+def test_every_contestant_has_its_script_its_versions_and_its_reference() -> None:
+    names = [contestant.name for contestant in CONTESTANTS]
+    assert len(names) == len(set(names))
+    for contestant in CONTESTANTS:
+        assert (ROOT / "bench" / "peers" / f"{contestant.peer}.py").exists()
+        assert (ROOT / "bench" / f"{contestant.environment}.txt").exists()
+        (reference,) = (other for other in CONTESTANTS if other.name == contestant.reference)
+        assert reference.sampler == contestant.sampler
+
+
+def test_versions_are_exact() -> None:
+    for path in (ROOT / "bench").glob("*.txt"):
+        lines = path.read_text(encoding="utf-8").split("\n")
+        assert all("==" in line for line in lines if line and not line.startswith("-")), path.name
+
+
+@pytest.mark.parametrize("kind", ["bundle", "bundle-int8"])
+def test_full_size_bundles_are_those_that_other_commands_leave(kind: str, made: Make, tmp_path: Path) -> None:
+    folders = made().folders
+    assert isinstance(folders, Folders)
+    assert folders._place("sd15", kind) == tmp_path / "full" / f"sd-sd15{kind.removeprefix('bundle')}"
+    assert folders._place("emoji", kind) == tmp_path / "models" / "emoji" / kind
+
+
+def test_the_sources_keep_the_house_rules() -> None:
+    rules = (wrong_sizes, missing_docstring)
+    broken = [f"{one.path}: {problem}" for one in sources("bench") for rule in rules for problem in rule(one)]
+    assert not broken, "\n".join(broken)
