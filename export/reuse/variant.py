@@ -34,12 +34,20 @@ def write_variant(source: Path, target: Path, gives: Sequence[str], takes: Seque
     # What is taken must not cut off what is given, so the values to give are still those of the whole graph here.
     for tensor, value in found.items():
         if any(is_of(tensor, feature) for feature in gives):
-            model.graph.outputs.append(_converted(model.graph, value, tensor, INTERFACE))
+            model.graph.outputs.append(_given(model.graph, value, tensor))
     for tensor, value in found.items():
         if any(is_of(tensor, feature) for feature in takes):
             _take(model.graph, value, tensor)
     _prune(model)
     graph_store.write_variant(model, target)
+
+
+def _given(graph: ir.Graph, value: ir.Value, name: str) -> ir.Value:
+    """The value as an output. It gets the name itself where it can: of two names for one tensor OpenVINO tells either."""
+    if value.dtype == INTERFACE:
+        value.name = name
+        return value
+    return _cast(graph, value, name, INTERFACE)
 
 
 def _take(graph: ir.Graph, value: ir.Value, name: str) -> None:
@@ -48,18 +56,14 @@ def _take(graph: ir.Graph, value: ir.Value, name: str) -> None:
     given = ir.Value(name=name, type=ir.TensorType(INTERFACE), shape=value.shape)
     graph.inputs.append(given)
     uses = tuple(value.uses())
-    taken = _converted(graph, given, f"{name}.taken", value.dtype) if value.dtype != INTERFACE else given
+    taken = given if value.dtype == INTERFACE else _cast(graph, given, f"{name}.taken", value.dtype)
     for node, place in uses:
         node.replace_input_with(place, taken)
 
 
-def _converted(graph: ir.Graph, value: ir.Value, name: str, dtype: ir.DataType) -> ir.Value:
-    """The value under another name, in the type asked for."""
-    operator, attributes = "Identity", {}
-    if value.dtype != dtype:
-        operator, attributes = "Cast", {"to": dtype}
+def _cast(graph: ir.Graph, value: ir.Value, name: str, dtype: ir.DataType) -> ir.Value:
     out = ir.Value(name=name, type=ir.TensorType(dtype), shape=value.shape)
-    graph.append(ir.node(operator, [value], attributes=attributes, outputs=[out], name=f"node_{name}"))
+    graph.append(ir.node("Cast", [value], attributes={"to": dtype}, outputs=[out], name=f"node_{name}"))
     return out
 
 

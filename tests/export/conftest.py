@@ -1,11 +1,16 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from x2i.export.exporter import export_bundle
+from x2i.export.lowered_bundle import lower
+from x2i.export.lowering import Lowering
 from x2i.export.plan import ExportPlan
 
 from ..goldens import golden
 from ..made_once import made_once
+
+QUICK = Lowering(steps=2)
 
 
 def golden_plan(out: Path, **changes) -> ExportPlan:
@@ -29,3 +34,20 @@ def golden_plan(out: Path, **changes) -> ExportPlan:
 @pytest.fixture(scope="session")
 def golden_bundle(tmp_path_factory) -> Path:
     return made_once(tmp_path_factory, "golden-bundle", lambda out: export_bundle(golden_plan(out)))
+
+
+def lowered(tiny_bundle: Path, factory, precision: str) -> Path:
+    def make(out: Path) -> None:
+        lower(tiny_bundle, out, replace(QUICK, precision={"": precision}))
+
+    return made_once(factory, f"lowered-{precision}", make)
+
+
+@pytest.fixture(scope="session")
+def int8_bundle(tiny_bundle, tmp_path_factory) -> Path:
+    return lowered(tiny_bundle, tmp_path_factory, "int8")
+
+
+@pytest.fixture(scope="session")
+def half_bundle(tiny_bundle, tmp_path_factory) -> Path:
+    return lowered(tiny_bundle, tmp_path_factory, "fp16")

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -11,34 +10,15 @@ from click.testing import CliRunner
 from x2i.export.errors import GateError, PlanError
 from x2i.export.gate_limits import LIMITS
 from x2i.export.lowered_bundle import lower
-from x2i.export.lowering import Lowering
 from x2i.export.precision.choice import choose
 from x2i.runtime import load
 from x2i.runtime.bundle import open_bundle
 from x2i.runtime.cli import main
 from x2i.runtime.gate.metrics import relative_l2
 
-from ..made_once import made_once
+from .conftest import QUICK
 
-QUICK = Lowering(steps=2)
 RUN = {"prompt": "a red cat", "language": "French", "steps": 2, "seed": 5}
-
-
-def lowered(tiny_bundle: Path, factory, precision: str) -> Path:
-    def make(out: Path) -> None:
-        lower(tiny_bundle, out, replace(QUICK, precision={"": precision}))
-
-    return made_once(factory, f"lowered-{precision}", make)
-
-
-@pytest.fixture(scope="session")
-def int8_bundle(tiny_bundle, tmp_path_factory) -> Path:
-    return lowered(tiny_bundle, tmp_path_factory, "int8")
-
-
-@pytest.fixture(scope="session")
-def half_bundle(tiny_bundle, tmp_path_factory) -> Path:
-    return lowered(tiny_bundle, tmp_path_factory, "fp16")
 
 
 def test_roles_of_a_bundle(tiny_bundle):
