@@ -43,7 +43,7 @@ def write_variant(source: Path, target: Path, gives: Sequence[str], takes: Seque
 
 
 def _given(graph: ir.Graph, value: ir.Value, name: str) -> ir.Value:
-    """The value as an output. It gets the name itself where it can: of two names for one tensor OpenVINO tells either."""
+    """The value as an output; by its own name where it can, since of two names of a tensor OpenVINO tells either."""
     if value.dtype == INTERFACE:
         value.name = name
         return value
