@@ -66,6 +66,8 @@ class Bench:
                 yield from ("", f"A {what}:", "", *lines[:-1], "", lines[-1])
         yield ""
         yield f"{processor()}. {self._versions(case)}"
+        if busy := [load for found in rows for load in found.busy]:
+            yield f"Load average of the machine before a turn: {min(busy):.1f} to {max(busy):.1f}."
 
     def _row(self, contestant: Contestant, case: Case) -> Row:
         names = [f"{case.name}: {contestant.name}: turn {number + 1}" for number in range(case.rounds)]

@@ -12,7 +12,8 @@ class Contestant:
     """One row: the script of a stack, the environment that runs it, and the folder that it reads.
 
     `reference` is the contestant whose pictures it must draw; one that is no row itself is not `shown`. `cannot` says,
-    by the name of a model, why it need not be tried. `ours` are this project's rows.
+    by the name of a model, why it need not be tried. `ours` are this project's rows. Steps are no figure where they are
+    not `alike`, as under a preset.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Contestant:
     shown: bool = True
     cannot: dict[str, str] = field(default_factory=dict)
     ours: bool = False
+    alike: bool = True
 
 
 def _diffusers(name: str, **options: Any) -> Contestant:
@@ -53,7 +55,8 @@ def _sdcpp(kind: str, **options: Any) -> Contestant:
 def _ours(backend: str, precision: str, preset: str | None = None) -> Contestant:
     folder = "bundle" if precision == "fp32" else f"bundle-{precision}"
     name = f"x2i {backend}, {precision}" + (f", preset {preset}" if preset else "")
-    return Contestant(name, "x2i_bundle", "x2i", folder, {"backend": backend, "preset": preset}, ours=True)
+    options = {"backend": backend, "preset": preset}
+    return Contestant(name, "x2i_bundle", "x2i", folder, options, ours=True, alike=preset is None)
 
 
 CONTESTANTS = (
@@ -69,7 +72,7 @@ CONTESTANTS = (
     _sdcpp("f32"),
     _sdcpp("f16"),
     _sdcpp("q8_0"),
-    _sdcpp("f16", flash=True, direct=True),
+    _sdcpp("q8_0", flash=True),
     _sdcpp("q8_0", flash=True, direct=True),
     _ours("cpu", "fp32"),
     _ours("openvino", "fp32"),

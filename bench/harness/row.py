@@ -25,7 +25,7 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`failed` says why there is nothing to report."""
+    """`failed` says why there is nothing to report; `busy` are the machine's load averages before the turns."""
 
     contestant: Contestant
     step: Spread | None = None
@@ -34,12 +34,13 @@ class Row:
     load: float | None = None
     peak_bytes: int | None = None
     closeness: Closeness | None = None
+    busy: tuple[float, ...] = ()
     failed: str | None = None
 
     @property
     def counts(self) -> bool:
         """Whether its speed is that of the same picture."""
-        return self.step is not None and self.closeness is not None and self.closeness.same
+        return self.closeness is not None and self.closeness.same
 
 
 def row(contestant: Contestant, turns: list[Facts], closeness: Closeness | None) -> Row:
@@ -49,12 +50,13 @@ def row(contestant: Contestant, turns: list[Facts], closeness: Closeness | None)
         return Row(contestant, failed=failed or "not measured")
     return Row(
         contestant,
-        spread([seconds for turn in turns for seconds in turn["steps"]]),
+        spread([seconds for turn in turns for seconds in turn["steps"]]) if contestant.alike else None,
         spread([turn["picture"] for turn in turns if "picture" in turn]),
         statistics.median(turn["first"] for turn in turns),
         statistics.median(turn["load"] for turn in turns),
         max(turn["peak_bytes"] for turn in turns),
         closeness,
+        tuple(turn["busy"] for turn in turns if "busy" in turn),
     )
 
 

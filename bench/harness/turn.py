@@ -46,16 +46,17 @@ def start_noise(case: Case) -> np.ndarray:
 
 
 def taken(contestant: Contestant, python: Path, asked: dict[str, Any]) -> dict[str, Any]:
-    """The peer's answer, or `failed` with a reason."""
+    """The peer's answer and how busy the machine was before, or `failed` with a reason."""
     out = Path(asked["out"])
     for old in out.glob("*-*.npy"):
         old.unlink()
     question = out / "job.json"
     question.write_text(json.dumps(asked, indent=1) + "\n", encoding="utf-8")
     command = [str(python), str(PEERS / f"{contestant.peer}.py"), str(question)]
+    busy = os.getloadavg()[0]
     process = subprocess.run(command, cwd=out, env=surroundings(), capture_output=True, text=True, errors="replace")
     (out / "said.txt").write_text(process.stdout + process.stderr, encoding="utf-8")
     if process.returncode:
         return {"failed": last_line(process.stderr) or f"ended with exit code {process.returncode}"}
     facts: dict[str, Any] = json.loads(last_line(process.stdout))
-    return facts
+    return facts | {"busy": busy}

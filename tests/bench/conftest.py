@@ -21,7 +21,7 @@ Make = Callable[..., Bench]
 @pytest.fixture
 def case() -> Case:
     """Small, and not square."""
-    return replace(CASES["emoji-64"], height=24, width=40, warm=1, steps=3, rounds=2, picture_steps=2)
+    return replace(CASES["emoji-64"], height=24, width=40, warm=1, steps=3, rounds=1, picture_steps=2)
 
 
 @pytest.fixture

@@ -31,7 +31,16 @@ def test_speeds_stand_beside_their_errors(made: Make, case: Case) -> None:
     assert found["mine"][6] == "0.00%"
     printed = "\n".join(bench.report(case))
     assert "| takes so many times as long as | mine |" in printed
-    assert printed.count("Fastest") == 2 and "numpy" in printed.splitlines()[-1]
+    assert printed.count("Fastest") == 2 and " numpy " in printed and "not-there" not in printed
+    assert printed.splitlines()[-1].startswith("Load average")
+
+
+def test_steps_of_a_preset_are_not_alike_and_no_figure(made: Make, case: Case) -> None:
+    bench = made(replace(fake("preset", ours=True), alike=False))
+    bench.measure(case, everybody, everybody)
+    assert cells(bench, case)["preset"][1] == "" and cells(bench, case)["preset"][2] != ""
+    tables = [line for line in bench.report(case) if line.startswith("| takes")]
+    assert tables == ["| takes so many times as long as | preset |"]
 
 
 def test_a_speed_for_another_picture_does_not_count(made: Make, case: Case) -> None:
@@ -43,6 +52,7 @@ def test_a_speed_for_another_picture_does_not_count(made: Make, case: Case) -> N
 
 
 def test_a_second_run_goes_on_where_the_first_stopped(made: Make, case: Case, tmp_path: Path) -> None:
+    case = replace(case, rounds=2)
     first = made(fake("one"), fake("two"))
     first.measure(case, lambda who: who.name != "two", everybody)
     kept = json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))
