@@ -21,7 +21,7 @@ from harness.turn import job, taken
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """Measurements of `contestants`, kept below `out`. `pictures` says who draws a whole picture, too."""
+    """Measurements of `contestants`, kept below `out`."""
 
     out: Path
     contestants: tuple[Contestant, ...]
@@ -30,15 +30,18 @@ class Bench:
     kept: Kept
     say: Callable[[str], None]
 
-    def measure(self, case: Case, only: Callable[[Contestant], bool], pictures: Callable[[Contestant], bool]) -> None:
-        """Everybody's first turn, then everybody's second, so that what else the machine does meets all alike."""
+    def measure(self, case: Case, only: Callable[[Contestant], bool], pictures: bool, again: bool = False) -> None:
+        """Everybody's first turn, then everybody's second, so that what else the machine does meets all alike.
+
+        `pictures`: also whole ones. `again`: also what is known.
+        """
         for number in range(case.rounds):
             for contestant in filter(only, self.contestants):
                 name = f"{case.name}: {contestant.name}: turn {number + 1}"
                 known = self.kept.facts.get(name, {})
-                if pictures(contestant) and "steps" in known and "picture" not in known:
-                    del self.kept.facts[name]
-                facts = self.kept(name, partial(self._turn, contestant, case, pictures(contestant)))
+                if again or (pictures and "steps" in known and "picture" not in known):
+                    self.kept.forget(name)
+                facts = self.kept(name, partial(self._turn, contestant, case, pictures))
                 self.say(f"{name}: {json.dumps({key: facts[key] for key in facts if key != 'versions'})}")
 
     def _turn(self, contestant: Contestant, case: Case, whole: bool) -> Facts:
@@ -61,9 +64,9 @@ class Bench:
         yield ""
         yield from table(rows, case.picture_steps)
         for what, figure in (("step", step), (f"picture of {case.picture_steps} steps", picture)):
-            lines = [*ratios(rows, figure), *fastest(rows, what, figure)]
-            if lines:
-                yield from ("", f"A {what}:", "", *lines[:-1], "", lines[-1])
+            if compared := list(ratios(rows, figure)):
+                yield from ("", f"A {what}:", "", *compared)
+            yield from ("", *fastest(rows, what, figure))
         yield ""
         yield f"{processor()}. {self._versions(case)}"
         if busy := [load for found in rows for load in found.busy]:

@@ -18,6 +18,7 @@ from harness.kept import Kept
 @click.option(
     "--pictures/--no-pictures", default=True, show_default=True, help="Also draw a whole picture of 20 steps."
 )
+@click.option("--again", is_flag=True, help="Measure anew what is kept from an earlier run.")
 @click.option("--rounds", type=click.IntRange(min=1), help="Turns of every contestant.")
 @click.option("--steps", type=click.IntRange(min=1), help="Steps timed in a turn.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("build/bench"), show_default=True)
@@ -27,6 +28,7 @@ def bench(
     cases: tuple[str, ...],
     only: tuple[str, ...],
     pictures: bool,
+    again: bool,
     rounds: int | None,
     steps: int | None,
     out: Path,
@@ -40,6 +42,6 @@ def bench(
     run = Bench(out, CONTESTANTS, folders, environments, Kept(out / "bench.json"), click.echo)
     chosen = [with_rounds(CASES[name], rounds, steps) for name in cases or ("emoji-64",)]
     for case in chosen:
-        run.measure(case, lambda who: not only or any(part in who.name for part in only), lambda who: pictures)
+        run.measure(case, lambda who: not only or any(part in who.name for part in only), pictures, again)
     for case in chosen:
         click.echo("\n".join(("", *run.report(case))))

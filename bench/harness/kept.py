@@ -15,6 +15,10 @@ class Kept:
         self._path = path
         self.facts: dict[str, Facts] = json.loads(path.read_text("utf-8")) if path.exists() else {}
 
+    def forget(self, name: str) -> None:
+        """Has the next call measure anew; the file keeps the old answer until then."""
+        self.facts.pop(name, None)
+
     def __call__(self, name: str, measure: Callable[[], Facts]) -> Facts:
         """The answer of that name, measured now if it is missing or failed before."""
         if name not in self.facts or "failed" in self.facts[name]:

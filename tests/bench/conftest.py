@@ -48,8 +48,3 @@ def fake(name: str, ours: bool = False, **options: Any) -> Contestant:
 def everybody(contestant: Contestant) -> bool:
     """All of them."""
     return True
-
-
-def nobody(contestant: Contestant) -> bool:
-    """None of them."""
-    return False

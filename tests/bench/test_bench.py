@@ -13,7 +13,7 @@ from harness.folders import Folders
 
 from tests.architecture import missing_docstring, sources, wrong_sizes
 
-from .conftest import Make, everybody, fake, nobody
+from .conftest import Make, everybody, fake
 
 
 def cells(bench: Bench, case: Case) -> dict[str, list[str]]:
@@ -24,7 +24,7 @@ def cells(bench: Bench, case: Case) -> dict[str, list[str]]:
 
 def test_speeds_stand_beside_their_errors(made: Make, case: Case) -> None:
     bench = made(fake("near", scale=1.01), fake("blind", blind=True), fake("mine", ours=True))
-    bench.measure(case, everybody, everybody)
+    bench.measure(case, everybody, True)
     found = cells(bench, case)
     assert found["near"][6] == "1.00%" and float(found["near"][7]) > 30
     assert found["blind"][6] == "not shown" and found["blind"][7] == "inf"
@@ -37,7 +37,7 @@ def test_speeds_stand_beside_their_errors(made: Make, case: Case) -> None:
 
 def test_steps_of_a_preset_are_not_alike_and_no_figure(made: Make, case: Case) -> None:
     bench = made(replace(fake("preset", ours=True), alike=False))
-    bench.measure(case, everybody, everybody)
+    bench.measure(case, everybody, True)
     assert cells(bench, case)["preset"][1] == "" and cells(bench, case)["preset"][2] != ""
     tables = [line for line in bench.report(case) if line.startswith("| takes")]
     assert tables == ["| takes so many times as long as | preset |"]
@@ -45,7 +45,7 @@ def test_steps_of_a_preset_are_not_alike_and_no_figure(made: Make, case: Case) -
 
 def test_a_speed_for_another_picture_does_not_count(made: Make, case: Case) -> None:
     bench = made(fake("far", scale=-1), fake("mine", ours=True))
-    bench.measure(case, everybody, nobody)
+    bench.measure(case, everybody, False)
     printed = list(bench.report(case))
     assert "another picture" in cells(bench, case)["far"][7]
     assert not any(line.startswith("| far") for line in printed[printed.index("A step:") :])
@@ -54,41 +54,49 @@ def test_a_speed_for_another_picture_does_not_count(made: Make, case: Case) -> N
 def test_a_second_run_goes_on_where_the_first_stopped(made: Make, case: Case, tmp_path: Path) -> None:
     case = replace(case, rounds=2)
     first = made(fake("one"), fake("two"))
-    first.measure(case, lambda who: who.name != "two", everybody)
+    first.measure(case, lambda who: who.name != "two", True)
     kept = json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))
     assert len(kept) == 2 * case.rounds
     second = made(fake("one"), fake("two"))
-    second.measure(case, everybody, everybody)
+    second.measure(case, everybody, True)
     assert {name: second.kept.facts[name] for name in kept} == kept
     assert len(second.kept.facts) == 3 * case.rounds
 
 
+def test_what_is_kept_is_measured_anew_when_asked_for(made: Make, case: Case) -> None:
+    bench = made()
+    bench.measure(case, everybody, False)
+    before = dict(bench.kept.facts)
+    bench.measure(case, everybody, False, again=True)
+    assert bench.kept.facts.keys() == before.keys() and bench.kept.facts != before
+
+
 def test_a_picture_asked_for_later_is_drawn_later(made: Make, case: Case) -> None:
     bench = made()
-    bench.measure(case, everybody, nobody)
+    bench.measure(case, everybody, False)
     assert not any("picture" in facts for facts in bench.kept.facts.values())
-    bench.measure(case, everybody, everybody)
+    bench.measure(case, everybody, True)
     assert all("picture" in facts for facts in bench.kept.facts.values())
 
 
 def test_a_failing_peer_has_a_row_with_the_reason_and_another_try(made: Make, case: Case) -> None:
     bench = made(fake("broken", fails="no such engine"))
-    bench.measure(case, everybody, nobody)
+    bench.measure(case, everybody, False)
     assert cells(bench, case)["broken"][1] == "not run: fake: no such engine"
     mended = made(fake("broken"))
-    mended.measure(case, everybody, nobody)
+    mended.measure(case, everybody, False)
     assert "not run" not in cells(mended, case)["broken"][1]
 
 
 def test_what_cannot_run_is_said_and_not_tried(made: Make, case: Case) -> None:
     bench = made(replace(fake("fixed"), cannot={"emoji": "other sizes"}))
-    bench.measure(case, everybody, nobody)
+    bench.measure(case, everybody, False)
     assert cells(bench, case)["fixed"][1] == "not run: other sizes"
 
 
 def test_a_step_that_is_not_reported_is_a_failure(made: Make, case: Case) -> None:
     bench = made(fake("silent", silent=1))
-    bench.measure(case, everybody, nobody)
+    bench.measure(case, everybody, False)
     assert "3 steps reported, 4 asked for" in cells(bench, case)["silent"][1]
 
 
