@@ -21,7 +21,7 @@ from .sessions.opened import OpenedOnce
 from .sessions.session import Session
 from .slots import Slots
 from .text_side import TextSide
-from .timings import Timings
+from .timings import Span, Timings
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,8 @@ class Step:
 @dataclass(frozen=True, slots=True)
 class Output:
     """What a run gives: `images` (PIL, RGB), `latents` float32 [count, C, h, w] before decoding, `timings` in seconds
-    per stage, `warnings`, one line each, and behind each UNet call the number of the plan's segment (`segments`) and
-    the graph (`graphs`)."""
+    per stage, `warnings`, one line each, behind each UNet call the number of the plan's segment (`segments`) and the
+    graph (`graphs`), and when each stage and each step ran (`spans`)."""
 
     images: list[Image.Image]
     latents: np.ndarray
@@ -48,6 +48,7 @@ class Output:
     warnings: tuple[str, ...]
     segments: tuple[int, ...]
     graphs: tuple[str, ...] = ()
+    spans: tuple[Span, ...] = ()
 
 
 class Pipeline:
@@ -94,7 +95,8 @@ class Pipeline:
         _check_finite(latents)
         with timings("decode"):
             images = self._decode(latents)
-        return Output(images, latents, timings.seconds(), notes, tuple(denoiser.served), tuple(denoiser.graphs))
+        served, graphs, spans = tuple(denoiser.served), tuple(denoiser.graphs), tuple(timings.spans)
+        return Output(images, latents, timings.seconds(), notes, served, graphs, spans)
 
     def steps(self, prompt: str | None = None, **options: Any) -> Iterator[Step]:
         """The same run as a generator of steps; leaving the loop stops it. Bad input raises before the first step."""

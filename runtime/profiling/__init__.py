@@ -1,0 +1,1 @@
+"""What a picture costs: measured, recorded, compared, drawn."""

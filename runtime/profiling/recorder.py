@@ -1,0 +1,64 @@
+"""When each graph was opened and called, noted from outside: the loop cannot tell that it is watched."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..sessions.session import Outputs, Session
+from ..timings import Span
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """A graph as it was called: its inputs by name, and how often with such shapes."""
+
+    graph: str
+    arrays: dict[str, np.ndarray]
+    count: int = 1
+
+
+class Recorder:
+    """`opener(open_session)` gives sessions that note their opening in `opened` and each call in `calls`, as spans
+    named by graph. While `captured` is a list, each call's inputs are kept in it as well."""
+
+    def __init__(self) -> None:
+        self.opened: list[Span] = []
+        self.calls: list[Span] = []
+        self.captured: list[Called] | None = None
+
+    def opener(self, open_session: Callable[[str], Session]) -> Callable[[str], Session]:
+        def opened(graph: str) -> Session:
+            start = time.perf_counter()
+            session = open_session(graph)
+            self.opened.append(Span(graph, start, time.perf_counter()))
+            return RecordedSession(graph, session, self)
+
+        return opened
+
+
+class RecordedSession:
+    """A Session that tells a recorder of its calls."""
+
+    def __init__(self, graph: str, session: Session, recorder: Recorder):
+        self.inputs, self.outputs = session.inputs, session.outputs
+        self.plain = session
+        self._graph, self._recorder = graph, recorder
+
+    def __call__(self, **arrays: np.ndarray) -> Outputs:
+        return self._noted(self.plain, {}, arrays)
+
+    def bind(self, **arrays: np.ndarray) -> Callable[..., Outputs]:
+        call = self.plain.bind(**arrays)
+        return lambda **rest: self._noted(call, arrays, rest)
+
+    def _noted(
+        self, call: Callable[..., Outputs], held: dict[str, np.ndarray], arrays: dict[str, np.ndarray]
+    ) -> Outputs:
+        if self._recorder.captured is not None:
+            self._recorder.captured.append(Called(self._graph, held | arrays))
+        start = time.perf_counter()
+        outputs = call(**arrays)
+        self._recorder.calls.append(Span(self._graph, start, time.perf_counter()))
+        return outputs
