@@ -37,7 +37,7 @@ class Bench:
         """
         for number in range(case.rounds):
             for contestant in filter(only, self.contestants):
-                name = f"{case.name}: {contestant.name}: turn {number + 1}"
+                name = _named(case, contestant, number)
                 known = self.kept.facts.get(name, {})
                 if again or (pictures and "steps" in known and "picture" not in known):
                     self.kept.forget(name)
@@ -73,7 +73,7 @@ class Bench:
             yield f"Load average of the machine before a turn: {min(busy):.1f} to {max(busy):.1f}."
 
     def _row(self, contestant: Contestant, case: Case) -> Row:
-        names = [f"{case.name}: {contestant.name}: turn {number + 1}" for number in range(case.rounds)]
+        names = [_named(case, contestant, number) for number in range(case.rounds)]
         turns = [self.kept.facts[name] for name in names if name in self.kept.facts]
         reference = next(other for other in self.contestants if other.name == contestant.reference)
         close = closeness(self._place(case, contestant), self._place(case, reference))
@@ -81,14 +81,18 @@ class Bench:
 
     def _place(self, case: Case, contestant: Contestant) -> Path:
         plain = "".join(letter if letter.isalnum() else "-" for letter in contestant.name.lower())
-        return self.out / "drawn" / case.name / plain
+        return self.out / "drawn" / case.label / plain
 
     def _versions(self, case: Case) -> str:
         found: dict[str, str] = {}
         for name, facts in self.kept.facts.items():
-            if name.startswith(f"{case.name}: "):
+            if name.startswith(f"{case.label}: "):
                 found |= {f"{package} {number}": "" for package, number in facts.get("versions", {}).items() if number}
         return ", ".join(sorted(found)) + "."
+
+
+def _named(case: Case, contestant: Contestant, number: int) -> str:
+    return f"{case.label}: {contestant.name}: turn {number + 1}"
 
 
 def with_rounds(case: Case, rounds: int | None, steps: int | None) -> Case:

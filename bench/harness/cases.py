@@ -22,6 +22,11 @@ class Case:
     seed: int = 3
 
     @property
+    def label(self) -> str:
+        """What its answers are kept under: runs of other counts of steps draw other pictures."""
+        return f"{self.name}, {self.steps} steps timed"
+
+    @property
     def noise_shape(self) -> tuple[int, int, int, int]:
         """The start noise's, with as many pixels a latent as the model has."""
         return 1, 4, self.height // self.latent, self.width // self.latent
