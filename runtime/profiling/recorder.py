@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -12,11 +13,24 @@ from ..timings import Span
 
 @dataclass(frozen=True, slots=True)
 class Called:
-    """A graph as it was called: its inputs by name, and how often with such shapes."""
+    """A graph as it was called: inputs bound before, those of the call itself, and how often with such shapes.
+    `made` is the bytes of its outputs."""
 
     graph: str
-    arrays: dict[str, np.ndarray]
+    held: dict[str, np.ndarray]
+    rest: dict[str, np.ndarray]
+    made: int
     count: int = 1
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All inputs by name."""
+        return self.held | self.rest
+
+    def bound(self, session: Session) -> Callable[[], Outputs]:
+        """The same call again, bound as it was."""
+        call = session.bind(**self.held) if self.held else session
+        return partial(call, **self.rest)
 
 
 class Recorder:
@@ -56,9 +70,10 @@ class RecordedSession:
     def _noted(
         self, call: Callable[..., Outputs], held: dict[str, np.ndarray], arrays: dict[str, np.ndarray]
     ) -> Outputs:
-        if self._recorder.captured is not None:
-            self._recorder.captured.append(Called(self._graph, held | arrays))
         start = time.perf_counter()
         outputs = call(**arrays)
         self._recorder.calls.append(Span(self._graph, start, time.perf_counter()))
+        if self._recorder.captured is not None:
+            made = sum(array.nbytes for array in outputs.values())
+            self._recorder.captured.append(Called(self._graph, held, arrays, made))
         return outputs

@@ -1,0 +1,183 @@
+"""Measures a bundle: fresh processes first, then runs that are recorded and runs that are not, in turns."""
+
+import time
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import Any
+
+from ..bundle import Bundle, open_bundle
+from ..pipeline import Output, Pipeline
+from ..preset import Preset
+from ..timings import Span
+from .adapter import adapter_cost, second_attention
+from .cold_start import cold_start
+from .job import Job, pipelines, plain
+from .machine import this_machine
+from .operator_times import operator_times
+from .rates import measured_rates
+from .record import REVISION, Asked, Event, Operators, Profile
+from .recorder import Called, Recorder
+from .samples import Samples
+from .stages import counted, stages_of
+from .stand_ins import completed
+
+Tell = Callable[[str], None]
+LEFT_OUT = "operators were not asked for"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One recorded run: when it began, what it gave, and its graphs' calls."""
+
+    start: float
+    output: Output
+    calls: tuple[Span, ...]
+
+    @property
+    def seconds(self) -> float:
+        return self.output.spans[-1].end - self.start
+
+
+def measure(job: Job, tell: Tell = lambda line: None) -> Profile:
+    """Measures one bundle on one backend; `tell` is given a line before each part.
+
+    Raises InputError for what `x2i.runtime.load` and a Pipeline refuse.
+    """
+    machine = this_machine()
+    tell(f"{job.bundle}: {job.cold} fresh processes")
+    cold, backend, notes = cold_start(job)
+    recorder = Recorder()
+    start = time.perf_counter()
+    bundle = open_bundle(job.bundle)
+    checked = time.perf_counter() - start
+    pipeline, bare = pipelines(bundle, job, backend, recorder)
+    options, stand_ins = completed(bundle, job.options)
+    tell(f"{job.bundle} on {backend}: {job.warm_up} + {job.runs} runs, each with the recorder and without")
+    runs, overhead = _runs(pipeline, bare, recorder, options, job)
+    load = {"check files": checked} | {span.name: span.seconds for span in recorder.opened}
+    tell(f"{job.bundle} on {backend}: operators, counts and this machine's rates")
+    called = _captured(pipeline, recorder, options)
+    session = plain(pipeline)
+    operators = Operators((), None, LEFT_OUT)
+    if job.operators:
+        operators = operator_times(bundle, backend, job.threads, called, session)
+    attention = second_attention(called, session)
+    stages = stages_of(bundle, [run.calls for run in runs], called, counted(bundle, called) if job.operators else {})
+    picture = Samples(tuple(run.seconds for run in runs))
+    graphs = {one.graph for one in called}
+    precision = tuple(dict.fromkeys(bundle.manifest.graphs[name].precision for name in sorted(graphs)))
+    return Profile(
+        bundle.folder.name or str(bundle.folder),
+        bundle.manifest.system,
+        precision,
+        backend,
+        notes,
+        machine,
+        _asked(job, options, bundle, runs[0], stand_ins),
+        cold,
+        load,
+        picture,
+        _phases(runs),
+        stages,
+        _steps(runs),
+        operators,
+        adapter_cost(stages, attention, picture.p50),
+        measured_rates(backend, job.threads, precision),
+        overhead,
+        _events(runs),
+        REVISION,
+    )
+
+
+def _runs(
+    pipeline: Pipeline, bare: Pipeline, recorder: Recorder, options: dict[str, Any], job: Job
+) -> tuple[list[Run], float]:
+    """The recorded runs, and by what share they took longer than the others: the median over pairs."""
+    runs, ratios = [], []
+    for number in range(job.warm_up + job.runs):
+        # Which of the two comes first changes, so that a drift of the machine falls on both.
+        pair: dict[bool, float] = {}
+        for watched in (True, False) if number % 2 else (False, True):
+            recorder.calls.clear()
+            start = time.perf_counter()
+            output = _quiet(pipeline if watched else bare, options)
+            pair[watched] = output.spans[-1].end - start
+            if watched and number >= job.warm_up:
+                runs.append(Run(start, output, tuple(recorder.calls)))
+        if number >= job.warm_up:
+            ratios.append(pair[True] / pair[False] - 1)
+    return runs, median(ratios)
+
+
+def _captured(pipeline: Pipeline, recorder: Recorder, options: dict[str, Any]) -> list[Called]:
+    """One run's calls, those of the same graph and shapes taken together."""
+    recorder.captured = []
+    _quiet(pipeline, options)
+    captured, recorder.captured = recorder.captured, None
+    number: Counter[tuple] = Counter()
+    first: dict[tuple, Called] = {}
+    for one in captured:
+        key = one.graph, *sorted((name, array.shape) for name, array in one.arrays.items())
+        number[key] += 1
+        first.setdefault(key, one)
+    own = pipeline.bundle.manifest.graphs
+    return [replace(one, count=number[key]) for key, one in first.items() if one.graph in own]
+
+
+def _asked(job: Job, options: dict[str, Any], bundle: Bundle, run: Run, stand_ins: tuple[str, ...]) -> Asked:
+    """The run in numbers, what was left out filled in from the plan and the preset."""
+    plan = bundle.manifest.plan
+    preset = plan.presets[job.preset] if job.preset is not None else Preset()
+    guidance, count = options.get("guidance"), len(run.output.latents)
+    height, width = (size * plan.decoder.factor for size in run.output.latents.shape[2:])
+    return Asked(
+        sum(span.name == "denoise" for span in run.output.spans),
+        options.get("sampler") or preset.sampler or plan.sampler.name,
+        plan.guidance.scale if guidance is None else guidance,
+        (height, width),
+        count,
+        job.threads,
+        job.preset,
+        job.warm_up,
+        job.runs,
+        stand_ins,
+    )
+
+
+def _quiet(pipeline: Pipeline, options: dict[str, Any]) -> Output:
+    """What a run warns of was told by the first process."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pipeline(**options)
+
+
+def _phases(runs: Sequence[Run]) -> dict[str, Samples]:
+    seconds: defaultdict[str, list[float]] = defaultdict(list)
+    for run in runs:
+        for name in ("encode", "denoise", "decode"):
+            seconds[name].append(sum(span.seconds for span in run.output.spans if span.name == name))
+    return {name: Samples(tuple(found)) for name, found in seconds.items()}
+
+
+def _steps(runs: Sequence[Run]) -> tuple[Samples, ...]:
+    """Each step over all runs."""
+    each = [[span.seconds for span in run.output.spans if span.name == "denoise"] for run in runs]
+    return tuple(Samples(tuple(step)) for step in zip(*each, strict=True))
+
+
+def _events(runs: Sequence[Run]) -> tuple[Event, ...]:
+    """The run in the middle."""
+    run = sorted(runs, key=lambda run: run.seconds)[len(runs) // 2]
+    stages: list[Span] = []
+    for span in run.output.spans:
+        number = sum(other.name.startswith("step") for other in stages)
+        stages.append(replace(span, name=f"step {number + 1}") if span.name == "denoise" else span)
+    tracks = {"stages": stages, "graphs": run.calls}
+    return tuple(
+        Event(track, span.name, span.start - run.start, span.end - run.start)
+        for track, spans in tracks.items()
+        for span in spans
+    )

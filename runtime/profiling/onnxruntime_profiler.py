@@ -1,0 +1,95 @@
+"""What ONNX Runtime's own profiler tells: seconds by operator, and from the shapes what has to be multiplied."""
+
+import json
+import tempfile
+from collections import defaultdict
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from ..errors import InputError
+from ..sessions.onnxruntime_cpu import ONNX_RUNTIME_ERRORS
+
+PRODUCTS = ("MatMul", "Gemm")
+
+
+class OnnxRuntimeProfiled:
+    """A graph on the CPU, opened as the backend does, but with the profiler on; the first call warms up.
+
+    `as_written` leaves the graph as it is in the file, with no operators fused and no weights packed.
+    """
+
+    def __init__(self, path: Path, threads: int | None, as_written: bool = False):
+        self._folder = tempfile.TemporaryDirectory(prefix="x2i-profile-")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or 0
+        options.log_severity_level = 3
+        options.enable_profiling = True
+        options.profile_file_prefix = str(Path(self._folder.name) / "operators")
+        if as_written:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+            options.add_session_config_entry("session.disable_prepacking", "1")
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except ONNX_RUNTIME_ERRORS as error:
+            raise InputError(
+                f"{path}: ONNX Runtime {onnxruntime.__version__} cannot open this graph: {error}"
+            ) from error
+
+    def call(self, arrays: dict[str, np.ndarray]) -> None:
+        self._session.run(None, arrays)
+
+    def tally(self) -> dict[str, tuple[int, float]]:
+        events = self.events()
+        calls = [event["ts"] for event in events if event["name"] == "model_run"]
+        warm = sorted(calls)[1]
+        found: defaultdict[str, list[float]] = defaultdict(lambda: [0, 0.0])
+        for event in _nodes(events):
+            entry = found[event["args"]["op_name"]]
+            entry[0] += 1
+            entry[1] += event["dur"] / 1e6 if event["ts"] >= warm else 0
+        return {kind: (int(number), seconds) for kind, (number, seconds) in found.items()}
+
+    def events(self) -> list[dict[str, Any]]:
+        """All that was noted; ends the profiling."""
+        told = json.loads(Path(self._session.end_profiling()).read_text("utf-8"))
+        self._folder.cleanup()
+        return told
+
+
+def products(path: Path, arrays: dict[str, np.ndarray]) -> int:
+    """Multiplications with their additions in the matrix products and convolutions of one call, counted from the shapes
+    that they have in it. The graph is run once, as written; raises InputError where ONNX Runtime cannot."""
+    session = OnnxRuntimeProfiled(path, None, as_written=True)
+    try:
+        session.call(arrays)
+    except ONNX_RUNTIME_ERRORS as error:
+        raise InputError(f"{path}: ONNX Runtime cannot run this graph as it is written: {error}") from error
+    return sum(_macs(event["args"]) for event in _nodes(session.events()))
+
+
+def _nodes(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [event for event in events if event["cat"] == "Node" and event["name"].endswith("_kernel_time")]
+
+
+def _macs(node: dict[str, Any]) -> int:
+    kind = node["op_name"]
+    if kind not in (*PRODUCTS, "Conv", "ConvTranspose"):
+        return 0
+    first, second = (_shape(value) for value in node["input_type_shape"][:2])
+    made = prod(_shape(node["output_type_shape"][0]))
+    if kind == "Conv":
+        return made * prod(second[1:])
+    if kind == "ConvTranspose":
+        return prod(first) * prod(second[1:])
+    # Whichever way they lie, (rows x inner) (inner x columns) (rows x columns) is (rows x inner x columns) squared.
+    shared = prod(_shape(node["output_type_shape"][0])[:-2]) if len(second) > 2 else 1
+    return round((prod(first) * prod(second) * made / shared) ** 0.5)
+
+
+def _shape(value: dict[str, list[int]]) -> list[int]:
+    (shape,) = value.values()
+    return shape

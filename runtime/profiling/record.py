@@ -1,0 +1,206 @@
+"""What a profile says, as it is kept in JSON. Seconds are seconds, bytes bytes, shares of 1."""
+
+import json
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+from ..errors import InputError
+from ..images import save_whole
+from ..records import decode, encode
+from .samples import Samples
+
+REVISION = 1
+Kind = Literal["encode", "project", "denoise", "decode", "other"]
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Where it ran: the processor's name, cores that may be used, the instruction sets that matter, memory in bytes,
+    system, versions of packages, and the cores that were busy with other work when the measuring began."""
+
+    processor: str
+    cores: int
+    features: tuple[str, ...]
+    memory: int | None
+    system: str
+    versions: dict[str, str]
+    load: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The run that was measured. `stand_ins` are the options that nobody gave and the bundle needs, in words."""
+
+    steps: int
+    sampler: str
+    guidance: float
+    size: tuple[int, int]
+    count: int
+    threads: int | None
+    preset: str | None
+    warm_up: int
+    runs: int
+    stand_ins: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A piece of the way from a process' start to its first picture, in seconds from the start."""
+
+    name: str
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """Memory of a process at a moment: bytes resident, and those among them that lie in mapped files."""
+
+    at: float
+    resident: int
+    files: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cold:
+    """Fresh processes: seconds from start to first picture of each, the phases of the one in the middle, its memory
+    over time, and the most that any of them had resident."""
+
+    seconds: Samples
+    phases: tuple[Phase, ...]
+    memory: tuple[Resident, ...]
+    peak: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One graph in a run, and the seconds that all its calls of a run took, run by run.
+
+    `macs` are multiplications with their additions in one run (None: not counted), `weights` the bytes of its files,
+    `moved` those that its calls read and write at least: weights, inputs, outputs. `adapter` where the plain model
+    has no such call.
+    """
+
+    name: str
+    kind: Kind
+    calls: int
+    seconds: Samples
+    precision: str
+    macs: int | None
+    weights: int
+    moved: int
+    adapter: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """One kind of operator of a graph: seconds and calls in one run, as the backend's own profiler tells them."""
+
+    graph: str
+    type: str
+    calls: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Operators:
+    """`note` says why there are none. `overhead` is what the backend's profiler added to the calls, as a share."""
+
+    found: tuple[Operator, ...]
+    overhead: float | None
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """Seconds of one run that the plain model would not take: in stages of its own, and in the second attention of the
+    denoiser (None: it has none, or it could not be told), and both as a share of what the plain model takes."""
+
+    stages: float
+    attention: float | None
+    share: float
+    how: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What this machine reaches at most: operations a second of a large product by type, bytes a second of a copy."""
+
+    products: dict[str, float]
+    copy: float
+    how: str
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A piece of one measured run, in seconds from its beginning; `track` is "stages" or "graphs"."""
+
+    track: str
+    name: str
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A bundle on a backend on a machine. `picture`, `stages` and `steps` are seconds over the measured runs."""
+
+    bundle: str
+    system: str
+    precision: tuple[str, ...]
+    backend: str
+    notes: tuple[str, ...]
+    machine: Machine
+    asked: Asked
+    cold: Cold
+    load: dict[str, float]
+    picture: Samples
+    phases: dict[str, Samples]
+    stages: tuple[Stage, ...]
+    steps: tuple[Samples, ...]
+    operators: Operators
+    adapter: Adapter
+    rates: Rates
+    overhead: float
+    events: tuple[Event, ...]
+    revision: int
+
+    @property
+    def title(self) -> str:
+        return f"{self.bundle} on {self.backend}"
+
+    @property
+    def all_steps(self) -> Samples:
+        """Every step of every run."""
+        return Samples(tuple(second for step in self.steps for second in step.all))
+
+
+def read(path: Path) -> Profile:
+    """A profile that was saved; raises InputError for what is none, or newer."""
+    try:
+        data = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path}: expected a profile in JSON, got {error}; make one with x2i profile BUNDLE --json"
+        ) from error
+    revision = data.get("revision") if isinstance(data, dict) else None
+    if revision != REVISION:
+        raise InputError(
+            f"{path}: expected a profile of revision {REVISION}, got {revision!r}; measure again with this x2i"
+        )
+    return decode(Profile, data, path.name)
+
+
+def save(path: Path, profile: Profile) -> None:
+    save_text(path, json.dumps(encode(profile), indent=1))
+
+
+def save_text(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    save_whole(path, partial(_write, text))
+
+
+def _write(text: str, stream: BinaryIO) -> Any:
+    return stream.write(text.encode())

@@ -1,0 +1,79 @@
+"""What a run is given where the caller gives nothing: the bundle's own gate inputs, or something in their place."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ..bundle import Bundle
+from ..gate.drawing import options as gate_options
+from ..plan import Plan, matches
+
+PROMPT = "a red thing"
+SIDE = 256
+"""Pixels of the pictures that stand in; encoders scale them to their own size."""
+
+
+def completed(bundle: Bundle, given: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The options of a run, and a line for each that stands in for one the bundle needs and nobody gave.
+
+    What the caller gives comes first, then the inputs of the gate's first run, then a prompt, a grey picture and a
+    second of noise.
+    """
+    options = {name: value for name, value in given.items() if not _is_empty(value)}
+    gate = bundle.manifest.gate
+    stored = {} if gate is None or not gate.cases else gate_options(gate.cases[0], bundle.folder)
+    lines = []
+    wanted = asked(bundle)
+    if "prompt" in options and "sound" in bundle.manifest.plan.options():
+        wanted.pop("sound")
+    for name, value in wanted.items():
+        if name in options or (name == "mask" and "subject" in options):
+            continue
+        own = name in stored
+        options[name] = stored[name] if own else value
+        told = f" {options[name]!r}" if isinstance(options[name], str) else ""
+        lines.append(f"{name}: {'of the gate, ' if own else 'a stand-in, '}since none was given{told}")
+    return _matched(bundle.manifest.plan, options, given), tuple(lines)
+
+
+def asked(bundle: Bundle) -> dict[str, Any]:
+    """Something to draw for each input of the bundle's plan: a prompt, a grey picture, a second of noise."""
+    plan = bundle.manifest.plan
+    options: dict[str, Any] = {}
+    grey, mask = np.full((SIDE, SIDE, 3), 128, np.uint8), np.zeros((SIDE, SIDE), np.uint8)
+    mask[SIDE // 4 : -SIDE // 4, SIDE // 4 : -SIDE // 4] = 255
+    prompt = PROMPT
+    for conditioner in plan.conditioners:
+        if conditioner.word is not None:
+            prompt = f"a {conditioner.word.default} in a park"
+        if conditioner.marker is not None:
+            prompt = f"{PROMPT} {conditioner.marker.default}"
+        if conditioner.text is not None:
+            options["prompt"] = prompt
+        if (picture := conditioner.picture) is not None:
+            options[picture.kind] = [grey] if picture.kind == "subjects" else grey
+            options |= {"mask": mask} if picture.kind == "subject" else {}
+        if conditioner.sound is not None:
+            rate = conditioner.sound.rate
+            options["sound"] = (np.random.default_rng(0).normal(0, 0.1, (rate, 2)), rate)
+    return options | _language(plan, set(bundle.manifest.graphs))
+
+
+def _language(plan: Plan, graphs: set[str]) -> dict[str, str]:
+    """The first language of a bundle that has several."""
+    found = [value for name in plan.graphs() if "{language}" in name for value in matches(name, graphs)]
+    return {"language": found[0]} if found else {}
+
+
+def _matched(plan: Plan, options: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """As many subjects as the prompt has markers, where they stand in."""
+    marker = next((c.marker for c in plan.conditioners if c.marker is not None), None)
+    if marker is not None and _is_empty(given.get("subjects")):
+        marks = max(1, options["prompt"].count(options.get("marker") or marker.default))
+        options["subjects"] = (list(options["subjects"]) * marks)[:marks]
+    return options
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or (isinstance(value, list | tuple) and not value)
