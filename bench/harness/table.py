@@ -61,14 +61,21 @@ def _ratio_cells(other: Row, ours: Sequence[Row], figure: Figure) -> list[str]:
         theirs, mine = figure(other), figure(row)
         assert theirs is not None and mine is not None
         ratio = theirs.over(mine)
-        cells.append(f"{ratio.median:.2f} ({ratio.fastest:.2f} to {ratio.slowest:.2f})")
+        cells.append(_figure(ratio, "{:.2f}".format))
     return cells
 
 
 def _spread(found: Spread | None) -> str:
     if found is None:
         return EMPTY
-    return f"{_seconds(found.median)} ({_seconds(found.fastest)} to {_seconds(found.slowest)})"
+    return _figure(found, _seconds)
+
+
+def _figure(found: Spread, words: Callable[[float], str]) -> str:
+    """The spread behind the median, where there was more than one measurement."""
+    if found.fastest == found.slowest:
+        return words(found.median)
+    return f"{words(found.median)} ({words(found.fastest)} to {words(found.slowest)})"
 
 
 def _seconds(value: float) -> str:
