@@ -9,6 +9,7 @@ LIMITS: dict[Precision, Limits] = {
     # Another library's order of sums: below a tenth of this.
     "fp32": Limits(0.01, 45.0, 0.99),
     "fp16": Limits(0.02, 40.0, 0.98),
+    "bf16": Limits(0.05, 36.0, 0.97),
     "int8": Limits(0.20, 28.0, 0.93),
     "int8+fp16": Limits(0.20, 28.0, 0.93),
     "int8-weights": Limits(0.20, 22.0, 0.93),

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import onnx_ir as ir
 from x2i.runtime.bundle import Bundle, open_bundle
 from x2i.runtime.bundle_writer import file_records, new_bundle, write_manifest
 from x2i.runtime.load import pipeline_of
@@ -29,6 +30,7 @@ from .trial_runs import compared_runs
 
 Report = Callable[[str], None]
 JUDGES = {"emoji": emoji_judge}
+ROUNDED: dict[Precision, ir.DataType] = {"fp16": rounded.FLOAT16, "bf16": rounded.BFLOAT16}
 
 
 def lower(folder: Path, out: Path, lowering: Lowering, report: Report = lambda line: None) -> None:
@@ -108,15 +110,15 @@ def _with_gate(manifest: Manifest, source: Bundle, made: Path, lowering: Lowerin
 
 
 def _as_devices_round(source: Bundle, lowered: Bundle, work: Path) -> Pipeline:
-    """The lowered bundle with stand-ins for its graphs in float16, which ONNX Runtime's CPU computes in float32.
+    """The lowered bundle with stand-ins for its graphs in half, which ONNX Runtime's CPU computes in float32.
 
     They are in float32 and round to half wherever a device would.
     """
     stand_ins = {}
     for name, graph in lowered.manifest.graphs.items():
-        if graph.precision == "fp16":
+        if graph.precision in ROUNDED:
             stand_ins[name] = work / graph.file
-            rounded.rewrite(source.path(graph.file), stand_ins[name], graph.kept)
+            rounded.rewrite(source.path(graph.file), stand_ins[name], graph.kept, ROUNDED[graph.precision])
 
     def opened(name: str) -> Session:
         file = lowered.graph_file(name)

@@ -14,13 +14,14 @@ from x2i.runtime.sessions.backends import open_session
 from x2i.runtime.sessions.graph_file import GraphFile
 
 from .errors import GateError
-from .precision import half, quantize, sensitivity, weights
+from .precision import half, quantize, rounded, sensitivity, weights
 from .precision.kept_parts import Found, find_kept
 from .precision.quantize import Recipe
 from .precision.samples import Samples
 
 GRAPH_GATES: dict[Precision, float] = {
     "fp16": 0.02,
+    "bf16": 0.2,
     "int8": 0.5,
     "int8+fp16": 0.5,
     "int8-weights": 0.3,
@@ -108,6 +109,18 @@ def _half(task: Task) -> Done:
     return Done(found.kept, found.after)
 
 
+def _bfloat16(task: Task) -> Done:
+    """The same file: what a device makes of it is measured on a twin that rounds as it would."""
+    graph = task.source.manifest.graphs[task.name]
+    for file in (graph.file, *graph.data):
+        shutil.copyfile(task.source.path(file), task.target.parent / file)
+    with TemporaryDirectory(dir=task.target.parent, prefix=".bf16-") as work:
+        twin = Path(work) / task.target.name
+        rounded.rewrite(task.path, twin, to=rounded.BFLOAT16)
+        error = proof_error(task.source.folder, graph, open_session("cpu", GraphFile(task.name, twin)))
+    return Done((), error)
+
+
 def _parts_to_keep(task: Task, keep: tuple[str, ...]) -> Found:
     """The parts that half precision damages on the graph's own proof."""
     graph = task.source.manifest.graphs[task.name]
@@ -154,6 +167,7 @@ def _weights(bits: int) -> Rewrite:
 
 _REWRITES: dict[Precision, Rewrite] = {
     "fp16": _half,
+    "bf16": _bfloat16,
     "int8": _int8,
     "int8+fp16": _int8_and_half,
     "int8-weights": _weights(8),

@@ -35,6 +35,7 @@ TOLERANCES = {
     "ip-adapter": Tolerance(relative=1e-5, source="equal to diffusers in float32"),
     "ip-adapter-latents": Tolerance(relative=1e-4, source="equal to diffusers in float32, over a run"),
     "elite-latents": Tolerance(relative=1e-4, source="elite SPEC 10: final latents"),
+    "bfloat16": Tolerance(relative=0.1, source="measured: 0.02 between two orders of sums with 8 bits of mantissa"),
     "split-shortcut": Tolerance(relative=1e-5, source="fp32 sums in another order"),
     "half-graph": Tolerance(relative=0.05, source="measured: 0.013, where XLM-R adds up its layers; 0.005 elsewhere"),
     "half-run-latents": Tolerance(relative=0.15, source="measured: 0.04 at guidance 20, 0.06 on the emoji model"),

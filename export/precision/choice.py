@@ -18,6 +18,7 @@ CALIBRATED = ("int8", "int8+fp16")
 _OF_ROLE: dict[str, dict[str, Precision]] = {
     "fp32": {},
     "fp16": {"denoiser": "fp16", "decoder": "fp16", "encoder": "fp16"},
+    "bf16": {"decoder": "bf16"},
     "int8": {"denoiser": "int8"},
     "int8+fp16": {"denoiser": "int8+fp16", "decoder": "fp16", "encoder": "fp16"},
     "int8-weights": {"encoder": "int8-weights"},

@@ -1,4 +1,5 @@
-"""What a device in half would compute, on any machine: a float32 graph that rounds to float16 where `half` would.
+"""What a device in half would compute, on any machine: a float32 graph that rounds to float16 where `half` would, or to
+bfloat16 in the same places.
 
 ONNX Runtime's CPU takes a float16 graph and computes it in float32, overflows and all, because it drops the casts that
 it puts in itself. Such a graph proves nothing there. The twin keeps the arithmetic of an operator in float32, as tensor
@@ -15,12 +16,17 @@ from .half import refuse_subgraphs
 from .half_nodes import Positions, follows, half_nodes
 from .half_weights import rounded_tensor
 
+FLOAT16, BFLOAT16 = ir.DataType.FLOAT16, ir.DataType.BFLOAT16
+
 Round = Callable[[ir.Node, ir.Value], ir.Value]
 """Gives a value as one node in half reads or writes it."""
 
 
-def rewrite(source: Path, target: Path, keep: Collection[str] = ()) -> None:
-    """Writes the float32 twin of what `half.rewrite` makes of a graph; same arguments, same refusals."""
+def rewrite(source: Path, target: Path, keep: Collection[str] = (), to: ir.DataType = FLOAT16) -> None:
+    """Writes the float32 twin of what `half.rewrite` makes of a graph; same arguments, same refusals.
+
+    With `to` BFLOAT16 it is the twin of a float32 graph that a device computes in bfloat16.
+    """
     model = read_graph(source)
     refuse_subgraphs(model, source)
     nodes = {node: found for node, found in half_nodes(model, keep).items() if not follows(node)}
@@ -28,7 +34,8 @@ def rewrite(source: Path, target: Path, keep: Collection[str] = ()) -> None:
 
     def once(node: ir.Node, value: ir.Value) -> ir.Value:
         if value not in rounded:
-            out = _weight(model.graph, value) if value.is_initializer() else _cast_twice(node, value)
+            stored = value.is_initializer() and to == FLOAT16
+            out = _weight(model.graph, value) if stored else _cast_twice(node, value, to)
             rounded[value] = rounded[out] = out
         return rounded[value]
 
@@ -67,12 +74,12 @@ def after(value: ir.Value, node: ir.Node, added: ir.Node) -> None:
         graph.insert_after(producer, added)
 
 
-def _cast_twice(node: ir.Node, value: ir.Value) -> ir.Value:
-    half = ir.Value(name=f"{value.name}.half", shape=value.shape, type=ir.TensorType(ir.DataType.FLOAT16))
+def _cast_twice(node: ir.Node, value: ir.Value, to: ir.DataType) -> ir.Value:
+    half = ir.Value(name=f"{value.name}.half", shape=value.shape, type=ir.TensorType(to))
     single = ir.Value(name=f"{value.name}.rounded", shape=value.shape, type=ir.TensorType(ir.DataType.FLOAT))
     back = ir.node("Cast", [half], {"to": ir.DataType.FLOAT}, outputs=[single])
     after(value, node, back)
-    back.prepend(ir.node("Cast", [value], {"to": ir.DataType.FLOAT16}, outputs=[half]))
+    back.prepend(ir.node("Cast", [value], {"to": to}, outputs=[half]))
     return single
 
 

@@ -115,10 +115,11 @@ def _build_openvino(job: Job, folder: Path) -> Built:
     from ..sessions import openvino_device, openvino_engine
 
     start = time.perf_counter()
-    there, _ = openvino_engine.found(job.graph(Path(job.engines)), openvino_device.chosen(job.device))
+    device, shapes = openvino_device.chosen(job.device), job.usual()
+    there, _ = openvino_engine.found(job.graph(Path(job.engines)), device, shapes)
     if there is not None:
         return Built(there.name, 0.0, 0, there=True)
-    path = openvino_engine.build(job.graph(folder), Settings(device=job.device))
+    path = openvino_engine.build(job.graph(folder), Settings(device=job.device), shapes)
     return Built(path.name, time.perf_counter() - start, peak_bytes())
 
 

@@ -12,8 +12,9 @@ from .key import Range
 class Job:
     """One engine: the graph's fields as `GraphFile` has them, `engines` being the bundle's folder, and how to build it.
 
-    `library` is an import name, `device` the backend's own name of one; the other fields are TensorRT's: the graph's
-    inputs, the range of every free size, the targets, and the folder of compiled kernels, empty for none.
+    `library` is an import name, `device` the backend's own name of one; `inputs` are the graph's and `shapes` the range
+    of every free size, both empty where OpenVINO's engine serves them all; the other fields are TensorRT's: the
+    targets, and the folder of compiled kernels, empty for none.
     """
 
     library: str
@@ -27,6 +28,15 @@ class Job:
     shapes: dict[str, Range] = field(default_factory=dict)
     targets: tuple[str, ...] = ()
     kernels: str = ""
+
+    def usual(self) -> dict[str, tuple[int, ...]] | None:
+        """The usual shape of every input, None where the engine serves all."""
+        if not self.inputs:
+            return None
+        return {
+            tensor.name: tuple(size if isinstance(size, int) else self.shapes[size][1] for size in tensor.shape)
+            for tensor in self.inputs
+        }
 
     def graph(self, engines: Path) -> GraphFile:
         """The graph, with the folder that its engine is in or goes to."""

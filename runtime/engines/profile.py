@@ -1,19 +1,27 @@
 """The sizes that an engine serves: the plan is walked with the smallest, the usual and the largest call, and every free
 size of every graph is read off on the way."""
 
-import re
-from collections.abc import Iterable
+import ast
+import operator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from ..errors import InputError
 from ..inputs import Input, MixInput, PictureInput, SoundInput
 from ..manifest import Graph, Manifest, Tensor
-from ..plan import Plan, Stage, matches
+from ..plan import Plan, Segment, Stage, matches
 from ..slots import wired
 from .key import Range
 
 MOST_PICTURES, MOST_CHANNELS = 4, 8
 """Pictures of subjects, and channels of a sound, that an engine takes."""
+
+OPERATORS: dict[type[ast.operator], Callable[[int, int], int]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.FloorDiv: operator.floordiv,
+}
 
 Shape = tuple[int, ...]
 Sizes = dict[str, int]
@@ -106,9 +114,21 @@ class _Walk:
             graph = self._graphs[segment.graph]
             context = wired(segment.context, (tensor.name for tensor in graph.inputs))
             shapes = {name: (batch, *self._slots[slot][1:]) for name, slot in context.items()}
-            self._read(segment.graph, shapes | {"latents": (batch, *latents), "timestep": (batch,)})
+            shapes |= {"latents": (batch, *latents), "timestep": (batch,)}
+            self._read(segment.graph, shapes)
+            self._variants(segment, shapes)
         self._read(plan.decoder.graph, {"latents": (call.count, *latents)})
         return self._found
+
+    def _variants(self, segment: Segment, shapes: dict[str, Shape]) -> None:
+        """The graphs of presets: what some give, others take, of the same size."""
+        presets = self._plan.presets.values()
+        variants = dict.fromkeys(v for preset in presets for v in preset.variants(segment.graph))
+        kept: dict[str, Shape] = {}
+        for variant in sorted(variants, key=lambda variant: bool(variant.takes)):
+            graph = self._graphs[variant.name]
+            values = self._read(variant.name, {t.name: (shapes | kept)[t.name] for t in graph.inputs})
+            kept |= {tensor.name: _shape(tensor, values) for tensor in graph.outputs}
 
     def _stage(self, stage: Stage) -> None:
         """One call of the graph, or of each that a choice stands for."""
@@ -158,12 +178,18 @@ def _free(graph: Graph, shapes: dict[str, Shape]) -> Sizes:
 
 
 def _shape(tensor: Tensor, values: Sizes) -> Shape:
-    return tuple(size if isinstance(size, int) else _product(size, values) for size in tensor.shape)
+    return tuple(
+        size if isinstance(size, int) else _size(ast.parse(size, mode="eval").body, values) for size in tensor.shape
+    )
 
 
-def _product(size: str, values: Sizes) -> int:
-    """A size such as `4*height`."""
-    result = 1
-    for factor in re.split(r"\*", size):
-        result *= int(factor) if factor.strip().isdigit() else values[factor.strip()]
-    return result
+def _size(term: ast.expr, values: Sizes) -> int:
+    """A size such as `4*height` or `(height - 1)//2 + 1`, as exporters write them."""
+    match term:
+        case ast.Constant(value=int(number)):
+            return number
+        case ast.Name(id=name):
+            return values[name]
+        case ast.BinOp(left=left, op=sign, right=right) if type(sign) in OPERATORS:
+            return OPERATORS[type(sign)](_size(left, values), _size(right, values))
+    raise AssertionError(f"a size that is no sum or product: {ast.unparse(term)}")

@@ -16,6 +16,8 @@ from .profile import shape_profiles
 
 LIBRARIES = {"openvino": "openvino", "rtx": tensorrt_key.RTX, "tensorrt": tensorrt_key.TENSORRT}
 """Import names of the libraries by the names of their backends."""
+FIXED = ("int8",)
+"""Graphs that OpenVINO's CPU compiles for the usual shapes alone: see `sessions.openvino_shapes`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,8 @@ class Wanted:
         path, engines = str(file.path.absolute()), str(file.engines.absolute())
         job = Job(LIBRARIES[self.backend], name, path, file.precision, file.digest, engines)
         if self.backend == "openvino":
-            return replace(job, device=self.device)
+            fixed = {"inputs": graph.inputs, "shapes": shapes} if graph.precision in FIXED else {}
+            return replace(job, device=self.device, **fixed)
         kernels = "" if self.kernels is None else str(self.kernels.absolute())
         return replace(job, inputs=graph.inputs, shapes=shapes, targets=self.targets, kernels=kernels)
 

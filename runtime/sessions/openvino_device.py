@@ -1,5 +1,7 @@
 """What OpenVINO has here: its devices, and how a graph is compiled for one of them."""
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import entry_points
 
@@ -11,9 +13,9 @@ from .session import Settings
 
 PLUGINS = "x2i.plugins"
 """Entry-point group in which other rooms name what a library must be given to read their operators."""
-BF16_PRECISIONS = ("int8",)
-"""What lies between the quantized operators may run in bfloat16 where the CPU has it; every other graph runs in the
-types that it is written in, which OpenVINO by itself would not keep."""
+BF16_PRECISIONS = ("int8", "bf16")
+"""What lies between quantized operators may run in bfloat16 where the CPU has it, and so may a graph that says
+so; every other graph runs in the types that it is written in, which OpenVINO by itself would not keep."""
 
 
 def chosen(device: str) -> str:
@@ -35,10 +37,27 @@ def available() -> tuple[str, ...]:
     return tuple(core().available_devices)
 
 
-def compiled(graph: GraphFile, device: str, settings: Settings) -> openvino.CompiledModel:
-    """The graph compiled for a device; raises InputError where OpenVINO cannot."""
+def read(graph: GraphFile, device: str) -> openvino.Model:
+    """The graph, not yet compiled; raises InputError where OpenVINO cannot read it."""
+    with _opening(graph, device):
+        return core().read_model(graph.path)
+
+
+def compiled(
+    graph: GraphFile, device: str, settings: Settings, shapes: Mapping[str, tuple[int, ...]] | None = None
+) -> openvino.CompiledModel:
+    """The graph compiled for a device, for all shapes or for these alone; raises InputError where OpenVINO cannot."""
+    model = read(graph, device)
+    with _opening(graph, device):
+        if shapes is not None:
+            model.reshape({name: list(shape) for name, shape in shapes.items()})
+        return core().compile_model(model, device, properties(graph, device, settings))
+
+
+@contextmanager
+def _opening(graph: GraphFile, device: str) -> Iterator[None]:
     try:
-        return core().compile_model(core().read_model(graph.path), device, properties(graph, device, settings))
+        yield
     except RuntimeError as error:
         raise InputError(
             f"{graph.path}: OpenVINO {version()} cannot open this graph on {device}: {reason(error)}; "

@@ -1,7 +1,10 @@
 """What OpenVINO has compiled, kept in a bundle: opened again in a fraction of the time."""
 
+import hashlib
 import io
 import time
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -9,7 +12,7 @@ import numpy as np
 import openvino
 
 from ..engines import store
-from ..engines.key import EngineKey
+from ..engines.key import EngineKey, differences
 from ..engines.memory import peak_bytes
 from ..errors import InputError
 from . import openvino_device
@@ -17,26 +20,29 @@ from .graph_file import GraphFile
 from .session import Settings
 
 LIBRARY = "openvino"
+SHAPES = "shapes"
+Shapes = Mapping[str, tuple[int, ...]]
 
 
-def build(graph: GraphFile, settings: Settings) -> Path:
-    """Compiles a graph for a device and keeps it in the bundle's engines; returns the file.
+def build(graph: GraphFile, settings: Settings, shapes: Shapes | None = None) -> Path:
+    """Compiles a graph for a device and keeps it in the bundle's engines, for all shapes or these; returns the file.
 
     Raises InputError where OpenVINO cannot compile it or has no device of that name; then nothing is left behind.
     """
     assert graph.engines is not None and graph.digest, "an engine without a bundle to keep it in"
     device = openvino_device.chosen(settings.device)
     start = time.perf_counter()
-    compiled = openvino_device.compiled(graph, device, settings)
+    compiled = openvino_device.compiled(graph, device, settings, shapes)
     with store.unfinished(graph.engines) as folder:
         made = folder / "engine"
         with made.open("w+b") as file:
             compiled.export_model(_ToFile(file))
-        return store.save(graph.engines, key(graph, device), made, time.perf_counter() - start, peak_bytes())
+        return store.save(graph.engines, key(graph, device, shapes), made, time.perf_counter() - start, peak_bytes())
 
 
-def key(graph: GraphFile, device: str) -> EngineKey:
-    """All that an engine depends on: it serves every size and every number of threads."""
+def key(graph: GraphFile, device: str, shapes: Shapes | None = None) -> EngineKey:
+    """All that an engine depends on: it serves every number of threads, and every size where no shapes are given."""
+    fixed = {} if shapes is None else {SHAPES: _words(shapes)}
     core = openvino_device.core()
     model = "" if device.startswith("AUTO") else core.get_property(device, "FULL_DEVICE_NAME").strip()
     return EngineKey(
@@ -46,17 +52,37 @@ def key(graph: GraphFile, device: str) -> EngineKey:
         LIBRARY,
         openvino.__version__,
         " ".join([device, model, *openvino_device.capabilities(device)]),
-        options=openvino_device.arithmetic(graph, device),
+        options=openvino_device.arithmetic(graph, device) | fixed,
     )
 
 
-def found(graph: GraphFile, device: str) -> tuple[Path | None, list[str]]:
-    """The engine that fits a graph and a device, or why none of those that are there does."""
+def found(graph: GraphFile, device: str, shapes: Shapes | None = None) -> tuple[Path | None, list[str]]:
+    """The engine that fits a graph, a device and the shapes, or why none of those that are there does."""
     if graph.engines is None or not graph.engines.is_dir() or not graph.digest:
         return None, []
-    wanted = key(graph, device)
+    wanted = key(graph, device, shapes)
     path = store.find(graph.engines, wanted)
-    return path, [] if path is not None else store.reasons(graph.engines, wanted)
+    return path, [] if path is not None else store.reasons(graph.engines, wanted, _of_these_shapes)
+
+
+def _of_these_shapes(there: EngineKey, wanted: EngineKey) -> list[str]:
+    """An engine for other shapes is no worse for it."""
+    return differences(there, wanted) if there.options.get(SHAPES) == wanted.options.get(SHAPES) else []
+
+
+def _words(shapes: Shapes) -> str:
+    """Shapes by name: those of the first input spelled out, all of them as a digest."""
+    told = [f"{name} {'x'.join(map(str, shape))}" for name, shape in sorted(shapes.items())]
+    return f"{told[0]} ({hashlib.sha256(' '.join(told).encode()).hexdigest()[:12]})"
+
+
+def fitting(graph: GraphFile, device: str, shapes: Shapes | None = None) -> Path | None:
+    """The engine of the bundle that fits; None where there is none, with a warning where others ought to."""
+    path, why = found(graph, device, shapes)
+    if why:
+        told = f"{graph.name}: compiled again, since no engine fits: {'; '.join(why)}; x2i build BUNDLE --for openvino"
+        warnings.warn(told, UserWarning, stacklevel=5)
+    return path
 
 
 def opened(path: Path, graph: GraphFile, device: str, settings: Settings) -> tuple[openvino.CompiledModel, np.ndarray]:

@@ -1,9 +1,8 @@
 """Graphs through OpenVINO: CPUs, and the integrated GPUs and NPUs by the name of the device."""
 
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from functools import cached_property
 from threading import Lock
 
 import numpy as np
@@ -13,27 +12,36 @@ from ..errors import InputError
 from ..manifest import Tensor
 from . import openvino_device, openvino_engine
 from .graph_file import GraphFile
+from .openvino_shapes import FixedShapes, fixes
 from .session import Outputs, Settings
 
 
 class OpenVinoSession:
     """A Session of OpenVINO; safe to call from several threads.
 
-    Opens the engine that `x2i build --for openvino` left in the bundle where one fits, and else compiles the graph: one
-    compilation for all sizes, because at full size those of fixed sizes are no faster, and each would hold the weights
-    again. Raises InputError for a graph or a device that OpenVINO cannot open.
+    Opens the engine that `x2i build --for openvino` left in the bundle where one fits, and else compiles the graph:
+    once for all sizes, because at full size those of fixed sizes are no faster. A quantized graph is faster so: what is
+    bound for a run is compiled for the shapes of its first call. Raises InputError for a graph or a device that
+    OpenVINO cannot open.
     """
 
     def __init__(self, graph: GraphFile, settings: Settings):
-        device = openvino_device.chosen(settings.device)
-        engine = _engine(graph, device)
-        if engine is None:
-            self._compiled = openvino_device.compiled(graph, device, settings)
-        else:
-            self._compiled, self._mapped = openvino_engine.opened(engine, graph, device, settings)
-        self.inputs = tuple(_tensor(port) for port in self._compiled.inputs)
-        self.outputs = tuple(_tensor(port) for port in self._compiled.outputs)
+        self._graph, self._settings = graph, settings
+        self._device = openvino_device.chosen(settings.device)
+        self._fixed = FixedShapes(graph, self._device, settings) if fixes(graph, self._device) else None
+        ports = self._whole if self._fixed is None else self._fixed.model
+        self.inputs = tuple(_tensor(port) for port in ports.inputs)
+        self.outputs = tuple(_tensor(port) for port in ports.outputs)
         self._free: list[openvino.InferRequest] = []
+
+    @cached_property
+    def _whole(self) -> openvino.CompiledModel:
+        """The graph for all shapes."""
+        engine = openvino_engine.fitting(self._graph, self._device)
+        if engine is None:
+            return openvino_device.compiled(self._graph, self._device, self._settings)
+        compiled, self._mapped = openvino_engine.opened(engine, self._graph, self._device, self._settings)
+        return compiled
 
     def __call__(self, **arrays: np.ndarray) -> Outputs:
         assert arrays.keys() == {tensor.name for tensor in self.inputs}, sorted(arrays)
@@ -41,19 +49,29 @@ class OpenVinoSession:
             return self._outputs(request, arrays)
 
     def bind(self, **arrays: np.ndarray) -> Callable[..., Outputs]:
-        request, lock = self._compiled.create_infer_request(), Lock()
-        # Held as long as the request, which reads them where they lie.
         held = {t.name: np.require(arrays.pop(t.name), t.dtype, ("C", "W")) for t in self.inputs if t.name in arrays}
         assert not arrays, sorted(arrays)
-        for name, array in held.items():
-            request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
+        requests: dict[tuple[tuple[int, ...], ...], openvino.InferRequest] = {}
+        lock = Lock()
 
         def call(**rest: np.ndarray) -> Outputs:
             assert rest.keys() == {tensor.name for tensor in self.inputs} - held.keys(), sorted(rest)
+            shapes = {name: array.shape for name, array in (held | rest).items()}
+            key = tuple(shapes[tensor.name] for tensor in self.inputs)
             with lock:
-                return self._outputs(request, rest)
+                if key not in requests:
+                    requests[key] = self._bound(held, shapes)
+                return self._outputs(requests[key], rest)
 
         return call
+
+    def _bound(self, held: dict[str, np.ndarray], shapes: dict[str, tuple[int, ...]]) -> openvino.InferRequest:
+        """A request for these shapes that reads what is held where it lies, and holds it as long as it lives."""
+        compiled = self._whole if self._fixed is None else self._fixed(shapes)
+        request = compiled.create_infer_request()
+        for name, array in held.items():
+            request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
+        return request
 
     @contextmanager
     def _request(self) -> Iterator[openvino.InferRequest]:
@@ -61,7 +79,7 @@ class OpenVinoSession:
         try:
             request = self._free.pop()
         except IndexError:
-            request = self._compiled.create_infer_request()
+            request = self._whole.create_infer_request()
         yield request
         self._free.append(request)
 
@@ -77,16 +95,7 @@ class OpenVinoSession:
         return {tensor.name: returned[place] for place, tensor in enumerate(self.outputs)}
 
 
-def _engine(graph: GraphFile, device: str) -> Path | None:
-    """The engine of the bundle that fits; None where there is none, with a warning where there are others."""
-    path, why = openvino_engine.found(graph, device)
-    if why:
-        told = f"{graph.name}: compiled again, since no engine fits: {'; '.join(why)}; x2i build BUNDLE --for openvino"
-        warnings.warn(told, UserWarning, stacklevel=4)
-    return path
-
-
-def _tensor(port: openvino.ConstOutput) -> Tensor:
+def _tensor(port: openvino.Output | openvino.ConstOutput) -> Tensor:
     """Names of free sizes do not reach OpenVINO; theirs are made from the tensor's name."""
     name = port.get_any_name()
     shape = port.partial_shape

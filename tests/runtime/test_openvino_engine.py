@@ -45,7 +45,7 @@ def test_an_engine_replaces_the_graph(graph: GraphFile, engine: Path, elite_bund
     ("change", "reason"),
     [
         ({"digest": "another"}, "built from another export of the graph"),
-        ({"precision": "int8"}, "built at fp32, this graph is int8"),
+        ({"precision": "fp16"}, "built at fp32, this graph is fp16"),
     ],
 )
 def test_an_engine_of_another_graph_is_never_opened(graph: GraphFile, engine: Path, change, reason) -> None:

@@ -1,0 +1,55 @@
+"""Compilations of a quantized graph, one for each set of shapes that it is called with.
+
+With its shapes fixed OpenVINO joins the nodes between quantized layers: at full size a call of Stable Diffusion's UNet
+then takes 7 % less. Graphs in floating point gain nothing from it.
+"""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from threading import Lock
+
+import numpy as np
+import openvino
+
+from . import openvino_device, openvino_engine
+from .graph_file import GraphFile
+from .session import Settings
+
+Shape = tuple[int, ...]
+KEPT = 2
+"""Guided and unguided calls of one size; more would each hold the weights once more."""
+
+
+def fixes(graph: GraphFile, device: str) -> bool:
+    """Whether a graph is compiled for the shapes that it is called with."""
+    return graph.precision == "int8" and device == "CPU"
+
+
+class FixedShapes:
+    """Compiles, or opens engines, for shapes as they come; the ones used last are kept."""
+
+    def __init__(self, graph: GraphFile, device: str, settings: Settings):
+        self._graph, self._device, self._settings = graph, device, settings
+        self.model = openvino_device.read(graph, device)
+        self._kept: OrderedDict[tuple[tuple[str, Shape], ...], openvino.CompiledModel] = OrderedDict()
+        self._mapped: dict[int, np.ndarray] = {}
+        self._lock = Lock()
+
+    def __call__(self, shapes: Mapping[str, Shape]) -> openvino.CompiledModel:
+        """The graph for inputs of these shapes, by name; raises InputError where OpenVINO cannot compile it."""
+        key = tuple(sorted(shapes.items()))
+        with self._lock:
+            if key not in self._kept:
+                while len(self._kept) >= KEPT:
+                    self._mapped.pop(id(self._kept.popitem(last=False)[1]), None)
+                self._kept[key] = self._opened(dict(key))
+            self._kept.move_to_end(key)
+            return self._kept[key]
+
+    def _opened(self, shapes: dict[str, Shape]) -> openvino.CompiledModel:
+        engine = openvino_engine.fitting(self._graph, self._device, shapes)
+        if engine is None:
+            return openvino_device.compiled(self._graph, self._device, self._settings, shapes)
+        compiled, mapped = openvino_engine.opened(engine, self._graph, self._device, self._settings)
+        self._mapped[id(compiled)] = mapped
+        return compiled

@@ -1,0 +1,92 @@
+"""Quantized graphs on OpenVINO: compiled for the shapes that they are called with, and no others."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from x2i.runtime.bundle import open_bundle
+from x2i.runtime.sessions import openvino_device, openvino_engine
+from x2i.runtime.sessions.openvino_session import OpenVinoSession
+from x2i.runtime.sessions.openvino_shapes import KEPT
+from x2i.runtime.sessions.session import Settings
+
+from ..numerics import assert_close
+from .test_openvino_session import inputs
+
+ALONE = Settings(threads=1)
+
+
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> list:
+    """The shapes of every compilation, None for those of all shapes."""
+    asked, real = [], openvino_device.compiled
+
+    def noting(graph, device, settings, shapes=None):
+        asked.append(shapes)
+        return real(graph, device, settings, shapes)
+
+    monkeypatch.setattr(openvino_device, "compiled", noting)
+    return asked
+
+
+def bound(bundle, precision: str, **changes):
+    graph = replace(bundle.graph_file("denoiser"), precision=precision, **changes)
+    return OpenVinoSession(graph, ALONE)
+
+
+def rows(arrays: dict[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
+    return {name: array[:count] for name, array in arrays.items()}
+
+
+def run(session: OpenVinoSession, arrays: dict[str, np.ndarray]) -> np.ndarray:
+    moving = {name: arrays[name] for name in ("latents", "timestep")}
+    call = session.bind(**{name: array for name, array in arrays.items() if name not in moving})
+    call(**moving)
+    return call(**moving)["noise"]
+
+
+def test_a_run_is_compiled_once_for_its_shapes(elite_bundle: Path, compiled: list) -> None:
+    bundle = open_bundle(elite_bundle, check_files=False)
+    arrays, session = inputs(bundle), bound(bundle, "int8")
+    whole = bound(bundle, "int8")(**arrays)["noise"]
+    assert compiled == [None]
+    # Other kernels may sum in another order, in bfloat16.
+    assert_close(run(session, arrays), whole, "bfloat16")
+    assert [shapes["latents"] for shapes in compiled[1:]] == [arrays["latents"].shape]
+    run(session, arrays)
+    assert len(compiled) == 2
+
+
+def test_only_the_shapes_used_last_are_kept(tiny_bundle: Path, compiled: list) -> None:
+    bundle = open_bundle(tiny_bundle, check_files=False)
+    arrays, session = inputs(bundle), bound(bundle, "int8")
+    for count in (1, 2, 1, 3, 1, 2):
+        run(session, rows(arrays, count))
+    assert KEPT == 2
+    assert [shapes["latents"][0] for shapes in compiled] == [1, 2, 3, 2]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "int8-weights"])
+def test_other_graphs_are_compiled_for_all_shapes(tiny_bundle: Path, compiled: list, precision: str) -> None:
+    bundle = open_bundle(tiny_bundle, check_files=False)
+    arrays, session = inputs(bundle), bound(bundle, precision)
+    for count in (1, 2):
+        run(session, rows(arrays, count))
+    assert compiled == [None]
+
+
+def test_an_engine_serves_its_shapes_alone(tiny_bundle: Path, tmp_path: Path, compiled: list) -> None:
+    bundle = open_bundle(tiny_bundle, check_files=False)
+    arrays = inputs(bundle)
+    graph = replace(bundle.graph_file("denoiser"), precision="int8", engines=tmp_path / "engines")
+    shapes = {name: array.shape for name, array in rows(arrays, 2).items()}
+    openvino_engine.build(graph, ALONE, shapes)
+    compiled.clear()
+    session = OpenVinoSession(graph, ALONE)
+    noise = run(session, rows(arrays, 2))
+    assert compiled == []
+    assert_close(noise, run(bound(bundle, "int8"), rows(arrays, 2)), "exact")
+    compiled.clear()
+    run(session, rows(arrays, 1))
+    assert [one["latents"][0] for one in compiled] == [1]
