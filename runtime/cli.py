@@ -7,6 +7,7 @@ import click
 from .commands.build import build
 from .commands.doctor import doctor
 from .commands.inspect import inspect
+from .commands.profile import profile
 from .commands.run import run
 from .commands.verify import verify
 
@@ -30,5 +31,5 @@ def main() -> None:
     """Draw from text in any language, on any machine, with an exported bundle."""
 
 
-for command in (run, build, inspect, verify, doctor):
+for command in (run, build, inspect, verify, profile, doctor):
     main.add_command(command)

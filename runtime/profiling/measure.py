@@ -18,8 +18,8 @@ from .job import Job, pipelines, plain
 from .machine import this_machine
 from .operator_times import operator_times
 from .rates import measured_rates
-from .record import REVISION, Asked, Event, Operators, Profile
-from .recorder import Called, Recorder
+from .record import REVISION, Asked, Event, Operators, Overhead, Profile
+from .recorder import Called, Recorder, seconds_a_call
 from .samples import Samples
 from .stages import counted, stages_of
 from .stand_ins import completed
@@ -94,8 +94,8 @@ def measure(job: Job, tell: Tell = lambda line: None) -> Profile:
 
 def _runs(
     pipeline: Pipeline, bare: Pipeline, recorder: Recorder, options: dict[str, Any], job: Job
-) -> tuple[list[Run], float]:
-    """The recorded runs, and by what share they took longer than the others: the median over pairs."""
+) -> tuple[list[Run], Overhead]:
+    """The recorded runs, and by what share they took longer than the others."""
     runs, ratios = [], []
     for number in range(job.warm_up + job.runs):
         # Which of the two comes first changes, so that a drift of the machine falls on both.
@@ -109,7 +109,8 @@ def _runs(
                 runs.append(Run(start, output, tuple(recorder.calls)))
         if number >= job.warm_up:
             ratios.append(pair[True] / pair[False] - 1)
-    return runs, median(ratios)
+    counted = seconds_a_call() * len(runs[0].calls) / median(run.seconds for run in runs)
+    return runs, Overhead(median(ratios), min(ratios), max(ratios), counted)
 
 
 def _captured(pipeline: Pipeline, recorder: Recorder, options: dict[str, Any]) -> list[Called]:

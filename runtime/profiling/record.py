@@ -134,6 +134,17 @@ class Rates:
 
 
 @dataclass(frozen=True, slots=True)
+class Overhead:
+    """What the recorder adds to a run, as shares of it: `paired` is the median over recorded runs, each against one
+    that was not, from `least` to `most`; `counted` is the recorder's own seconds a call, times the calls."""
+
+    paired: float
+    least: float
+    most: float
+    counted: float
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """A piece of one measured run, in seconds from its beginning; `track` is "stages" or "graphs"."""
 
@@ -163,7 +174,7 @@ class Profile:
     operators: Operators
     adapter: Adapter
     rates: Rates
-    overhead: float
+    overhead: Overhead
     events: tuple[Event, ...]
     revision: int
 

@@ -61,9 +61,9 @@ def asked(bundle: Bundle) -> dict[str, Any]:
 
 
 def _language(plan: Plan, graphs: set[str]) -> dict[str, str]:
-    """The first language of a bundle that has several."""
+    """The stand-in's own language, or the first of a bundle that has several."""
     found = [value for name in plan.graphs() if "{language}" in name for value in matches(name, graphs)]
-    return {"language": found[0]} if found else {}
+    return {"language": "English" if "English" in found else found[0]} if found else {}
 
 
 def _matched(plan: Plan, options: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

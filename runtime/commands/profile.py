@@ -1,0 +1,127 @@
+"""`x2i profile`: what a picture costs, where it goes, and how two bundles, backends or machines compare."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..bundle import open_bundle
+from ..errors import InputError
+from ..images import check_folder_of
+from ..profiling import comparison, table
+from ..profiling.job import Job
+from ..profiling.measure import measure
+from ..profiling.record import Profile, read, save, save_text
+from ..profiling.report import report
+from ..profiling.trace import trace
+from .adapter_options import adapter_options, pictures_for
+from .refusal import refusing
+from .size import Size
+
+FILE = click.Path(path_type=Path)
+MOST = 8
+"""Profiles side by side."""
+
+
+@click.command()
+@click.argument("what", type=FILE, nargs=-1, required=True, metavar="BUNDLE|PROFILE.json...")
+@click.option("--prompt", help="What is drawn; something in its place if left out.")
+@adapter_options
+@click.option("--language", help="Language of the prompt, for a bundle with translators.")
+@click.option("--negative", help="Text to steer away from.")
+@click.option("--steps", type=int, help="Denoising steps.")
+@click.option("--guidance", type=float, help="Guidance scale; 1 switches it off.")
+@click.option("--sampler", help="Sampler name.")
+@click.option("--preset", help="A preset of the bundle, such as fast; x2i inspect lists them.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the start noise.")
+@click.option("--size", type=Size(), help="Height and width in pixels.")
+@click.option("--count", type=int, help="Pictures to draw.")
+@click.option("--backend", multiple=True, help="What runs the graphs; several are compared. The best if left out.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads; all cores if left out.")
+@click.option("--runs", type=click.IntRange(min=1), default=5, show_default=True, help="Runs that are measured.")
+@click.option("--warm-up", type=click.IntRange(min=0), default=1, show_default=True, help="Runs before them.")
+@click.option("--cold", type=click.IntRange(min=1), default=3, show_default=True, help="Fresh processes started.")
+@click.option("--operators/--no-operators", default=True, help="Time operators and count products.")
+@click.option("--json", "json_file", type=FILE, help="Save the profile, to compare it later.")
+@click.option("--trace", "trace_file", type=FILE, help="Save a trace for Perfetto or Chrome.")
+@click.option("--html", "html_file", type=FILE, help="Save a report: one file, with charts.")
+def profile(
+    what: tuple[Path, ...],
+    backend: tuple[str, ...],
+    json_file: Path | None,
+    trace_file: Path | None,
+    html_file: Path | None,
+    **given: Any,
+) -> None:
+    """Measure the folder BUNDLE, or read a profile saved with --json; several are put side by side.
+
+    With several, each gets its own --json and --trace file: -1, -2, ... stands before the suffix."""
+    with refusing(InputError, OSError, MemoryError):
+        _check_files(json_file, trace_file, html_file)
+        found = _profiles(what, backend, given)
+        if len(found) > 1:
+            comparison.check_comparable(found)
+        for one in found:
+            for line in table.lines(one):
+                click.echo(line)
+            click.echo()
+        if len(found) > 1:
+            for line in comparison.lines(found):
+                click.echo(line)
+        for number, one in enumerate(found, 1):
+            if json_file is not None:
+                save(_numbered(json_file, number, len(found)), one)
+            if trace_file is not None:
+                save_text(_numbered(trace_file, number, len(found)), trace(one))
+        if html_file is not None:
+            save_text(html_file, report(found))
+
+
+def _profiles(what: Sequence[Path], backends: tuple[str, ...], given: dict[str, Any]) -> list[Profile]:
+    """Read first, since a file that cannot be read would make the measuring vain."""
+    problems: list[str] = []
+    ready: list[Profile | Job] = []
+    for path in what:
+        try:
+            ready += [_job(path, name, given) for name in backends or (None,)] if path.is_dir() else [read(path)]
+        except InputError as error:
+            problems += error.problems
+    if len(ready) > MOST:
+        problems.append(f"expected at most {MOST} profiles side by side, got {len(ready)}; leave some out")
+    if problems:
+        raise InputError(*problems)
+    return [measure(one, _tell) if isinstance(one, Job) else one for one in ready]
+
+
+def _job(bundle: Path, backend: str | None, given: dict[str, Any]) -> Job:
+    options = dict(given)
+    own = {
+        name: options.pop(name) for name in ("threads", "text_bundle", "preset", "cold", "warm_up", "runs", "operators")
+    }
+    plan = open_bundle(bundle, check_files=False).manifest.plan
+    options |= pictures_for(plan.options(), options.pop("subject"), options.pop("image"))
+    return Job(bundle, backend, options={name: value for name, value in options.items() if value is not None}, **own)
+
+
+def _check_files(*files: Path | None) -> None:
+    problems = []
+    for file in files:
+        try:
+            if file is not None:
+                check_folder_of(file)
+        except InputError as error:
+            problems += error.problems
+    named = [file for file in files if file is not None]
+    if len({*named}) < len(named):
+        problems.append("expected a file of its own for each of --json, --trace and --html, got the same; rename one")
+    if problems:
+        raise InputError(*problems)
+
+
+def _numbered(path: Path, number: int, of: int) -> Path:
+    return path if of == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
+
+
+def _tell(line: str) -> None:
+    click.echo(f"x2i: {line}", err=True)
