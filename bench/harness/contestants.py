@@ -76,6 +76,9 @@ CONTESTANTS = (
     _sdcpp("q8_0", flash=True, direct=True),
     _ours("cpu", "fp32"),
     _ours("openvino", "fp32"),
+    _ours("openvino", "denoiser=bf16,decoder=bf16"),
     _ours("openvino", "int8"),
+    _ours("openvino", "int8,decoder=bf16"),
     _ours("openvino", "int8", preset="fast"),
+    _ours("openvino", "int8,decoder=bf16", preset="fast"),
 )

@@ -17,8 +17,11 @@ EMBEDDED = ("-c", "import sys; from pathlib import Path; from x2i.export.embedde
 
 @dataclass(frozen=True, slots=True)
 class Folders:
-    """By model and kind; bundles of the full-size model are those that `make full` and `make precisions` leave in
-    `full`. Raises SetupError where one cannot be made."""
+    """By model and kind: `bundle-int8,decoder=bf16` is our bundle lowered to these precisions.
+
+    Bundles of the full-size model are those that `make full` and `make precisions` leave in `full`. Raises SetupError
+    where a folder cannot be made.
+    """
 
     home: Path
     full: Path
@@ -42,7 +45,8 @@ class Folders:
             self._ours(*(EXPORTED if model == "sd15" else EMBEDDED), self.full if model == "sd15" else folder)
         elif name == "bundle":
             trials = TRIALS if model == "sd15" else ("--accept",)
-            self._ours(*X2I, "lower", self(model, "bundle"), folder, "--precision", precision, *trials)
+            precisions = [word for one in precision.split(",") for word in ("--precision", one)]
+            self._ours(*X2I, "lower", self(model, "bundle"), folder, *precisions, *trials)
         elif name == "diffusers":
             self._ours(self._maker("diffusers_folder"), model, folder, self(model, "bundle"))
         elif name == "optimum":

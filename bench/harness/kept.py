@@ -13,7 +13,7 @@ class Kept:
 
     def __init__(self, path: Path):
         self._path = path
-        self.facts: dict[str, Facts] = json.loads(path.read_text("utf-8")) if path.exists() else {}
+        self.facts = self._read()
 
     def forget(self, name: str) -> None:
         """Has the next call measure anew; the file keeps the old answer until then."""
@@ -22,8 +22,13 @@ class Kept:
     def __call__(self, name: str, measure: Callable[[], Facts]) -> Facts:
         """The answer of that name, measured now if it is missing or failed before."""
         if name not in self.facts or "failed" in self.facts[name]:
-            self.facts[name] = measure()
+            measured = measure()
+            # Others may have added theirs in the meantime.
+            self.facts = self._read() | {name: measured}
             written = self._path.with_suffix(".partial")
             written.write_text(json.dumps(self.facts, indent=1) + "\n", encoding="utf-8")
             written.replace(self._path)
         return self.facts[name]
+
+    def _read(self) -> dict[str, Facts]:
+        return json.loads(self._path.read_text("utf-8")) if self._path.exists() else {}
