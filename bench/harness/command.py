@@ -14,7 +14,9 @@ from harness.kept import Kept
 
 @click.command()
 @click.option("--case", "cases", type=click.Choice(tuple(CASES)), multiple=True, help="Emoji alone if left out.")
-@click.option("--only", multiple=True, help="Contestants whose names contain this; all if left out.")
+@click.option(
+    "--only", multiple=True, help="The contestant of this name, or all whose names contain it; everybody if left out."
+)
 @click.option(
     "--pictures/--no-pictures", default=True, show_default=True, help="Also draw a whole picture of 20 steps."
 )
@@ -42,6 +44,11 @@ def bench(
     run = Bench(out, CONTESTANTS, folders, environments, Kept(out / "bench.json"), click.echo)
     chosen = [with_rounds(CASES[name], rounds, steps) for name in cases or ("emoji-64",)]
     for case in chosen:
-        run.measure(case, lambda who: not only or any(part in who.name for part in only), pictures, again)
+        run.measure(case, lambda who: not only or any(_means(part, who.name) for part in only), pictures, again)
     for case in chosen:
         click.echo("\n".join(("", *run.report(case))))
+
+
+def _means(part: str, name: str) -> bool:
+    """Part of a name, or all of it."""
+    return part == name or (part in name and part not in (who.name for who in CONTESTANTS))
