@@ -19,6 +19,7 @@ from x2i.export.tuning.workspace import workspace
 from x2i.runtime import load
 from x2i.runtime.bundle import Bundle, open_bundle
 from x2i.runtime.cli import main
+from x2i.runtime.engines.profile import shape_profiles
 from x2i.runtime.errors import InputError
 from x2i.runtime.pipeline import Pipeline
 from x2i.runtime.preset import Preset
@@ -193,3 +194,15 @@ def test_the_probe_makes_every_call_that_its_family_makes(preset_bundle):
 def files(folder: Path) -> dict[str, bytes]:
     paths = [path for path in folder.rglob("*") if path.is_file() and path.name != "manifest.json"]
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+def test_engines_know_the_sizes_of_every_graph_of_a_preset(preset_bundle):
+    manifest = open_bundle(preset_bundle).manifest
+    profiles = shape_profiles(manifest, [(72, 40)])
+    assert profiles.keys() == manifest.graphs.keys()
+    for name in ("denoiser.takes-deep.1", "denoiser.takes-deep.2", "denoiser.takes-cross"):
+        sizes = {size for tensor in manifest.graphs[name].inputs for size in tensor.shape if isinstance(size, str)}
+        assert profiles[name].keys() == sizes
+    deep = {tensor.name: tensor.shape for tensor in manifest.graphs["denoiser.takes-deep.2"].inputs}["deep.2"]
+    height, width = (profiles["denoiser.takes-deep.2"][size][1] if isinstance(size, str) else size for size in deep[2:])
+    assert (height, width) == (9, 5)
