@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from ..errors import InputError
 from . import words
+from .loop import loop_seconds
 from .record import Asked, Profile
 from .table import Row, columns, machine_line
 
@@ -48,6 +49,7 @@ def measured(profiles: Sequence[Profile]) -> Iterator[tuple[str, list[float | No
         yield phase, [p.phases[phase].p50 if phase in p.phases else None for p in profiles]
     yield "step, p50", [p.all_steps.p50 for p in profiles]
     yield "step, p95", [p.all_steps.p95 for p in profiles]
+    yield "loop itself", [loop_seconds(p)[0] for p in profiles]
     names = dict.fromkeys(stage.name for p in profiles for stage in p.stages)
     for name in names:
         found = [next((s.seconds.p50 for s in p.stages if s.name == name), None) for p in profiles]

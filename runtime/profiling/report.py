@@ -194,6 +194,7 @@ def _stage_row(profile: Profile, stage: Stage) -> list[str]:
 def _facts(profile: Profile) -> str:
     facts = {
         "memory": table.memory_line(profile),
+        "loop itself": table.loop_line(profile),
         "adapter": f"{table.adapter_line(profile)}. {profile.adapter.how}",
         "rates": table.rates_line(profile),
         "overhead": table.overhead_line(profile),

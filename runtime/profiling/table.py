@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from . import words
+from .loop import loop_seconds
 from .record import Profile, Stage
 
 MOST_OPERATORS = 12
@@ -58,6 +59,14 @@ def memory_line(profile: Profile) -> str:
     return (
         f"peak memory {words.megabytes(profile.cold.peak)}, of a fresh process that draws one picture: resident, with "
         f"mapped files, libraries among them (up to {words.megabytes(most)})"
+    )
+
+
+def loop_line(profile: Profile) -> str:
+    loop, whole = loop_seconds(profile)
+    return (
+        f"{words.seconds(loop)} of {words.seconds(whole)}, {words.share(loop / whole)} of the steps of the run in the "
+        "middle: sampler, guidance and batches, while no graph is called"
     )
 
 
@@ -149,6 +158,7 @@ def _operators(profile: Profile) -> Iterator[str]:
 
 
 def _foot(profile: Profile) -> Iterator[str]:
+    yield f"loop itself: {loop_line(profile)}"
     yield f"adapter: {adapter_line(profile)}"
     yield f"  {profile.adapter.how}"
     yield f"rates of this machine: {rates_line(profile)}"

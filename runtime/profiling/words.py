@@ -2,6 +2,8 @@
 
 
 def seconds(value: float) -> str:
+    if value == 0:
+        return "0 s"
     if value < 0.9995:
         return f"{value * 1e3:.1f} ms" if value < 0.1 else f"{value * 1e3:.0f} ms"
     return f"{value:.2f} s" if value < 100 else f"{value:.0f} s"
