@@ -26,10 +26,9 @@ def stages_of(
     for name in dict.fromkeys(span.name for span in runs[0]):
         seconds = Samples(tuple(sum(span.seconds for span in run if span.name == name) for run in runs))
         number = sum(span.name == name for span in runs[0])
-        if name in own:
-            kind, precision, weights = _kind(plan, name), own[name].precision, _weights(bundle, name)
-        else:
-            kind, precision, weights = "other", "", 0
+        kind: Kind = _kind(plan, name) if name in own else "other"
+        precision = str(own[name].precision) if name in own else ""
+        weights = _weights(bundle, name) if name in own else 0
         adapter = name not in plain
         stages.append(
             Stage(name, kind, number, seconds, precision, macs.get(name), weights, moved.get(name, 0), adapter)
