@@ -77,22 +77,19 @@ def make_request(
     `mixes` says that another bundle's context is mixed in.
     """
     plan, problems = manifest.plan, preset_problems(manifest.plan, preset)
-    chosen = Preset() if preset is None or problems else plan.presets[preset]
+    chosen = plan.presets.get(preset or "", Preset())
     options, found = _choose(manifest, {"language": language})
-    problems += found + _prompt_problems(plan, prompt, negative)
-    noise, size, count, found = _shape(plan.decoder, noise, size, count)
-    problems += found
+    noise, size, count, misshapen = _shape(plan.decoder, noise, size, count)
+    problems += found + _prompt_problems(plan, prompt, negative) + misshapen
     guidance = plan.guidance.scale if guidance is None else guidance
-    found = _value_problems(prompt, negative, guidance, seed, count)
-    problems += found
-    sampler = chosen.sampler if sampler is None else sampler
+    problems += _value_problems(prompt, negative, guidance, seed, count)
     steps = next(number for number in (steps, chosen.steps, plan.sampler.steps) if number is not None)
     # Of a scale that is no number nothing can be counted.
     sides = sides_of(guidance) if isinstance(guidance, Real) else 2
     filled = fill(plan, Asked(Given(**given), prompt, tokenizer, sides, mixes), steps)
     problems += filled.problems
     try:
-        walk = _sampler(plan, sampler, steps)
+        walk = _sampler(plan, chosen.sampler if sampler is None else sampler, steps)
     except InputError as error:
         problems += error.problems
     if problems:
