@@ -50,8 +50,8 @@ class Wanted:
         path, engines = str(file.path.absolute()), str(file.engines.absolute())
         job = Job(LIBRARIES[self.backend], name, path, file.precision, file.digest, engines)
         if self.backend == "openvino":
-            fixed = {"inputs": graph.inputs, "shapes": shapes} if graph.precision in FIXED else {}
-            return replace(job, device=self.device, **fixed)
+            job = replace(job, device=self.device)
+            return replace(job, inputs=graph.inputs, shapes=shapes) if graph.precision in FIXED else job
         kernels = "" if self.kernels is None else str(self.kernels.absolute())
         return replace(job, inputs=graph.inputs, shapes=shapes, targets=self.targets, kernels=kernels)
 
