@@ -16,7 +16,7 @@ def float_product() -> onnx.ModelProto:
 def eight_bit_product() -> onnx.ModelProto:
     """The same as a quantized layer is written; its weights are one number spread out when the graph is opened, so that
     the file stays small."""
-    constants = {
+    constants: dict[str, np.ndarray] = {
         "scale": np.array(1 / 64, np.float32),
         "middle": np.array(128, np.uint8),
         "zero": np.array(0, np.int8),
