@@ -15,6 +15,7 @@ from ..profiling.measure import measure
 from ..profiling.record import Profile, read, save, save_text
 from ..profiling.report import report
 from ..profiling.trace import trace
+from ..sessions.backends import backend_named
 from .adapter_options import adapter_options, pictures_for
 from .refusal import refusing
 from .size import Size
@@ -25,7 +26,7 @@ MOST = 8
 
 
 @click.command()
-@click.argument("what", type=FILE, nargs=-1, required=True, metavar="BUNDLE|PROFILE.json...")
+@click.argument("what", type=FILE, nargs=-1, required=True, metavar="BUNDLE[@BACKEND]|PROFILE.json...")
 @click.option("--prompt", help="What is drawn; something in its place if left out.")
 @adapter_options
 @click.option("--language", help="Language of the prompt, for a bundle with translators.")
@@ -56,10 +57,17 @@ def profile(
 ) -> None:
     """Measure the folder BUNDLE, or read a profile saved with --json; several are put side by side.
 
-    With several, each gets its own --json and --trace file: -1, -2, ... stands before the suffix."""
+    BUNDLE@BACKEND runs one on a backend of its own. With several, each gets its own --json and --trace file: -1, -2,
+    ... stands before the suffix."""
     with refusing(InputError, OSError, MemoryError):
         _check_files(json_file, trace_file, html_file)
         found = _profiles(what, backend, given)
+        # Measured is measured: it is kept even if it cannot be compared.
+        for number, one in enumerate(found, 1):
+            if json_file is not None:
+                save(_numbered(json_file, number, len(found)), one)
+            if trace_file is not None:
+                save_text(_numbered(trace_file, number, len(found)), trace(one))
         if len(found) > 1:
             comparison.check_comparable(found)
         for one in found:
@@ -69,11 +77,6 @@ def profile(
         if len(found) > 1:
             for line in comparison.lines(found):
                 click.echo(line)
-        for number, one in enumerate(found, 1):
-            if json_file is not None:
-                save(_numbered(json_file, number, len(found)), one)
-            if trace_file is not None:
-                save_text(_numbered(trace_file, number, len(found)), trace(one))
         if html_file is not None:
             save_text(html_file, report(found))
 
@@ -84,7 +87,11 @@ def _profiles(what: Sequence[Path], backends: tuple[str, ...], given: dict[str, 
     ready: list[Profile | Job] = []
     for path in what:
         try:
-            ready += [_job(path, name, given) for name in backends or (None,)] if path.is_dir() else [read(path)]
+            bundle, own = _split(path)
+            if bundle.is_dir():
+                ready += [_job(bundle, name, given) for name in own or backends or (None,)]
+            else:
+                ready.append(read(path))
         except InputError as error:
             problems += error.problems
     if len(ready) > MOST:
@@ -94,7 +101,15 @@ def _profiles(what: Sequence[Path], backends: tuple[str, ...], given: dict[str, 
     return [measure(one, _tell) if isinstance(one, Job) else one for one in ready]
 
 
+def _split(what: Path) -> tuple[Path, tuple[str, ...]]:
+    """A bundle and its own backend, where one is named behind an @; a folder of that very name is a bundle."""
+    folder, _, backend = str(what).rpartition("@")
+    return (Path(folder), (backend,)) if folder and not what.exists() and Path(folder).is_dir() else (what, ())
+
+
 def _job(bundle: Path, backend: str | None, given: dict[str, Any]) -> Job:
+    if backend is not None:
+        backend_named(backend)
     options = dict(given)
     own = {
         name: options.pop(name) for name in ("threads", "text_bundle", "preset", "cold", "warm_up", "runs", "operators")
@@ -105,7 +120,7 @@ def _job(bundle: Path, backend: str | None, given: dict[str, Any]) -> Job:
 
 
 def _check_files(*files: Path | None) -> None:
-    problems = []
+    problems: list[str] = []
     for file in files:
         try:
             if file is not None:

@@ -1,0 +1,84 @@
+"""What a profile is taken of, what the loop takes, and products counted twice."""
+
+from dataclasses import replace
+
+import pytest
+from click.testing import CliRunner
+from x2i.export.estimate.calls import calls
+from x2i.export.estimate.operations import work
+from x2i.runtime.bundle import open_bundle
+from x2i.runtime.cli import main
+from x2i.runtime.errors import InputError
+from x2i.runtime.profiling.job import Job
+from x2i.runtime.profiling.loop import loop_seconds
+from x2i.runtime.profiling.measure import measure
+from x2i.runtime.profiling.record import Event, Profile
+
+MEASURED = "x2i.runtime.commands.profile.measure"
+
+
+def x2i(*words: object):
+    return CliRunner().invoke(main, ["profile", *map(str, words)])
+
+
+@pytest.fixture(scope="module")
+def elite(elite_bundle) -> Profile:
+    return measure(Job(elite_bundle, "cpu", 1, options={"steps": 3}, cold=1, warm_up=0, runs=1))
+
+
+def test_products_are_those_the_estimate_counts(elite, elite_bundle):
+    """Counted from the shapes a run has on one side, by inference over the graph on the other."""
+    expected: dict[str, int] = {}
+    for call in calls(open_bundle(elite_bundle), {"steps": 3}):
+        macs = sum(work(call.graph).macs.values())
+        expected[call.name] = expected.get(call.name, 0) + call.count * macs
+    assert {stage.name: stage.macs for stage in elite.stages} == expected
+
+
+def test_the_loop_is_what_steps_take_beside_their_graphs(elite):
+    events = [("stages", "encode", 0, 1), ("stages", "step 1", 1, 3), ("stages", "step 2", 3, 6)]
+    events += [("graphs", "encoder", 0.1, 0.9), ("graphs", "denoiser", 1.5, 2.5), ("graphs", "denoiser", 3, 5.5)]
+    assert loop_seconds(replace(elite, events=tuple(Event(*one) for one in events))) == (1.5, 5)
+    loop, whole = loop_seconds(elite)
+    assert 0 < loop < whole
+
+
+def test_a_bundle_names_its_own_backend(monkeypatch, elite_bundle):
+    jobs = asked(monkeypatch, 2)
+    x2i(f"{elite_bundle}@openvino:GPU", elite_bundle, "--backend", "cpu")
+    assert [(job.bundle, job.backend) for job in jobs] == [(elite_bundle, "openvino:GPU"), (elite_bundle, "cpu")]
+
+
+def test_a_folder_may_have_an_at_sign_in_its_name(monkeypatch, elite_bundle, tmp_path):
+    jobs = asked(monkeypatch, 1)
+    (tmp_path / "a@cpu").symlink_to(elite_bundle)
+    x2i(tmp_path / "a@cpu")
+    assert [(job.bundle, job.backend) for job in jobs] == [(tmp_path / "a@cpu", None)]
+
+
+def test_unknown_backends_are_refused_before_anything_is_measured(monkeypatch, elite_bundle):
+    jobs = asked(monkeypatch, 1)
+    result = x2i(f"{elite_bundle}@cpux", elite_bundle, "--backend", "cpu", "--backend", "npu")
+    assert result.exit_code == 2 and not jobs
+    assert "got 'cpux'" in result.output and "got 'npu'" in result.output
+
+
+def test_what_was_measured_is_kept_where_it_cannot_be_compared(monkeypatch, elite, elite_bundle, tmp_path):
+    found = iter((elite, replace(elite, asked=replace(elite.asked, steps=9))))
+    monkeypatch.setattr(MEASURED, lambda job, tell: next(found))
+    result = x2i(elite_bundle, elite_bundle, "--json", tmp_path / "a.json", "--html", tmp_path / "a.html")
+    assert result.exit_code == 2 and "steps" in result.output
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a-1.json", "a-2.json"]
+
+
+def asked(monkeypatch, enough: int) -> list[Job]:
+    """What would be measured, up to so many."""
+    jobs: list[Job] = []
+
+    def refuse_the_last(job: Job, tell: object) -> None:
+        jobs.append(job)
+        if len(jobs) == enough:
+            raise InputError("enough")
+
+    monkeypatch.setattr(MEASURED, refuse_the_last)
+    return jobs
