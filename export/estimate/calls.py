@@ -10,14 +10,11 @@ import numpy as np
 from x2i.runtime.bundle import Bundle
 from x2i.runtime.manifest import Graph
 from x2i.runtime.pipeline import Pipeline
-from x2i.runtime.plan import Plan, matches
+from x2i.runtime.profiling.stand_ins import asked
 
 from .static_graph import StaticGraph, static_graph
 
 Shapes = tuple[tuple[str, tuple[int, ...]], ...]
-PROMPT = "a red thing"
-SIDE = 256
-"""Pixels of the pictures that a run is asked for with; encoders scale them to their own size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,32 +63,3 @@ class _Counting:
 
     def bind(self, **arrays: np.ndarray) -> partial[dict[str, np.ndarray]]:
         return partial(self, **arrays)
-
-
-def asked(bundle: Bundle) -> dict[str, Any]:
-    """Something to draw for each input of the bundle's plan: a prompt, a grey picture, a second of noise."""
-    plan = bundle.manifest.plan
-    options: dict[str, Any] = {}
-    grey, mask = np.full((SIDE, SIDE, 3), 128, np.uint8), np.zeros((SIDE, SIDE), np.uint8)
-    mask[SIDE // 4 : -SIDE // 4, SIDE // 4 : -SIDE // 4] = 255
-    prompt = PROMPT
-    for conditioner in plan.conditioners:
-        if conditioner.word is not None:
-            prompt = f"a {conditioner.word.default} in a park"
-        if conditioner.marker is not None:
-            prompt = f"{PROMPT} {conditioner.marker.default}"
-        if conditioner.text is not None:
-            options["prompt"] = prompt
-        if (picture := conditioner.picture) is not None:
-            options[picture.kind] = [grey] if picture.kind == "subjects" else grey
-            options |= {"mask": mask} if picture.kind == "subject" else {}
-        if conditioner.sound is not None:
-            rate = conditioner.sound.rate
-            options["sound"] = (np.random.default_rng(0).normal(0, 0.1, (rate, 2)), rate)
-    return options | _language(plan, set(bundle.manifest.graphs))
-
-
-def _language(plan: Plan, graphs: set[str]) -> dict[str, str]:
-    """The first language of a bundle that has several."""
-    found = [value for name in plan.graphs() if "{language}" in name for value in matches(name, graphs)]
-    return {"language": found[0]} if found else {}
