@@ -88,6 +88,11 @@ class Denoiser:
         self.graphs.append(graph)
         return noise
 
+    def release(self) -> None:
+        """Lets go of the sessions and what was bound to them."""
+        self._bounds.clear()
+        self._rows.clear()
+
     def _bound(self, number: int, graph: str, sides: int) -> _Bound:
         """A device takes the context into its memory once per run, when a segment's graph first serves."""
         key = number, graph, sides

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from .bundle import Bundle, open_bundle
 from .errors import InputError, together
+from .memory_limit import MemoryLimit, Work, parsed_size
 from .mix import check_mixable
 from .pipeline import Pipeline
 from .request import check_preset
-from .sessions.backends import BACKENDS, backend_named, open_session
+from .sessions.backends import BACKENDS, backend_named, check_backend, open_session
 from .sessions.session import Session
 from .text_side import TextSide
 
@@ -24,6 +25,7 @@ def load(
     *,
     text_bundle: str | Path | None = None,
     preset: str | None = None,
+    max_memory: str | int | None = None,
 ) -> Pipeline:
     """A Pipeline for a bundle folder, every file checked against its digest.
 
@@ -38,11 +40,14 @@ def load(
     named = backend or backend_of_environment()
     if named is not None:
         backend_named(named)
+    most = None if max_memory is None else parsed_size(max_memory)
+    if most is not None and text_bundle is not None:
+        raise InputError("max_memory: expected one bundle alone, got a text_bundle with it; leave one of the two out")
     bundle, text = _bundles(folder, text_bundle)
     check_preset(bundle.manifest.plan, preset)
     if named is not None:
-        return pipeline_of(bundle, named, threads, text, preset=preset)
-    return _best(bundle, text, threads, preset)
+        return pipeline_of(bundle, named, threads, text, preset=preset, most=most)
+    return _best(bundle, text, threads, preset, most)
 
 
 def backend_of_environment() -> str | None:
@@ -58,16 +63,16 @@ def _bundles(folder: str | Path, text_bundle: str | Path | None) -> tuple[Bundle
     return bundle, text
 
 
-def _best(bundle: Bundle, text: Bundle | None, threads: int | None, preset: str | None) -> Pipeline:
+def _best(bundle: Bundle, text: Bundle | None, threads: int | None, preset: str | None, most: int | None) -> Pipeline:
     """On the first backend that is installed and opens every graph; the last one's problem is the caller's."""
     notes: list[str] = []
     present = [name for name, backend in BACKENDS.items() if backend.present()]
     for name in present[:-1]:
         try:
-            return pipeline_of(bundle, name, threads, text, tuple(notes), preset)
+            return pipeline_of(bundle, name, threads, text, tuple(notes), preset, most)
         except InputError as error:
             notes.append(f"not on {name}: {error.problems[0].removeprefix(f'backend {name}: ')}")
-    return pipeline_of(bundle, present[-1], threads, text, tuple(notes), preset)
+    return pipeline_of(bundle, present[-1], threads, text, tuple(notes), preset, most)
 
 
 def pipeline_of(
@@ -77,11 +82,23 @@ def pipeline_of(
     text: Bundle | None = None,
     notes: tuple[str, ...] = (),
     preset: str | None = None,
+    most: int | None = None,
 ) -> Pipeline:
-    """A Pipeline for bundles that are open already, on the backend named."""
+    """A Pipeline for bundles that are open already, on the backend named, with `most` bytes of memory."""
 
     def opener(opened: Bundle) -> Callable[[str], Session]:
         return lambda name: open_session(backend, opened.graph_file(name), threads)
 
     side = None if text is None else TextSide(text, opener(text))
-    return Pipeline(bundle, opener(bundle), side, backend, notes, preset)
+    limit = None if most is None else _limit(bundle, backend, threads, preset, most)
+    return Pipeline(bundle, opener(bundle), side, backend, notes, preset, limit)
+
+
+def _limit(bundle: Bundle, backend: str, threads: int | None, preset: str | None, most: int) -> MemoryLimit:
+    """Raises InputError where the backend cannot be used, or the weights alone need more."""
+    limit = MemoryLimit(most, bundle, backend)
+    graphs = [graph for graph in bundle.manifest.plan.graphs(preset) if graph in bundle.manifest.graphs]
+    for graph in graphs:
+        check_backend(backend, bundle.graph_file(graph), threads)
+    limit.check(Work(), graphs)
+    return limit

@@ -14,6 +14,7 @@ from .conditions import Conditions
 from .denoiser import Call, Denoiser
 from .errors import InputError, together
 from .images import to_images
+from .memory_limit import MemoryLimit, Work
 from .mix import MIX, TEXT_OPTIONS
 from .noise import Noise
 from .request import Request, make_request
@@ -54,7 +55,8 @@ class Output:
 class Pipeline:
     """Draws with one bundle. `open_session(graph name)` gives the sessions, each opened once; `text` is a second bundle
     whose prompts are mixed in; `backend` runs the graphs, and `notes` say why no better one does; `preset` is one of
-    the plan's, and what calls use that name none. Safe to call from several threads."""
+    the plan's, and what calls use that name none. Under a `limit` graphs are opened when they are needed, and closed
+    when the next one is; every call is refused that would need more. Safe to call from several threads."""
 
     def __init__(
         self,
@@ -64,13 +66,15 @@ class Pipeline:
         backend: str = "cpu",
         notes: tuple[str, ...] = (),
         preset: str | None = None,
+        limit: MemoryLimit | None = None,
     ):
         self.bundle, self.backend, self.notes, self.preset = bundle, backend, notes, preset
-        self._sessions = OpenedOnce(open_session)
+        self._limit = limit
+        self._sessions = OpenedOnce(open_session, None if limit is None else limit.beside)
         self._conditions = Conditions(bundle, self.session)
         self._text = text
         for graph in bundle.manifest.graphs:
-            if graph in bundle.manifest.plan.graphs(preset):
+            if limit is None and graph in bundle.manifest.plan.graphs(preset):
                 self.session(graph)
 
     def session(self, graph: str) -> Session:
@@ -93,6 +97,7 @@ class Pipeline:
             latents = step.latents
         assert latents is not None
         _check_finite(latents)
+        denoiser.release()
         with timings("decode"):
             images = self._decode(latents)
         served, graphs, spans = tuple(denoiser.served), tuple(denoiser.graphs), tuple(timings.spans)
@@ -110,11 +115,20 @@ class Pipeline:
         """The checked request, all slots, and warnings, which are also given to Python's."""
         with timings("encode"):
             request, other, others_notes = self._request(prompt, options)
+            self._check_memory(request, options.get("preset") or self.preset)
             context, notes = self._conditions(request, other)
         notes = tuple(dict.fromkeys((*others_notes, *notes)))
         for note in notes:
             warnings.warn(note, UserWarning, stacklevel=3)
         return request, context, notes
+
+    def _check_memory(self, request: Request, preset: str | None) -> None:
+        """Raises InputError where the request needs more than the limit, before anything is opened."""
+        if self._limit is None:
+            return
+        _, height, width = self._latent_shape(request)
+        graphs = dict.fromkeys(name.format(**request.options) for name in self.bundle.manifest.plan.graphs(preset))
+        self._limit.check(Work(height * width, request.count, request.sides), tuple(graphs))
 
     def _request(
         self, prompt: str | None, options: dict[str, Any]

@@ -15,12 +15,13 @@ def load_announced(
     threads: int | None = None,
     text_bundle: Path | None = None,
     preset: str | None = None,
+    max_memory: str | None = None,
 ) -> Pipeline:
     """`load`, with a line for what it warns of. Where the choice was left to us, another says what was chosen, after
     one for each better backend that cannot be used."""
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", UserWarning)
-        pipeline = load(bundle, backend, threads, text_bundle=text_bundle, preset=preset)
+        pipeline = load(bundle, backend, threads, text_bundle=text_bundle, preset=preset, max_memory=max_memory)
     for warning in told:
         click.echo(f"x2i: warning: {warning.message}", err=True)
     if (backend or backend_of_environment()) is None:

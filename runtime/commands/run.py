@@ -35,6 +35,7 @@ from .size import Size
 @click.option("--count", type=int, help="Pictures to draw; picture k has seed + k.")
 @click.option("--backend", help="What runs the graphs, such as cpu or openvino:GPU; the best present if left out.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads; all cores if left out.")
+@click.option("--max-memory", help="Memory that drawing may take, such as 4GB: graphs are opened and closed in turns.")
 @click.option("--out", type=click.Path(path_type=Path), default="out.png", show_default=True, help="Picture file.")
 @click.option("--save-latents", type=click.Path(path_type=Path), help="Also save the latents: .npy, float32.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
@@ -51,6 +52,7 @@ def run(
     image: tuple[Path, ...],
     text_bundle: Path | None,
     preset: str | None,
+    max_memory: str | None,
     **options: Any,
 ) -> None:
     """Draw PROMPT, or a sound, with the folder BUNDLE. What is left out comes from the bundle's plan."""
@@ -60,7 +62,7 @@ def run(
             raise InputError("prompt: expected the text that --text-bundle reads, got none; give PROMPT")
         if save_latents is not None:
             check_folder_of(save_latents)
-        pipeline = load_announced(bundle, backend, threads, text_bundle, preset)
+        pipeline = load_announced(bundle, backend, threads, text_bundle, preset, max_memory)
         options |= pictures_for(pipeline.bundle.manifest.plan.options(), subject, image)
         with warnings.catch_warnings():
             # What Pillow warns of is refused or drawn; ours are printed below.

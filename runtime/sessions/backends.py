@@ -40,11 +40,16 @@ def open_session(backend: str, graph: GraphFile, threads: int | None = None) -> 
 
     Raises InputError for an unknown backend and for one that cannot be used here; another is never chosen instead.
     """
+    check_backend(backend, graph, threads)
+    _, found, device = backend_named(backend)
+    return found.open(graph, Settings(threads, device))
+
+
+def check_backend(backend: str, graph: GraphFile, threads: int | None = None) -> None:
+    """Raises InputError where a backend is unknown or cannot be used for a graph here."""
     name, found, device = backend_named(backend)
-    settings = Settings(threads, device)
-    if problem := found.problem(graph, settings):
+    if problem := found.problem(graph, Settings(threads, device)):
         raise InputError(f"backend {name}: {problem}")
-    return found.open(graph, settings)
 
 
 def _always() -> bool:

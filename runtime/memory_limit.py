@@ -1,0 +1,88 @@
+"""Drawing under a limit of memory: which graphs lie in it together, and what each part of a run needs at its peak."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .bundle import Bundle
+from .errors import InputError
+from .plan import Plan
+
+PROCESS = 200_000_000
+"""Bytes of Python, numpy, the session library and what a run keeps from part to part."""
+TIMES_THE_FILE = {"cpu": {"fp32": 2.8, "fp16": 6.0, "int8": 8.0}, "openvino": {"fp32": 2.2, "fp16": 4.0, "int8": 3.4}}
+"""Bytes of memory for a byte of a graph's file, opened and used. Measured at full size: OpenVINO's int8 (3.2, compiled
+anew) and fp32 up to 500 MB (cpu 2.6, openvino 1.7); the rest is an estimate with room to spare."""
+DECODER_BYTES_PER_PIXEL = 7500
+"""What Stable Diffusion's decoder computes with: measured for 512 x 512, 4500 on cpu and up to 7000 on openvino."""
+DENOISER_BYTES_PER_CELL = 90_000
+"""What Stable Diffusion's UNet computes with, for each cell of one row of latents: an estimate."""
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is drawn: latents of `cells` cells, one row for each side of the guidance and each of `count` pictures."""
+
+    cells: int = 0
+    count: int = 0
+    sides: int = 0
+
+
+def parsed_size(text: str | int) -> int:
+    """Bytes of `4GB`, `512MiB` or a plain number; raises InputError for anything else."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]I?)?B?", str(text).strip().upper())
+    size = int(float(found[1]) * _UNITS[found[2] or ""]) if found else 0
+    if size <= 0:
+        raise InputError(f"max_memory: expected a size such as 4GB or 512MiB, got {text!r}")
+    return size
+
+
+class MemoryLimit:
+    """A limit in bytes for one bundle on one backend, for one call at a time.
+
+    Graphs of the denoising loop stay together, every other graph is alone. Raises InputError for a backend whose graphs
+    lie in another memory than the process's.
+    """
+
+    def __init__(self, limit: int, bundle: Bundle, backend: str):
+        name = backend.partition(":")[0]
+        if name not in TIMES_THE_FILE or backend.partition(":")[2].upper() not in ("", "CPU"):
+            told = f"expected a backend in the CPU's memory, {' or '.join(TIMES_THE_FILE)}, got {backend}"
+            raise InputError(f"max_memory: {told}; leave the limit out, or choose another backend")
+        self._limit, self._bundle, self._times = limit, bundle, TIMES_THE_FILE[name]
+
+    def beside(self, graph: str, other: str) -> bool:
+        """Whether two graphs are in memory together."""
+        plan = self._bundle.manifest.plan
+        return in_loop(plan, graph) and in_loop(plan, other)
+
+    def check(self, work: Work, graphs: Sequence[str]) -> None:
+        """Raises InputError where drawing with these graphs needs more, naming the part that needs most."""
+        part, needed = max(self.needs(work, graphs).items(), key=lambda found: found[1])
+        if needed > self._limit:
+            raise InputError(
+                f"max_memory: expected at least {needed / 1e9:.2f} GB, which {part} needs at its peak, got "
+                f"{self._limit / 1e9:.2f} GB; raise the limit, draw fewer or smaller pictures, or use a bundle of a "
+                "lower precision (x2i lower)"
+            )
+
+    def needs(self, work: Work, graphs: Sequence[str]) -> dict[str, int]:
+        """Bytes that each part of a run needs at its peak, the process included; parts are named by their graphs."""
+        plan = self._bundle.manifest.plan
+        loop = [graph for graph in graphs if in_loop(plan, graph)]
+        found = {graph: PROCESS + self._weights(graph) for graph in graphs if graph not in loop}
+        cells = work.cells * work.count
+        found[plan.decoder.graph] += DECODER_BYTES_PER_PIXEL * cells * plan.decoder.factor**2
+        computed = DENOISER_BYTES_PER_CELL * cells * work.sides
+        return found | {" and ".join(loop): PROCESS + sum(map(self._weights, loop)) + computed}
+
+    def _weights(self, graph: str) -> int:
+        described = self._bundle.manifest.graphs[graph]
+        size = sum(self._bundle.manifest.files[file].bytes for file in (described.file, *described.data))
+        return round(size * self._times.get(described.precision, max(self._times.values())))
+
+
+def in_loop(plan: Plan, graph: str) -> bool:
+    """Whether a graph, or the one that it is a variant of, serves a segment of the plan."""
+    return any(graph == segment.graph or graph.startswith(f"{segment.graph}.") for segment in plan.segments)

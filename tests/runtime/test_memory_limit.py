@@ -1,0 +1,126 @@
+"""Drawing under a limit: graphs are closed, the picture stays, too little is refused before anything opens."""
+
+import gc
+from pathlib import Path
+from weakref import WeakSet
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from x2i.runtime.bundle import open_bundle
+from x2i.runtime.cli import main
+from x2i.runtime.errors import InputError
+from x2i.runtime.load import load
+from x2i.runtime.memory_limit import MemoryLimit, Work, parsed_size
+from x2i.runtime.pipeline import Pipeline
+
+from tests.runtime.toy import Sessions, write_toy
+
+ASKED = {"language": "French", "steps": 2, "sampler": "ddim"}
+
+
+class Counted(Sessions):
+    """Stand-ins that tell how many of them somebody still holds whenever another one is opened."""
+
+    def __init__(self):
+        super().__init__()
+        self.pipeline: Pipeline | None = None
+        self.alive: WeakSet = WeakSet()
+        self.alive_then: list[int] = []
+
+    def open(self, graph: str):
+        assert self.pipeline is not None, "opened before it was needed"
+        gc.collect()
+        self.alive_then.append(len(self.alive))
+        session = super().open(graph)
+        self.alive.add(session)
+        return session
+
+
+def counted(folder: Path, limit: int) -> tuple[Pipeline, Counted]:
+    bundle, sessions = open_bundle(folder), Counted()
+    sessions.pipeline = Pipeline(bundle, sessions.open, limit=MemoryLimit(limit, bundle, "cpu"))
+    return sessions.pipeline, sessions
+
+
+def test_one_graph_is_open_at_a_time(tmp_path):
+    pipeline, sessions = counted(write_toy(tmp_path / "toy"), 10**9)
+    for _ in range(2):
+        pipeline("pomme", **ASKED)
+    order = ["encoder", "translator.French", "denoiser", "decoder"]
+    assert sessions.opened == order * 2
+    assert sessions.alive_then == [0] * 8
+    assert pipeline._sessions.open == {"decoder"}
+
+
+def test_a_preview_opens_the_decoder_and_the_loop_goes_on(tmp_path):
+    free = Pipeline(open_bundle(write_toy(tmp_path / "free")), Sessions().open)
+    pipeline, _ = counted(write_toy(tmp_path / "toy"), 10**9)
+    for ours, theirs in zip(pipeline.steps("pomme", **ASKED), free.steps("pomme", **ASKED), strict=True):
+        assert ours.preview()[0].tobytes() == theirs.preview()[0].tobytes()
+        assert np.array_equal(ours.latents, theirs.latents)
+
+
+def test_the_picture_is_the_same_byte_for_byte(tiny_bundle):
+    free = load(tiny_bundle)
+    pipeline = load(tiny_bundle, max_memory="8GB")
+    assert not pipeline._sessions.open
+    for seed in (0, 1):
+        ours, theirs = (pipe("rot", language=_language(pipe), steps=2, seed=seed) for pipe in (pipeline, free))
+        assert ours.images[0].tobytes() == theirs.images[0].tobytes()
+        assert pipeline._sessions.open == {pipeline.bundle.manifest.plan.decoder.graph}
+
+
+def test_too_little_is_refused_in_words_before_anything_opens(tmp_path):
+    pipeline, sessions = counted(write_toy(tmp_path / "toy"), 300_000_000)
+    with pytest.raises(InputError, match=r"expected at least [\d.]+ GB, which decoder needs .*, got 0.30 GB; raise"):
+        pipeline("pomme", size=(512, 512), **ASKED)
+    assert not sessions.opened
+    pipeline("pomme", size=(64, 64), **ASKED)
+    assert "decoder" in sessions.opened
+
+
+def test_needs_grow_with_what_is_drawn(tmp_path):
+    bundle = open_bundle(write_toy(tmp_path / "toy"))
+    limit, graphs = MemoryLimit(1, bundle, "cpu"), ("encoder", "denoiser", "decoder")
+    few = limit.needs(Work(64, 1, 1), graphs)
+    for more in (Work(80, 1, 1), Work(64, 3, 1), Work(64, 1, 2)):
+        assert limit.needs(more, graphs)["denoiser"] > few["denoiser"], more
+    assert limit.needs(Work(64, 3, 1), graphs)["decoder"] > few["decoder"]
+    assert limit.needs(Work(64, 3, 1), graphs)["encoder"] == few["encoder"]
+
+
+def test_variants_of_the_denoiser_stay_together(tmp_path):
+    limit = MemoryLimit(1, open_bundle(write_toy(tmp_path / "toy")), "cpu")
+    assert limit.beside("denoiser", "denoiser.takes-deep.3")
+    assert not limit.beside("denoiser", "decoder")
+
+
+def test_sizes_in_words():
+    assert [parsed_size(text) for text in ("4GB", "512 MiB", "1.5g", 70)] == [4 * 10**9, 512 * 2**20, 15 * 10**8, 70]
+    for wrong in ("", "four", "-1GB", "0", "4TB", "nan"):
+        with pytest.raises(InputError, match="max_memory: expected a size"):
+            parsed_size(wrong)
+
+
+def test_a_gpu_and_a_second_bundle_are_refused(tmp_path):
+    bundle = open_bundle(write_toy(tmp_path / "toy"))
+    for backend in ("rtx", "cuda", "openvino:GPU"):
+        with pytest.raises(InputError, match=r"a backend in the CPU's memory"):
+            MemoryLimit(10**9, bundle, backend)
+    with pytest.raises(InputError, match="one bundle alone"):
+        load(bundle.folder, "cpu", text_bundle=bundle.folder, max_memory="4GB")
+
+
+def test_the_command_refuses_with_code_2(tiny_bundle, tmp_path):
+    out = tmp_path / "a.png"
+    arguments = ["run", str(tiny_bundle), "rot", "--backend", "cpu", "--max-memory", "1MB", "--out", str(out)]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2, result.output
+    assert "expected at least" in result.stderr
+    assert not out.exists()
+
+
+def _language(pipeline: Pipeline) -> str:
+    names = pipeline.bundle.manifest.graphs
+    return next(name.removeprefix("translator.") for name in names if name.startswith("translator."))
