@@ -13,6 +13,7 @@ from tests.architecture import ARROWS, ROOT
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT = PYPROJECT["project"]
 TABLES = {f"models/emoji/{name}" for name in ("vocabulary.json", "vocabulary.png", "subjects.json", "subjects.png")}
+PROFILING = {f"runtime/profiling/{name}" for name in ("matmul.onnx", "matmul_int8.onnx", "report.css")}
 
 
 def package_folders() -> set[str]:
@@ -74,7 +75,7 @@ def test_the_wheel_holds_the_rooms_and_nothing_else(wheel: Path) -> None:
         files = {name for name in archive.namelist() if ".dist-info/" not in name}
     sources = {path.relative_to(ROOT).as_posix() for room in ARROWS for path in (ROOT / room).rglob("*.py")}
     typed = {f"{room}/py.typed" for room in ARROWS}
-    assert files == {f"x2i/{path}" for path in sources | typed | TABLES}
+    assert files == {f"x2i/{path}" for path in sources | typed | TABLES | PROFILING}
 
 
 def test_the_wheel_announces_its_commands(wheel: Path) -> None:
@@ -89,6 +90,7 @@ def test_the_wheel_announces_its_commands(wheel: Path) -> None:
         "from-optimum": "x2i.export.optimum_commands:from_optimum",
         "lower": "x2i.export.lower_command:lower_command",
         "to-optimum": "x2i.export.optimum_commands:to_optimum",
+        "tune": "x2i.export.tuning.tune_command:tune_command",
     }
 
 

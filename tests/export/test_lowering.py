@@ -37,7 +37,7 @@ def test_roles_of_a_bundle(tiny_bundle):
 @pytest.mark.parametrize(
     ("asked", "messages"),
     [
-        ({"": "fp8"}, ["expected one of fp32, fp16, int8, int8+fp16, int8-weights, int4-weights, got 'fp8'"]),
+        ({"": "fp8"}, ["expected one of fp32, fp16, bf16, int8, int8+fp16, int8-weights, int4-weights, got 'fp8'"]),
         ({"unet": "fp16", "": "half"}, ["got 'half'", "--precision unet: expected a graph of the bundle"]),
         (
             {"translator.Klingon": "fp16"},

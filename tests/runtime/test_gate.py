@@ -109,10 +109,10 @@ def test_a_damaged_reference_is_refused(toy):
 
 
 def test_cases_keep_every_option_of_a_run():
-    """All but a prompt of another bundle to mix in, and how many pictures there are."""
+    """All but a prompt of another bundle to mix in, how many pictures there are, and ways to draw them with less."""
     run = set(make_request.__kwdefaults__) | {field.name for field in fields(Given)} | {"prompt"}
     own = {"latents", "picture", "rate"}
-    assert {field.name for field in fields(Case)} - own == run - {"count", "size", "mix"}
+    assert {field.name for field in fields(Case)} - own == run - {"count", "size", "mix", "preset"}
 
 
 def test_files_become_what_a_run_takes(tmp_path):
