@@ -10,8 +10,8 @@ from .plan import Plan
 
 PROCESS = 200_000_000
 """Bytes of Python, numpy, the session library and what a run keeps from part to part."""
-TIMES_THE_FILE = {"cpu": {"fp32": 2.8, "fp16": 6.0, "int8": 8.0}, "openvino": {"fp32": 2.2, "fp16": 4.0, "int8": 3.4}}
-"""Bytes of memory for a byte of a graph's file, opened and used. Measured at full size: OpenVINO's int8 (3.2, compiled
+TIMES_THE_FILE = {"cpu": {"fp32": 2.8, "fp16": 6.0, "int8": 8.0}, "openvino": {"fp32": 2.2, "fp16": 4.0, "int8": 2.3}}
+"""Bytes of memory for a byte of a graph's file, opened and used. Measured at full size: OpenVINO's int8 (2.1, compiled
 anew) and fp32 up to 500 MB (cpu 2.6, openvino 1.7); the rest is an estimate with room to spare."""
 DECODER_BYTES_PER_PIXEL = 7500
 """What Stable Diffusion's decoder computes with: measured for 512 x 512, 4500 on cpu and up to 7000 on openvino."""

@@ -29,7 +29,8 @@ class OpenVinoSession:
         self._graph, self._settings = graph, settings
         self._device = openvino_device.chosen(settings.device)
         self._fixed = FixedShapes(graph, self._device, settings) if fixes(graph, self._device) else None
-        ports = self._whole if self._fixed is None else self._fixed.model
+        # Read for its ports alone: held, it would keep the weights once more.
+        ports = self._whole if self._fixed is None else openvino_device.read(graph, self._device)
         self.inputs = tuple(_tensor(port) for port in ports.inputs)
         self.outputs = tuple(_tensor(port) for port in ports.outputs)
         self._free: list[openvino.InferRequest] = []

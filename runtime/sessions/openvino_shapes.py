@@ -30,7 +30,6 @@ class FixedShapes:
 
     def __init__(self, graph: GraphFile, device: str, settings: Settings):
         self._graph, self._device, self._settings = graph, device, settings
-        self.model = openvino_device.read(graph, device)
         self._kept: OrderedDict[tuple[tuple[str, Shape], ...], openvino.CompiledModel] = OrderedDict()
         self._mapped: dict[int, np.ndarray] = {}
         self._lock = Lock()
