@@ -2,11 +2,11 @@
 
 import hashlib
 import json
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from . import manifest as manifests
+from .digests import sha256_of
 from .errors import InputError
 from .manifest import File, Manifest
 from .records import decode
@@ -14,6 +14,7 @@ from .sessions.graph_file import GraphFile
 
 ENGINES = "engines"
 """Built on the device and not listed in the manifest: what is in there carries its own digests."""
+_FIX = "copy or export the bundle again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,8 @@ class Bundle:
 
 
 def open_bundle(folder: str | Path, check_files: bool = True) -> Bundle:
-    """Reads and checks a bundle; `check_files` compares every file with its digest.
+    """Reads and checks a bundle; `check_files` compares every file with its digest, which may be known from an earlier
+    opening (see `digests`).
 
     Raises InputError for a folder that is no bundle, a newer revision, unknown keys, or files that are missing,
     truncated or altered - all of them named.
@@ -56,9 +58,19 @@ def open_bundle(folder: str | Path, check_files: bool = True) -> Bundle:
 
 def file_problems(bundle: Bundle) -> list[str]:
     """One line for every file whose size or SHA-256 is not the manifest's."""
-    with ThreadPoolExecutor() as pool:
-        found = pool.map(lambda item: _file_problem(bundle.path(item[0]), item[1]), bundle.manifest.files.items())
-        return [problem for problem in found if problem]
+    files = {bundle.path(name): file for name, file in bundle.manifest.files.items()}
+    found = {path: _size_problem(path, file) for path, file in files.items()}
+    whole = [path for path, problem in found.items() if problem is None]
+    for path, digest in zip(whole, sha256_of(whole), strict=True):
+        if digest != files[path].sha256:
+            found[path] = f"{path}: altered: expected sha256 {files[path].sha256}, got {digest}; {_FIX}"
+    return [problem for problem in found.values() if problem]
+
+
+def hash_again(bundle: Bundle) -> None:
+    """Reads every file of a bundle, its engines too, so that nothing is believed of it because it was so before."""
+    files = [*map(bundle.path, bundle.manifest.files), *(bundle.folder / ENGINES).glob("*.engine")]
+    sha256_of([path for path in files if path.is_file()], afresh=True)
 
 
 def file_record(path: Path) -> File:
@@ -90,14 +102,10 @@ def _leaves(name: str) -> bool:
     return path.is_absolute() or ".." in path.parts or "\\" in name
 
 
-def _file_problem(path: Path, expected: File) -> str | None:
-    fix = "copy or export the bundle again"
+def _size_problem(path: Path, expected: File) -> str | None:
     if not path.is_file():
-        return f"{path}: expected a file of {expected.bytes} bytes, found none; {fix}"
+        return f"{path}: expected a file of {expected.bytes} bytes, found none; {_FIX}"
     size = path.stat().st_size
     if size != expected.bytes:
-        return f"{path}: expected {expected.bytes} bytes (sha256 {expected.sha256}), got {size} bytes; {fix}"
-    digest = file_record(path).sha256
-    if digest != expected.sha256:
-        return f"{path}: altered: expected sha256 {expected.sha256}, got {digest}; {fix}"
+        return f"{path}: expected {expected.bytes} bytes (sha256 {expected.sha256}), got {size} bytes; {_FIX}"
     return None

@@ -1,8 +1,10 @@
 """What several test files share: the wheel, and an environment that holds nothing but its base install."""
 
+import atexit
 import os
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,9 @@ __all__ = [
 
 # The same library everywhere: tests of another one name it.
 os.environ.setdefault("X2I_BACKEND", "cpu")
+# Nothing is left in the user's own, and nothing taken from there.
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="x2i-tests-cache-")
+atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ("models", "kernels", "export", "runtime", "pyproject.toml", "README.md", "LICENSE")

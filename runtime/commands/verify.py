@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from ..bundle import hash_again, open_bundle
 from ..errors import InputError
 from ..gate.comparison import CaseResult, compare
 from ..pipeline import Pipeline
@@ -22,9 +23,10 @@ from .refusal import Refusal, refusing
 @click.option("--quick", is_flag=True, help="Leave out what has to be drawn.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
 def verify(bundle: Path, backend: str | None, quick: bool, as_json: bool) -> None:
-    """Check the folder BUNDLE: digests, then every graph's output against fp32 torch's, then whole runs against what
-    fp32 drew, all stored at export."""
+    """Check the folder BUNDLE: digests, for which every file is read; then every graph's output against fp32 torch's;
+    then whole runs against what fp32 drew, all stored at export."""
     with refusing(InputError, OSError, MemoryError):
+        hash_again(open_bundle(bundle, check_files=False))
         pipeline = load_announced(bundle, backend)
         graphs = _prove(pipeline, as_json)
         cases = [] if quick else _compare(pipeline, as_json)

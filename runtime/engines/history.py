@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..cache_folder import cache_folder
 from ..errors import InputError
 from ..records import decode, encode
 
@@ -31,8 +32,8 @@ class _Builds:
 
 
 def history_file() -> Path:
-    """In the user's cache folder: XDG_CACHE_HOME, or ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "x2i" / "builds.json"
+    """In the user's cache folder."""
+    return cache_folder() / "builds.json"
 
 
 def past_builds(file: Path | None = None) -> tuple[Build, ...]:

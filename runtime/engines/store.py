@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from ..digests import sha256_of
 from ..errors import InputError
 from ..records import decode, encode
 from .key import Differences, EngineKey, differences
@@ -121,8 +122,6 @@ def damage(path: Path, record: EngineRecord, check_digest: bool = True) -> str |
         return "missing"
     if (size := path.stat().st_size) != record.bytes:
         return f"cut short: {size} of {record.bytes} bytes" if size < record.bytes else "altered: too long"
-    if check_digest:
-        with path.open("rb") as stream:
-            if hashlib.file_digest(stream, "sha256").hexdigest() != record.sha256:
-                return "altered: its SHA-256 is not its record's"
+    if check_digest and sha256_of([path]) != [record.sha256]:
+        return "altered: its SHA-256 is not its record's"
     return None
