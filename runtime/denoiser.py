@@ -11,7 +11,6 @@ from .reuse import Reuse
 from .samplers.schedule import Schedule
 from .sessions.session import Outputs, Session
 from .slots import Slots, for_sides, sides_of, wired
-from .variants import Variant
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +70,7 @@ class Denoiser:
         """Noise of float32 latents [B, C, h, w] at a timestep; one call of the graph, whatever the guidance."""
         number = self._plan.segment_at(timestep, delayed=len(self.served) <= self._last_plain_call)
         way = self._reuse.next(number, timestep)
-        graph = Variant(self._plan.segments[number].graph, way.gives, way.takes).name
+        graph = way.variant(self._plan.segments[number].graph).name
         bound = self._bound(number, graph, way.sides)
         batch = np.concatenate([latents, latents]) if way.sides == 2 else latents
         times = np.full(len(batch), timestep, np.float32)

@@ -34,7 +34,9 @@ class Preset:
     `depth`-th skip connection from the end as that call left it (DeepCache, arXiv 2312.00858). `guided`: guidance only
     from the first timestep down to the second (arXiv 2404.07724). `frozen_from`: from the first call at or below this
     timestep on, what the cross-attention adds stays as that call had it, the mean of both sides of the guidance, and
-    there is no guidance (T-GATE, arXiv 2404.02747); never before the plan's last segment serves.
+    there is no guidance (T-GATE, arXiv 2404.02747); never before the plan's last segment serves. `thinned`:
+    self-attention as large as the latents reads the keys and values of every n-th row and column (ToDo, arXiv
+    2402.13573).
     """
 
     sampler: str | None = None
@@ -43,6 +45,7 @@ class Preset:
     depth: int = 1
     guided: tuple[float, float] | None = None
     frozen_from: float | None = None
+    thinned: int = 1
     tuned: Tuned | None = None
 
     @property
@@ -53,20 +56,21 @@ class Preset:
     def variants(self, graph: str) -> list[Variant]:
         """The graphs that stand for `graph` under this preset: all that its calls may need."""
         kept = () if self.feature is None else (self.feature,)
-        found = [Variant(graph, gives=kept)]
+        sides: list[tuple[tuple[str, ...], tuple[str, ...]]] = [(kept, ())]
         if self.frozen_from is not None:
-            found += [Variant(graph, gives=(*kept, CROSS)), Variant(graph, gives=kept, takes=(CROSS,))]
+            sides += [((*kept, CROSS), ()), (kept, (CROSS,))]
         if kept:
-            found.append(Variant(graph, takes=kept))
+            sides.append(((), kept))
         if kept and self.frozen_from is not None:
-            found.append(Variant(graph, takes=(*kept, CROSS)))
-        return found
+            sides.append(((), (*kept, CROSS)))
+        return [Variant(graph, gives, takes, self.thinned) for gives, takes in sides]
 
     def problems(self, name: str, graphs: set[str], denoisers: set[str]) -> Iterator[str]:
         """What does not fit, given the graphs present and those that the plan's segments name."""
         where = f"presets.{name}"
-        if self.every < 1 or self.depth < 1:
-            yield f"{where}: expected every and depth of 1 or more, got {self.every} and {self.depth}"
+        if min(self.every, self.depth, self.thinned) < 1:
+            got = f"{self.every}, {self.depth} and {self.thinned}"
+            yield f"{where}: expected every, depth and thinned of 1 or more, got {got}"
             return
         if self.guided is not None and not self.guided[0] >= self.guided[1] >= LOWEST:
             yield f"{where}: expected guidance from a timestep down to a lower one, got {list(self.guided)}"

@@ -5,16 +5,21 @@ from dataclasses import dataclass
 import numpy as np
 
 from .preset import Preset
-from .variants import CROSS, is_of
+from .variants import CROSS, Variant, is_of
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How one call is made: rows of the guidance, the features it gives and those it takes."""
+    """How one call is made: rows of the guidance, the features it gives and those it takes, how far it is thinned."""
 
     sides: int
     gives: tuple[str, ...] = ()
     takes: tuple[str, ...] = ()
+    thinned: int = 1
+
+    def variant(self, graph: str) -> Variant:
+        """The graph that stands for a segment's `graph` in this call."""
+        return Variant(graph, self.gives, self.takes, self.thinned)
 
 
 class Reuse:
@@ -41,11 +46,11 @@ class Reuse:
         takes = (CROSS,) if self._frozen else ()
         if feature is not None and not freezes and self._serves(segment, sides):
             self._shallow += 1
-            return Way(sides, takes=(feature, *takes))
+            return Way(sides, (), (feature, *takes), preset.thinned)
         self._full, self._shallow = (segment, sides), 0
         gives = (() if feature is None else (feature,)) + ((CROSS,) if freezes else ())
         self._frozen = self._frozen or freezes
-        return Way(sides, gives, takes)
+        return Way(sides, gives, takes, preset.thinned)
 
     def keep(self, way: Way, outputs: dict[str, np.ndarray]) -> None:
         """Keeps what a call gave; of the cross-attention the mean of the guidance's rows."""

@@ -1,4 +1,7 @@
-"""Variants of a bundle's denoiser, each proven by the denoiser's own proof: fp32 torch's noise is theirs as well."""
+"""Variants of a bundle's denoiser, each proven by the denoiser's own proof: fp32 torch's noise is theirs as well.
+
+The noise of thinned ones is another. Their proof is what the thinned graph itself gave when it was written.
+"""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -24,9 +27,9 @@ def with_variants(bundle: Bundle, wanted: Iterable[Variant]) -> Bundle:
     """
     graphs, files = dict(bundle.manifest.graphs), dict(bundle.manifest.files)
     missing = [variant for variant in dict.fromkeys(wanted) if variant.name not in graphs]
-    for source in dict.fromkeys(variant.graph for variant in missing):
-        own = [variant for variant in missing if variant.graph == source]
-        proof = _proof(bundle, source, own)
+    for whole in dict.fromkeys(Variant(variant.graph, thinned=variant.thinned) for variant in missing):
+        own = [variant for variant in missing if (variant.graph, variant.thinned) == (whole.graph, whole.thinned)]
+        proof = _proof(bundle, whole, own)
         for variant in own:
             graphs[variant.name] = _written(bundle, variant, proof)
     for graph in graphs.values():
@@ -35,21 +38,22 @@ def with_variants(bundle: Bundle, wanted: Iterable[Variant]) -> Bundle:
     return Bundle(bundle.folder, replace(bundle.manifest, graphs=graphs, files=files))
 
 
-def _proof(bundle: Bundle, source: str, variants: list[Variant]) -> dict[str, str]:
+def _proof(bundle: Bundle, whole: Variant, variants: list[Variant]) -> dict[str, str]:
     """The proof's files by tensor: those of the graph, and its features for the same inputs."""
-    graph = bundle.manifest.graphs[source]
+    graph = bundle.manifest.graphs[whole.graph]
     features = tuple(dict.fromkeys(name for variant in variants for name in (*variant.gives, *variant.takes)))
-    everything = Variant(source, gives=features)
+    everything = replace(whole, gives=features)
     file = bundle.path(f".{everything.name}.onnx")
-    write_variant(bundle.path(graph.file), file, features, ())
-    outputs = _session(bundle, source, file)(
+    write_variant(bundle.path(graph.file), file, features, thinned=whole.thinned)
+    outputs = _session(bundle, whole.graph, file)(
         **{t.name: np.load(bundle.path(graph.proof[t.name]), allow_pickle=False) for t in graph.inputs}
     )
     file.unlink()
-    folder = f"proof/{source}.features"
+    folder = f"proof/{whole.name}.features"
     bundle.path(folder).mkdir(exist_ok=True)
-    found = dict(graph.proof)
-    for name in outputs.keys() - graph.proof.keys():
+    kept = graph.proof if whole.thinned == 1 else {t.name: graph.proof[t.name] for t in graph.inputs}
+    found = dict(kept)
+    for name in outputs.keys() - kept.keys():
         np.save(bundle.path(f"{folder}/{name}.npy"), outputs[name])
         found[name] = f"{folder}/{name}.npy"
     return found
@@ -58,7 +62,7 @@ def _proof(bundle: Bundle, source: str, variants: list[Variant]) -> dict[str, st
 def _written(bundle: Bundle, variant: Variant, proof: dict[str, str]) -> Graph:
     graph = bundle.manifest.graphs[variant.graph]
     file = bundle.path(f"{variant.name}.onnx")
-    write_variant(bundle.path(graph.file), file, variant.gives, variant.takes)
+    write_variant(bundle.path(graph.file), file, variant.gives, variant.takes, variant.thinned)
     session = _session(bundle, variant.graph, file)
     tensors = session.inputs, session.outputs
     own = {tensor.name: proof[tensor.name] for side in tensors for tensor in side}

@@ -1,7 +1,7 @@
 """One variant of a denoiser's graph: features as additional outputs, or as inputs in place of what computes them.
 
-With the features that a variant takes, the nodes behind them go. Step caching: DeepCache (arXiv 2312.00858), with two
-static graphs. Frozen cross-attention: T-GATE (arXiv 2404.02747).
+With the features that a variant takes, the nodes behind them go; its self-attention may be thinned besides. Step
+caching: DeepCache (arXiv 2312.00858), with two static graphs. Frozen cross-attention: T-GATE (arXiv 2404.02747).
 """
 
 from collections.abc import Sequence
@@ -14,16 +14,20 @@ from x2i.runtime.variants import is_of
 from ..errors import PlanError
 from ..precision import graph_store
 from .features import features
+from .thinned import thin
 
 INTERFACE = ir.DataType.FLOAT
 """Graphs take and give float32 whatever they compute in; to and from float16 it is exact."""
 
 
-def write_variant(source: Path, target: Path, gives: Sequence[str], takes: Sequence[str]) -> None:
-    """Writes the graph `source` with features given and taken to `target`, in the same folder.
+def write_variant(
+    source: Path, target: Path, gives: Sequence[str] = (), takes: Sequence[str] = (), thinned: int = 1
+) -> None:
+    """Writes the graph `source` with features given and taken to `target`, in the same folder, and with the keys and
+    values of every `thinned`-th row and column.
 
     Weights that `source` keeps in a file of their own are not written again: `target` refers to that file. Raises
-    PlanError for a graph in which a feature is not found.
+    PlanError for a graph in which a feature, or self-attention to thin, is not found.
     """
     assert source.parent == target.parent, "a variant refers to the weights beside it"
     model = graph_store.read_graph(source)
@@ -31,6 +35,8 @@ def write_variant(source: Path, target: Path, gives: Sequence[str], takes: Seque
     for feature in (*gives, *takes):
         if not any(is_of(tensor, feature) for tensor in found):
             raise PlanError(f"{source.name}: expected a U-Net that holds the feature {feature}, found none to keep")
+    if thinned > 1 and not thin(model, thinned):
+        raise PlanError(f"{source.name}: expected self-attention as large as the latents, found none to thin")
     # What is taken must not cut off what is given, so the values to give are still those of the whole graph here.
     for tensor, value in found.items():
         if any(is_of(tensor, feature) for feature in gives):

@@ -7,7 +7,6 @@ from x2i.runtime.plan import Plan
 from x2i.runtime.preset import Preset
 from x2i.runtime.reuse import Reuse
 from x2i.runtime.samplers import make_sampler
-from x2i.runtime.variants import Variant
 
 Call = tuple[str, int]
 """A graph, and the rows of the guidance that it is called with."""
@@ -28,7 +27,7 @@ def calls_of(plan: Plan, preset: Preset, sides: int, steps: int | None = None) -
         delayed = made.total() <= last_plain_call
         number = plan.segment_at(timestep, delayed)
         way = reuse.next(number, timestep)
-        made[Variant(plan.segments[number].graph, way.gives, way.takes).name, way.sides] += 1
+        made[way.variant(plan.segments[number].graph).name, way.sides] += 1
         return np.zeros_like(latents)
 
     nothing = np.zeros((1, plan.decoder.channels, 1, 1), np.float32)

@@ -2,7 +2,7 @@
 calls."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from x2i.runtime.plan import Plan
 from x2i.runtime.preset import Preset
@@ -20,9 +20,9 @@ class Family:
 
 
 def families(plan: Plan, found: Iterable[Preset]) -> list[Family]:
-    groups: dict[tuple[str | None, bool], list[Preset]] = {}
+    groups: dict[tuple[str | None, bool, int], list[Preset]] = {}
     for preset in found:
-        groups.setdefault((preset.feature, preset.frozen_from is not None), []).append(preset)
+        groups.setdefault((preset.feature, preset.frozen_from is not None, preset.thinned), []).append(preset)
     return [Family(tuple(members), _probe(plan, members[0])) for members in groups.values()]
 
 
@@ -30,6 +30,7 @@ def _probe(plan: Plan, member: Preset) -> Preset:
     """Guidance, or its freezing, ends half-way."""
     train = float(plan.schedule.train_steps)
     every = 3 if member.every > 1 else 1
+    calls = Preset(steps=PROBE_STEPS, every=every, depth=member.depth, thinned=member.thinned)
     if member.frozen_from is not None:
-        return Preset(steps=PROBE_STEPS, every=every, depth=member.depth, frozen_from=train / 2)
-    return Preset(steps=PROBE_STEPS, every=every, depth=member.depth, guided=(train, train / 2))
+        return replace(calls, frozen_from=train / 2)
+    return replace(calls, guided=(train, train / 2))

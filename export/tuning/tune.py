@@ -16,6 +16,7 @@ from x2i.runtime.preset import Preset, Tuned
 from ..errors import GateError, PlanError
 from ..gate_cases import default_cases, start_noise
 from ..machine import processor, versions
+from ..reuse.thinned import can_thin
 from .candidates import candidates
 from .families import families
 from .publish import publish
@@ -51,7 +52,7 @@ def tune(folder: Path, tuning: Tuning, report: Report = lambda line: None) -> Pr
         del pipeline, plain
         preset = _like(tuning)
         if preset is None:
-            groups = families(plan, candidates(plan, steps))
+            groups = families(plan, candidates(plan, steps, ways=_ways(bundle, tuning)))
             preset = search(work, groups, trial, tuning, backend, report)
         if preset is None:
             raise GateError(
@@ -60,6 +61,13 @@ def tune(folder: Path, tuning: Tuning, report: Report = lambda line: None) -> Pr
             )
         tuned = _measured(work, preset, trial, tuning, backend, steps, runs[0], report)
         return publish(bundle, with_presets(work, {tuning.name: tuned}), tuning.name)
+
+
+def _ways(bundle: Bundle, tuning: Tuning) -> list[str]:
+    """Those asked for that the denoisers have: not every U-Net has self-attention as large as the latents."""
+    denoisers = {segment.graph for segment in bundle.manifest.plan.segments}
+    thinned = "thinning" in tuning.ways and all(can_thin(bundle.graph_file(graph).path) for graph in denoisers)
+    return [way for way in tuning.ways if way != "thinning" or thinned]
 
 
 def _runs(bundle: Bundle, tuning: Tuning) -> list[dict[str, Any]]:

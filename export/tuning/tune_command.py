@@ -9,6 +9,7 @@ from x2i.runtime.commands.size import Size
 from x2i.runtime.errors import InputError
 
 from ..needed import needing
+from .candidates import WAYS
 
 QUALITY = "Least PSNR, in dB, of every compared picture with the plain loop's from the same noise."
 
@@ -29,6 +30,7 @@ def _like(context: click.Context, parameter: click.Parameter, value: str | None)
 @click.option("--backend", help="What runs the graphs; the best present if left out.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads; all cores if left out.")
 @click.option("--judge", type=click.Choice(["emoji"]), help="A judge that knows what was asked.")
+@click.option("--way", "ways", multiple=True, type=click.Choice(WAYS), default=WAYS, help="Change nothing else.")
 @click.option("--like", callback=_like, metavar="BUNDLE[:NAME]", help="Measure that preset here, and try no other.")
 @click.option("--runs", type=int, default=3, show_default=True, help="Whole runs of each loop that are timed.")
 @click.option("--accept", is_flag=True, help="Keep a preset (--like) that is past the limits; the manifest tells.")

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from .candidates import WAYS
+
 QUALITY = 25.0
 """PSNR in dB: what differs is hard to see side by side, and another prompt or seed is far below it."""
 
@@ -13,8 +15,9 @@ class Tuning:
 
     Every compared picture must come within `quality` (PSNR, dB) of the plain loop's from the same noise, and the
     `judge`, where one is named, must name as many drawings within 2 points. The plain loop has `steps` (the plan's
-    unless given) and the plan's sampler. With `like`, a bundle and its preset's name, that preset is measured and no
-    other is tried. `runs` are timed of each loop, in turns. `accept` goes on past the limits; the preset tells.
+    unless given) and the plan's sampler. Presets differ from it in no other `ways`. With `like`, a bundle and its
+    preset's name, that preset is measured and no other is tried. `runs` are timed of each loop, in turns. `accept`
+    goes on past the limits; the preset tells.
     """
 
     name: str = "fast"
@@ -24,6 +27,7 @@ class Tuning:
     backend: str | None = None
     threads: int | None = None
     judge: str | None = None
+    ways: tuple[str, ...] = WAYS
     like: tuple[Path, str] | None = None
     runs: int = 3
     accept: bool = False
@@ -35,6 +39,8 @@ class Tuning:
             found.append(f"--name: expected letters, digits, - and _, got {self.name!r}")
         if not 0 < self.quality < 100:
             found.append(f"--quality: expected a PSNR in dB between 0 and 100, got {self.quality:g}")
+        if unknown := [way for way in self.ways if way not in WAYS]:
+            found.append(f"--way: expected {', '.join(WAYS)}, got {', '.join(unknown)}")
         if self.runs < 1:
             found.append(f"--runs: expected 1 or more, got {self.runs}")
         return found

@@ -21,6 +21,8 @@ def differences(preset: Preset) -> Iterator[str]:
         yield f"guidance from timestep {preset.guided[0]:g} to {preset.guided[1]:g}"
     if preset.frozen_from is not None:
         yield f"cross-attention frozen and no guidance from timestep {preset.frozen_from:g} on"
+    if preset.thinned > 1:
+        yield f"keys and values of every {preset.thinned}. row and column in the largest self-attention"
 
 
 def _tuned(tuned: Tuned) -> Iterator[str]:

@@ -55,6 +55,25 @@ def test_frozen_cross_attention_is_torchs(kept):
     assert_close(frozen, expected, "elite-stage")
 
 
+@pytest.mark.parametrize("every", [2, 3])
+def test_thinned_self_attention_is_torchs_with_fewer_keys_and_values(kept, every):
+    bundle, module, inputs = kept
+    expected = _thinned_in_torch(module, inputs, every)
+    thinned = _run(bundle, Variant("denoiser", thinned=every), _at(inputs, FIRST))["noise"]
+    assert_close(thinned, expected, "elite-stage")
+    full = _run(bundle, Variant("denoiser"), _at(inputs, FIRST))["noise"]
+    assert np.abs(full - thinned).max() > 1e-4, "what is left out makes a difference"
+
+
+def test_thinning_goes_with_kept_features(kept):
+    bundle, _, inputs = kept
+    arrays = _at(inputs, FIRST)
+    whole = _run(bundle, Variant("denoiser", thinned=2), arrays)["noise"]
+    given = _run(bundle, Variant("denoiser", (deep(1), CROSS), thinned=2), arrays)
+    made = _run(bundle, Variant("denoiser", (), (deep(1), CROSS), 2), arrays | given)
+    np.testing.assert_array_equal(made["noise"], whole)
+
+
 def test_every_combination_gives_the_whole_graphs_noise_for_its_own_features(kept):
     bundle, _, inputs = kept
     feature = deep(1)
@@ -72,9 +91,9 @@ def test_variants_of_lowered_graphs_take_and_give_float32(lowered, tmp_path, req
     shutil.copytree(request.getfixturevalue(lowered), tmp_path / "bundle")
     made = with_variants(
         open_bundle(tmp_path / "bundle"),
-        [Variant("denoiser", gives=(deep(1),)), Variant("denoiser", takes=(deep(1),))],
+        [Variant("denoiser", gives=(deep(1),)), Variant("denoiser", (), (deep(1),), 2), Variant("denoiser", thinned=2)],
     )
-    for name in ("denoiser.gives-deep.1", "denoiser.takes-deep.1"):
+    for name in ("denoiser.gives-deep.1", "denoiser.thinned-2.takes-deep.1", "denoiser.thinned-2"):
         graph = made.manifest.graphs[name]
         assert {tensor.dtype for tensor in (*graph.inputs, *graph.outputs)} == {"float32"}
         assert graph.measured.error <= graph.measured.gate
@@ -97,6 +116,8 @@ def test_a_graph_without_the_feature_is_refused(tiny_bundle, tmp_path):
     shutil.copyfile(tiny_bundle / "decoder.onnx", tmp_path / "decoder.onnx")
     with pytest.raises(PlanError, match=r"decoder.onnx: expected a U-Net that holds the feature deep.1"):
         write_variant(tmp_path / "decoder.onnx", tmp_path / "out.onnx", (deep(1),), ())
+    with pytest.raises(PlanError, match=r"decoder.onnx: expected self-attention as large as the latents"):
+        write_variant(tmp_path / "decoder.onnx", tmp_path / "out.onnx", thinned=2)
     assert [path.name for path in tmp_path.iterdir()] == ["decoder.onnx"]
 
 
@@ -168,6 +189,29 @@ def _frozen_in_torch(module, inputs) -> np.ndarray:
         noise = module(*_moved(inputs, SECOND).values())
         for hook in hooks:
             hook.remove()
+    return noise.numpy()
+
+
+def _thinned_in_torch(module, inputs, every: int) -> np.ndarray:
+    """The noise with keys and values of every n-th cell, in the layers whose tokens are the latents' cells."""
+    height, width = SIZES["height"], SIZES["width"]
+    thinned = []
+
+    def fewer(_, arguments):
+        (tokens,) = arguments
+        if tokens.shape[1] != height * width:
+            return None
+        thinned.append(tokens)
+        grid = tokens.reshape(len(tokens), height, width, -1)
+        return grid[:, ::every, ::every].flatten(1, 2)
+
+    layers = [layer for path, layer in module.named_modules() if path.endswith((".attn1.to_k", ".attn1.to_v"))]
+    hooks = [layer.register_forward_pre_hook(fewer) for layer in layers]
+    with torch.no_grad():
+        noise = module(*_moved(inputs, FIRST).values())
+    for hook in hooks:
+        hook.remove()
+    assert 0 < len(thinned) < len(layers), "some layers are as large as the latents, and some are not"
     return noise.numpy()
 
 

@@ -37,6 +37,7 @@ PRESETS = {
     "frozen": Preset(frozen_from=600),
     "both": Preset(every=2, frozen_from=600),
     "few": Preset(sampler="euler", steps=3),
+    "thinned": Preset(thinned=2),
 }
 
 
@@ -121,6 +122,7 @@ def test_a_bundle_with_presets_verifies_and_tells_of_them(preset_bundle):
     told = runner.invoke(main, ["inspect", str(preset_bundle)]).output
     assert "preset cached: one call of 3 in full, the others from skip connection 1 on" in told
     assert "preset few: euler 3 steps" in told
+    assert "keys and values of every 2. row and column" in told
 
 
 def test_a_preset_alone_opens_only_its_graphs(preset_bundle):
@@ -177,10 +179,21 @@ def test_what_is_too_far_is_refused_and_nothing_is_written(tiny_bundle, preset_b
 
 def test_bad_options_are_told_together(tiny_bundle):
     with pytest.raises(PlanError) as refused:
-        tune(tiny_bundle, Tuning(name="a/b", quality=0, runs=0))
-    assert len(refused.value.problems) == 3
+        tune(tiny_bundle, Tuning(name="a/b", quality=0, ways=("steps", "luck"), runs=0))
+    assert len(refused.value.problems) == 4
     with pytest.raises(PlanError, match=r"--like: expected a preset of .* \(it has none\), got 'fast'"):
         tune(tiny_bundle, Tuning(steps=2, like=(tiny_bundle, "fast"), backend="cpu"))
+
+
+def test_only_what_may_change_is_tried(preset_bundle):
+    plan = open_bundle(preset_bundle).manifest.plan
+    everything = list(candidates(plan, 20))
+    assert len(everything) == len(set(everything))
+    assert Preset(plan.sampler.name, 20) not in everything
+    assert list(candidates(plan, 20, ways=("thinning",))) == [Preset(plan.sampler.name, 20, thinned=2)]
+    cached = list(candidates(plan, 20, ways=("caching",)))
+    assert {(preset.every, preset.depth) for preset in cached} == {(every, d) for every in (2, 3, 5) for d in (1, 2)}
+    assert all(preset == Preset(plan.sampler.name, 20, preset.every, preset.depth) for preset in cached)
 
 
 def test_the_probe_makes_every_call_that_its_family_makes(preset_bundle):
