@@ -21,6 +21,7 @@ from onnxruntime.quantization.calibrate import TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.quant_utils import add_infer_metadata
 
+from .gates import split_gates
 from .graph_store import read_graph, write_graph
 from .levels import LEVELS, Layer, chosen, layers_of
 from .part_names import SCOPES
@@ -89,6 +90,7 @@ def rewrite(
     """
     model = read_graph(source)
     halves = split_shortcuts(model) if recipe.split else 0
+    split_gates(model)
     every = layers_of(model)
     wanted = chosen(every, recipe.level, recipe.keep)
     ranges = ranges_of(model, sorted({layer.activation for layer in wanted}), calibration, source.parent)

@@ -5,13 +5,12 @@ leaves few levels to the smaller. A convolution is linear in its channels, so co
 exactly. Source: the split quantizers of Q-Diffusion (arXiv 2302.04304).
 """
 
-import ast
 from itertools import accumulate
 
 import onnx_ir as ir
 
+from .halves import half_scopes, like
 from .initializers import initializer, let_go
-from .part_names import SCOPES
 
 
 def split_shortcuts(model: ir.Model) -> int:
@@ -54,14 +53,14 @@ def _split(graph: ir.Graph, node: ir.Node) -> None:
         own = initializer(graph, f"{weight.name}.{i}", kernel[:, start:end].copy())
         # The bias is added once.
         inputs = [value, own, *(node.inputs[2:] if i == 0 else ())]
-        half = _like(node, "Conv", inputs, f"{node.outputs[0].name}.{i}", f"{node.name}.{i}", _scopes(node, i))
+        half = like(node, "Conv", inputs, f"{node.outputs[0].name}.{i}", f"{node.name}.{i}", half_scopes(node, i))
         half.attributes.update(node.attributes)
         graph.insert_before(node, half)
         if total is None:
             total = half.outputs[0]
             continue
         name = f"{node.outputs[0].name}.sum{i}"
-        added = _like(node, "Add", [total, half.outputs[0]], name, f"{node.name}.sum{i}", dict(node.metadata_props))
+        added = like(node, "Add", [total, half.outputs[0]], name, f"{node.name}.sum{i}", dict(node.metadata_props))
         graph.insert_before(node, added)
         total = added.outputs[0]
     assert total is not None
@@ -69,19 +68,3 @@ def _split(graph: ir.Graph, node: ir.Node) -> None:
     graph.remove(node, safe=True)
     if not weight.uses():
         let_go(graph, weight)
-
-
-def _like(
-    node: ir.Node, operator: str, inputs: list[ir.Value | None], out: str, name: str, metadata: dict[str, str]
-) -> ir.Node:
-    """A node with the output type of another."""
-    value = ir.Value(name=out, shape=node.outputs[0].shape, type=node.outputs[0].type)
-    return ir.node(operator, inputs, outputs=[value], name=name, metadata_props=metadata)
-
-
-def _scopes(node: ir.Node, i: int) -> dict[str, str]:
-    """The node's metadata, its module path one word longer: the half's number."""
-    if SCOPES not in node.metadata_props:
-        return {}
-    *modules, operation = ast.literal_eval(node.metadata_props[SCOPES])
-    return {SCOPES: repr([*modules, f"{modules[-1]}.{i}", operation])}

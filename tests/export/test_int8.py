@@ -10,6 +10,7 @@ import pytest
 from onnx import TensorProto, numpy_helper
 from x2i.export.errors import PlanError
 from x2i.export.precision import half
+from x2i.export.precision.gates import split_gates
 from x2i.export.precision.graph_store import read_graph, write_graph
 from x2i.export.precision.levels import LEVELS, chosen, layers_of
 from x2i.export.precision.quantize import Recipe, quantized, rewrite
@@ -75,6 +76,20 @@ def test_a_split_shortcut_computes_the_same(tiny_bundle, held_out, tmp_path):
         assert_close(actual, expected, "split-shortcut")
 
 
+def test_a_split_gate_computes_the_same(tiny_bundle, held_out, tmp_path):
+    source = tiny_bundle / "denoiser.onnx"
+    model = read_graph(source)
+    gates = [node for node in model.graph if node.op_type == "Split"]
+    assert split_gates(model) == len(gates) > 0
+    assert not [node for node in model.graph if node.op_type == "Split"]
+    write_graph(model, tmp_path / "split.onnx")
+    onnx.checker.check_model(tmp_path / "split.onnx", full_check=True)
+    for actual, expected in zip(noises(tmp_path / "split.onnx", held_out), noises(source, held_out), strict=True):
+        assert_close(actual, expected, "split-shortcut")
+    paths = {layer.path for layer in layers_of(model)}
+    assert any(path.endswith(".ff.net.0.proj.0") for path in paths) and not any(p.endswith(".proj") for p in paths)
+
+
 def test_each_half_of_a_shortcut_has_its_own_scale(written):
     model = onnx.load(written)
     weights, makers = weights_of(model), {out: node for node in model.graph.node for out in node.output}
@@ -127,7 +142,9 @@ def test_types_and_zero_points_are_what_engines_take(tiny_bundle, written):
         assert integers.dtype == np.int8 and weights[node.input[1]].shape == (integers.shape[axis],)
         assert axis == (0 if integers.ndim == 4 else 1)
     assert all(weights[node.input[1]].shape == () for node in quantize)
-    layers = {layer.node for layer in layers_of(read_graph(tiny_bundle / "denoiser.onnx"))}
+    whole = read_graph(tiny_bundle / "denoiser.onnx")
+    split_gates(whole)
+    layers = {layer.node for layer in layers_of(whole)}
     made = {node.output[0] for node in dequantize}
     readers = {node.name for node in model.graph.node if made & set(node.input)}
     assert {name for name in readers if "conv2d" not in name} <= layers
