@@ -32,7 +32,8 @@ class Bundle:
         graph = self.manifest.graphs[name]
         digests = "".join(self.manifest.files[file].sha256 for file in (graph.file, *graph.data))
         digest = hashlib.sha256(digests.encode()).hexdigest()
-        return GraphFile(name, self.path(graph.file), graph.precision, digest, self.folder / ENGINES)
+        path, engines = self.path(graph.file), self.folder / ENGINES
+        return GraphFile(name, path, graph.precision, digest, engines, graph.inputs, graph.outputs)
 
 
 def open_bundle(folder: str | Path, check_files: bool = True) -> Bundle:

@@ -3,13 +3,16 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..manifest import Tensor
+
 
 @dataclass(frozen=True, slots=True)
 class GraphFile:
     """An ONNX file and what a backend must know beside it.
 
     `precision` is the manifest's name of it; `digest` the SHA-256 over the graph and its external data, empty where it
-    was not taken; `engines` the folder that keeps the bundle's engines, None where there is no bundle.
+    was not taken; `engines` the folder that keeps the bundle's engines, None where there is no bundle; `inputs` and
+    `outputs` are the manifest's, empty where there is none.
     """
 
     name: str
@@ -17,3 +20,5 @@ class GraphFile:
     precision: str = "fp32"
     digest: str = ""
     engines: Path | None = None
+    inputs: tuple[Tensor, ...] = ()
+    outputs: tuple[Tensor, ...] = ()

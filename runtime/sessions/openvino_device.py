@@ -44,10 +44,17 @@ def read(graph: GraphFile, device: str) -> openvino.Model:
 
 
 def compiled(
-    graph: GraphFile, device: str, settings: Settings, shapes: Mapping[str, tuple[int, ...]] | None = None
+    graph: GraphFile,
+    device: str,
+    settings: Settings,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    model: openvino.Model | None = None,
 ) -> openvino.CompiledModel:
-    """The graph compiled for a device, for all shapes or for these alone; raises InputError where OpenVINO cannot."""
-    model = read(graph, device)
+    """The graph compiled for a device, for all shapes or for these alone; raises InputError where OpenVINO cannot.
+
+    `model` is the graph where it is read already; its shapes are changed.
+    """
+    model = read(graph, device) if model is None else model
     with _opening(graph, device):
         if shapes is not None:
             model.reshape({name: list(shape) for name, shape in shapes.items()})

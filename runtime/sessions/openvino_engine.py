@@ -5,6 +5,7 @@ import io
 import time
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -63,6 +64,18 @@ def found(graph: GraphFile, device: str, shapes: Shapes | None = None) -> tuple[
     wanted = key(graph, device, shapes)
     path = store.find(graph.engines, wanted)
     return path, [] if path is not None else store.reasons(graph.engines, wanted, _of_these_shapes)
+
+
+def for_some_shapes(graph: GraphFile, device: str) -> bool:
+    """Whether there is an engine of a graph for a device, whatever its shapes; it is not read."""
+    if graph.engines is None or not graph.engines.is_dir() or not graph.digest:
+        return False
+    return store.find(graph.engines, key(graph, device), _whatever_its_shapes, check_digest=False) is not None
+
+
+def _whatever_its_shapes(there: EngineKey, wanted: EngineKey) -> list[str]:
+    options = {name: value for name, value in there.options.items() if name != SHAPES}
+    return differences(replace(there, options=options), wanted)
 
 
 def _of_these_shapes(there: EngineKey, wanted: EngineKey) -> list[str]:

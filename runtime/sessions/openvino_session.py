@@ -29,18 +29,24 @@ class OpenVinoSession:
         self._graph, self._settings = graph, settings
         self._device = openvino_device.chosen(settings.device)
         self._fixed = FixedShapes(graph, self._device, settings) if fixes(graph, self._device) else None
-        # Read for its ports alone: held, it would keep the weights once more.
-        ports = self._whole if self._fixed is None else openvino_device.read(graph, self._device)
-        self.inputs = tuple(_tensor(port) for port in ports.inputs)
-        self.outputs = tuple(_tensor(port) for port in ports.outputs)
+        self.inputs, self.outputs = self._tensors()
         self._free: list[openvino.InferRequest] = []
+
+    def _tensors(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Inputs and outputs; the graph is read for them where that must be done anyway."""
+        graph = self._graph
+        if self._fixed is not None and graph.inputs and openvino_engine.for_some_shapes(graph, self._device):
+            return graph.inputs, graph.outputs
+        ports = self._whole if self._fixed is None else self._fixed.read()
+        return tuple(map(_tensor, ports.inputs)), tuple(map(_tensor, ports.outputs))
 
     @cached_property
     def _whole(self) -> openvino.CompiledModel:
         """The graph for all shapes."""
         engine = openvino_engine.fitting(self._graph, self._device)
         if engine is None:
-            return openvino_device.compiled(self._graph, self._device, self._settings)
+            model = None if self._fixed is None else self._fixed.taken()
+            return openvino_device.compiled(self._graph, self._device, self._settings, model=model)
         compiled, self._mapped = openvino_engine.opened(engine, self._graph, self._device, self._settings)
         return compiled
 
@@ -93,7 +99,7 @@ class OpenVinoSession:
             raise InputError(
                 f"OpenVINO failed on {shapes}: {openvino_device.reason(error)}; try a smaller size or count"
             ) from error
-        return {tensor.name: returned[place] for place, tensor in enumerate(self.outputs)}
+        return {tensor.name: returned[tensor.name] for tensor in self.outputs}
 
 
 def _tensor(port: openvino.Output | openvino.ConstOutput) -> Tensor:

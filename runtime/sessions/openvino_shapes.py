@@ -32,7 +32,18 @@ class FixedShapes:
         self._graph, self._device, self._settings = graph, device, settings
         self._kept: OrderedDict[tuple[tuple[str, Shape], ...], openvino.CompiledModel] = OrderedDict()
         self._mapped: dict[int, np.ndarray] = {}
+        self._read: openvino.Model | None = None
         self._lock = Lock()
+
+    def read(self) -> openvino.Model:
+        """The graph, which the first compilation takes: read again, it would be in memory twice."""
+        self._read = openvino_device.read(self._graph, self._device)
+        return self._read
+
+    def taken(self) -> openvino.Model | None:
+        """What was read, once."""
+        taken, self._read = self._read, None
+        return taken
 
     def __call__(self, shapes: Mapping[str, Shape]) -> openvino.CompiledModel:
         """The graph for inputs of these shapes, by name; raises InputError where OpenVINO cannot compile it."""
@@ -48,7 +59,8 @@ class FixedShapes:
     def _opened(self, shapes: dict[str, Shape]) -> openvino.CompiledModel:
         engine = openvino_engine.fitting(self._graph, self._device, shapes)
         if engine is None:
-            return openvino_device.compiled(self._graph, self._device, self._settings, shapes)
+            return openvino_device.compiled(self._graph, self._device, self._settings, shapes, self.taken())
+        self._read = None
         compiled, mapped = openvino_engine.opened(engine, self._graph, self._device, self._settings)
         self._mapped[id(compiled)] = mapped
         return compiled

@@ -22,9 +22,9 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list:
     """The shapes of every compilation, None for those of all shapes."""
     asked, real = [], openvino_device.compiled
 
-    def noting(graph, device, settings, shapes=None):
+    def noting(graph, device, settings, shapes=None, model=None):
         asked.append(shapes)
-        return real(graph, device, settings, shapes)
+        return real(graph, device, settings, shapes, model)
 
     monkeypatch.setattr(openvino_device, "compiled", noting)
     return asked
@@ -76,17 +76,40 @@ def test_other_graphs_are_compiled_for_all_shapes(tiny_bundle: Path, compiled: l
     assert compiled == [None]
 
 
-def test_an_engine_serves_its_shapes_alone(tiny_bundle: Path, tmp_path: Path, compiled: list) -> None:
+def test_an_engine_serves_its_shapes_alone(
+    tiny_bundle: Path, tmp_path: Path, compiled: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bundle = open_bundle(tiny_bundle, check_files=False)
     arrays = inputs(bundle)
     graph = replace(bundle.graph_file("denoiser"), precision="int8", engines=tmp_path / "engines")
     shapes = {name: array.shape for name, array in rows(arrays, 2).items()}
     openvino_engine.build(graph, ALONE, shapes)
     compiled.clear()
+    monkeypatch.setattr(openvino_device, "read", _unread)
     session = OpenVinoSession(graph, ALONE)
     noise = run(session, rows(arrays, 2))
     assert compiled == []
+    monkeypatch.undo()
     assert_close(noise, run(bound(bundle, "int8"), rows(arrays, 2)), "exact")
-    compiled.clear()
+    real, asked = openvino_device.compiled, []
+    monkeypatch.setattr(openvino_device, "compiled", lambda *rest: asked.append(rest[3]) or real(*rest))
     run(session, rows(arrays, 1))
-    assert [one["latents"][0] for one in compiled] == [1]
+    assert [one["latents"][0] for one in asked] == [1]
+
+
+def _unread(graph, device):
+    raise AssertionError("read, though there is an engine")
+
+
+def test_a_graph_without_an_engine_is_read_once(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And early, so that what OpenVINO cannot read is told when the bundle is loaded."""
+    bundle = open_bundle(tiny_bundle, check_files=False)
+    real, reads = openvino_device.read, []
+    monkeypatch.setattr(openvino_device, "read", lambda *rest: reads.append(rest) or real(*rest))
+    session = bound(bundle, "int8")
+    assert len(reads) == 1
+    arrays = inputs(bundle)
+    run(session, rows(arrays, 2))
+    assert len(reads) == 1
+    run(session, rows(arrays, 1))
+    assert len(reads) == 2
