@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from x2i.runtime.bundle import Bundle
@@ -24,7 +25,7 @@ def publish(bundle: Bundle, tuned: Bundle, name: str) -> Preset:
             bundle.path(file).parent.mkdir(parents=True, exist_ok=True)
             os.replace(tuned.path(file), bundle.path(file))
         with TemporaryDirectory(dir=bundle.folder, prefix=".tuned-") as work:
-            written = replace(tuned, folder=bundle.folder / work)
+            written = replace(tuned, folder=Path(work))
             write_manifest(written.folder, manifest)
             os.replace(written.path(FILE_NAME), bundle.path(FILE_NAME))
     except OSError:

@@ -156,10 +156,12 @@ def test_a_preset_that_replaces_another_takes_its_graphs_along(tiny_bundle, tmp_
     assert files(folder) == files(tiny_bundle), "a preset of few steps needs no graphs"
 
 
-def test_tuning_measures_and_writes_a_preset(tiny_bundle, preset_bundle, tmp_path):
+def test_tuning_measures_and_writes_a_preset(tiny_bundle, preset_bundle, tmp_path, monkeypatch):
     folder = tmp_path / "bundle"
     shutil.copytree(tiny_bundle, folder)
-    found = tune(folder, Tuning(steps=4, quality=1.0, backend="cpu", runs=1, like=(preset_bundle, "cached")))
+    # As on a command line: by a name that holds only here.
+    monkeypatch.chdir(tmp_path)
+    found = tune(Path("bundle"), Tuning(steps=4, quality=1.0, backend="cpu", runs=1, like=(preset_bundle, "cached")))
     assert open_bundle(folder).manifest.plan.presets == {"fast": found}
     assert (found.every, found.depth) == (3, 1)
     assert found.tuned is not None and len(found.tuned.measured) == 2 and found.tuned.seconds > 0
