@@ -6,6 +6,8 @@ from tempfile import TemporaryDirectory
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from .linked_weights import read_linked
+
 EXTERNAL_DATA_BYTES = 1 << 30
 """Weights above this leave the ONNX file, which protobuf limits to 2 GB."""
 
@@ -14,6 +16,7 @@ def read_graph(path: Path) -> ir.Model:
     """The model in the order of execution, with a type on every value, its constants as initializers, and external
     weights not yet read."""
     model = ir.load(path)
+    read_linked(model.graph, path.parent)
     model.graph.sort()
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     if any(value.dtype is None for node in model.graph for value in node.outputs if value.name):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import onnx
 import onnx_ir as ir
-from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
+from onnx.external_data_helper import uses_external_data
 from onnxruntime.quantization import CalibrationMethod, QuantType
 from onnxruntime.quantization.calibrate import TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
@@ -24,6 +24,7 @@ from onnxruntime.quantization.quant_utils import add_infer_metadata
 from .gates import split_gates
 from .graph_store import read_graph, write_graph
 from .levels import LEVELS, Layer, chosen, layers_of
+from .linked_weights import read_linked
 from .part_names import SCOPES
 from .ranges import Ranges, ranges_of
 from .relative_error import relative_error
@@ -111,20 +112,20 @@ def rewrite(
 
 def quantized(model: ir.Model, layers: Sequence[Layer], ranges: Ranges, folder: Path) -> ir.Model:
     """A copy of the model with the layers in int8; `folder` is where external weights lie."""
-    made = ir.from_proto(onnx.ModelProto.FromString(_with_pairs(model, layers, ranges, folder)))
+    made = ir.from_proto(onnx.ModelProto.FromString(_with_pairs(model, layers, ranges)))
     # What the quantizer leaves behind holds the float32 weights, in circles.
     gc.collect()
     del made.metadata_props[INFERRED]
-    ir.external_data.set_base_dir(made.graph, folder)
+    read_linked(made.graph, folder)
     _type_pairs(made.graph)
     _give_back(made.graph, {layer.node for layer in layers})
     return made
 
 
-def _with_pairs(model: ir.Model, layers: Sequence[Layer], ranges: Ranges, folder: Path) -> bytes:
+def _with_pairs(model: ir.Model, layers: Sequence[Layer], ranges: Ranges) -> bytes:
     """The model as the quantizer leaves it, serialized."""
     proto = ir.to_proto(model)
-    _read_weights(proto, {layer.weight for layer in layers}, folder)
+    _read_weights(proto, model, {layer.weight for layer in layers})
     # All types are known: without this mark the quantizer would write the model to disk to infer them.
     add_infer_metadata(proto)
     tensors = TensorsData(CalibrationMethod.Percentile, dict(ranges))
@@ -163,10 +164,12 @@ def _give_back(graph: ir.Graph, nodes: Collection[str]) -> None:
                 reader.replace_input_with(i, first.inputs[0])
 
 
-def _read_weights(proto: onnx.ModelProto, names: Collection[str], folder: Path) -> None:
+def _read_weights(proto: onnx.ModelProto, model: ir.Model, names: Collection[str]) -> None:
     """Those weights that the quantizer works on; the others stay in their file."""
     for tensor in proto.graph.initializer:
         if tensor.name in names and uses_external_data(tensor):
-            load_external_data_for_tensor(tensor, str(folder))
+            weight = model.graph.initializers[tensor.name].const_value
+            assert weight is not None
+            tensor.raw_data = weight.tobytes()
             tensor.data_location = onnx.TensorProto.DEFAULT
             del tensor.external_data[:]

@@ -1,5 +1,6 @@
 """int8 in a denoiser: which layers, what the file holds, how far the noise is off, and on which libraries it runs."""
 
+import os
 import shutil
 from itertools import pairwise
 from pathlib import Path
@@ -240,6 +241,8 @@ def test_weights_beside_the_file_are_read_and_written_there(
     source = tmp_path / "source" / "denoiser.onnx"
     source.parent.mkdir()
     onnx.save(model, source, save_as_external_data=True, location="denoiser.onnx.data")
+    # Bundles of one base share such a file.
+    os.link(source.with_name("denoiser.onnx.data"), source.with_name("another-name"))
     monkeypatch.setattr("x2i.export.precision.graph_store.EXTERNAL_DATA_BYTES", 1000)
     target = tmp_path / "denoiser.onnx"
     done = rewrite(source, target, calibration, held_out, Recipe(target=10.0))
