@@ -1,10 +1,9 @@
 """Sessions by graph name, each opened once, whichever thread asks first."""
 
-import ctypes
 from collections.abc import Callable
-from contextlib import suppress
 from threading import Lock
 
+from . import allocator
 from .session import Session
 
 
@@ -16,6 +15,8 @@ class OpenedOnce:
         self._open_session, self._beside = open_session, beside
         self._sessions: dict[str, Session] = {}
         self._lock = Lock()
+        if beside is not None:
+            allocator.map_blocks_singly()
 
     def __call__(self, graph: str) -> Session:
         with self._lock:
@@ -36,10 +37,4 @@ class OpenedOnce:
         for name in going:
             del self._sessions[name]
         if going:
-            _give_back()
-
-
-def _give_back() -> None:
-    """Hands the C library's free memory to the system, where that library is glibc: by itself it keeps it."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
+            allocator.give_back()

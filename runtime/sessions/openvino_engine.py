@@ -1,7 +1,9 @@
 """What OpenVINO has compiled, kept in a bundle: opened again in a fraction of the time."""
 
+import ctypes
 import hashlib
 import io
+import mmap
 import time
 import warnings
 from collections.abc import Mapping
@@ -100,7 +102,7 @@ def fitting(graph: GraphFile, device: str, shapes: Shapes | None = None) -> Path
 
 def opened(path: Path, graph: GraphFile, device: str, settings: Settings) -> tuple[openvino.CompiledModel, np.ndarray]:
     """A graph's engine, and the file mapped into memory, which must outlive it: the weights are left there."""
-    mapped = np.memmap(path, np.uint8, mode="c")
+    mapped = _mapped(path)
     blob = openvino.Tensor(mapped, shared_memory=True)
     try:
         # An engine does not hold its properties: without them its types would be the device's choice.
@@ -111,6 +113,29 @@ def opened(path: Path, graph: GraphFile, device: str, settings: Settings) -> tup
             f"{path}: OpenVINO {openvino_device.version()} cannot open this engine: {openvino_device.reason(error)}; "
             "remove it, or build it again with x2i build BUNDLE --for openvino"
         ) from error
+
+
+def _mapped(path: Path) -> np.ndarray:
+    """A file's bytes, which the system may drop from memory and read again: nobody can write to them, and so they
+    count for no limit of the process's own data. OpenVINO takes only arrays that say they could be written to."""
+    file = np.memmap(path, np.uint8, mode="r")
+    address = (ctypes.c_uint8 * len(file)).from_address(file.ctypes.data)
+    mapped = np.ctypeslib.as_array(address).view(_Holding)
+    mapped.file = file
+    return mapped
+
+
+class _Holding(np.ndarray):
+    """An array that holds the mapping it lies in."""
+
+    file: np.memmap
+
+
+def drop_read(mapped: np.ndarray) -> None:
+    """Lets the system have what was read of a mapped engine; what is needed again is read again."""
+    assert isinstance(mapped, _Holding)
+    if hasattr(mmap, "MADV_DONTNEED"):
+        mapped.file._mmap.madvise(mmap.MADV_DONTNEED)
 
 
 class _ToFile(io.BytesIO):

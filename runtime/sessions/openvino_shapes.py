@@ -62,5 +62,7 @@ class FixedShapes:
             return openvino_device.compiled(self._graph, self._device, self._settings, shapes, self.taken())
         self._read = None
         compiled, mapped = openvino_engine.opened(engine, self._graph, self._device, self._settings)
+        # With its shapes fixed every weight has been copied into the order that the kernels read.
+        openvino_engine.drop_read(mapped)
         self._mapped[id(compiled)] = mapped
         return compiled
