@@ -13,7 +13,7 @@ class Contestant:
 
     `reference` is the contestant whose pictures it must draw; one that is no row itself is not `shown`. `cannot` says,
     by the name of a model, why it need not be tried. `ours` are this project's rows. Steps are no figure where they are
-    not `alike`, as under a preset.
+    not `alike`, as under a preset that caches; its whole picture takes as many as the preset says.
     """
 
     name: str
@@ -52,11 +52,11 @@ def _sdcpp(kind: str, **options: Any) -> Contestant:
     )
 
 
-def _ours(backend: str, precision: str, preset: str | None = None) -> Contestant:
+def _ours(backend: str, precision: str, preset: str | None = None, alike: bool = True) -> Contestant:
     folder = "bundle" if precision == "fp32" else f"bundle-{precision}"
     name = f"x2i {backend}, {precision}" + (f", preset {preset}" if preset else "")
-    options = {"backend": backend, "preset": preset}
-    return Contestant(name, "x2i_bundle", "x2i", folder, options, ours=True, alike=preset is None)
+    options = {"backend": backend, "preset": preset, "own_loop": not alike}
+    return Contestant(name, "x2i_bundle", "x2i", folder, options, ours=True, alike=alike)
 
 
 CONTESTANTS = (
@@ -79,6 +79,7 @@ CONTESTANTS = (
     _ours("openvino", "denoiser=bf16,decoder=bf16"),
     _ours("openvino", "int8"),
     _ours("openvino", "int8,decoder=bf16"),
-    _ours("openvino", "int8", preset="fast"),
-    _ours("openvino", "int8,decoder=bf16", preset="fast"),
+    _ours("openvino", "int8,decoder=bf16", preset="thin"),
+    _ours("openvino", "int8", preset="fast", alike=False),
+    _ours("openvino", "int8,decoder=bf16", preset="fast", alike=False),
 )

@@ -1,4 +1,5 @@
-"""This project's runtime on a bundle. Options: `backend`, and `preset` where the bundle has one of that name."""
+"""This project's runtime on a bundle. Options: `backend`; `preset` where the bundle has one of that name, and `own_loop`
+where a whole picture takes the preset's own sampler and steps."""
 
 from collections.abc import Callable
 
@@ -11,19 +12,19 @@ from peers.protocol import Draw, Drawn, Job, answer
 
 def opened(job: Job) -> Draw:
     """The same calls as `Pipeline.__call__`, with a tick behind every step."""
-    preset = job.options.get("preset")
+    preset, own = job.options.get("preset"), job.options.get("own_loop", False)
     pipeline = load(job.model, job.options["backend"], job.threads, preset=preset)
     decoder = pipeline.bundle.manifest.plan.decoder
 
     def draw(steps: int, tick: Callable[[], None]) -> Drawn:
         latents = np.empty(0)
+        loop = {} if own and steps == job.picture_steps else {"steps": steps, "sampler": job.sampler}
         walk = pipeline.steps(
             job.prompt,
-            steps=steps,
-            sampler=job.sampler,
             guidance=job.guidance,
             noise=job.start_noise(),
             size=(job.height, job.width),
+            **loop,
         )
         for step in walk:
             tick()
