@@ -27,6 +27,7 @@ from .variants import with_presets
 from .workspace import workspace
 
 PACKAGES = ("onnxruntime", "openvino", "tensorrt-rtx", "tensorrt")
+WARM_STEPS = 4
 COMPARED = 4
 """Of a judge's drawings."""
 
@@ -134,9 +135,9 @@ def _measured(
 
 
 def _timed(fast: Callable[..., Any], plain: Callable[..., Any], run: dict[str, Any], times: int) -> tuple[float, float]:
-    """Median seconds of whole runs of either, in turns, after one of the plain loop that is not timed: its graphs are
-    opened there."""
-    plain(**run | {"steps": 1})
+    """Median seconds of whole runs of either, in turns, after one of the plain loop that is not timed: the graphs of
+    all its segments are opened there."""
+    plain(**run | {"steps": WARM_STEPS})
     taken: dict[str, list[float]] = {"fast": [], "plain": []}
     for _ in range(times):
         for name, draw in (("plain", plain), ("fast", fast)):
