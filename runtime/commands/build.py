@@ -27,7 +27,9 @@ STOPPED = 130
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--for", "backend", required=True, metavar="BACKEND", help="openvino, openvino:GPU, cuda, rtx, tensorrt.")
+@click.option(
+    "--for", "backend", required=True, metavar="BACKEND", help="cpu, openvino, openvino:GPU, cuda, rtx, tensorrt."
+)
 @click.option("--target", multiple=True, help=f"GPU to build for, with rtx: {', '.join(RTX_TARGETS)}; any if left out.")
 @click.option("--size", type=Size(), multiple=True, help="Height and width in pixels; several span a range.")
 @click.option("--count", type=int, default=1, show_default=True, help="Pictures drawn at once, at most.")

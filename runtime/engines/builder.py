@@ -106,6 +106,8 @@ def _end_with_parent() -> None:
 def _build(job: Job, folder: Path) -> Built:
     if job.library == "openvino":
         return _build_openvino(job, folder)
+    if job.library == "onnxruntime":
+        return _build_onnxruntime(job, folder)
     from . import tensorrt_builder
 
     return tensorrt_builder.build(job, folder)
@@ -120,6 +122,17 @@ def _build_openvino(job: Job, folder: Path) -> Built:
     if there is not None:
         return Built(there.name, 0.0, 0, there=True)
     path = openvino_engine.build(job.graph(folder), Settings(device=job.device), shapes)
+    return Built(path.name, time.perf_counter() - start, peak_bytes())
+
+
+def _build_onnxruntime(job: Job, folder: Path) -> Built:
+    from ..sessions import onnxruntime_engine
+
+    start = time.perf_counter()
+    there = onnxruntime_engine.found(job.graph(Path(job.engines)))
+    if there is not None:
+        return Built(there.name, 0.0, 0, there=True)
+    path = onnxruntime_engine.build(job.graph(folder))
     return Built(path.name, time.perf_counter() - start, peak_bytes())
 
 

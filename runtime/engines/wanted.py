@@ -8,14 +8,21 @@ from pathlib import Path
 from ..bundle import Bundle
 from ..errors import InputError
 from ..manifest import Graph
-from . import plugin, tensorrt_key
+from . import host_cpu, plugin, tensorrt_key
 from .gpu import gpu_problem
 from .job import Job
 from .key import Range
 from .profile import shape_profiles
 
-LIBRARIES = {"openvino": "openvino", "rtx": tensorrt_key.RTX, "tensorrt": tensorrt_key.TENSORRT}
+LIBRARIES = {
+    "cpu": "onnxruntime",
+    "openvino": "openvino",
+    "rtx": tensorrt_key.RTX,
+    "tensorrt": tensorrt_key.TENSORRT,
+}
 """Import names of the libraries by the names of their backends."""
+SERVING_ALL = {"cpu": "ONNX Runtime's", "openvino": "OpenVINO's"}
+"""Whose engines serve all sizes, the exception below left out, by the names of their backends."""
 FIXED = ("int8",)
 """Graphs that OpenVINO's CPU compiles for the usual shapes alone: see `sessions.openvino_shapes`."""
 
@@ -49,6 +56,8 @@ class Wanted:
         assert file.engines is not None, "a bundle's graph without its folder of engines"
         path, engines = str(file.path.absolute()), str(file.engines.absolute())
         job = Job(LIBRARIES[self.backend], name, path, file.precision, file.digest, engines)
+        if self.backend == "cpu":
+            return job
         if self.backend == "openvino":
             job = replace(job, device=self.device)
             return replace(job, inputs=graph.inputs, shapes=shapes) if graph.precision in FIXED else job
@@ -78,16 +87,18 @@ class Wanted:
             )
 
     def _option_problems(self) -> Iterator[str]:
-        """What OpenVINO has no use for, and kernels that are not there."""
-        if self.backend != "openvino":
-            if self.device:
-                yield f"--for: expected a device behind openvino alone, got {self.backend}:{self.device}"
+        """What engines for all sizes have no use for, and kernels that are not there."""
+        if self.device and self.backend != "openvino":
+            yield f"--for: expected a device behind openvino alone, got {self.backend}:{self.device}"
+        if self.backend == "cpu" and (problem := host_cpu.problem()) is not None:
+            yield f"--for cpu: {problem}"
+        if self.backend not in SERVING_ALL:
             if self.kernels is not None:
                 yield from _kernel_problems(self.kernels)
             return
         given = {"--size": self.sizes, "--kernels": self.kernels, "--count": self.count > 1}
         for option in (name for name, value in given.items() if value):
-            yield f"{option}: OpenVINO's engines serve every size and have no use for it; leave it out"
+            yield f"{option}: {SERVING_ALL[self.backend]} engines serve every size and have no use for it; leave it out"
 
 
 def _kernel_problems(folder: Path) -> tuple[str, ...]:

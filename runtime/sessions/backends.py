@@ -62,8 +62,9 @@ def _no_problem(graph: GraphFile | None, settings: Settings) -> None:
 
 def _open_cpu(graph: GraphFile, settings: Settings) -> Session:
     from .onnxruntime_cpu import OnnxRuntimeSession
+    from .onnxruntime_engine import found
 
-    return OnnxRuntimeSession(graph.path, settings.threads)
+    return OnnxRuntimeSession(graph.path, settings.threads, found(graph))
 
 
 def _openvino_problem(graph: GraphFile | None, settings: Settings) -> str | None:

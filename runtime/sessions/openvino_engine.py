@@ -118,9 +118,10 @@ def opened(path: Path, graph: GraphFile, device: str, settings: Settings) -> tup
 def _mapped(path: Path) -> np.ndarray:
     """A file's bytes, which the system may drop from memory and read again: nobody can write to them, and so they
     count for no limit of the process's own data. OpenVINO takes only arrays that say they could be written to."""
-    file = np.memmap(path, np.uint8, mode="r")
-    address = (ctypes.c_uint8 * len(file)).from_address(file.ctypes.data)
-    mapped = np.ctypeslib.as_array(address).view(_Holding)
+    with path.open("rb") as stream:
+        file = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+    content = (ctypes.c_uint8 * len(file)).from_address(np.frombuffer(file, np.uint8).ctypes.data)
+    mapped = np.ctypeslib.as_array(content).view(_Holding)
     mapped.file = file
     return mapped
 
@@ -128,14 +129,14 @@ def _mapped(path: Path) -> np.ndarray:
 class _Holding(np.ndarray):
     """An array that holds the mapping it lies in."""
 
-    file: np.memmap
+    file: mmap.mmap
 
 
 def drop_read(mapped: np.ndarray) -> None:
     """Lets the system have what was read of a mapped engine; what is needed again is read again."""
     assert isinstance(mapped, _Holding)
     if hasattr(mmap, "MADV_DONTNEED"):
-        mapped.file._mmap.madvise(mmap.MADV_DONTNEED)
+        mapped.file.madvise(mmap.MADV_DONTNEED)
 
 
 class _ToFile(io.BytesIO):

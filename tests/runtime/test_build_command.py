@@ -78,7 +78,7 @@ def test_onnx_runtime_needs_no_engine(bundle: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "problems"),
     [
-        (["--for", "metal"], ["--for: expected one of openvino, rtx, tensorrt, cuda"]),
+        (["--for", "metal"], ["--for: expected one of cpu, openvino, rtx, tensorrt, cuda"]),
         (["--for", "rtx", "--graph", "nobody"], ["--graph: expected one of encoder"]),
         (["--for", "rtx", "--target", "sm_90"], ["--target: TensorRT-RTX builds for sm_75, sm_80, sm_86"]),
         (["--for", "rtx:1"], ["--for: expected a device behind openvino alone"]),
