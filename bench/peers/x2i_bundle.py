@@ -1,5 +1,8 @@
-"""This project's runtime on a bundle. Options: `backend`; `preset` where the bundle has one of that name, and `own_loop`
-where a whole picture takes the preset's own sampler and steps."""
+"""This project's runtime on a bundle.
+
+Options: `backend`; `preset` where the bundle has one of that name, and `own_loop` where a whole picture takes the
+preset's own sampler and steps.
+"""
 
 from collections.abc import Callable
 

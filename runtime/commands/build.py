@@ -3,6 +3,7 @@
 import json
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -31,7 +32,9 @@ STOPPED = 130
     "--for", "backend", required=True, metavar="BACKEND", help="cpu, openvino, openvino:GPU, cuda, rtx, tensorrt."
 )
 @click.option("--target", multiple=True, help=f"GPU to build for, with rtx: {', '.join(RTX_TARGETS)}; any if left out.")
-@click.option("--size", type=Size(), multiple=True, help="Height and width in pixels; several span a range.")
+@click.option(
+    "--size", type=Size(), multiple=True, help="Height and width in pixels; several span a range, or get engines each."
+)
 @click.option("--count", type=int, default=1, show_default=True, help="Pictures drawn at once, at most.")
 @click.option("--graph", multiple=True, help="A graph to build, by its name; all if left out.")
 @click.option("--kernels", type=click.Path(path_type=Path), help="Folder of python -m x2i.kernels.build, for fp16.")
@@ -59,7 +62,9 @@ def build(
         _check_room(opened, jobs)
         made = _build_all(opened, jobs, (lambda line: None) if as_json else click.echo)
     if as_json:
-        click.echo(json.dumps({job.name: _facts(built) for job, built in zip(jobs, made, strict=True)}))
+        several = Counter(job.name for job in jobs)
+        names = [job.told if several[job.name] > 1 else job.name for job in jobs]
+        click.echo(json.dumps({name: _facts(built) for name, built in zip(names, made, strict=True)}))
 
 
 def _build_all(bundle: Bundle, jobs: list[Job], say: Callable[[str], None]) -> list[Built]:
@@ -75,10 +80,10 @@ def _build_all(bundle: Bundle, jobs: list[Job], say: Callable[[str], None]) -> l
 
 
 def _build(bundle: Bundle, job: Job, say: Callable[[str], None]) -> Built:
-    size = _graph_bytes(bundle, job.name)
+    size = bundle.graph_bytes(job.name)
     expected = likely_seconds(job.library, job.name, job.precision, size, past_builds())
     estimate = "no estimate before the first build" if expected is None else f"about {expected:.0f} s"
-    say(f"{job.name}: {size / 1e6:.1f} MB, {job.precision}; {estimate}")
+    say(f"{job.told}: {size / 1e6:.1f} MB, {job.precision}; {estimate}")
     built = builder.build(job, Path(job.engines), partial(_tick, job.name, expected))
     _clear_line()
     if built.there:
@@ -106,14 +111,9 @@ def _clear_line() -> None:
 
 def _check_room(bundle: Bundle, jobs: list[Job]) -> None:
     """For the largest of the builds, and for all engines together."""
-    sizes, past = [_graph_bytes(bundle, job.name) for job in jobs], past_builds()
+    sizes, past = [bundle.graph_bytes(job.name) for job in jobs], past_builds()
     memory = max(needed_memory(job.library, size, past) for job, size in zip(jobs, sizes, strict=True))
     check_room(memory, sum(map(needed_disk, sizes)), Path(jobs[0].engines))
-
-
-def _graph_bytes(bundle: Bundle, name: str) -> int:
-    graph = bundle.manifest.graphs[name]
-    return sum(bundle.manifest.files[file].bytes for file in (graph.file, *graph.data))
 
 
 def _facts(built: Built) -> dict[str, object]:

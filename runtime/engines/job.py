@@ -38,6 +38,15 @@ class Job:
             for tensor in self.inputs
         }
 
+    @property
+    def told(self) -> str:
+        """The graph's name, with the shape of its first input where the engine serves one alone."""
+        shapes = self.usual() if self.library == "openvino" else None
+        if not shapes:
+            return self.name
+        name, shape = next(iter(shapes.items()))
+        return f"{self.name} for {name} {'x'.join(map(str, shape))}"
+
     def graph(self, engines: Path) -> GraphFile:
         """The graph, with the folder that its engine is in or goes to."""
         return GraphFile(self.name, Path(self.path), self.precision, self.digest, engines)

@@ -40,12 +40,13 @@ class Call:
 
 
 def shape_profiles(
-    manifest: Manifest, sizes: Iterable[tuple[int, int]] = (), count: int = 1
+    manifest: Manifest, sizes: Iterable[tuple[int, int]] = (), count: int = 1, sides: int = 2
 ) -> dict[str, dict[str, Range]]:
     """The range of every free size, by graph and by the size's name in it; graphs without one have none.
 
     `sizes` are (height, width) in pixels: the first is the usual one, and the range spans them all; the plan's size
-    where none is given. `count` is the largest number of pictures, and the usual one. Raises InputError for what the
+    where none is given. `count` is the largest number of pictures, and the usual one; `sides` are the usual rows of the
+    guidance. Raises InputError for what the
     plan cannot draw.
     """
     plan = manifest.plan
@@ -55,7 +56,7 @@ def shape_profiles(
     most_words = max((c.word.most for c in plan.conditioners if c.word is not None), default=1)
     calls = (
         Call((min(heights), min(widths)), 1, sides=1),
-        Call(wanted[0], count, sides=2),
+        Call(wanted[0], count, sides),
         Call((max(heights), max(widths)), count, 2, MOST_PICTURES, most_words, MOST_CHANNELS),
     )
     walks = [_Walk(manifest, call).sizes() for call in calls]

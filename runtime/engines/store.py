@@ -107,6 +107,11 @@ def engines(folder: Path | None, key: EngineKey) -> list[tuple[Path, EngineRecor
     return found
 
 
+def engines_there(folder: Path | None, graph: str, library: str) -> bool:
+    """Whether a graph has engines of a library, fitting or not."""
+    return folder is not None and any(folder.glob(f"{graph}-{library}-*.json"))
+
+
 def read_record(path: Path) -> EngineRecord:
     """The record in a file; raises InputError for anything else."""
     try:

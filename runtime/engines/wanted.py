@@ -7,12 +7,13 @@ from pathlib import Path
 
 from ..bundle import Bundle
 from ..errors import InputError
-from ..manifest import Graph
+from ..manifest import Graph, Manifest
 from . import host_cpu, plugin, tensorrt_key
 from .gpu import gpu_problem
 from .job import Job
 from .key import Range
 from .profile import shape_profiles
+from .rows import rows_of
 
 LIBRARIES = {
     "cpu": "onnxruntime",
@@ -24,7 +25,7 @@ LIBRARIES = {
 SERVING_ALL = {"cpu": "ONNX Runtime's", "openvino": "OpenVINO's"}
 """Whose engines serve all sizes, the exception below left out, by the names of their backends."""
 FIXED = ("int8",)
-"""Graphs that OpenVINO's CPU compiles for the usual shapes alone: see `sessions.openvino_shapes`."""
+"""Graphs that OpenVINO's CPU compiles for one set of shapes: see `sessions.openvino_shapes`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +47,20 @@ class Wanted:
         manifest = bundle.manifest
         profiles = shape_profiles(manifest, self.sizes, self.count)
         return [
-            self._job(bundle, name, manifest.graphs[name], profiles[name])
+            self._job(bundle, name, manifest.graphs[name], shapes)
             for name in profiles
             if not self.graphs or name in self.graphs
+            for shapes in (self._fixed(manifest, name) if self._fixes(manifest.graphs[name]) else [profiles[name]])
         ]
+
+    def _fixes(self, graph: Graph) -> bool:
+        return self.backend == "openvino" and graph.precision in FIXED
+
+    def _fixed(self, manifest: Manifest, name: str) -> Iterator[dict[str, Range]]:
+        """One set of shapes for each size, and for guided and unguided calls where there are both."""
+        for size in self.sizes or (manifest.plan.decoder.size,):
+            for sides in rows_of(manifest.plan, name):
+                yield shape_profiles(manifest, [size], self.count, sides)[name]
 
     def _job(self, bundle: Bundle, name: str, graph: Graph, shapes: dict[str, Range]) -> Job:
         file = bundle.graph_file(name)
@@ -60,7 +71,7 @@ class Wanted:
             return job
         if self.backend == "openvino":
             job = replace(job, device=self.device)
-            return replace(job, inputs=graph.inputs, shapes=shapes) if graph.precision in FIXED else job
+            return replace(job, inputs=graph.inputs, shapes=shapes) if self._fixes(graph) else job
         kernels = "" if self.kernels is None else str(self.kernels.absolute())
         return replace(job, inputs=graph.inputs, shapes=shapes, targets=self.targets, kernels=kernels)
 
@@ -74,7 +85,7 @@ class Wanted:
         yield from self._target_problems()
         if self.backend == "tensorrt" and (problem := gpu_problem()) is not None:
             yield f"--for tensorrt: builds on the GPU that will run the engine: {problem}"
-        yield from self._option_problems()
+        yield from self._option_problems(any(self._fixes(graph) for graph in there.values()))
 
     def _target_problems(self) -> Iterator[str]:
         known = tensorrt_key.RTX_TARGETS
@@ -86,8 +97,9 @@ class Wanted:
                 "with --for tensorrt on the device"
             )
 
-    def _option_problems(self) -> Iterator[str]:
-        """What engines for all sizes have no use for, and kernels that are not there."""
+    def _option_problems(self, fixes: bool) -> Iterator[str]:
+        """What engines for all sizes have no use for, and kernels that are not there; `fixes` says that some engines
+        serve one size alone."""
         if self.device and self.backend != "openvino":
             yield f"--for: expected a device behind openvino alone, got {self.backend}:{self.device}"
         if self.backend == "cpu" and (problem := host_cpu.problem()) is not None:
@@ -96,8 +108,8 @@ class Wanted:
             if self.kernels is not None:
                 yield from _kernel_problems(self.kernels)
             return
-        given = {"--size": self.sizes, "--kernels": self.kernels, "--count": self.count > 1}
-        for option in (name for name, value in given.items() if value):
+        given = {"--size": self.sizes and not fixes, "--count": self.count > 1 and not fixes}
+        for option in (name for name, value in (given | {"--kernels": self.kernels}).items() if value):
             yield f"{option}: {SERVING_ALL[self.backend]} engines serve every size and have no use for it; leave it out"
 
 

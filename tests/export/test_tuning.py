@@ -20,6 +20,7 @@ from x2i.runtime import load
 from x2i.runtime.bundle import Bundle, open_bundle
 from x2i.runtime.cli import main
 from x2i.runtime.engines.profile import shape_profiles
+from x2i.runtime.engines.wanted import Wanted
 from x2i.runtime.errors import InputError
 from x2i.runtime.pipeline import Pipeline
 from x2i.runtime.preset import Preset
@@ -221,3 +222,42 @@ def test_engines_know_the_sizes_of_every_graph_of_a_preset(preset_bundle):
     deep = {tensor.name: tensor.shape for tensor in manifest.graphs["denoiser.takes-deep.2"].inputs}["deep.2"]
     height, width = (profiles["denoiser.takes-deep.2"][size][1] if isinstance(size, str) else size for size in deep[2:])
     assert (height, width) == (9, 5)
+
+
+def test_engines_of_one_size_are_those_that_runs_call_for(preset_bundle):
+    bundle = open_bundle(preset_bundle)
+    manifest = bundle.manifest
+    graphs = {
+        name: replace(graph, precision="int8") if name.startswith("denoiser") else graph
+        for name, graph in manifest.graphs.items()
+    }
+    marked = Bundle(bundle.folder, replace(manifest, graphs=graphs))
+    jobs = Wanted("openvino", sizes=((72, 40), (64, 64))).jobs(marked)
+    built = {(job.name, job.usual()["latents"]) for job in jobs if job.precision == "int8"}
+    called: set[tuple[str, tuple[int, ...]]] = set()
+
+    class Noted:
+        def __init__(self, name: str):
+            self._name, self._session = name, open_session("cpu", bundle.graph_file(name))
+            self.inputs, self.outputs = self._session.inputs, self._session.outputs
+
+        def __call__(self, **arrays):
+            return self._session(**arrays)
+
+        def bind(self, **bound):
+            return lambda **arrays: self._noted(self._session.bind(**bound), arrays)
+
+        def _noted(self, call, arrays):
+            called.add((self._name, arrays["latents"].shape))
+            return call(**arrays)
+
+    pipeline = Pipeline(bundle, Noted)
+    run = {name: value for name, value in RUN.items() if name not in ("steps", "sampler")}
+    for size in ((72, 40), (64, 64)):
+        pipeline(size=size, steps=2, **run)
+        for name in ("cached", "frozen", "unguided", "both"):
+            pipeline(preset=name, size=size, steps=5, **run)
+    assert called and called <= built
+    assert {rows for name, (rows, *_) in built if name == "denoiser.takes-cross"} == {1}
+    with pytest.raises(InputError, match="--size: OpenVINO's engines serve every size"):
+        Wanted("openvino", sizes=((72, 40),)).jobs(bundle)
