@@ -27,6 +27,11 @@ class Bundle:
     def path(self, name: str) -> Path:
         return self.folder / name
 
+    def graph_bytes(self, name: str) -> int:
+        """Bytes of a graph and its external data."""
+        graph = self.manifest.graphs[name]
+        return sum(self.manifest.files[file].bytes for file in (graph.file, *graph.data))
+
     def graph_file(self, name: str) -> GraphFile:
         """A graph as a backend opens it; its digest covers the graph and its external data."""
         graph = self.manifest.graphs[name]

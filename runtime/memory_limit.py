@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from .bundle import Bundle
 from .errors import InputError
 from .plan import Plan
+from .sessions.backends import on_cpu
 
 PROCESS = 200_000_000
 """Bytes of Python, numpy, the session library and what a run keeps from part to part."""
@@ -47,7 +48,7 @@ class MemoryLimit:
 
     def __init__(self, limit: int, bundle: Bundle, backend: str):
         name = backend.partition(":")[0]
-        if name not in TIMES_THE_FILE or backend.partition(":")[2].upper() not in ("", "CPU"):
+        if not on_cpu(backend):
             told = f"expected a backend in the CPU's memory, {' or '.join(TIMES_THE_FILE)}, got {backend}"
             raise InputError(f"max_memory: {told}; leave the limit out, or choose another backend")
         self._limit, self._bundle, self._times = limit, bundle, TIMES_THE_FILE[name]

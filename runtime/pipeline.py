@@ -55,8 +55,9 @@ class Output:
 class Pipeline:
     """Draws with one bundle. `open_session(graph name)` gives the sessions, each opened once; `text` is a second bundle
     whose prompts are mixed in; `backend` runs the graphs, and `notes` say why no better one does; `preset` is one of
-    the plan's, and what calls use that name none. Under a `limit` graphs are opened when they are needed, and closed
-    when the next one is; every call is refused that would need more. Safe to call from several threads."""
+    the plan's, and what calls use that name none. `openers` graphs are opened at a time; under a `limit` each is opened
+    when it is needed, and closed when the next one is, and every call is refused that would need more. Safe to call
+    from several threads."""
 
     def __init__(
         self,
@@ -67,15 +68,16 @@ class Pipeline:
         notes: tuple[str, ...] = (),
         preset: str | None = None,
         limit: MemoryLimit | None = None,
+        openers: int = 1,
     ):
         self.bundle, self.backend, self.notes, self.preset = bundle, backend, notes, preset
         self._limit = limit
         self._sessions = OpenedOnce(open_session, None if limit is None else limit.beside)
         self._conditions = Conditions(bundle, self.session)
         self._text = text
-        for graph in bundle.manifest.graphs:
-            if limit is None and graph in bundle.manifest.plan.graphs(preset):
-                self.session(graph)
+        if limit is None:
+            wanted = bundle.manifest.plan.graphs(preset)
+            self._sessions.ahead([graph for graph in bundle.manifest.graphs if graph in wanted], openers)
 
     def session(self, graph: str) -> Session:
         """The session of a graph; graphs that stand for a caller's choice are opened on their first use."""

@@ -35,6 +35,12 @@ def backend_named(spec: str) -> tuple[str, Backend, str]:
     return name, BACKENDS[name], device
 
 
+def on_cpu(spec: str) -> bool:
+    """Whether a backend computes on the CPU, in the memory of the process."""
+    name, _, device = spec.partition(":")
+    return name == "cpu" or (name == "openvino" and device.upper() in ("", "CPU"))
+
+
 def open_session(backend: str, graph: GraphFile, threads: int | None = None) -> Session:
     """Opens a graph on a backend; `threads` limits the CPU threads of one call (None: all cores).
 

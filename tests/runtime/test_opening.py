@@ -1,0 +1,106 @@
+"""What is opened at load: several graphs at a time, each once, and on which backend where nobody names one."""
+
+import time
+from importlib import import_module
+from pathlib import Path
+from threading import Barrier, Thread
+
+import pytest
+from x2i.runtime.bundle import open_bundle
+from x2i.runtime.errors import InputError
+from x2i.runtime.sessions.backends import BACKENDS, on_cpu
+from x2i.runtime.sessions.opened import OpenedOnce
+
+from .toy import write_toy
+
+loading = import_module("x2i.runtime.load")
+
+
+def test_two_graphs_are_opened_at_a_time() -> None:
+    """Each waits for the other: one after the other, they would wait for ever."""
+    both = Barrier(2, timeout=20)
+
+    def opened(graph: str) -> str:
+        both.wait()
+        return graph
+
+    sessions = OpenedOnce(opened)
+    sessions.ahead(["a", "b", "c", "d"], 2)
+    assert sessions.open == {"a", "b", "c", "d"}
+
+
+def test_a_graph_is_opened_once_whoever_asks() -> None:
+    asked = []
+
+    def opened(graph: str) -> str:
+        asked.append(graph)
+        time.sleep(0.05)
+        return graph
+
+    sessions = OpenedOnce(opened)
+    threads = [Thread(target=sessions, args=("a",)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert asked == ["a"]
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_what_cannot_be_opened_is_told_at_once(at_once: int) -> None:
+    asked = []
+
+    def opened(graph: str) -> str:
+        asked.append(graph)
+        if graph == "a":
+            raise InputError("a: no graph")
+        time.sleep(0.2)
+        return graph
+
+    with pytest.raises(InputError, match="a: no graph"):
+        OpenedOnce(opened).ahead(list("abcdefgh"), at_once)
+    assert len(asked) <= 2 * at_once
+
+
+def test_only_graphs_in_the_memory_of_the_process_are_opened_together() -> None:
+    backends = ("cpu", "openvino", "openvino:CPU", "openvino:GPU", "openvino:AUTO:CPU", "rtx", "cuda")
+    assert [name for name in backends if on_cpu(name)] == ["cpu", "openvino", "openvino:CPU"]
+
+
+@pytest.fixture
+def chosen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[str, ...]]]:
+    """Backends and notes of what was opened, with OpenVINO and ONNX Runtime as all that is installed."""
+    opened: list[tuple[str, tuple[str, ...]]] = []
+    for name in list(BACKENDS):
+        if name not in ("openvino", "cpu"):
+            monkeypatch.delitem(BACKENDS, name)
+    monkeypatch.delenv("X2I_BACKEND", raising=False)
+    monkeypatch.setattr(
+        loading,
+        "pipeline_of",
+        lambda bundle, name, threads, text, notes=(), *rest, **more: opened.append((name, notes)),
+    )
+    return opened
+
+
+def test_a_small_bundle_without_engines_goes_to_onnx_runtime(tmp_path: Path, chosen: list) -> None:
+    folder = write_toy(tmp_path / "toy")
+    loading.load(folder)
+    ((name, (note,)),) = chosen
+    assert name == "cpu" and "x2i build BUNDLE --for openvino" in note
+    (folder / "engines").mkdir()
+    (folder / "engines" / "denoiser-openvino-0123456789abcdef.json").write_text("{}")
+    loading.load(folder)
+    assert chosen[1] == ("openvino", ())
+
+
+def test_a_large_bundle_goes_to_openvino(tmp_path: Path, chosen: list, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "SMALL", 10)
+    loading.load(write_toy(tmp_path / "toy"))
+    assert chosen == [("openvino", ())]
+    assert open_bundle(tmp_path / "toy").graph_bytes("denoiser") == len("denoiser")
+
+
+def test_a_backend_that_is_named_is_never_left_out(tmp_path: Path, chosen: list) -> None:
+    loading.load(write_toy(tmp_path / "toy"), "openvino")
+    assert chosen == [("openvino", ())]
