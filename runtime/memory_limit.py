@@ -7,17 +7,27 @@ from dataclasses import dataclass
 from .bundle import Bundle
 from .errors import InputError
 from .plan import Plan
-from .sessions.backends import on_cpu
+from .sessions.backends import BACKENDS, on_cpu
 
 PROCESS = 200_000_000
 """Bytes of Python, numpy, the session library and what a run keeps from part to part."""
-TIMES_THE_FILE = {"cpu": {"fp32": 2.8, "fp16": 6.0, "int8": 8.0}, "openvino": {"fp32": 2.2, "fp16": 4.0, "int8": 2.3}}
+TIMES_THE_FILE = {"cpu": {"fp32": 2.8, "fp16": 4.0, "int8": 1.4}, "openvino": {"fp32": 2.2, "fp16": 4.0, "int8": 2.3}}
 """Bytes of memory for a byte of a graph's file, opened and used. Measured at full size: OpenVINO's int8 (2.1, compiled
-anew) and fp32 up to 500 MB (cpu 2.6, openvino 1.7); the rest is an estimate with room to spare."""
-DECODER_BYTES_PER_PIXEL = 7500
-"""What Stable Diffusion's decoder computes with: measured for 512 x 512, 4500 on cpu and up to 7000 on openvino."""
-DENOISER_BYTES_PER_CELL = 90_000
-"""What Stable Diffusion's UNet computes with, for each cell of one row of latents: an estimate."""
+anew), ONNX Runtime's int8 (1.2) and fp16 (3.9), fp32 up to 500 MB (cpu 2.6, openvino 1.7); the rest is an estimate with
+room to spare."""
+TIMES_WITH_ENGINE = {
+    "cpu": {"fp32": 0.2, "fp16": 0.2, "int8": 0.2},
+    "openvino": {"fp32": 1.3, "fp16": 2.6, "int8": 1.3},
+}
+"""The same where the weights are mapped from an engine, which counts for nothing: the system may drop what was read.
+Measured: ONNX Runtime's int8 (0.05), OpenVINO's int8 (1.2) and fp32 up to 500 MB (0.7); the rest is an estimate."""
+DECODER_BYTES_PER_PIXEL = 6000
+"""What Stable Diffusion's decoder computes with: measured for 512 x 512, 4500 on cpu and 5600 on openvino."""
+DENOISER_BYTES_PER_CELL = 130_000
+"""What Stable Diffusion's UNet computes with, for each cell of one row of latents: 130 000 on cpu (256 x 256), 30 000
+on openvino."""
+ATTENTION_BYTES_PER_PAIR = {"cpu": 96, "openvino": 0}
+"""And for each pair of cells where attention weights are written out: three times eight heads of float32."""
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
 
 
@@ -40,7 +50,8 @@ def parsed_size(text: str | int) -> int:
 
 
 class MemoryLimit:
-    """A limit in bytes for one bundle on one backend, for one call at a time.
+    """A limit in bytes for one bundle on one backend, for one call at a time: of the process's own data, without the
+    files that are mapped into it.
 
     Graphs of the denoising loop stay together, every other graph is alone. Raises InputError for a backend whose graphs
     lie in another memory than the process's.
@@ -51,7 +62,7 @@ class MemoryLimit:
         if not on_cpu(backend):
             told = f"expected a backend in the CPU's memory, {' or '.join(TIMES_THE_FILE)}, got {backend}"
             raise InputError(f"max_memory: {told}; leave the limit out, or choose another backend")
-        self._limit, self._bundle, self._times = limit, bundle, TIMES_THE_FILE[name]
+        self._limit, self._bundle, self._name = limit, bundle, name
 
     def beside(self, graph: str, other: str) -> bool:
         """Whether two graphs are in memory together."""
@@ -64,24 +75,34 @@ class MemoryLimit:
         if needed > self._limit:
             raise InputError(
                 f"max_memory: expected at least {needed / 1e9:.2f} GB, which {part} needs at its peak, got "
-                f"{self._limit / 1e9:.2f} GB; raise the limit, draw fewer or smaller pictures, or use a bundle of a "
-                "lower precision (x2i lower)"
+                f"{self._limit / 1e9:.2f} GB; raise the limit, draw fewer or smaller pictures, build the bundle's engines "
+                f"(x2i build BUNDLE --for {self._name}), or use a bundle of a lower precision (x2i lower)"
             )
 
     def needs(self, work: Work, graphs: Sequence[str]) -> dict[str, int]:
         """Bytes that each part of a run needs at its peak, the process included; parts are named by their graphs."""
         plan = self._bundle.manifest.plan
         loop = [graph for graph in graphs if in_loop(plan, graph)]
-        found = {graph: PROCESS + self._weights(graph) for graph in graphs if graph not in loop}
+        found = {graph: PROCESS + self._weights(graph, work) for graph in graphs if graph not in loop}
         cells = work.cells * work.count
         found[plan.decoder.graph] += DECODER_BYTES_PER_PIXEL * cells * plan.decoder.factor**2
-        computed = DENOISER_BYTES_PER_CELL * cells * work.sides
-        return found | {" and ".join(loop): PROCESS + sum(map(self._weights, loop)) + computed}
+        attention = ATTENTION_BYTES_PER_PAIR[self._name] * work.cells
+        computed = (DENOISER_BYTES_PER_CELL + attention) * cells * work.sides
+        return found | {" and ".join(loop): PROCESS + sum(self._weights(graph, work) for graph in loop) + computed}
 
-    def _weights(self, graph: str) -> int:
-        described = self._bundle.manifest.graphs[graph]
-        size = sum(self._bundle.manifest.files[file].bytes for file in (described.file, *described.data))
-        return round(size * self._times.get(described.precision, max(self._times.values())))
+    def _weights(self, graph: str, work: Work) -> int:
+        precision = self._bundle.manifest.graphs[graph].precision
+        times = (TIMES_WITH_ENGINE if self._has_engine(graph, work) else TIMES_THE_FILE)[self._name]
+        return round(self._bundle.graph_bytes(graph) * times.get(precision, max(times.values())))
+
+    def _has_engine(self, graph: str, work: Work) -> bool:
+        """Whether an engine serves a graph in this work; OpenVINO's of int8 graphs is for the usual work alone."""
+        if self._name == "openvino" and self._bundle.manifest.graphs[graph].precision == "int8" and work != Work():
+            decoder = self._bundle.manifest.plan.decoder
+            height, width = decoder.size
+            if work != Work(height * width // decoder.factor**2, 1, 2):
+                return False
+        return BACKENDS[self._name].prepared(self._bundle.graph_file(graph))
 
 
 def in_loop(plan: Plan, graph: str) -> bool:

@@ -17,12 +17,14 @@ class Backend:
     """One library that runs graphs.
 
     `present` tells whether it is installed, without importing it; `problem(graph, settings)` why it cannot be used on
-    this machine, or for that graph, in one line with the fix: None when it can.
+    this machine, or for that graph, in one line with the fix: None when it can. `prepared` tells whether a graph has an
+    engine that spares its memory, for shapes of whatever size.
     """
 
     present: Callable[[], bool]
     problem: Callable[[GraphFile | None, Settings], str | None]
     open: Callable[[GraphFile, Settings], Session]
+    prepared: Callable[[GraphFile], bool] = lambda graph: False
 
 
 def backend_named(spec: str) -> tuple[str, Backend, str]:
@@ -71,6 +73,18 @@ def _open_cpu(graph: GraphFile, settings: Settings) -> Session:
     from .onnxruntime_engine import found
 
     return OnnxRuntimeSession(graph.path, settings.threads, found(graph))
+
+
+def _prepared_cpu(graph: GraphFile) -> bool:
+    from .onnxruntime_engine import found
+
+    return found(graph) is not None
+
+
+def _prepared_openvino(graph: GraphFile) -> bool:
+    from .openvino_engine import for_some_shapes
+
+    return for_some_shapes(graph, "CPU")
 
 
 def _openvino_problem(graph: GraphFile | None, settings: Settings) -> str | None:
@@ -127,7 +141,7 @@ BACKENDS: dict[str, Backend] = {
     "tensorrt": _tensorrt("tensorrt"),
     "rtx": _tensorrt("tensorrt_rtx"),
     "cuda": Backend(_cuda_present, _cuda_problem, _open_cuda),
-    "openvino": Backend(_installed("openvino"), _openvino_problem, _open_openvino),
-    "cpu": Backend(_always, _no_problem, _open_cpu),
+    "openvino": Backend(_installed("openvino"), _openvino_problem, _open_openvino, _prepared_openvino),
+    "cpu": Backend(_always, _no_problem, _open_cpu, _prepared_cpu),
 }
 """Best first: the order in which they are tried where the caller names none."""

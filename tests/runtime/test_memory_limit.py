@@ -1,6 +1,7 @@
 """Drawing under a limit: graphs are closed, the picture stays, too little is refused before anything opens."""
 
 import gc
+from dataclasses import replace
 from pathlib import Path
 from weakref import WeakSet
 
@@ -13,8 +14,9 @@ from x2i.runtime.errors import InputError
 from x2i.runtime.load import load
 from x2i.runtime.memory_limit import MemoryLimit, Work, parsed_size
 from x2i.runtime.pipeline import Pipeline
+from x2i.runtime.sessions.backends import BACKENDS
 
-from tests.runtime.toy import Sessions, write_toy
+from tests.runtime.toy import Sessions, edit_manifest, write_toy
 
 ASKED = {"language": "French", "steps": 2, "sampler": "ddim"}
 
@@ -88,6 +90,32 @@ def test_needs_grow_with_what_is_drawn(tmp_path):
         assert limit.needs(more, graphs)["denoiser"] > few["denoiser"], more
     assert limit.needs(Work(64, 3, 1), graphs)["decoder"] > few["decoder"]
     assert limit.needs(Work(64, 3, 1), graphs)["encoder"] == few["encoder"]
+
+
+def test_engines_spare_memory_where_they_serve(tmp_path, monkeypatch):
+    """Those of int8 graphs on OpenVINO are for the plan's size, one picture, guidance on."""
+    with_engine: set[str] = set()
+    for name in ("cpu", "openvino"):
+        known = replace(BACKENDS[name], prepared=lambda graph: graph.name in with_engine)
+        monkeypatch.setitem(BACKENDS, name, known)
+    folder = write_toy(tmp_path / "toy")
+    edit_manifest(folder, lambda data: data["graphs"]["denoiser"].update(precision="int8"))
+    edit_manifest(folder, lambda data: data["files"]["denoiser.onnx"].update(bytes=10**9))
+    bundle = open_bundle(folder, check_files=False)
+    height, width = bundle.manifest.plan.decoder.size
+    usual = Work(height * width // 64, 1, 2)
+    for backend in ("cpu", "openvino"):
+        limit = MemoryLimit(10**8, bundle, backend)
+        with_engine.clear()
+        anew = limit.needs(usual, ("encoder", "denoiser", "decoder"))
+        with_engine.add("denoiser")
+        spared = limit.needs(usual, ("encoder", "denoiser", "decoder"))
+        assert spared["denoiser"] < anew["denoiser"] - 9 * 10**8, backend
+        assert spared["decoder"] == anew["decoder"]
+        smaller = limit.needs(replace(usual, cells=usual.cells - 5), ("denoiser", "decoder"))["denoiser"]
+        assert (smaller < anew["denoiser"] - 9 * 10**8) is (backend == "cpu")
+        with pytest.raises(InputError, match=f"x2i build BUNDLE --for {backend}"):
+            limit.check(usual, ("denoiser", "decoder"))
 
 
 def test_variants_of_the_denoiser_stay_together(tmp_path):
