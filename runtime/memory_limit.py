@@ -75,8 +75,8 @@ class MemoryLimit:
         if needed > self._limit:
             raise InputError(
                 f"max_memory: expected at least {needed / 1e9:.2f} GB, which {part} needs at its peak, got "
-                f"{self._limit / 1e9:.2f} GB; raise the limit, draw fewer or smaller pictures, build the bundle's engines "
-                f"(x2i build BUNDLE --for {self._name}), or use a bundle of a lower precision (x2i lower)"
+                f"{self._limit / 1e9:.2f} GB; raise the limit, draw fewer or smaller pictures, build the bundle's "
+                f"engines (x2i build BUNDLE --for {self._name}), or use a bundle of a lower precision (x2i lower)"
             )
 
     def needs(self, work: Work, graphs: Sequence[str]) -> dict[str, int]:

@@ -75,7 +75,7 @@ def test_the_picture_is_the_same_byte_for_byte(tiny_bundle):
 
 def test_too_little_is_refused_in_words_before_anything_opens(tmp_path):
     pipeline, sessions = counted(write_toy(tmp_path / "toy"), 300_000_000)
-    with pytest.raises(InputError, match=r"expected at least [\d.]+ GB, which decoder needs .*, got 0.30 GB; raise"):
+    with pytest.raises(InputError, match=r"expected at least [\d.]+ GB, which denoiser needs .*, got 0.30 GB; raise"):
         pipeline("pomme", size=(512, 512), **ASKED)
     assert not sessions.opened
     pipeline("pomme", size=(64, 64), **ASKED)
