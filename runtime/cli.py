@@ -6,7 +6,7 @@ from importlib.metadata import entry_points
 import click
 
 GROUP = "x2i.commands"
-BASE = ("build", "doctor", "inspect", "profile", "run", "verify")
+BASE = ("build", "doctor", "inspect", "profile", "run", "share", "verify")
 """Commands of this room, each a function in the module of its name."""
 
 

@@ -10,6 +10,7 @@ from ..errors import InputError
 from ..gate.record import Gate
 from ..manifest import Manifest, Tensor
 from ..records import encode
+from ..sharing import shared_bytes
 from .gate_lines import closeness_text, limits_line
 from .plan_lines import plan_lines
 from .refusal import refusing
@@ -24,11 +25,13 @@ MOST_NAMES = 6
 def inspect(bundle: Path, as_json: bool) -> None:
     """Show the plan, graphs, errors and origin of the folder BUNDLE."""
     with refusing(InputError, OSError):
-        manifest = open_bundle(bundle, check_files=False).manifest
+        opened = open_bundle(bundle, check_files=False)
+        manifest, shared = opened.manifest, shared_bytes(opened)
     if as_json:
         click.echo(json.dumps(encode(manifest), ensure_ascii=False, indent=1))
         return
-    lines = [*_summary(manifest), "", *plan_lines(manifest.plan, set(manifest.graphs)), "", *_graphs(manifest)]
+    told = [f"  {shared / 1e6:.1f} MB of it are also other bundles' on this disk"] if shared else []
+    lines = [*_summary(manifest), *told, "", *plan_lines(manifest.plan, set(manifest.graphs)), "", *_graphs(manifest)]
     for line in lines + ([] if manifest.gate is None else _gate(manifest.gate)):
         click.echo(line)
 
