@@ -12,7 +12,7 @@ ROOMS := models kernels export runtime
 export PYTHONSAFEPATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo judge subjects pairs sounds judge-precision parity full adapter-cost precisions bench bench-full interop test test-gpu lint typecheck clean
+.PHONY: help demo judge subjects pairs sounds judge-precision parity full adapter-cost precisions footprint bench bench-full interop test test-gpu lint typecheck clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' $(MAKEFILE_LIST) | expand -t 18
@@ -47,6 +47,9 @@ full: $(VENV)/.export ## full-size bundles from random weights into build/full, 
 precisions: $(VENV)/.test ## full-size Stable Diffusion in every precision on every backend here: a table; 16 GB of memory
 	$(BIN)/python -m x2i.export.full_precision
 
+footprint: $(VENV)/.export ## the runtime alone: installed size, import time, cold start: a table
+	$(BIN)/python -m x2i.export.footprint
+
 bench: $(VENV)/.export ## x2i beside diffusers, Optimum, OpenVINO GenAI and stable-diffusion.cpp: small model; installs them all
 	$(BIN)/python bench
 
@@ -76,7 +79,7 @@ typecheck: $(VENV)/.test ## mypy alone
 	$(BIN)/mypy
 
 clean: ## remove what the targets made; build/emoji stays, for it holds hours of training
-	rm -rf $(VENV) $(VENV)-interop .typing demo dist build/full build/bench build/lib build/bdist.* *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-interop .typing demo dist build/full build/bench build/footprint build/lib build/bdist.* *.egg-info .mypy_cache .pytest_cache .ruff_cache
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -9,6 +9,9 @@ from ..errors import InputError
 from ..sharing import share as share_files
 from .refusal import refusing
 
+WORTH_A_LINE = 100_000
+"""Bytes."""
+
 
 @click.command()
 @click.argument("bundles", type=click.Path(path_type=Path), nargs=-1, required=True)
@@ -19,6 +22,9 @@ def share(bundles: tuple[Path, ...]) -> None:
         if len(set(folder.resolve() for folder in bundles)) < 2:
             raise InputError("share: expected two bundles or more, got one; name those that have a base in common")
         found = share_files([open_bundle(folder) for folder in bundles])
-    for one in found:
+    large = [one for one in found if one.bytes >= WORTH_A_LINE]
+    for one in large:
         click.echo(f"{one.path.name}: {one.bytes / 1e6:.1f} MB, one file in {len(one.others) + 1} places")
+    if len(found) > len(large):
+        click.echo(f"and {len(found) - len(large)} smaller ones")
     click.echo(f"{sum(one.freed for one in found) / 1e6:.1f} MB freed")
