@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import entry_points
+from threading import Lock
 
 import openvino
 
@@ -13,6 +14,7 @@ from .session import Settings
 
 PLUGINS = "x2i.plugins"
 """Entry-point group in which other rooms name what a library must be given to read their operators."""
+_MAKING = Lock()
 BF16_PRECISIONS = ("int8", "bf16")
 """What lies between quantized operators may run in bfloat16 where the CPU has it, and so may a graph that says
 so; every other graph runs in the types that it is written in, which OpenVINO by itself would not keep."""
@@ -101,9 +103,14 @@ def reason(error: RuntimeError) -> str:
     return lines[-1] if lines else type(error).__name__
 
 
-@cache
 def core() -> openvino.Core:
-    """The one entrance to OpenVINO, which is given every operator of ours."""
+    """The one entrance to OpenVINO, which is given every operator of ours, whichever thread asks first."""
+    with _MAKING:
+        return _core()
+
+
+@cache
+def _core() -> openvino.Core:
     made = openvino.Core()
     for plugin in entry_points(group=PLUGINS, name="openvino"):
         made.add_extension(plugin.load()())
