@@ -50,7 +50,7 @@ def parsed_size(text: str | int) -> int:
 
 
 class MemoryLimit:
-    """A limit in bytes for one bundle on one backend, for one call at a time: of the process's own data, without the
+    """A limit in bytes for one bundle on one backend, for one call at a time: of the process's own memory, without the
     files that are mapped into it.
 
     Graphs of the denoising loop stay together, every other graph is alone. Raises InputError for a backend whose graphs

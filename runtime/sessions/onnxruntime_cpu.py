@@ -86,4 +86,6 @@ ONNX_RUNTIME_ERRORS = (
     _STATE.InvalidProtobuf,
     _STATE.NoSuchFile,
     _STATE.NotImplemented,
+    # Too little memory, for one.
+    _STATE.RuntimeException,
 )

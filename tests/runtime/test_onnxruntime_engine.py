@@ -19,6 +19,7 @@ from x2i.runtime.sessions.backends import open_session
 from x2i.runtime.sessions.graph_file import GraphFile
 
 from ..numerics import assert_close
+from ..processes import run
 from .toy import write_toy
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="engines for a CPU need Linux")
@@ -95,6 +96,24 @@ def test_a_damaged_engine_is_passed_over(graph: GraphFile, damage: str) -> None:
     whole = engine.read_bytes()
     engine.write_bytes(whole[:-9] if damage == "cut" else whole[:100] + bytes([whole[100] ^ 1]) + whole[101:])
     assert onnxruntime_engine.found(graph) is None
+
+
+def test_too_little_memory_is_told_in_words(graph: GraphFile, tmp_path: Path) -> None:
+    onnxruntime_engine.build(graph)
+    program = f"""
+import resource
+from pathlib import Path
+import onnxruntime
+from x2i.runtime.errors import InputError
+from x2i.runtime.sessions import onnxruntime_cpu
+used = int(open("/proc/self/status").read().split("VmData:")[1].split()[0]) * 1024
+try:
+    resource.setrlimit(resource.RLIMIT_DATA, (used + 100_000, used + 100_000))
+    onnxruntime_cpu.OnnxRuntimeSession(Path({str(graph.path)!r}), 1)
+except InputError as error:
+    print("refused:", str(error).splitlines()[0])
+"""
+    assert "refused: " in run(sys.executable, "-c", program, cwd=tmp_path).stdout
 
 
 def test_a_graph_that_cannot_be_read_leaves_nothing(graph: GraphFile) -> None:
