@@ -75,6 +75,8 @@ def _cast(graph: ir.Graph, value: ir.Value, name: str, dtype: ir.DataType) -> ir
 
 def _prune(model: ir.Model) -> None:
     """Drops nodes, constants, functions and inputs that no output needs."""
+    # The pass goes backwards once: what was added last must first be where it belongs.
+    model.graph.sort()
     common.RemoveUnusedNodesPass()(model)
     common.RemoveUnusedFunctionsPass()(model)
     for value in [value for value in model.graph.inputs if not value.uses()]:
