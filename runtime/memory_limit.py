@@ -11,18 +11,21 @@ from .sessions.backends import BACKENDS, on_cpu
 
 PROCESS = 200_000_000
 """Bytes of Python, numpy, the session library and what a run keeps from part to part."""
-TIMES_THE_FILE = {"cpu": {"fp32": 2.8, "fp16": 4.0, "int8": 1.4}, "openvino": {"fp32": 2.2, "fp16": 4.0, "int8": 2.3}}
+TIMES_THE_FILE = {
+    "cpu": {"fp32": 2.8, "fp16": 4.0, "int8": 1.4},
+    "openvino": {"fp32": 2.2, "bf16": 2.2, "fp16": 4.0, "int8": 2.3},
+}
 """Bytes of memory for a byte of a graph's file, opened and used. Measured at full size: OpenVINO's int8 (2.1, compiled
 anew), ONNX Runtime's int8 (1.2) and fp16 (3.9), fp32 up to 500 MB (cpu 2.6, openvino 1.7); the rest is an estimate with
 room to spare."""
 TIMES_WITH_ENGINE = {
     "cpu": {"fp32": 0.2, "fp16": 0.2, "int8": 0.2},
-    "openvino": {"fp32": 1.3, "fp16": 2.6, "int8": 1.3},
+    "openvino": {"fp32": 1.3, "bf16": 1.3, "fp16": 2.6, "int8": 1.3},
 }
 """The same where the weights are mapped from an engine, which counts for nothing: the system may drop what was read.
 Measured: ONNX Runtime's int8 (0.05), OpenVINO's int8 (1.2) and fp32 up to 500 MB (0.7); the rest is an estimate."""
-DECODER_BYTES_PER_PIXEL = 6000
-"""What Stable Diffusion's decoder computes with: measured for 512 x 512, 4500 on cpu and 5600 on openvino."""
+DECODER_BYTES_PER_PIXEL = 5500
+"""What Stable Diffusion's decoder computes with: measured for 512 x 512, 4500 on cpu and 5400 on openvino."""
 DENOISER_BYTES_PER_CELL = 130_000
 """What Stable Diffusion's UNet computes with, for each cell of one row of latents: 130 000 on cpu (256 x 256), 30 000
 on openvino."""
