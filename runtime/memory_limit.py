@@ -26,9 +26,9 @@ TIMES_WITH_ENGINE = {
 Measured: ONNX Runtime's int8 (0.05), OpenVINO's int8 (1.2) and fp32 up to 500 MB (0.7); the rest is an estimate."""
 DECODER_BYTES_PER_PIXEL = 5500
 """What Stable Diffusion's decoder computes with: measured for 512 x 512, 4500 on cpu and 5400 on openvino."""
-DENOISER_BYTES_PER_CELL = 130_000
-"""What Stable Diffusion's UNet computes with, for each cell of one row of latents: 130 000 on cpu (256 x 256), 30 000
-on openvino."""
+DENOISER_BYTES_PER_CELL = {"cpu": 130_000, "openvino": 40_000}
+"""What Stable Diffusion's UNet computes with, for each cell of one row of latents: measured, 130 000 on cpu (256 x 256)
+and 30 000 on openvino (512 x 512)."""
 ATTENTION_BYTES_PER_PAIR = {"cpu": 96, "openvino": 0}
 """And for each pair of cells where attention weights are written out: three times eight heads of float32."""
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
@@ -90,7 +90,7 @@ class MemoryLimit:
         cells = work.cells * work.count
         found[plan.decoder.graph] += DECODER_BYTES_PER_PIXEL * cells * plan.decoder.factor**2
         attention = ATTENTION_BYTES_PER_PAIR[self._name] * work.cells
-        computed = (DENOISER_BYTES_PER_CELL + attention) * cells * work.sides
+        computed = (DENOISER_BYTES_PER_CELL[self._name] + attention) * cells * work.sides
         return found | {" and ".join(loop): PROCESS + sum(self._weights(graph, work) for graph in loop) + computed}
 
     def _weights(self, graph: str, work: Work) -> int:
