@@ -1,7 +1,13 @@
 """The `x2i` command: run, inspect, verify, doctor, and what other rooms add by entry point."""
 
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import entry_points
+from types import FrameType
+from typing import Any
 
 import click
 
@@ -22,6 +28,27 @@ class Commands(click.Group):
             return command
         found = list(entry_points(group=GROUP, name=name))
         return found[0].load() if found else None
+
+    def invoke(self, context: click.Context) -> Any:
+        with _terminable():
+            return super().invoke(context)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Lets a polite `kill` stop a command as Ctrl-C does, so that it takes away what it has half written."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @click.command(cls=Commands)

@@ -7,7 +7,7 @@ import numpy as np
 
 from .plan import Plan
 from .preset import Preset
-from .reuse import Reuse
+from .reuse import Reuse, Way
 from .samplers.schedule import Schedule
 from .sessions.session import Outputs, Session
 from .slots import Slots, for_sides, sides_of, wired
@@ -41,7 +41,8 @@ class Denoiser:
 
     `slots` hold one row for each side of the guidance, or one for both; they are repeated for `count` pictures once,
     before the loop, for all segments. A delayed segment takes over once the calls, counted from 0, have passed
-    `last_plain_call`. `preset` says which calls are made with less.
+    `last_plain_call`. `preset` says which calls are made with less. `apart` calls the graph for one side of the
+    guidance after the other, with half of what a call computes in memory at a time.
     """
 
     def __init__(
@@ -53,13 +54,14 @@ class Denoiser:
         count: int,
         last_plain_call: float = 0.0,
         preset: Preset | None = None,
+        apart: bool = False,
     ):
         self._plan, self._guidance, self._last_plain_call = plan, guidance, last_plain_call
-        self._session, self._count = session, count
+        self._session, self._count, self._apart = session, count, apart
         self._reuse = Reuse(preset or Preset(), sides_of(guidance), len(plan.segments) - 1)
         self._slots = slots
-        self._rows: dict[tuple[str, int], np.ndarray] = {}
-        self._bounds: dict[tuple[int, str, int], _Bound] = {}
+        self._rows: dict[tuple[str, int, int | None], np.ndarray] = {}
+        self._bounds: dict[tuple[int, str, int, int | None], _Bound] = {}
         self.served: list[int] = []
         """The number of the plan's segment behind every call so far."""
         self.graphs: list[str] = []
@@ -67,16 +69,13 @@ class Denoiser:
         self.last: Call | None = None
 
     def __call__(self, latents: np.ndarray, timestep: float) -> np.ndarray:
-        """Noise of float32 latents [B, C, h, w] at a timestep; one call of the graph, whatever the guidance."""
+        """Noise of float32 latents [B, C, h, w] at a timestep; one call of the graph, whatever the guidance, or one
+        for each of its sides."""
         number = self._plan.segment_at(timestep, delayed=len(self.served) <= self._last_plain_call)
         way = self._reuse.next(number, timestep)
         graph = way.variant(self._plan.segments[number].graph).name
-        bound = self._bound(number, graph, way.sides)
-        batch = np.concatenate([latents, latents]) if way.sides == 2 else latents
-        times = np.full(len(batch), timestep, np.float32)
-        taken = self._reuse.taken(way, len(batch))
-        kept = {name: taken[name] for name in bound.free & taken.keys()}
-        outputs = bound.call(latents=batch, timestep=times, **kept)
+        sides = range(way.sides) if self._apart else (None,)
+        outputs = _joined([self._outputs(number, graph, way, side, latents, timestep) for side in sides])
         self._reuse.keep(way, outputs)
         noise = outputs["noise"]
         if way.sides == 2:
@@ -92,23 +91,48 @@ class Denoiser:
         self._bounds.clear()
         self._rows.clear()
 
-    def _bound(self, number: int, graph: str, sides: int) -> _Bound:
+    def _outputs(
+        self, number: int, graph: str, way: Way, side: int | None, latents: np.ndarray, timestep: float
+    ) -> Outputs:
+        """What the graph gives for one side of the guidance, or for all (None)."""
+        count = len(latents)
+        bound = self._bound(number, graph, way.sides, side)
+        taken = self._reuse.taken(way, way.sides * count)
+        kept = {name: _cut(taken[name], side, count) for name in bound.free & taken.keys()}
+        batch = latents if side is not None or way.sides == 1 else np.concatenate([latents, latents])
+        return bound.call(latents=batch, timestep=np.full(len(batch), timestep, np.float32), **kept)
+
+    def _bound(self, number: int, graph: str, sides: int, side: int | None) -> _Bound:
         """A device takes the context into its memory once per run, when a segment's graph first serves."""
-        key = number, graph, sides
+        key = number, graph, sides, side
         if key not in self._bounds:
             self._bounds[key] = self._bind(*key)
         return self._bounds[key]
 
-    def _bind(self, number: int, graph: str, sides: int) -> _Bound:
+    def _bind(self, number: int, graph: str, sides: int, side: int | None) -> _Bound:
         session = self._session(graph)
         names = {tensor.name for tensor in session.inputs}
         wires = wired(self._plan.segments[number].context, (tensor.name for tensor in session.inputs))
         # What a variant takes from an earlier call has no use for some of the context.
-        rows = {name: self._row(slot, sides) for name, slot in wires.items() if name in names}
+        rows = {name: self._row(slot, sides, side) for name, slot in wires.items() if name in names}
         return _Bound(session.bind(**rows), frozenset(names - rows.keys()))
 
-    def _row(self, slot: str, sides: int) -> np.ndarray:
+    def _row(self, slot: str, sides: int, side: int | None) -> np.ndarray:
         """A slot's rows for every picture."""
-        if (slot, sides) not in self._rows:
-            self._rows[slot, sides] = np.repeat(for_sides(self._slots[slot], sides), self._count, axis=0)
-        return self._rows[slot, sides]
+        key = slot, sides, side
+        if key not in self._rows:
+            rows = _cut(for_sides(self._slots[slot], sides), side, 1)
+            self._rows[key] = np.repeat(rows, self._count, axis=0)
+        return self._rows[key]
+
+
+def _cut(array: np.ndarray, side: int | None, count: int) -> np.ndarray:
+    """The rows of one side of the guidance, which has `count` of them, or all."""
+    return array if side is None else array[side * count : (side + 1) * count]
+
+
+def _joined(parts: list[Outputs]) -> Outputs:
+    """The rows of all parts, one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

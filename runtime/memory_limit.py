@@ -36,7 +36,8 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What is drawn: latents of `cells` cells, one row for each side of the guidance and each of `count` pictures."""
+    """What is drawn: latents of `cells` cells, one row for each of the `sides` of the guidance that are called at once,
+    and each of `count` pictures."""
 
     cells: int = 0
     count: int = 0
@@ -72,15 +73,19 @@ class MemoryLimit:
         plan = self._bundle.manifest.plan
         return in_loop(plan, graph) and in_loop(plan, other)
 
-    def check(self, work: Work, graphs: Sequence[str]) -> None:
-        """Raises InputError where drawing with these graphs needs more, naming the part that needs most."""
-        part, needed = max(self.needs(work, graphs).items(), key=lambda found: found[1])
-        if needed > self._limit:
-            raise InputError(
-                f"max_memory: expected at least {needed / 1e9:.2f} GB, which {part} needs at its peak, got "
-                f"{self._limit / 1e9:.2f} GB; raise the limit, draw fewer or smaller pictures, build the bundle's "
-                f"engines (x2i build BUNDLE --for {self._name}), or use a bundle of a lower precision (x2i lower)"
-            )
+    def first_within(self, works: Sequence[Work], graphs: Sequence[str]) -> Work:
+        """The first of these ways to draw that keeps to the limit; raises InputError where none does, naming the part
+        that needs most in the one that needs least."""
+        largest = [max(self.needs(work, graphs).items(), key=lambda found: found[1]) for work in works]
+        for work, (_, needed) in zip(works, largest, strict=True):
+            if needed <= self._limit:
+                return work
+        part, needed = min(largest, key=lambda found: found[1])
+        raise InputError(
+            f"max_memory: expected at least {needed / 1e9:.2f} GB, which {part} needs at its peak, got "
+            f"{self._limit / 1e9:.2f} GB; raise the limit, draw fewer or smaller pictures, build the bundle's "
+            f"engines (x2i build BUNDLE --for {self._name}), or use a bundle of a lower precision (x2i lower)"
+        )
 
     def needs(self, work: Work, graphs: Sequence[str]) -> dict[str, int]:
         """Bytes that each part of a run needs at its peak, the process included; parts are named by their graphs."""

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -117,20 +117,23 @@ class Pipeline:
         """The checked request, all slots, and warnings, which are also given to Python's."""
         with timings("encode"):
             request, other, others_notes = self._request(prompt, options)
-            self._check_memory(request, options.get("preset") or self.preset)
+            request = self._within_limit(request, options.get("preset") or self.preset)
             context, notes = self._conditions(request, other)
         notes = tuple(dict.fromkeys((*others_notes, *notes)))
         for note in notes:
             warnings.warn(note, UserWarning, stacklevel=3)
         return request, context, notes
 
-    def _check_memory(self, request: Request, preset: str | None) -> None:
-        """Raises InputError where the request needs more than the limit, before anything is opened."""
+    def _within_limit(self, request: Request, preset: str | None) -> Request:
+        """The request, with the guidance's sides apart where the limit asks for it. Raises InputError where it needs
+        more even so, before anything is opened."""
         if self._limit is None:
-            return
+            return request
         _, height, width = self._latent_shape(request)
         graphs = dict.fromkeys(name.format(**request.options) for name in self.bundle.manifest.plan.graphs(preset))
-        self._limit.check(Work(height * width, request.count, request.sides), tuple(graphs))
+        works = [Work(height * width, request.count, sides) for sides in range(request.sides, 0, -1)]
+        chosen = self._limit.first_within(works, tuple(graphs))
+        return replace(request, apart=chosen.sides < request.sides)
 
     def _request(
         self, prompt: str | None, options: dict[str, Any]
@@ -161,6 +164,7 @@ class Pipeline:
             request.count,
             request.last_plain_call,
             request.preset,
+            request.apart,
         )
 
     def _walk(self, request: Request, denoiser: Denoiser, timings: Timings) -> Iterator[Step]:

@@ -26,7 +26,8 @@ class Request:
 
     `slots` are what pictures, sound, word and strength fill before the first graph; `words` is how many of the
     subject's embeddings to place; `marked` is the prompt with its markers read; a delayed segment waits for the UNet
-    call number `last_plain_call`; `mix` is the caller's; `notes` are warnings.
+    call number `last_plain_call`; `mix` is the caller's; `notes` are warnings; `apart` has the UNet called for one side
+    of the guidance after the other.
     """
 
     prompt: str
@@ -45,6 +46,7 @@ class Request:
     preset: Preset
     mix: int | None
     notes: tuple[str, ...]
+    apart: bool = False
 
     @property
     def sides(self) -> int:

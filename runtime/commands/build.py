@@ -1,14 +1,11 @@
 """`x2i build`: make the engines of a bundle, on the device or ahead of it."""
 
 import json
-import signal
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import FrameType
 
 import click
 
@@ -70,9 +67,8 @@ def build(
 def _build_all(bundle: Bundle, jobs: list[Job], say: Callable[[str], None]) -> list[Built]:
     made: list[Built] = []
     try:
-        with _terminable():
-            for job in jobs:
-                made.append(_build(bundle, job, say))
+        for job in jobs:
+            made.append(_build(bundle, job, say))
     except KeyboardInterrupt:
         click.echo(f"x2i: stopped; {len(made)} of {len(jobs)} engines are done and stay", err=True)
         sys.exit(STOPPED)
@@ -124,17 +120,3 @@ def _facts(built: Built) -> dict[str, object]:
         "peak_bytes": built.peak_bytes,
         "remarks": list(built.remarks),
     }
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Lets a polite `kill` stop the build as Ctrl-C does."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -1,6 +1,9 @@
 """Presets in a bundle: what is written, what draws the same, what is refused and leaves the bundle as it was."""
 
 import shutil
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +19,7 @@ from x2i.export.tuning.publish import publish
 from x2i.export.tuning.tune import tune
 from x2i.export.tuning.tuning import Tuning
 from x2i.export.tuning.workspace import workspace
-from x2i.runtime import load
+from x2i.runtime import load, memory_limit
 from x2i.runtime.bundle import Bundle, open_bundle
 from x2i.runtime.cli import main
 from x2i.runtime.engines.profile import shape_profiles
@@ -24,9 +27,11 @@ from x2i.runtime.engines.wanted import Wanted
 from x2i.runtime.errors import InputError
 from x2i.runtime.pipeline import Pipeline
 from x2i.runtime.preset import Preset
+from x2i.runtime.profiling.recorder import Recorder
 from x2i.runtime.sessions.backends import open_session
 
 from ..made_once import made_once
+from ..numerics import assert_close
 
 RUN = {"prompt": "a red cat", "language": "French", "steps": 7, "sampler": "ddim", "seed": 5}
 PRESETS = {
@@ -117,6 +122,23 @@ def test_several_pictures_are_drawn_as_one_by_one(preset_bundle):
         np.testing.assert_allclose(pipeline(seed=5 + number, **run).latents[0], together[number], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", [None, *PRESETS])
+def test_sides_of_the_guidance_called_apart_draw_the_same(drawn, preset_bundle, monkeypatch, name):
+    """As under a limit that calls of both would break; each side takes what it gave itself."""
+    monkeypatch.setitem(memory_limit.DENOISER_BYTES_PER_CELL, "cpu", 10**6)
+    pipeline, recorder = load(preset_bundle, "cpu", max_memory="600MB"), Recorder()
+    recorder.captured = []
+    monkeypatch.setattr(pipeline, "session", recorder.opener(pipeline.session))
+    run = RUN if name != "few" else {option: RUN[option] for option in ("prompt", "language", "seed")}
+    assert_close(pipeline(preset=name, **run).latents, drawn[name].latents, "batched-latents")
+    calls = [called for called in recorder.captured if called.graph.startswith("denoiser")]
+    assert {len(called.arrays["latents"]) for called in calls} == {1}
+    plan = pipeline.bundle.manifest.plan
+    plan = replace(plan, sampler=replace(plan.sampler, name="ddim"))
+    counted = calls_of(plan, PRESETS[name or "plain"], 2, RUN["steps"])
+    assert len(calls) == sum(rows * times for (_, rows), times in counted.items())
+
+
 def test_a_bundle_with_presets_verifies_and_tells_of_them(preset_bundle):
     runner = CliRunner()
     assert runner.invoke(main, ["verify", str(preset_bundle), "--backend", "cpu"]).exit_code == 0
@@ -176,6 +198,24 @@ def test_what_is_too_far_is_refused_and_nothing_is_written(tiny_bundle, preset_b
     before = files(folder)
     with pytest.raises(GateError, match=r"fast: PSNR [\d.]+ dB, at least 99.0 dB are asked; nothing was written"):
         tune(folder, Tuning(steps=4, quality=99.0, backend="cpu", runs=1, like=(preset_bundle, "cached")))
+    assert files(folder) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_a_polite_kill_leaves_nothing(tiny_bundle, tmp_path):
+    folder = tmp_path / "bundle"
+    shutil.copytree(tiny_bundle, folder)
+    before = files(folder)
+    words = ("tune", str(folder), "--steps", "20", "--backend", "cpu")
+    command = (sys.executable, "-c", "from x2i.runtime.cli import main; main()", *words)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    while not list(tmp_path.glob(".bundle.tuning-*/denoiser.onnx")) and process.poll() is None:
+        time.sleep(0.02)
+    process.terminate()
+    told, _ = process.communicate(timeout=60)
+    assert process.returncode == 1, told
+    assert told.strip().endswith("Aborted!"), told
     assert files(folder) == before
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 

@@ -92,6 +92,16 @@ def test_needs_grow_with_what_is_drawn(tmp_path):
     assert limit.needs(Work(64, 3, 1), graphs)["encoder"] == few["encoder"]
 
 
+def test_the_first_way_to_draw_that_keeps_to_the_limit_is_taken(tmp_path):
+    bundle, graphs = open_bundle(write_toy(tmp_path / "toy")), ("denoiser", "decoder")
+    both, one = Work(10**6, 1, 2), Work(10**6, 1, 1)
+    most = {work: max(MemoryLimit(1, bundle, "cpu").needs(work, graphs).values()) for work in (both, one)}
+    for limit, chosen in ((most[both], both), (most[both] - 1, one), (most[one], one)):
+        assert MemoryLimit(limit, bundle, "cpu").first_within([both, one], graphs) == chosen
+    with pytest.raises(InputError, match=f"at least {most[one] / 1e9:.2f} GB"):
+        MemoryLimit(most[one] - 1, bundle, "cpu").first_within([both, one], graphs)
+
+
 def test_engines_spare_memory_where_they_serve(tmp_path, monkeypatch):
     """Those of int8 graphs on OpenVINO are for the plan's size, one picture, guidance on."""
     with_engine: set[str] = set()
@@ -115,7 +125,7 @@ def test_engines_spare_memory_where_they_serve(tmp_path, monkeypatch):
         smaller = limit.needs(replace(usual, cells=usual.cells - 5), ("denoiser", "decoder"))["denoiser"]
         assert (smaller < anew["denoiser"] - 9 * 10**8) is (backend == "cpu")
         with pytest.raises(InputError, match=f"x2i build BUNDLE --for {backend}"):
-            limit.check(usual, ("denoiser", "decoder"))
+            limit.first_within([usual], ("denoiser", "decoder"))
 
 
 def test_variants_of_the_denoiser_stay_together(tmp_path):
