@@ -60,5 +60,5 @@ def export(
         from .plan import ExportPlan
     options = sampler, steps, guidance, licences, Lowering(**lowering)
     plan = ExportPlan(system, out, base, base_config, parts, random_weights, *options)
-    with refusing(CheckpointError, GateError, InputError, PlanError):
+    with refusing(CheckpointError, GateError, InputError, OSError, PlanError):
         export_bundle(plan, click.echo)

@@ -29,14 +29,15 @@ class Figures:
     cosines: np.ndarray
 
 
-def emoji_judge(fp32: Bundle, lowered: Bundle, each: int = 1) -> Judged:
-    """Draws every picture of the bundles' world with both, one bundle after the other, and judges the drawings.
+def emoji_judge(fp32: Bundle, lowered: Draw, each: int = 1) -> Judged:
+    """Draws every picture of the bundle's world with it and with what draws in its place, one after the other, and
+    judges the drawings.
 
     `each` is how many backgrounds a picture is drawn on. Raises PlanError for a bundle that is not of the embedded
     models.
     """
     wanted = asked_of(fp32, each)
-    return judged(wanted, figures(pipeline_of(fp32, "cpu"), wanted), figures(pipeline_of(lowered, "cpu"), wanted))
+    return judged(wanted, figures(pipeline_of(fp32, "cpu"), wanted), figures(lowered, wanted))
 
 
 class AgainstPlain:

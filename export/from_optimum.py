@@ -18,12 +18,15 @@ from x2i.runtime.samplers.schedule import Schedule
 
 from .errors import PlanError
 from .optimum_graphs import adapted
-from .optimum_layout import DECODER, DENOISER, GRAPH, SCHEDULERS, TEXT_ENCODER
+from .optimum_layout import DECODER, DENOISER, GRAPH, TEXT_ENCODER, sampler_of
 from .optimum_parts import parts
 from .provenance import digest
 
 TOKENIZER = "tokenizer.json"
 PRODUCERS = ("x2i-edge", "onnx", "onnxruntime")
+
+FALLBACK = "pndm"
+"""Stable Diffusion v1's own sampler."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,8 @@ class OptimumFolder:
     vae: dict[str, Any]
     text: dict[str, Any]
     schedule: ScheduleConfig
+    sampler: str | None
+    """Ours that equals the folder's scheduler, None where none does."""
     scheduler: str
 
     @property
@@ -67,6 +72,11 @@ def import_folder(
             producer={name: version(name) for name in PRODUCERS},
         )
         write_manifest(work, manifest)
+    if read.sampler is None:
+        report(
+            f"scheduler: none here equals the folder's {read.scheduler} as it is set; the bundle draws with "
+            f"{FALLBACK}, or what --sampler says"
+        )
     report(f"{out}: {len(graphs)} graphs")
 
 
@@ -88,10 +98,21 @@ def read_folder(folder: Path) -> OptimumFolder:
     problems += _lacking(folder / DENOISER, unet, "sample_size", "in_channels", "block_out_channels")
     problems += _lacking(folder / DECODER, vae, "block_out_channels", "scaling_factor")
     problems += _lacking(folder / TEXT_ENCODER, text, "max_position_embeddings")
+    problems += _channel_problems(folder, unet, vae)
     if problems:
         raise PlanError(*problems)
     schedule = read_scheduler(settings, str(folder / "scheduler"))
-    return OptimumFolder(folder, unet, vae, text, schedule, str(settings.get("_class_name")))
+    return OptimumFolder(folder, unet, vae, text, schedule, sampler_of(settings), str(settings.get("_class_name")))
+
+
+def _channel_problems(folder: Path, unet: dict[str, Any], vae: dict[str, Any]) -> list[str]:
+    """A UNet for inpainting, for one, reads a mask and a picture beside the latents."""
+    read = unet.get("in_channels")
+    made, decoded = unet.get("out_channels", read), vae.get("latent_channels", read)
+    if read == made == decoded:
+        return []
+    told = f"{read} in, {made} out, {decoded} in the VAE"
+    return [f"{folder / DENOISER}: expected one number of latent channels, got {told}; give plain text-to-image"]
 
 
 def _lacking(part: Path, settings: dict[str, Any], *names: str) -> list[str]:
@@ -116,7 +137,7 @@ def _plan(folder: OptimumFolder, tokenizer: Tokenizer) -> Plan:
     return Plan(
         conditioners=(Conditioner((stage,), TextInput(TOKENIZER, _window(folder), pad)),),
         segments=(Segment("denoiser", schedule.train_steps, {"encoder_hidden_states": "context"}),),
-        sampler=SamplerChoice(SCHEDULERS.get(folder.scheduler, "pndm"), 50),
+        sampler=SamplerChoice(folder.sampler or FALLBACK, 50),
         decoder=Decoder(
             graph="decoder",
             channels=int(folder.unet["in_channels"]),

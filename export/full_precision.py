@@ -29,6 +29,8 @@ BUILT = {"openvino": ("fp32", "fp16", "int8"), "rtx": ("fp16", "int8+fp16")}
 PACKAGES = ("x2i-edge", "onnxruntime", "openvino", "tensorrt-rtx", "numpy")
 X2I = "-c", "from x2i.runtime.cli import main; main()"
 Facts = dict[str, Any]
+LatentsOf = Callable[[str, str], Path]
+"""The file of what a precision drew on a backend."""
 
 
 @click.command()
@@ -37,8 +39,8 @@ Facts = dict[str, Any]
 def full_precision(out: Path, variant: str) -> None:
     """Lower the plain system to every precision, build its engines, and draw with each on each backend.
 
-    Every measurement is a process of its own and is kept in OUT/precision.json: a second run goes on where the first
-    was stopped.
+    Every measurement is a process of its own and is kept in OUT/precision-VARIANT.json: a second run goes on where the
+    first was stopped.
     """
     kept = _Kept(out / f"precision-{variant}.json")
     bundles = {"fp32": exported(SYSTEM, out, variant)}
@@ -50,10 +52,14 @@ def full_precision(out: Path, variant: str) -> None:
         for backend in (name for name, precisions in BUILT.items() if precision in precisions):
             kept(f"build {precision} {backend}", partial(_built, bundle, backend))
         for backend in usable:
-            latents = out / f"{precision}-{backend}.npy"
+            latents = _latents(out, variant, precision, backend)
             kept(f"run {precision} {backend}", partial(_drawn, bundle, backend, latents))
-    for line in _table(bundles, usable, kept.facts, out):
+    for line in _table(bundles, usable, kept.facts, partial(_latents, out, variant)):
         click.echo(line)
+
+
+def _latents(out: Path, variant: str, precision: str, backend: str) -> Path:
+    return out / f"{precision}-{backend}-{variant}.npy"
 
 
 class _Kept:
@@ -66,7 +72,9 @@ class _Kept:
     def __call__(self, name: str, measure: Callable[[], Facts]) -> None:
         if name not in self.facts:
             self.facts[name] = measure()
-            self._path.write_text(json.dumps(self.facts, indent=1) + "\n", encoding="utf-8")
+            whole = self._path.with_suffix(".partial")
+            whole.write_text(json.dumps(self.facts, indent=1) + "\n", encoding="utf-8")
+            whole.replace(self._path)
         click.echo(f"{name}: {json.dumps(self.facts[name])}")
 
 
@@ -98,13 +106,15 @@ def _run(*words: str) -> tuple[str, int]:
     return printed, used.ru_maxrss * 1024
 
 
-def _table(bundles: dict[str, Path], backends: list[str], facts: dict[str, Facts], out: Path) -> Iterator[str]:
+def _table(
+    bundles: dict[str, Path], backends: list[str], facts: dict[str, Facts], latents_of: LatentsOf
+) -> Iterator[str]:
     """Markdown: a row for every precision and backend, and what was built but cannot run here."""
     yield f"{processor()}, {versions(PACKAGES)}"
     yield ""
     yield "| precision | denoiser, MB | backend | build, s | load, s | step, s | peak, GB | latents differ by |"
     yield "|---|---|---|---|---|---|---|---|"
-    expected = np.load(out / "fp32-cpu.npy", allow_pickle=False)
+    expected = np.load(latents_of("fp32", "cpu"), allow_pickle=False)
     for precision, bundle in bundles.items():
         for backend in dict.fromkeys((*backends, *BUILT)):
             run, build = facts.get(f"run {precision} {backend}"), facts.get(f"build {precision} {backend}")
@@ -115,7 +125,7 @@ def _table(bundles: dict[str, Path], backends: list[str], facts: dict[str, Facts
             if run is None:
                 row += ["built, not run", "", "", ""]
             else:
-                latents = np.load(out / f"{precision}-{backend}.npy", allow_pickle=False)
+                latents = np.load(latents_of(precision, backend), allow_pickle=False)
                 row += [f"{run['load']:.1f}", f"{run['step']:.2f} ({run['fastest']:.2f} to {run['slowest']:.2f})"]
                 row += [f"{run['peak_bytes'] / 1e9:.1f}", f"{relative_l2(latents, expected):.2%}"]
             yield f"| {' | '.join(row)} |"

@@ -1,6 +1,7 @@
 """`python -m x2i.export.judge_precision`: what each precision costs the embedded models' pictures, kind by kind."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 from x2i.runtime.bundle import Bundle, open_bundle
@@ -9,7 +10,7 @@ from x2i.runtime.load import pipeline_of
 
 from .embedded import EMBEDDED, embedded
 from .emoji_gate import asked_of, figures, judged
-from .lowered_bundle import lower
+from .lowered_bundle import as_devices_round, lower
 from .lowering import Lowering
 from .precision.choice import PRECISIONS
 
@@ -49,7 +50,9 @@ def judge_precision(
         true = figures(pipeline_of(fp32, "cpu", threads), wanted)
         for precision in precisions:
             lowered = open_bundle(_lowered(fp32, out / f"{name}-{precision}", precision))
-            found = judged(wanted, true, figures(pipeline_of(lowered, "cpu", threads), wanted))
+            with TemporaryDirectory(dir=out, prefix=".rounded-") as work:
+                rounds = as_devices_round(fp32, lowered, Path(work), threads)
+                found = judged(wanted, true, figures(rounds, wanted))
             click.echo("\n".join([f"{system}, {precision}, {_megabytes(lowered):.1f} MB", *_table(found)]))
 
 

@@ -21,5 +21,5 @@ def lower_command(bundle: Path, out: Path, lowering: dict[str, Any]) -> None:
         from .errors import GateError, PlanError
         from .lowered_bundle import lower
         from .lowering import Lowering
-    with refusing(GateError, InputError, PlanError):
+    with refusing(GateError, InputError, OSError, PlanError):
         lower(bundle, out, Lowering(**lowering), click.echo)

@@ -1,7 +1,7 @@
 """From a bundle in fp32 to one in lower precision: graphs rewritten, measured alone, and their pictures compared."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -27,6 +27,7 @@ from .precision import rounded
 from .precision.choice import CALIBRATED, choose
 from .precision.quantize import Recipe
 from .trial_runs import compared_runs
+from .tuning.publish import without_presets
 
 Report = Callable[[str], None]
 JUDGES = {"emoji": emoji_judge}
@@ -42,7 +43,11 @@ def lower(folder: Path, out: Path, lowering: Lowering, report: Report = lambda l
     problems = lowering.problems()
     if problems:
         raise PlanError(*problems)
-    source = open_bundle(folder)
+    opened = open_bundle(folder)
+    # Found for other speeds and another error, and cut out of other graphs.
+    source = replace(opened, manifest=without_presets(opened.manifest))
+    for name in opened.manifest.plan.presets:
+        report(f"preset {name}: left out; x2i tune {out} finds one for the lowered bundle")
     precisions = precisions_of(source, lowering)
     with new_bundle(out) as made:
         with TemporaryDirectory(dir=made, prefix=".calibration-") as work:
@@ -66,7 +71,22 @@ def precisions_of(source: Bundle, lowering: Lowering) -> dict[str, Precision]:
     lowered = [name for name, graph in source.manifest.graphs.items() if graph.precision != "fp32"]
     if lowered:
         raise PlanError(f"{source.folder}: expected a bundle in fp32, but {', '.join(lowered)} is not; export it again")
-    return choose(source.manifest.plan, source.manifest.graphs, lowering.precision)
+    precisions = choose(source.manifest.plan, source.manifest.graphs, lowering.precision)
+    if problems := list(_keep_problems(source, precisions, lowering.keep)):
+        raise PlanError(*problems)
+    return precisions
+
+
+def _keep_problems(source: Bundle, precisions: dict[str, Precision], keep: tuple[str, ...]) -> Iterator[str]:
+    """Names in front of parts that are no graph's, and parts of graphs that stay whole anyway."""
+    denoisers = {segment.graph for segment in source.manifest.plan.segments}
+    for name in keep:
+        graph, _, part = name.rpartition(":")
+        if graph and graph not in precisions:
+            yield f"--keep {name}: expected a graph of the bundle, one of {', '.join(precisions)}, got {graph!r}"
+        elif all(precisions[one] in ("fp32", "bf16") for one in ([graph] if graph else denoisers)):
+            whole = graph or "the denoiser"
+            yield f"--keep {name}: {whole} stays whole; name another graph, as in GRAPH:{part}, or leave it out"
 
 
 def _calibrations(
@@ -97,10 +117,11 @@ def _with_gate(manifest: Manifest, source: Bundle, made: Path, lowering: Lowerin
     lowered = Bundle(made, manifest)
     # One after the other: both bundles' graphs need not be in memory at once.
     cases = draw_references(pipeline_of(source, "cpu"), made, compared_runs(manifest, lowering))
-    judged = JUDGES[lowering.judge](source, lowered) if lowering.judge is not None else None
     limits = limits_of(graph.precision for graph in manifest.graphs.values())
     with TemporaryDirectory(dir=made, prefix=".rounded-") as work:
-        gate = measure(_as_devices_round(source, lowered, Path(work)), made, cases, limits, judged, lowering.accept)
+        pipeline = as_devices_round(source, lowered, Path(work))
+        judged = JUDGES[lowering.judge](source, pipeline) if lowering.judge is not None else None
+        gate = measure(pipeline, made, cases, limits, judged, lowering.accept)
     for number, found in enumerate(gate.measured):
         signal = "same picture" if found.psnr is None else f"PSNR {found.psnr:.1f} dB"
         report(f"gate, case {number}: latents {found.latents:.2%}, {signal}, SSIM {found.ssim:.3f}")
@@ -109,10 +130,10 @@ def _with_gate(manifest: Manifest, source: Bundle, made: Path, lowering: Lowerin
     return replace(manifest, gate=gate)
 
 
-def _as_devices_round(source: Bundle, lowered: Bundle, work: Path) -> Pipeline:
+def as_devices_round(source: Bundle, lowered: Bundle, work: Path, threads: int | None = None) -> Pipeline:
     """The lowered bundle with stand-ins for its graphs in half, which ONNX Runtime's CPU computes in float32.
 
-    They are in float32 and round to half wherever a device would.
+    They are written to the folder `work`, are in float32, and round to half wherever a device would.
     """
     stand_ins = {}
     for name, graph in lowered.manifest.graphs.items():
@@ -122,7 +143,7 @@ def _as_devices_round(source: Bundle, lowered: Bundle, work: Path) -> Pipeline:
 
     def opened(name: str) -> Session:
         file = lowered.graph_file(name)
-        return open_session("cpu", replace(file, path=stand_ins.get(name, file.path)))
+        return open_session("cpu", replace(file, path=stand_ins.get(name, file.path)), threads)
 
     return Pipeline(lowered, opened)
 

@@ -20,7 +20,7 @@ def from_optimum(folder: Path, out: Path, licences: tuple[str, ...]) -> None:
 
         from .errors import GateError, PlanError
         from .from_optimum import import_folder
-    with refusing(CheckpointError, GateError, InputError, PlanError):
+    with refusing(CheckpointError, GateError, InputError, OSError, PlanError):
         import_folder(folder, out, licences, click.echo)
 
 
@@ -32,5 +32,5 @@ def to_optimum(bundle: Path, out: Path) -> None:
     with needing("export", "to-optimum"):
         from .errors import PlanError
         from .to_optimum import export_folder
-    with refusing(InputError, PlanError):
+    with refusing(InputError, OSError, PlanError):
         export_folder(bundle, out, click.echo)

@@ -40,14 +40,15 @@ class Filled:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One call: what was given, the prompt, its tokenizer where something stands in it, the guidance's sides, and
-    whether a second bundle's context is mixed in."""
+    """One call: what was given, the prompt, its tokenizer where something stands in it, the guidance's sides, whether a
+    second bundle's context is mixed in, and the preset's delay."""
 
     given: Given
     prompt: str | None
     tokenizer: Tokenizer | None
     sides: int
     mixes: bool = False
+    delay: float | None = None
 
 
 def fill(plan: Plan, asked: Asked, steps: int) -> Filled:
@@ -74,7 +75,7 @@ def fill(plan: Plan, asked: Asked, steps: int) -> Filled:
     if plan.injection is not None:
         _fill_injection(plan.injection, given, asked.sides, filled)
     if plan.delay is not None:
-        _fill_delay(plan.delay, given, steps, filled)
+        _fill_delay(plan.delay, asked, steps, filled)
     return filled
 
 
@@ -168,8 +169,8 @@ def _fill_markers(taken: MarkerInput, asked: Asked, filled: Filled) -> None:
         filled.notes.append(f"subjects: none given and none marked by {marker!r}; the text alone is drawn")
 
 
-def _fill_delay(taken: Delay, given: Given, steps: int, filled: Filled) -> None:
-    alpha, start = given.alpha, given.start_merge_step
+def _fill_delay(taken: Delay, asked: Asked, steps: int, filled: Filled) -> None:
+    alpha, start = asked.given.alpha, asked.given.start_merge_step
     if alpha is not None and start is not None:
         filled.problems.append("alpha (--delay): delays the subjects as start_merge_step does; give one of the two")
     if alpha is not None and not (_is_number(alpha) and 0 <= alpha <= 1):
@@ -179,7 +180,7 @@ def _fill_delay(taken: Delay, given: Given, steps: int, filled: Filled) -> None:
     elif start is not None and not (isinstance(start, Integral) and _is_number(start) and start >= 0):
         filled.problems.append(f"start_merge_step: expected a whole number >= 0, got {short(start)}")
     elif isinstance(steps, Integral):
-        filled.last_plain_call = taken.last_call(int(steps), alpha, start)
+        filled.last_plain_call = taken.last_call(int(steps), alpha, start, asked.delay)
 
 
 def _is_number(value: object) -> bool:

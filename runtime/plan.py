@@ -53,11 +53,15 @@ class Delay:
 
     start_merge_step: int
 
-    def last_call(self, steps: int, alpha: float | None, start_merge_step: int | None) -> float:
-        """The last call that the segment does not serve."""
+    def last_call(
+        self, steps: int, alpha: float | None = None, start_merge_step: int | None = None, share: float | None = None
+    ) -> float:
+        """The last call that the segment does not serve; `share` of the steps is a preset's, for who says neither."""
         if alpha is not None:
             # A float32 would be rounded on the way.
             return (1 - float(alpha)) * steps
+        if start_merge_step is None and share is not None:
+            return share * steps
         return self.start_merge_step if start_merge_step is None else start_merge_step
 
     def options(self) -> tuple[str, ...]:

@@ -36,7 +36,8 @@ class Preset:
     timestep on, what the cross-attention adds stays as that call had it, the mean of both sides of the guidance, and
     there is no guidance (T-GATE, arXiv 2404.02747); never before the plan's last segment serves. `thinned`:
     self-attention as large as the latents reads the keys and values of every n-th row and column (ToDo, arXiv
-    2402.13573).
+    2402.13573). `delay`: where the caller says nothing of it, the share of the run that a delayed segment waits for, as
+    in the plain loop whose number of steps was another.
     """
 
     sampler: str | None = None
@@ -46,6 +47,7 @@ class Preset:
     guided: tuple[float, float] | None = None
     frozen_from: float | None = None
     thinned: int = 1
+    delay: float | None = None
     tuned: Tuned | None = None
 
     @property
@@ -74,6 +76,8 @@ class Preset:
             return
         if self.guided is not None and not self.guided[0] >= self.guided[1] >= LOWEST:
             yield f"{where}: expected guidance from a timestep down to a lower one, got {list(self.guided)}"
+        if self.delay is not None and not 0 <= self.delay <= 1:
+            yield f"{where}: expected a delay from 0 to 1, a share of the run, got {self.delay:g}"
         for graph in sorted(denoisers):
             missing = [one.name for one in self.variants(graph) if one.name not in graphs]
             if missing:

@@ -88,7 +88,7 @@ def make_request(
     steps = next(number for number in (steps, chosen.steps, plan.sampler.steps) if number is not None)
     # Of a scale that is no number nothing can be counted.
     sides = sides_of(guidance) if isinstance(guidance, Real) else 2
-    filled = fill(plan, Asked(Given(**given), prompt, tokenizer, sides, mixes), steps)
+    filled = fill(plan, Asked(Given(**given), prompt, tokenizer, sides, mixes, chosen.delay), steps)
     problems += filled.problems
     try:
         walk = _sampler(plan, chosen.sampler if sampler is None else sampler, steps)

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import click
 from x2i.runtime.bundle import open_bundle
-from x2i.runtime.commands.refusal import Refusal, refusing
+from x2i.runtime.commands.refusal import refusing
 from x2i.runtime.commands.size import Size
 from x2i.runtime.errors import InputError
 
 from ..errors import PlanError
+from ..needed import needing
 from .devices import DEVICES
 
 
@@ -33,12 +34,8 @@ def estimate(
     as_json: bool,
 ) -> None:
     """Bound what one picture of the folder BUNDLE takes on a device: a roofline, not a forecast."""
-    try:
+    with needing("export", "estimate"):
         from . import roofline, table
-    except ModuleNotFoundError as missing:
-        if (missing.name or "").startswith("x2i"):
-            raise
-        raise Refusal(f"estimate needs {missing.name}: pip install 'x2i-edge[export]'") from missing
     options = {"size": size, "count": count, "steps": steps, "guidance": guidance}
     with refusing(InputError, PlanError, OSError), warnings.catch_warnings():
         warnings.simplefilter("ignore")

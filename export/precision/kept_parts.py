@@ -2,7 +2,7 @@
 
 What a part does in half is computed by rounding where a device would, since a CPU may not (see `rounded`). Parts whose
 numbers come near the largest float16 are kept in any case: another prompt or seed would take them past it. Of the
-others the fewest are kept with which the graph passes its gate: all are kept at first, then runs of them are let go as
+others few are kept with which the graph passes its gate: all are kept at first, then runs of them are let go as
 long as the gate holds, half of them at once, then quarters, and so on (delta debugging, after Zeller and Hildebrandt).
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import GateError
 from .half_weights import LARGEST
-from .part_names import grouped, is_under, shortest_names
+from .part_names import check_fit, grouped, is_under, shortest_names
 from .switched_rounding import SwitchedRounding
 
 HEADROOM = 8.0
@@ -47,9 +47,10 @@ def find_kept(
     """The parts of a float32 graph to hand to `half.rewrite` so that its error is at most `gate`.
 
     `inputs` and `expected` are one call and its fp32 outputs; `keep` names parts that are kept without asking.
-    Raises GateError if not even the float32 graph passes.
+    Raises GateError if not even the float32 graph passes, PlanError for names that fit nothing.
     """
     graph = SwitchedRounding(source)
+    check_fit(keep, graph.paths)
     errors: dict[frozenset[str], float] = {}
 
     def error(kept: Collection[str]) -> float:

@@ -9,6 +9,8 @@ from fnmatch import fnmatchcase
 
 import onnx_ir as ir
 
+from ..errors import PlanError
+
 SCOPES = "pkg.torch.onnx.name_scopes"
 """The metadata of a node in which torch's exporter keeps the module path and the operation."""
 
@@ -36,6 +38,18 @@ def part_of(path: str) -> str:
 def is_under(path: str, names: Collection[str]) -> bool:
     """Whether a path is one of the names, or below one; a name may have the wildcards of `fnmatch`."""
     return any(fnmatchcase(path, name) or fnmatchcase(path, f"{name}.*") for name in names)
+
+
+def check_fit(names: Collection[str], paths: Collection[str]) -> None:
+    """Raises PlanError with a line for each name that fits none of the paths."""
+    problems = [
+        f"--keep: {name!r} fits no part; expected a module path such as {part_of(next(iter(paths), 'conv_in'))}, or a "
+        "pattern"
+        for name in names
+        if not any(is_under(path, (name,)) for path in paths)
+    ]
+    if problems:
+        raise PlanError(*problems)
 
 
 def grouped(paths: Iterable[str]) -> Mapping[str, list[str]]:

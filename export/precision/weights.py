@@ -13,7 +13,7 @@ from ..errors import PlanError
 from .embeddings import is_table, store_rows
 from .graph_store import read_graph, write_graph
 from .initializers import initializer, let_go
-from .part_names import is_under, path_of, shortest_names
+from .part_names import check_fit, is_under, path_of, shortest_names
 from .weight_rounding import rounded_blocks, rounded_columns
 
 SMALLEST_WEIGHT = 1 << 18
@@ -64,7 +64,7 @@ def rewrite(
     `bits` is 8, or 4 with a scale for each `block` input channels, fewer where they do not divide; tables take 8 bits
     in either. `keep` names parts whose weights stay, as do all of fewer than `smallest` numbers. The graph may be in
     float32 or mixed with float16: a weight's scale and product have the weight's own type. Raises PlanError for 4 bits
-    of a graph that opset 21 would change.
+    of a graph that opset 21 would change, and for names that fit nothing.
     """
     assert bits in (4, 8) and block >= SMALLEST_BLOCK
     model = read_graph(source)
@@ -75,6 +75,7 @@ def rewrite(
     products = {value: paths for value in _constants(graph) if (paths := _multiplies(value))}
     tables = {value: [path_of(node) for node, _ in value.uses()] for value in _constants(graph) if is_table(value)}
     candidates = products | tables
+    check_fit(keep, list(chain(*candidates.values())))
     left = [value for value, paths in candidates.items() if _stays(value, paths, keep, smallest)]
     left += [value for value in products if value not in left and bits == 4 and not _fitting_block(value, block)]
     names = {value: value.name or "" for value in candidates if value not in left}

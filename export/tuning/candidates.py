@@ -6,6 +6,7 @@ from itertools import product
 
 from x2i.runtime.plan import Plan
 from x2i.runtime.preset import Preset
+from x2i.runtime.slots import sides_of
 
 FEW_STEPS = "dpmpp_2m_karras"
 """The sampler that needs the fewest steps of those that any trained model takes; LCM's needs a model made for it."""
@@ -35,7 +36,8 @@ def candidates(
 def _unthinned(plan: Plan, steps: int, depths: tuple[int, ...]) -> Iterator[Preset]:
     train = float(plan.schedule.train_steps)
     cheaper: list[tuple[float | None, float | None]] = [(None, None)]
-    cheaper += [(share * train, None) for share in GUIDED_UNTIL]
+    if sides_of(plan.guidance.scale) > 1:
+        cheaper += [(share * train, None) for share in GUIDED_UNTIL]
     cheaper += [(None, share * train) for share in FROZEN_FROM]
     reuses = [(1, 1), *product(EVERY[1:], depths)]
     for (sampler, number), (every, depth), (until, frozen) in product(_samplers(plan, steps), reuses, cheaper):

@@ -20,7 +20,7 @@ def calls_of(plan: Plan, preset: Preset, sides: int, steps: int | None = None) -
     steps = preset.steps or steps or plan.sampler.steps
     name = preset.sampler or plan.sampler.name
     walk = make_sampler(plan.sampler.aliases.get(name, name), plan.schedule, steps)
-    last_plain_call = -1.0 if plan.delay is None else plan.delay.last_call(steps, None, None)
+    last_plain_call = -1.0 if plan.delay is None else plan.delay.last_call(steps, share=preset.delay)
     reuse, made = Reuse(preset, sides, len(plan.segments) - 1), Counter[Call]()
 
     def noted(latents: np.ndarray, timestep: float) -> np.ndarray:

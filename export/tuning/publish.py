@@ -37,6 +37,15 @@ def publish(bundle: Bundle, tuned: Bundle, name: str) -> Preset:
     return manifest.plan.presets[name]
 
 
+def without_presets(manifest: Manifest) -> Manifest:
+    """The manifest without presets, the graphs that they alone need, and those graphs' files."""
+    dropped = _variants(manifest, manifest.plan.presets.values())
+    graphs = {graph: made for graph, made in manifest.graphs.items() if graph not in dropped}
+    unused = _files(manifest.graphs.values()) - _files(graphs.values())
+    files = {file: record for file, record in manifest.files.items() if file not in unused}
+    return replace(manifest, plan=replace(manifest.plan, presets={}), graphs=graphs, files=files)
+
+
 def _merged(old: Manifest, tuned: Manifest, name: str) -> Manifest:
     presets = old.plan.presets | {name: tuned.plan.presets[name]}
     plan = replace(old.plan, presets=presets)

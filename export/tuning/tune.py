@@ -121,8 +121,15 @@ def _measured(
             raise GateError(f"{tuning.name}: {verdict.problem}; nothing was written; accept it, or tune anew")
         report(f"accepted: {verdict.problem}")
     seconds, plain = _timed(pipeline, partial(pipeline, steps=steps, preset=None), run, tuning.runs)
+    if seconds >= plain:
+        slower = f"{seconds:.2f} s a run, the plain loop takes {plain:.2f} s"
+        if not tuning.accept:
+            raise GateError(f"{tuning.name}: {slower}; nothing was written; accept it, or allow more ways and steps")
+        report(f"accepted: {slower}")
+    delay = work.manifest.plan.delay
     return replace(
         preset,
+        delay=None if delay is None else min(1.0, delay.last_call(steps) / steps),
         tuned=Tuned(
             seconds,
             plain,

@@ -23,6 +23,8 @@ def differences(preset: Preset) -> Iterator[str]:
         yield f"cross-attention frozen and no guidance from timestep {preset.frozen_from:g} on"
     if preset.thinned > 1:
         yield f"keys and values of every {preset.thinned}. row and column in the largest self-attention"
+    if preset.delay is not None:
+        yield f"the subjects from {preset.delay:.0%} of the run on"
 
 
 def _tuned(tuned: Tuned) -> Iterator[str]:

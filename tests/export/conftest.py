@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from x2i.export.plan import ExportPlan
 
 from ..goldens import golden
 from ..made_once import made_once
+from .presets import PRESETS, add
 
 QUICK = Lowering(steps=2)
 
@@ -51,3 +53,15 @@ def int8_bundle(tiny_bundle, tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def half_bundle(tiny_bundle, tmp_path_factory) -> Path:
     return lowered(tiny_bundle, tmp_path_factory, "fp16")
+
+
+@pytest.fixture(scope="session")
+def preset_bundle(tiny_bundle, tmp_path_factory) -> Path:
+    """The tiny bundle with a preset of every kind."""
+
+    def make(out: Path) -> None:
+        shutil.copytree(tiny_bundle, out)
+        for name, preset in PRESETS.items():
+            add(out, name, preset)
+
+    return made_once(tmp_path_factory, "presets", make)

@@ -69,19 +69,18 @@ def test_both_bundles_draw_the_same_runs(monkeypatch, no_clip):
     """What fp32 draws right and the other does not is lost."""
     runs = {"fp32": [], "int8": []}
 
-    def pipeline_of(bundle, backend):
+    def drawing(name):
         def draw(**options):
-            number = len(runs[bundle.name])
-            runs[bundle.name].append(options)
-            picture = ideal("sd")[number if bundle.name == "fp32" or number < 60 else number - 1]
+            number = len(runs[name])
+            runs[name].append(options)
+            picture = ideal("sd")[number if name == "fp32" or number < 60 else number - 1]
             return SimpleNamespace(images=[picture])
 
         return draw
 
-    monkeypatch.setattr("x2i.export.emoji_gate.pipeline_of", pipeline_of)
+    monkeypatch.setattr("x2i.export.emoji_gate.pipeline_of", lambda bundle, backend: drawing("fp32"))
     plan = SimpleNamespace(decoder=SimpleNamespace(size=(64, 64)))
-    bundles = [SimpleNamespace(name=name, manifest=SimpleNamespace(system="sd", plan=plan)) for name in runs]
-    found = emoji_judge(*bundles)
+    found = emoji_judge(SimpleNamespace(manifest=SimpleNamespace(system="sd", plan=plan)), drawing("int8"))
     assert runs["fp32"] == runs["int8"] and found.lost == pytest.approx(100 * 4 / 64)
 
 

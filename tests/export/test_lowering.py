@@ -17,6 +17,7 @@ from x2i.runtime.cli import main
 from x2i.runtime.gate.metrics import relative_l2
 
 from .conftest import QUICK
+from .presets import PRESETS
 
 RUN = {"prompt": "a red cat", "language": "French", "steps": 2, "seed": 5}
 
@@ -93,6 +94,30 @@ def test_same_seed_same_bytes(tiny_bundle, int8_bundle, tmp_path):
     lower(tiny_bundle, tmp_path / "again", replace(QUICK, precision={"": "int8"}))
     first, again = (open_bundle(bundle).manifest.files for bundle in (int8_bundle, tmp_path / "again"))
     assert first == again
+
+
+def test_presets_stay_behind(preset_bundle, tmp_path):
+    """They were found for another speed and error, and their graphs are fp32's."""
+    told: list[str] = []
+    lower(preset_bundle, tmp_path / "out", replace(QUICK, precision={"": "fp16"}), told.append)
+    manifest = open_bundle(tmp_path / "out").manifest
+    assert not manifest.plan.presets and [name for name in manifest.graphs if name.startswith("denoiser")] == [
+        "denoiser"
+    ]
+    assert not list((tmp_path / "out").glob("denoiser.*-*")) and not (tmp_path / "out/proof/denoiser.features").exists()
+    assert sum("left out; x2i tune" in line for line in told) == len(PRESETS)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8-weights"])
+def test_names_to_keep_that_fit_nothing_are_refused(tiny_bundle, tmp_path, precision):
+    for keep, line in (
+        ("text_encodr:model", "expected a graph of the bundle, one of encoder, .*, got 'text_encodr'"),
+        ("projection:model", "projection stays whole; name another graph, as in GRAPH:model"),
+        ("encoder:nothing_like_this", "'nothing_like_this' fits no part; expected a module path such as"),
+    ):
+        with pytest.raises(PlanError, match=line):
+            lower(tiny_bundle, tmp_path / "out", replace(QUICK, precision={"": precision}, keep=(keep,)))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_past_the_gate_nothing_is_written(tiny_bundle, tmp_path, monkeypatch):

@@ -11,7 +11,8 @@ import pytest
 from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 from x2i.export.errors import PlanError
-from x2i.export.from_optimum import import_folder
+from x2i.export.from_optimum import import_folder, read_folder
+from x2i.export.optimum_layout import sampler_of
 from x2i.export.optimum_parts import parts
 from x2i.export.to_optimum import export_folder
 from x2i.models.clip_tokenizer import END, START, clip_tokenizer
@@ -190,6 +191,43 @@ def test_what_is_no_folder_of_optimums_is_refused_with_every_problem(folder: Pat
     assert len(caught.value.problems) == 2 and "expected unet/model.onnx, got nothing" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("settings", "sampler"),
+    [
+        ({"_class_name": "DDIMScheduler"}, "ddim"),
+        ({"_class_name": "UniPCMultistepScheduler"}, None),
+        ({"_class_name": "DPMSolverMultistepScheduler"}, None),
+        ({"_class_name": "DPMSolverMultistepScheduler", "use_karras_sigmas": True}, "dpmpp_2m_karras"),
+        (
+            {
+                "_class_name": "DPMSolverMultistepScheduler",
+                "use_karras_sigmas": True,
+                "algorithm_type": "sde-dpmsolver++",
+            },
+            None,
+        ),
+    ],
+)
+def test_another_scheduler_is_told(folder: Path, tmp_path: Path, settings: dict, sampler: str | None) -> None:
+    assert sampler_of(settings) == sampler
+    shutil.copytree(folder, tmp_path / "folder")
+    path, told = tmp_path / "folder/scheduler/scheduler_config.json", []
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+    assert read_folder(tmp_path / "folder").sampler == sampler
+    if settings["_class_name"] == "UniPCMultistepScheduler":
+        import_folder(tmp_path / "folder", tmp_path / "out", report=told.append)
+        assert any("none here equals the folder's UniPCMultistepScheduler" in line for line in told)
+        assert open_bundle(tmp_path / "out").manifest.plan.sampler.name == "pndm"
+
+
+def test_a_unet_for_inpainting_is_refused(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "folder")
+    path = tmp_path / "folder/unet/config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"in_channels": 9, "out_channels": 4}))
+    with pytest.raises(PlanError, match="expected one number of latent channels, got 9 in, 4 out, "):
+        import_folder(tmp_path / "folder", tmp_path / "out")
+
+
 def test_graphs_of_another_family_are_refused(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path / "folder")
     path = tmp_path / "folder/unet/model.onnx"
@@ -207,3 +245,9 @@ def test_the_commands_refuse_in_one_line(tmp_path: Path) -> None:
     for command in ("from-optimum", "to-optimum"):
         result = CliRunner().invoke(main, [command, str(tmp_path / "none"), str(tmp_path / "out")])
         assert result.exit_code == 2 and "x2i: error: " in result.output, result.output
+
+
+def test_a_place_that_cannot_be_written_is_told_in_one_line(sd: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    result = CliRunner().invoke(main, ["to-optimum", str(sd), str(tmp_path / "file" / "out")])
+    assert result.exit_code == 2 and "x2i: error: " in result.output, result.output

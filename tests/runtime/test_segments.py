@@ -1,12 +1,14 @@
 """Which segment of the plan serves which UNet call: by noise level, and by the delay of FastComposer's subjects."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 from x2i.runtime.errors import InputError
 from x2i.runtime.plan import Delay, Segment
+from x2i.runtime.preset import Preset
 
 from ..goldens import golden
 from .toy import plan, toy_pipeline
@@ -39,6 +41,20 @@ def test_text_alone_serves_the_calls_that_the_original_counts(pipeline):
 
 def test_alpha_counts_in_doubles():
     assert Delay(10).last_call(10, np.float32(0.2), None) == (1 - float(np.float32(0.2))) * 10
+
+
+def test_a_preset_of_fewer_steps_waits_for_its_share(tmp_path):
+    """The plain loop's number of calls would be the whole run; what the caller says goes before."""
+    presets = {"few": Preset("ddim", 5, delay=0.4), "plain": Preset("ddim", 5)}
+    pipeline = toy_pipeline(
+        tmp_path / "toy", plan=replace(plan((PLAIN, replace(SUBJECTS, delay=Delay(4)))), presets=presets)
+    )[0]
+    assert served(pipeline, preset="few") == (0, 0, 0, 1, 1)
+    assert served(pipeline, preset="few", steps=10) == (0,) * 5 + (1,) * 5
+    assert served(pipeline, preset="few", start_merge_step=0) == (0, 1, 1, 1, 1)
+    assert served(pipeline, preset="few", alpha=0.2) == (0, 0, 0, 0, 0)
+    with pytest.warns(UserWarning, match="all 5 UNet calls see the text alone"):
+        assert set(served(pipeline, preset="plain")) == {0}
 
 
 @pytest.mark.parametrize(("given", "text_alone"), [({}, 3), ({"start_merge_step": 0}, 1), ({"start_merge_step": 4}, 5)])
