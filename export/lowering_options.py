@@ -9,7 +9,8 @@ import click
 from x2i.runtime.commands.size import Size
 
 PRECISION = (
-    "fp16, int8, int8+fp16, int8-weights or int4-weights, for the bundle or as GRAPH=NAME for one graph; repeatable."
+    "fp16, bf16 (the decoder), int8, int8+fp16, int8-weights or int4-weights, for the bundle or as GRAPH=NAME for one "
+    "graph; repeatable."
 )
 
 

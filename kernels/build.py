@@ -28,7 +28,7 @@ from .injected_attention.tiles import MAX_HEAD_WIDTH, PASSES
 def build(out: Path, targets: tuple[str, ...], dtypes: tuple[str, ...], head_widths: tuple[int, ...]) -> None:
     """Compile both passes, as .cubin and .ptx files with an index.json. What is there and still true is kept."""
     out.mkdir(parents=True, exist_ok=True)
-    there = cubins.read(out) if (out / cubins.INDEX).exists() else ()
+    there = cubins.undamaged(out)
     done = {cubin.stem: cubin for cubin in there if cubin.source == source_digest(cubin.kernel, cubin.head_width)}
     start, kept = time.perf_counter(), len(done)
     for kernel, target, dtype, head_width in product(PASSES, targets, dtypes, head_widths):

@@ -57,6 +57,18 @@ def read(folder: Path) -> tuple[Cubin, ...]:
     """Everything in the index. Raises KernelError where a file is missing or is not what the index says."""
     if not (folder / INDEX).is_file():
         raise KernelError(f"{folder}: expected {INDEX}, found none; make it with `python -m x2i.kernels.build --out`")
+    cubins, problems = _checked(folder)
+    if problems:
+        raise KernelError(*problems)
+    return cubins
+
+
+def undamaged(folder: Path) -> tuple[Cubin, ...]:
+    """What is in the index and still as the index says; nothing where there is no index."""
+    return _checked(folder)[0] if (folder / INDEX).is_file() else ()
+
+
+def _checked(folder: Path) -> tuple[tuple[Cubin, ...], list[str]]:
     records = json.loads((folder / INDEX).read_text(encoding="utf-8"))
     cubins, problems = [], []
     for record in records:
@@ -66,9 +78,7 @@ def read(folder: Path) -> tuple[Cubin, ...]:
             cubins.append(_cubin(record, image))
         else:
             problems.append(f"{file}: missing, or its SHA-256 is not the index's; build the kernels again")
-    if problems:
-        raise KernelError(*problems)
-    return tuple(cubins)
+    return tuple(cubins), problems
 
 
 def pack(cubins: Sequence[Cubin]) -> bytes:
