@@ -38,7 +38,17 @@ class Bundle:
         digests = "".join(self.manifest.files[file].sha256 for file in (graph.file, *graph.data))
         digest = hashlib.sha256(digests.encode()).hexdigest()
         path, engines = self.path(graph.file), self.folder / ENGINES
-        return GraphFile(name, path, graph.precision, digest, engines, graph.inputs, graph.outputs)
+        return GraphFile(
+            name,
+            path,
+            graph.precision,
+            digest,
+            engines,
+            graph.inputs,
+            graph.outputs,
+            self.graph_bytes(name),
+            looped=name in self.manifest.plan.denoisers(),
+        )
 
 
 def open_bundle(folder: str | Path, check_files: bool = True) -> Bundle:

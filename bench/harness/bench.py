@@ -49,7 +49,7 @@ class Bench:
             return {"failed": reason}
         try:
             python = self.environments.python(contestant.environment)
-            model = self.folders(case.model, contestant.folder)
+            model = self.folders(case.model, contestant.folder, contestant.preset)
         except SetupError as error:
             return {"failed": str(error)}
         return taken(contestant, python, job(contestant, case, model, self._place(case, contestant), whole))

@@ -4,11 +4,16 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from x2i.runtime.bundle import open_bundle
+
 from harness.environments import ROOT, Environments, said
 
 X2I = "-c", "from x2i.runtime.cli import main; main()"
 TRIALS = ("--trial-steps", "2", "--trial-size", "256x256", "--accept")
 """Random weights draw nothing that could be judged: few and small runs, and the gate's figures are kept as they are."""
+THINNED = ("--steps", "20", "--runs", "1", "--way", "thinning")
+JUDGED = ("--steps", "50", "--judge", "emoji")
+UNJUDGED = ("--steps", "20", "--runs", "1", "--size", "256x256", "--accept")
 EXPORTED = ("-c", "import sys; from pathlib import Path; from x2i.export.full import exported; "
             "exported('sd', Path(sys.argv[1]), 'sd15')")  # fmt: skip
 EMBEDDED = ("-c", "import sys; from pathlib import Path; from x2i.export.embedded import embedded, embedded_sd; "
@@ -27,12 +32,23 @@ class Folders:
     full: Path
     environments: Environments
 
-    def __call__(self, model: str, kind: str) -> Path:
+    def __call__(self, model: str, kind: str, preset: str | None = None) -> Path:
         folder = self._place(model, kind)
         if not folder.exists():
             folder.parent.mkdir(parents=True, exist_ok=True)
             self._make(model, kind, folder)
+        if preset is not None and preset not in open_bundle(folder, check_files=False).manifest.plan.presets:
+            self._ours(
+                *X2I, "tune", folder, "--name", preset, "--backend", "openvino", *self._found(model, kind, preset)
+            )
         return folder
+
+    def _found(self, model: str, kind: str, preset: str) -> tuple[str, ...]:
+        """How a preset is found: what is more than thinning by the embedded model's judge, as random weights have
+        none."""
+        if preset == "thin":
+            return THINNED
+        return JUDGED if model == "emoji" else ("--like", f"{self('emoji', kind, preset)}:{preset}", *UNJUDGED)
 
     def _place(self, model: str, kind: str) -> Path:
         if model == "sd15" and kind.startswith("bundle"):

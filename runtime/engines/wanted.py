@@ -7,7 +7,9 @@ from pathlib import Path
 
 from ..bundle import Bundle
 from ..errors import InputError
-from ..manifest import Graph, Manifest
+from ..manifest import Manifest
+from ..sessions.graph_file import GraphFile
+from ..sessions.openvino_rule import fixes
 from . import host_cpu, plugin, tensorrt_key
 from .gpu import gpu_problem
 from .job import Job
@@ -23,9 +25,8 @@ LIBRARIES = {
 }
 """Import names of the libraries by the names of their backends."""
 SERVING_ALL = {"cpu": "ONNX Runtime's", "openvino": "OpenVINO's"}
-"""Whose engines serve all sizes, the exception below left out, by the names of their backends."""
-FIXED = ("int8",)
-"""Graphs that OpenVINO's CPU compiles for one set of shapes: see `sessions.openvino_shapes`."""
+"""Whose engines serve all sizes, those for fixed shapes left out (see `openvino_rule`), by the names of their
+backends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +48,14 @@ class Wanted:
         manifest = bundle.manifest
         profiles = shape_profiles(manifest, self.sizes, self.count)
         return [
-            self._job(bundle, name, manifest.graphs[name], shapes)
-            for name in profiles
-            if not self.graphs or name in self.graphs
-            for shapes in (self._fixed(manifest, name) if self._fixes(manifest.graphs[name]) else [profiles[name]])
+            self._job(file, shapes)
+            for file in map(bundle.graph_file, profiles)
+            if not self.graphs or file.name in self.graphs
+            for shapes in (self._fixed(manifest, file.name) if self._fixes(file) else [profiles[file.name]])
         ]
 
-    def _fixes(self, graph: Graph) -> bool:
-        return self.backend == "openvino" and graph.precision in FIXED
+    def _fixes(self, graph: GraphFile) -> bool:
+        return self.backend == "openvino" and fixes(graph, self.device.upper())
 
     def _fixed(self, manifest: Manifest, name: str) -> Iterator[dict[str, Range]]:
         """One set of shapes for each size, and for guided and unguided calls where there are both."""
@@ -62,11 +63,10 @@ class Wanted:
             for sides in rows_of(manifest.plan, name):
                 yield shape_profiles(manifest, [size], self.count, sides)[name]
 
-    def _job(self, bundle: Bundle, name: str, graph: Graph, shapes: dict[str, Range]) -> Job:
-        file = bundle.graph_file(name)
-        assert file.engines is not None, "a bundle's graph without its folder of engines"
-        path, engines = str(file.path.absolute()), str(file.engines.absolute())
-        job = Job(LIBRARIES[self.backend], name, path, file.precision, file.digest, engines)
+    def _job(self, graph: GraphFile, shapes: dict[str, Range]) -> Job:
+        assert graph.engines is not None, "a bundle's graph without its folder of engines"
+        path, engines = str(graph.path.absolute()), str(graph.engines.absolute())
+        job = Job(LIBRARIES[self.backend], graph.name, path, graph.precision, graph.digest, engines)
         if self.backend == "cpu":
             return job
         if self.backend == "openvino":
@@ -85,7 +85,7 @@ class Wanted:
         yield from self._target_problems()
         if self.backend == "tensorrt" and (problem := gpu_problem()) is not None:
             yield f"--for tensorrt: builds on the GPU that will run the engine: {problem}"
-        yield from self._option_problems(any(self._fixes(graph) for graph in there.values()))
+        yield from self._option_problems(any(self._fixes(bundle.graph_file(name)) for name in there))
 
     def _target_problems(self) -> Iterator[str]:
         known = tensorrt_key.RTX_TARGETS

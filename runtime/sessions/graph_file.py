@@ -12,7 +12,8 @@ class GraphFile:
 
     `precision` is the manifest's name of it; `digest` the SHA-256 over the graph and its external data, empty where it
     was not taken; `engines` the folder that keeps the bundle's engines, None where there is no bundle; `inputs` and
-    `outputs` are the manifest's, empty where there is none.
+    `outputs` are the manifest's, empty where there is none; `bytes` are those of the graph and its external data, and
+    `looped` says that every step of a run calls it, both where a bundle's manifest tells.
     """
 
     name: str
@@ -22,3 +23,5 @@ class GraphFile:
     engines: Path | None = None
     inputs: tuple[Tensor, ...] = ()
     outputs: tuple[Tensor, ...] = ()
+    bytes: int = 0
+    looped: bool = False

@@ -12,7 +12,8 @@ from ..errors import InputError
 from ..manifest import Tensor
 from . import openvino_device, openvino_engine
 from .graph_file import GraphFile
-from .openvino_shapes import FixedShapes, fixes
+from .openvino_rule import fixes
+from .openvino_shapes import FixedShapes
 from .session import Outputs, Settings
 
 
@@ -20,9 +21,8 @@ class OpenVinoSession:
     """A Session of OpenVINO; safe to call from several threads.
 
     Opens the engine that `x2i build --for openvino` left in the bundle where one fits, and else compiles the graph:
-    once for all sizes, because at full size those of fixed sizes are no faster. A quantized graph is faster so: what is
-    bound for a run is compiled for the shapes of its first call. Raises InputError for a graph or a device that
-    OpenVINO cannot open.
+    once for all sizes, or, where that is faster (see `openvino_rule`), for the shapes of each call. Raises InputError
+    for a graph or a device that OpenVINO cannot open.
     """
 
     def __init__(self, graph: GraphFile, settings: Settings):
@@ -45,13 +45,14 @@ class OpenVinoSession:
         """The graph for all shapes."""
         engine = openvino_engine.fitting(self._graph, self._device)
         if engine is None:
-            model = None if self._fixed is None else self._fixed.taken()
-            return openvino_device.compiled(self._graph, self._device, self._settings, model=model)
+            return openvino_device.compiled(self._graph, self._device, self._settings)
         compiled, self._mapped = openvino_engine.opened(engine, self._graph, self._device, self._settings)
         return compiled
 
     def __call__(self, **arrays: np.ndarray) -> Outputs:
         assert arrays.keys() == {tensor.name for tensor in self.inputs}, sorted(arrays)
+        if self._fixed is not None:
+            return self.bind()(**arrays)
         with self._request() as request:
             return self._outputs(request, arrays)
 

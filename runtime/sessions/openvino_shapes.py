@@ -1,8 +1,4 @@
-"""Compilations of a quantized graph, one for each set of shapes that it is called with.
-
-With its shapes fixed OpenVINO joins the nodes between quantized layers: at full size a call of Stable Diffusion's UNet
-then takes 7 % less. Graphs in floating point gain nothing from it.
-"""
+"""Compilations of a graph, one for each set of shapes that it is called with; `openvino_rule` says of which."""
 
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -17,12 +13,9 @@ from .session import Settings
 
 Shape = tuple[int, ...]
 KEPT = 2
-"""Guided and unguided calls of one size; more would each hold the weights once more."""
-
-
-def fixes(graph: GraphFile, device: str) -> bool:
-    """Whether a graph is compiled for the shapes that it is called with."""
-    return graph.precision == "int8" and device == "CPU"
+"""Guided and unguided calls of one size."""
+KEPT_BYTES = 500_000_000
+"""More are kept where the graph's bytes, of which each holds its own, come to no more than this."""
 
 
 class FixedShapes:
@@ -33,6 +26,7 @@ class FixedShapes:
         self._kept: OrderedDict[tuple[tuple[str, Shape], ...], openvino.CompiledModel] = OrderedDict()
         self._mapped: dict[int, np.ndarray] = {}
         self._read: openvino.Model | None = None
+        self._most = max(KEPT, KEPT_BYTES // graph.bytes) if graph.bytes else KEPT
         self._lock = Lock()
 
     def read(self) -> openvino.Model:
@@ -40,17 +34,12 @@ class FixedShapes:
         self._read = openvino_device.read(self._graph, self._device)
         return self._read
 
-    def taken(self) -> openvino.Model | None:
-        """What was read, once."""
-        taken, self._read = self._read, None
-        return taken
-
     def __call__(self, shapes: Mapping[str, Shape]) -> openvino.CompiledModel:
         """The graph for inputs of these shapes, by name; raises InputError where OpenVINO cannot compile it."""
         key = tuple(sorted(shapes.items()))
         with self._lock:
             if key not in self._kept:
-                while len(self._kept) >= KEPT:
+                while len(self._kept) >= self._most:
                     self._mapped.pop(id(self._kept.popitem(last=False)[1]), None)
                 self._kept[key] = self._opened(dict(key))
             self._kept.move_to_end(key)
@@ -58,9 +47,9 @@ class FixedShapes:
 
     def _opened(self, shapes: dict[str, Shape]) -> openvino.CompiledModel:
         engine = openvino_engine.fitting(self._graph, self._device, shapes)
+        read, self._read = self._read, None
         if engine is None:
-            return openvino_device.compiled(self._graph, self._device, self._settings, shapes, self.taken())
-        self._read = None
+            return openvino_device.compiled(self._graph, self._device, self._settings, shapes, read)
         compiled, mapped = openvino_engine.opened(engine, self._graph, self._device, self._settings)
         # With its shapes fixed every weight has been copied into the order that the kernels read.
         openvino_engine.drop_read(mapped)

@@ -29,7 +29,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     """A bench of contestants, its lines in `said`."""
     monkeypatch.setattr(turn, "PEERS", Path(__file__).parent)
     monkeypatch.setattr(Environments, "python", lambda self, name: Path(sys.executable))
-    monkeypatch.setattr(Folders, "__call__", lambda self, model, kind: tmp_path)
+    monkeypatch.setattr(Folders, "__call__", lambda self, model, kind, preset=None: tmp_path)
 
     def make(*contestants: Contestant) -> Bench:
         environments = Environments(tmp_path / "environments")

@@ -3,12 +3,13 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from harness.bench import Bench
 from harness.cases import Case
 from harness.contestants import CONTESTANTS
-from harness.environments import ROOT
+from harness.environments import ROOT, Environments
 from harness.folders import Folders
 
 from tests.architecture import missing_docstring, sources, wrong_sizes
@@ -122,6 +123,35 @@ def test_full_size_bundles_are_those_that_other_commands_leave(kind: str, made: 
     assert isinstance(folders, Folders)
     assert folders._place("sd15", kind) == tmp_path / "full" / f"sd-sd15{kind.removeprefix('bundle')}"
     assert folders._place("emoji", kind) == tmp_path / "models" / "emoji" / kind
+
+
+@pytest.mark.parametrize(
+    ("model", "preset", "expected"),
+    [
+        ("emoji", "fast", ["emoji/bundle fast judge"]),
+        ("sd15", "thin", ["sd15/bundle thin way"]),
+        ("sd15", "fast", ["emoji/bundle fast judge", "sd15/bundle fast like"]),
+        ("sd15", "there", []),
+    ],
+)
+def test_presets_that_are_missing_are_tuned_and_full_size_takes_the_embedded_models(
+    model: str, preset: str, expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def noting(self: Folders, *words: str | Path) -> None:
+        folder = Path(words[words.index("tune") + 1])
+        (how,) = {"--judge", "--way", "--like"} & set(words)
+        asked.append(f"{folder.parent.name}/{folder.name} {words[words.index('--name') + 1]} {how.strip('-')}")
+
+    there = SimpleNamespace(manifest=SimpleNamespace(plan=SimpleNamespace(presets={"there": None})))
+    monkeypatch.setattr("harness.folders.open_bundle", lambda folder, check_files: there)
+    monkeypatch.setattr(Folders, "_ours", noting)
+    monkeypatch.setattr(Folders, "_place", lambda self, model, kind: tmp_path / model / kind)
+    for name in ("emoji", "sd15"):
+        (tmp_path / name / "bundle").mkdir(parents=True)
+    assert Folders(tmp_path, tmp_path, Environments(tmp_path))(model, "bundle", preset) == tmp_path / model / "bundle"
+    assert asked == expected
 
 
 def test_the_sources_keep_the_house_rules() -> None:

@@ -85,7 +85,7 @@ def test_onnx_runtime_needs_no_engine(bundle: Path) -> None:
         (["--for", "rtx", "--size", "65x64"], ["size: expected multiples of 8"]),
         (["--for", "rtx", "--kernels", "nowhere"], ["--kernels nowhere: expected compiled kernels"]),
         (
-            ["--for", "openvino", "--target", "sm_89", "--size", "64x64", "--kernels", "nowhere"],
+            ["--for", "openvino:GPU", "--target", "sm_89", "--size", "64x64", "--kernels", "nowhere"],
             ["--target: TensorRT-RTX alone", "--size: OpenVINO's engines", "--kernels: OpenVINO's engines"],
         ),
     ],

@@ -1,4 +1,4 @@
-"""Quantized graphs on OpenVINO: compiled for the shapes that they are called with, and no others."""
+"""Graphs on OpenVINO that are compiled for the shapes that they are called with, and those that are not."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,13 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from x2i.runtime.bundle import open_bundle
+from x2i.runtime.proof import proof_error
 from x2i.runtime.sessions import openvino_device, openvino_engine
+from x2i.runtime.sessions.openvino_rule import SMALL
 from x2i.runtime.sessions.openvino_session import OpenVinoSession
-from x2i.runtime.sessions.openvino_shapes import KEPT
+from x2i.runtime.sessions.openvino_shapes import KEPT, KEPT_BYTES
 from x2i.runtime.sessions.session import Settings
 
 from ..numerics import assert_close
-from .test_openvino_session import inputs
+from .test_openvino_session import FP32_ERROR, inputs
 
 ALONE = Settings(threads=1)
 
@@ -49,31 +51,46 @@ def run(session: OpenVinoSession, arrays: dict[str, np.ndarray]) -> np.ndarray:
 def test_a_run_is_compiled_once_for_its_shapes(elite_bundle: Path, compiled: list) -> None:
     bundle = open_bundle(elite_bundle, check_files=False)
     arrays, session = inputs(bundle), bound(bundle, "int8")
-    whole = bound(bundle, "int8")(**arrays)["noise"]
-    assert compiled == [None]
+    whole = openvino_device.compiled(replace(bundle.graph_file("denoiser"), precision="int8"), "CPU", ALONE)
+    compiled.clear()
+    noise = run(session, arrays)
     # Other kernels may sum in another order, in bfloat16.
-    assert_close(run(session, arrays), whole, "bfloat16")
-    assert [shapes["latents"] for shapes in compiled[1:]] == [arrays["latents"].shape]
-    run(session, arrays)
-    assert len(compiled) == 2
+    assert_close(noise, whole(arrays)["noise"], "bfloat16")
+    assert_close(session(**arrays)["noise"], noise, "exact")
+    assert [shapes["latents"] for shapes in compiled] == [arrays["latents"].shape]
 
 
-def test_only_the_shapes_used_last_are_kept(tiny_bundle: Path, compiled: list) -> None:
+@pytest.mark.parametrize(("size", "expected"), [(KEPT_BYTES, [1, 2, 3, 2]), (KEPT_BYTES // 3, [1, 2, 3])])
+def test_only_the_shapes_used_last_are_kept(tiny_bundle: Path, compiled: list, size: int, expected: list[int]) -> None:
     bundle = open_bundle(tiny_bundle, check_files=False)
-    arrays, session = inputs(bundle), bound(bundle, "int8")
+    arrays, session = inputs(bundle), bound(bundle, "int8", bytes=size)
     for count in (1, 2, 1, 3, 1, 2):
         run(session, rows(arrays, count))
     assert KEPT == 2
-    assert [shapes["latents"][0] for shapes in compiled] == [1, 2, 3, 2]
+    assert [shapes["latents"][0] for shapes in compiled] == expected
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "int8-weights"])
-def test_other_graphs_are_compiled_for_all_shapes(tiny_bundle: Path, compiled: list, precision: str) -> None:
+@pytest.mark.parametrize("changes", [{"bytes": SMALL}, {"looped": False}])
+def test_large_graphs_and_those_outside_the_loop_are_compiled_for_all_shapes(
+    tiny_bundle: Path, compiled: list, precision: str, changes: dict
+) -> None:
     bundle = open_bundle(tiny_bundle, check_files=False)
-    arrays, session = inputs(bundle), bound(bundle, precision)
+    arrays, session = inputs(bundle), bound(bundle, precision, **changes)
     for count in (1, 2):
         run(session, rows(arrays, count))
     assert compiled == [None]
+
+
+def test_a_small_graph_of_the_loop_is_compiled_for_its_shapes_and_gives_what_torch_does(
+    elite_bundle: Path, compiled: list
+) -> None:
+    bundle = open_bundle(elite_bundle, check_files=False)
+    arrays = inputs(bundle)
+    session = bound(bundle, "fp32")
+    run(session, arrays)
+    assert proof_error(bundle.folder, bundle.manifest.graphs["denoiser"], session) <= FP32_ERROR
+    assert [shapes["latents"] for shapes in compiled] == [arrays["latents"].shape]
 
 
 def test_an_engine_serves_its_shapes_alone(
