@@ -7,7 +7,7 @@ import mmap
 import time
 import warnings
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -25,6 +25,17 @@ from .session import Settings
 LIBRARY = "openvino"
 SHAPES = "shapes"
 Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A compiled graph and the engine's file that it lies in, None without an engine.
+
+    What OpenVINO makes of `model` reads from the file, and does not hold it: whoever keeps a request keeps this, too.
+    """
+
+    model: openvino.CompiledModel
+    file: np.ndarray | None = None
 
 
 def build(graph: GraphFile, settings: Settings, shapes: Shapes | None = None) -> Path:
@@ -76,13 +87,16 @@ def for_some_shapes(graph: GraphFile, device: str) -> bool:
 
 
 def _whatever_its_shapes(there: EngineKey, wanted: EngineKey) -> list[str]:
+    if SHAPES not in there.options:
+        return ["built for all sizes"]
     options = {name: value for name, value in there.options.items() if name != SHAPES}
     return differences(replace(there, options=options), wanted)
 
 
 def _of_these_shapes(there: EngineKey, wanted: EngineKey) -> list[str]:
-    """An engine for other shapes is no worse for it."""
-    return differences(there, wanted) if there.options.get(SHAPES) == wanted.options.get(SHAPES) else []
+    """An engine for other shapes is no worse for it; one for all shapes, where some are wanted, is of no use."""
+    others = SHAPES in there.options and there.options[SHAPES] != wanted.options.get(SHAPES)
+    return [] if others else differences(there, wanted)
 
 
 def _words(shapes: Shapes) -> str:
@@ -100,14 +114,14 @@ def fitting(graph: GraphFile, device: str, shapes: Shapes | None = None) -> Path
     return path
 
 
-def opened(path: Path, graph: GraphFile, device: str, settings: Settings) -> tuple[openvino.CompiledModel, np.ndarray]:
-    """A graph's engine, and the file mapped into memory, which must outlive it: the weights are left there."""
+def opened(path: Path, graph: GraphFile, device: str, settings: Settings) -> Opened:
+    """A graph's engine; the weights are left in the file, which is mapped into memory."""
     mapped = _mapped(path)
     blob = openvino.Tensor(mapped, shared_memory=True)
     try:
         # An engine does not hold its properties: without them its types would be the device's choice.
         properties = openvino_device.properties(graph, device, settings)
-        return openvino_device.core().import_model(blob, device, properties), mapped
+        return Opened(openvino_device.core().import_model(blob, device, properties), mapped)
     except RuntimeError as error:
         raise InputError(
             f"{path}: OpenVINO {openvino_device.version()} cannot open this engine: {openvino_device.reason(error)}; "
@@ -132,11 +146,11 @@ class _Holding(np.ndarray):
     file: mmap.mmap
 
 
-def drop_read(mapped: np.ndarray) -> None:
+def drop_read(opened: Opened) -> None:
     """Lets the system have what was read of a mapped engine; what is needed again is read again."""
-    assert isinstance(mapped, _Holding)
+    assert isinstance(opened.file, _Holding)
     if hasattr(mmap, "MADV_DONTNEED"):
-        mapped.file.madvise(mmap.MADV_DONTNEED)
+        opened.file.file.madvise(mmap.MADV_DONTNEED)
 
 
 class _ToFile(io.BytesIO):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from threading import Lock
 
@@ -15,6 +16,14 @@ from .graph_file import GraphFile
 from .openvino_rule import fixes
 from .openvino_shapes import FixedShapes
 from .session import Outputs, Settings
+
+
+@dataclass(frozen=True, slots=True)
+class _Bound:
+    """A request, and what must outlive it: other shapes may have taken its place in the session."""
+
+    request: openvino.InferRequest
+    opened: openvino_engine.Opened
 
 
 class OpenVinoSession:
@@ -37,17 +46,16 @@ class OpenVinoSession:
         graph = self._graph
         if self._fixed is not None and graph.inputs and openvino_engine.for_some_shapes(graph, self._device):
             return graph.inputs, graph.outputs
-        ports = self._whole if self._fixed is None else self._fixed.read()
+        ports = self._whole.model if self._fixed is None else self._fixed.read()
         return tuple(map(_tensor, ports.inputs)), tuple(map(_tensor, ports.outputs))
 
     @cached_property
-    def _whole(self) -> openvino.CompiledModel:
+    def _whole(self) -> openvino_engine.Opened:
         """The graph for all shapes."""
         engine = openvino_engine.fitting(self._graph, self._device)
         if engine is None:
-            return openvino_device.compiled(self._graph, self._device, self._settings)
-        compiled, self._mapped = openvino_engine.opened(engine, self._graph, self._device, self._settings)
-        return compiled
+            return openvino_engine.Opened(openvino_device.compiled(self._graph, self._device, self._settings))
+        return openvino_engine.opened(engine, self._graph, self._device, self._settings)
 
     def __call__(self, **arrays: np.ndarray) -> Outputs:
         assert arrays.keys() == {tensor.name for tensor in self.inputs}, sorted(arrays)
@@ -59,7 +67,7 @@ class OpenVinoSession:
     def bind(self, **arrays: np.ndarray) -> Callable[..., Outputs]:
         held = {t.name: np.require(arrays.pop(t.name), t.dtype, ("C", "W")) for t in self.inputs if t.name in arrays}
         assert not arrays, sorted(arrays)
-        requests: dict[tuple[tuple[int, ...], ...], openvino.InferRequest] = {}
+        requests: dict[tuple[tuple[int, ...], ...], _Bound] = {}
         lock = Lock()
 
         def call(**rest: np.ndarray) -> Outputs:
@@ -69,17 +77,17 @@ class OpenVinoSession:
             with lock:
                 if key not in requests:
                     requests[key] = self._bound(held, shapes)
-                return self._outputs(requests[key], rest)
+                return self._outputs(requests[key].request, rest)
 
         return call
 
-    def _bound(self, held: dict[str, np.ndarray], shapes: dict[str, tuple[int, ...]]) -> openvino.InferRequest:
+    def _bound(self, held: dict[str, np.ndarray], shapes: dict[str, tuple[int, ...]]) -> _Bound:
         """A request for these shapes that reads what is held where it lies, and holds it as long as it lives."""
-        compiled = self._whole if self._fixed is None else self._fixed(shapes)
-        request = compiled.create_infer_request()
+        opened = self._whole if self._fixed is None else self._fixed(shapes)
+        request = opened.model.create_infer_request()
         for name, array in held.items():
             request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
-        return request
+        return _Bound(request, opened)
 
     @contextmanager
     def _request(self) -> Iterator[openvino.InferRequest]:
@@ -87,7 +95,7 @@ class OpenVinoSession:
         try:
             request = self._free.pop()
         except IndexError:
-            request = self._whole.create_infer_request()
+            request = self._whole.model.create_infer_request()
         yield request
         self._free.append(request)
 

@@ -4,7 +4,6 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from threading import Lock
 
-import numpy as np
 import openvino
 
 from . import openvino_device, openvino_engine
@@ -23,8 +22,7 @@ class FixedShapes:
 
     def __init__(self, graph: GraphFile, device: str, settings: Settings):
         self._graph, self._device, self._settings = graph, device, settings
-        self._kept: OrderedDict[tuple[tuple[str, Shape], ...], openvino.CompiledModel] = OrderedDict()
-        self._mapped: dict[int, np.ndarray] = {}
+        self._kept: OrderedDict[tuple[tuple[str, Shape], ...], openvino_engine.Opened] = OrderedDict()
         self._read: openvino.Model | None = None
         self._most = max(KEPT, KEPT_BYTES // graph.bytes) if graph.bytes else KEPT
         self._lock = Lock()
@@ -34,24 +32,24 @@ class FixedShapes:
         self._read = openvino_device.read(self._graph, self._device)
         return self._read
 
-    def __call__(self, shapes: Mapping[str, Shape]) -> openvino.CompiledModel:
+    def __call__(self, shapes: Mapping[str, Shape]) -> openvino_engine.Opened:
         """The graph for inputs of these shapes, by name; raises InputError where OpenVINO cannot compile it."""
         key = tuple(sorted(shapes.items()))
         with self._lock:
             if key not in self._kept:
                 while len(self._kept) >= self._most:
-                    self._mapped.pop(id(self._kept.popitem(last=False)[1]), None)
+                    self._kept.popitem(last=False)
                 self._kept[key] = self._opened(dict(key))
             self._kept.move_to_end(key)
             return self._kept[key]
 
-    def _opened(self, shapes: dict[str, Shape]) -> openvino.CompiledModel:
+    def _opened(self, shapes: dict[str, Shape]) -> openvino_engine.Opened:
         engine = openvino_engine.fitting(self._graph, self._device, shapes)
         read, self._read = self._read, None
         if engine is None:
-            return openvino_device.compiled(self._graph, self._device, self._settings, shapes, read)
-        compiled, mapped = openvino_engine.opened(engine, self._graph, self._device, self._settings)
-        # With its shapes fixed every weight has been copied into the order that the kernels read.
-        openvino_engine.drop_read(mapped)
-        self._mapped[id(compiled)] = mapped
-        return compiled
+            compiled = openvino_device.compiled(self._graph, self._device, self._settings, shapes, read)
+            return openvino_engine.Opened(compiled)
+        opened = openvino_engine.opened(engine, self._graph, self._device, self._settings)
+        # With its shapes fixed most weights have been copied into the order that the kernels read.
+        openvino_engine.drop_read(opened)
+        return opened

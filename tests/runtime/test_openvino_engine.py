@@ -12,6 +12,7 @@ from x2i.runtime.errors import InputError
 from x2i.runtime.proof import proof_error
 from x2i.runtime.sessions import openvino_engine
 from x2i.runtime.sessions.graph_file import GraphFile
+from x2i.runtime.sessions.openvino_rule import SMALL
 from x2i.runtime.sessions.openvino_session import OpenVinoSession
 from x2i.runtime.sessions.session import Settings
 
@@ -21,8 +22,9 @@ from .test_openvino_session import FP32_ERROR, inputs
 
 @pytest.fixture
 def graph(elite_bundle: Path, tmp_path: Path) -> GraphFile:
-    """The denoiser with the op of our own, its engines in a folder of the test's."""
-    return replace(open_bundle(elite_bundle, check_files=False).graph_file("denoiser"), engines=tmp_path / "engines")
+    """The denoiser with the op of our own, as if it were large, its engines in a folder of the test's."""
+    found = open_bundle(elite_bundle, check_files=False).graph_file("denoiser")
+    return replace(found, engines=tmp_path / "engines", bytes=SMALL)
 
 
 @pytest.fixture

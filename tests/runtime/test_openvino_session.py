@@ -96,13 +96,14 @@ def test_what_is_bound_needs_not_be_given_again(elite_bundle: Path) -> None:
         assert_close(call(**latents)["noise"], session(**latents, **arrays)["noise"], "exact")
 
 
-def test_several_threads_share_a_session(tiny_bundle: Path) -> None:
+@pytest.mark.parametrize(("graph", "output"), [("denoiser", "noise"), ("decoder", "image")])
+def test_several_threads_share_a_session(tiny_bundle: Path, graph: str, output: str) -> None:
     bundle = open_bundle(tiny_bundle, check_files=False)
-    session, arrays = opened(bundle), inputs(bundle)
+    session, arrays = opened(bundle, graph), inputs(bundle, graph)
     several = [arrays | {"latents": arrays["latents"] * factor} for factor in (0.25, 0.5, 1.0, 2.0)]
-    expected = [session(**one)["noise"] for one in several]
+    expected = [session(**one)[output] for one in several]
     with ThreadPoolExecutor(4) as pool:
-        for actual, alone in zip(pool.map(lambda one: session(**one)["noise"], several), expected, strict=True):
+        for actual, alone in zip(pool.map(lambda one: session(**one)[output], several), expected, strict=True):
             assert_close(actual, alone, "exact")
 
 

@@ -1,5 +1,6 @@
 """Graphs on OpenVINO that are compiled for the shapes that they are called with, and those that are not."""
 
+import gc
 from dataclasses import replace
 from pathlib import Path
 
@@ -112,6 +113,20 @@ def test_an_engine_serves_its_shapes_alone(
     monkeypatch.setattr(openvino_device, "compiled", lambda *rest: asked.append(rest[3]) or real(*rest))
     run(session, rows(arrays, 1))
     assert [one["latents"][0] for one in asked] == [1]
+
+
+def test_a_call_outlives_the_engine_that_other_shapes_took_the_place_of(tiny_bundle: Path, tmp_path: Path) -> None:
+    bundle = open_bundle(tiny_bundle, check_files=False)
+    arrays = inputs(bundle)
+    graph = replace(bundle.graph_file("denoiser"), bytes=KEPT_BYTES, precision="int8", engines=tmp_path / "engines")
+    openvino_engine.build(graph, ALONE, {name: array.shape for name, array in rows(arrays, 2).items()})
+    session = OpenVinoSession(graph, ALONE)
+    call = session.bind()
+    noise = call(**rows(arrays, 2))["noise"]
+    for count in (1, 3):
+        run(session, rows(arrays, count))
+    gc.collect()
+    assert_close(call(**rows(arrays, 2))["noise"], noise, "exact")
 
 
 def _unread(graph, device):
