@@ -1,4 +1,4 @@
-"""The `x2i` command: run, inspect, verify, doctor, and what other rooms add by entry point."""
+"""The `x2i` command: those of `commands/`, and what other rooms add by entry point."""
 
 import signal
 import threading

@@ -15,6 +15,10 @@ class InputError(ValueError):
         super().__init__("\n".join(problems))
 
 
+class EngineWarning(UserWarning):
+    """An engine, or another saving, that cannot be used: drawing takes longer than it might, and the line says why."""
+
+
 def together(first: Callable[[], First], second: Callable[[], Second]) -> tuple[First, Second]:
     """Both results, or one InputError with the problems of both."""
     try:

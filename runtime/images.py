@@ -3,6 +3,7 @@
 import os
 import tempfile
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,24 +30,40 @@ def to_images(decoded: np.ndarray, rounding: str) -> list[Image.Image]:
 
 def check_picture_path(path: Path) -> None:
     """Raises InputError when a picture could not be written there, before any work is done."""
-    known = Image.registered_extensions()
-    if path.suffix.lower() not in known:
-        raise InputError(
-            f"{path}: expected a picture name such as a.png, a.jpg or a.webp, got {path.suffix or 'no suffix'!r}"
-        )
+    try:
+        save_picture(Image.new("RGB", (8, 8)), path.suffix, BytesIO())
+    except (KeyError, ValueError, OSError) as error:
+        # Pillow opens more formats than it writes, and some only with a library that is not there.
+        got = path.suffix or "no suffix"
+        raise InputError(f"{path}: expected a picture name such as a.png, a.jpg or a.webp, got {got!r}") from error
     check_folder_of(path)
 
 
+def save_picture(image: Image.Image, suffix: str, stream: BinaryIO) -> None:
+    """Writes a picture in the format of a file name's suffix."""
+    image.save(stream, format=Image.registered_extensions()[suffix.lower()])
+
+
 def check_folder_of(path: Path) -> None:
+    """Raises InputError where a file could not be written, before any work is done."""
     if path.is_dir():
         raise InputError(f"{path}: expected a file name, got a folder")
-    if not path.absolute().parent.is_dir():
+    folder = path.absolute().parent
+    if not folder.is_dir():
         raise InputError(f"{path}: the folder {path.parent} does not exist; create it first")
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise InputError(f"{path}: could not be written: {error.strerror or error}; choose another folder") from error
 
 
 def save_whole(path: Path, write: Callable[[BinaryIO], None]) -> None:
     """Calls `write(stream)` on a temporary file beside `path` and renames it, so that no half file stays."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.absolute().parent)
+    folder = path.absolute().parent
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=folder)
+    except OSError as error:
+        raise InputError(f"{path}: could not be written: {error.strerror or error}") from error
     try:
         with os.fdopen(handle, "wb") as stream:
             write(stream)

@@ -37,7 +37,8 @@ def load(
     several (`openvino:GPU`); left out, it is the environment's X2I_BACKEND, and else the first that is installed and
     can open all graphs, and `Pipeline.notes` says why those before it could not. `threads` limits the CPU threads of
     one call; `text_bundle` is the folder of a bundle with the same base that reads the prompts a sound is mixed with;
-    `preset` is one of the bundle's, and what calls use that name none.
+    `preset` is one of the bundle's, and what calls use that name none. `max_memory`, in bytes or as in `4GB`, is the
+    memory that drawing may take: graphs are then opened and closed in turns, and what needs more is refused.
     Raises InputError when a folder is no bundle, is damaged or newer than this x2i, when two do not fit, or when the
     backend named is unknown or cannot be used.
     """

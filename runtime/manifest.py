@@ -1,10 +1,11 @@
 """What `manifest.json` says of a bundle; every field is plain JSON."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from .gate.record import Gate
 from .plan import Plan
+from .records import encode
 
 REVISION = 5
 """1 had texts only; 2 knows pictures, placeholder words and a second attention; 3 knows markers, delays, sounds and a
@@ -84,6 +85,10 @@ class Manifest:
     producer: dict[str, str] = field(default_factory=dict)
     gate: Gate | None = None
     revision: int = REVISION
+
+    def as_json(self) -> dict[str, Any]:
+        """What the file holds; its revision is told whichever it is."""
+        return {"revision": self.revision} | encode(self)
 
     def problems(self) -> list[str]:
         """What does not fit together inside the manifest."""

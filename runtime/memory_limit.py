@@ -5,9 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .bundle import Bundle
+from .engines.profile import shape_profiles, usual_shapes
 from .errors import InputError
 from .plan import Plan
 from .sessions.backends import BACKENDS, on_cpu
+from .sessions.graph_file import GraphFile
+from .sessions.openvino_rule import fixes
 
 PROCESS = 200_000_000
 """Bytes of Python, numpy, the session library and what a run keeps from part to part."""
@@ -37,11 +40,13 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "
 @dataclass(frozen=True, slots=True)
 class Work:
     """What is drawn: latents of `cells` cells, one row for each of the `sides` of the guidance that are called at once,
-    and each of `count` pictures."""
+    and each of `count` pictures. `calls` are the kinds of call that differ in their shapes: two where the guidance ends
+    on the way."""
 
     cells: int = 0
     count: int = 0
     sides: int = 0
+    calls: int = 1
 
 
 def parsed_size(text: str | int) -> int:
@@ -81,8 +86,9 @@ class MemoryLimit:
             if needed <= self._limit:
                 return work
         part, needed = min(largest, key=lambda found: found[1])
+        what = f"{part} needs at its peak" if works[0].count else f"the weights of {part} need alone"
         raise InputError(
-            f"max_memory: expected at least {needed / 1e9:.2f} GB, which {part} needs at its peak, got "
+            f"max_memory: expected at least {needed / 1e9:.2f} GB, which {what}, got "
             f"{self._limit / 1e9:.2f} GB; raise the limit, draw fewer or smaller pictures, build the bundle's "
             f"engines (x2i build BUNDLE --for {self._name}), or use a bundle of a lower precision (x2i lower)"
         )
@@ -99,18 +105,25 @@ class MemoryLimit:
         return found | {" and ".join(loop): PROCESS + sum(self._weights(graph, work) for graph in loop) + computed}
 
     def _weights(self, graph: str, work: Work) -> int:
-        precision = self._bundle.manifest.graphs[graph].precision
-        times = (TIMES_WITH_ENGINE if self._has_engine(graph, work) else TIMES_THE_FILE)[self._name]
-        return round(self._bundle.graph_bytes(graph) * times.get(precision, max(times.values())))
+        file = self._bundle.graph_file(graph)
+        fixed = self._name == "openvino" and fixes(file, "")
+        prepared = self._has_engines(file, work) if fixed else BACKENDS[self._name].prepared(file, None)
+        times = (TIMES_WITH_ENGINE if prepared else TIMES_THE_FILE)[self._name]
+        held = file.bytes * (work.calls if fixed else 1)
+        return round(held * times.get(file.precision, max(times.values())))
 
-    def _has_engine(self, graph: str, work: Work) -> bool:
-        """Whether an engine serves a graph in this work; OpenVINO's of int8 graphs is for the usual work alone."""
-        if self._name == "openvino" and self._bundle.manifest.graphs[graph].precision == "int8" and work != Work():
-            decoder = self._bundle.manifest.plan.decoder
-            height, width = decoder.size
-            if work != Work(height * width // decoder.factor**2, 1, 2):
-                return False
-        return BACKENDS[self._name].prepared(self._bundle.graph_file(graph))
+    def _has_engines(self, graph: GraphFile, work: Work) -> bool:
+        """Whether a graph has OpenVINO's engines for the shapes of this work, which none but the usual size is asked
+        for; in a work without pictures, for any shapes."""
+        manifest, prepared = self._bundle.manifest, BACKENDS[self._name].prepared
+        if not work.count:
+            return prepared(graph, None)
+        height, width = manifest.plan.decoder.size
+        if (work.cells, work.count) != (height * width // manifest.plan.decoder.factor**2, 1):
+            return False
+        rows = range(work.sides, work.sides - work.calls, -1)
+        ranges = [shape_profiles(manifest, (), 1, sides)[graph.name] for sides in rows]
+        return all(prepared(graph, usual_shapes(graph.inputs, one)) for one in ranges)
 
 
 def in_loop(plan: Plan, graph: str) -> bool:

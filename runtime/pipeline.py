@@ -131,7 +131,11 @@ class Pipeline:
             return request
         _, height, width = self._latent_shape(request)
         graphs = dict.fromkeys(name.format(**request.options) for name in self.bundle.manifest.plan.graphs(preset))
-        works = [Work(height * width, request.count, sides) for sides in range(request.sides, 0, -1)]
+        ends = preset is not None and self.bundle.manifest.plan.presets[preset].guided is not None
+        works = [
+            Work(height * width, request.count, sides, 2 if ends and sides == 2 else 1)
+            for sides in range(request.sides, 0, -1)
+        ]
         chosen = self._limit.first_within(works, tuple(graphs))
         return replace(request, apart=chosen.sides < request.sides)
 

@@ -158,7 +158,7 @@ def _prompt_problems(plan: Plan, prompt: str | None, negative: str) -> list[str]
 
 
 def _choose(manifest: Manifest, given: dict[str, str | None]) -> tuple[dict[str, str], list[str]]:
-    """The plan's options with the caller's values; a value is needed only where there is more than one."""
+    """The plan's options with the caller's values, each of which must be given."""
     chosen, problems = {}, []
     patterns = [name for name in manifest.plan.graphs() if "{" in name]
     for option, value in given.items():

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from x2i.export.machine import processor
+from x2i.runtime.errors import InputError
 
 from harness.cases import Case
 from harness.closeness import closeness
@@ -50,7 +51,7 @@ class Bench:
         try:
             python = self.environments.python(contestant.environment)
             model = self.folders(case.model, contestant.folder, contestant.preset)
-        except SetupError as error:
+        except (SetupError, InputError) as error:
             return {"failed": str(error)}
         return taken(contestant, python, job(contestant, case, model, self._place(case, contestant), whole))
 
@@ -69,8 +70,8 @@ class Bench:
             yield from ("", *fastest(rows, what, figure))
         yield ""
         yield f"{processor()}. {self._versions(case)}"
-        if busy := [load for found in rows for load in found.busy]:
-            yield f"Load average of the machine before a turn: {min(busy):.1f} to {max(busy):.1f}."
+        if others := [cores for found in rows for cores in found.others]:
+            yield f"Other programs kept {min(others):.2f} to {max(others):.2f} cores busy in the second before a turn."
 
     def _row(self, contestant: Contestant, case: Case) -> Row:
         names = [_named(case, contestant, number) for number in range(case.rounds)]
@@ -96,5 +97,8 @@ def _named(case: Case, contestant: Contestant, number: int) -> str:
 
 
 def with_rounds(case: Case, rounds: int | None, steps: int | None) -> Case:
-    """The case with as many turns and timed steps as asked for."""
+    """The case with as many turns and timed steps as asked for; raises ValueError for steps that make the timed run as
+    long as a whole picture's, from which peers tell the two apart."""
+    if steps is not None and case.warm + steps == case.picture_steps:
+        raise ValueError(f"--steps: expected any number but {steps}, which is a whole picture with {case.warm} before")
     return replace(case, rounds=rounds or case.rounds, steps=steps or case.steps)

@@ -37,12 +37,15 @@ def bench(
     full: Path,
 ) -> None:
     """Set up every peer's environment, measure in turns, print the tables. Going on where an earlier run stopped."""
+    try:
+        chosen = [with_rounds(CASES[name], rounds, steps) for name in cases or ("emoji-64",)]
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
     out, full = out.absolute(), full.absolute()
     out.mkdir(parents=True, exist_ok=True)
     environments = Environments(out / "environments")
     folders = Folders(out / "models", full, environments)
     run = Bench(out, CONTESTANTS, folders, environments, Kept(out / "bench.json"), click.echo)
-    chosen = [with_rounds(CASES[name], rounds, steps) for name in cases or ("emoji-64",)]
     for case in chosen:
         run.measure(case, lambda who: not only or any(_means(part, who.name) for part in only), pictures, again)
     for case in chosen:

@@ -25,7 +25,7 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`failed` says why there is nothing to report; `busy` are the machine's load averages before the turns."""
+    """`failed` says why there is nothing to report; `others` are the cores that were busy before the turns."""
 
     contestant: Contestant
     step: Spread | None = None
@@ -34,7 +34,7 @@ class Row:
     load: float | None = None
     peak_bytes: int | None = None
     closeness: Closeness | None = None
-    busy: tuple[float, ...] = ()
+    others: tuple[float, ...] = ()
     failed: str | None = None
 
     @property
@@ -56,7 +56,7 @@ def row(contestant: Contestant, turns: list[Facts], closeness: Closeness | None)
         statistics.median(turn["load"] for turn in turns),
         max(turn["peak_bytes"] for turn in turns),
         closeness,
-        tuple(turn["busy"] for turn in turns if "busy" in turn),
+        tuple(turn["others"] for turn in turns if "others" in turn),
     )
 
 

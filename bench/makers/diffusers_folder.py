@@ -37,9 +37,12 @@ def random(out: Path, bundle: Path) -> None:
 
 if __name__ == "__main__":
     kind, target = sys.argv[1], Path(sys.argv[2])
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
     if kind == "emoji":
-        embedded(target)
+        embedded(partial)
     else:
-        random(target, Path(sys.argv[3]))
-    index = json.loads((target / "model_index.json").read_text(encoding="utf-8"))
+        random(partial, Path(sys.argv[3]))
+    index = json.loads((partial / "model_index.json").read_text(encoding="utf-8"))
     assert index["_class_name"] == "StableDiffusionPipeline"
+    partial.rename(target)

@@ -1,12 +1,25 @@
 """A bundle opened for a command: which backend draws, and what is to be said of it, told on stderr."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
 from ..load import backend_of_environment, load
 from ..pipeline import Pipeline
+
+
+@contextmanager
+def warned(category: type[Warning] = UserWarning) -> Iterator[None]:
+    """A line on stderr for every warning of a category, once the work is done; others are not told."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", category)
+        yield
+    for message in dict.fromkeys(str(warning.message) for warning in told):
+        click.echo(f"x2i: warning: {message}", err=True)
 
 
 def load_announced(
@@ -19,11 +32,8 @@ def load_announced(
 ) -> Pipeline:
     """`load`, with a line for what it warns of. Where the choice was left to us, another says what was chosen, after
     one for each better backend that cannot be used."""
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always", UserWarning)
+    with warned():
         pipeline = load(bundle, backend, threads, text_bundle=text_bundle, preset=preset, max_memory=max_memory)
-    for warning in told:
-        click.echo(f"x2i: warning: {warning.message}", err=True)
     if (backend or backend_of_environment()) is None:
         for note in (*pipeline.notes, f"on {pipeline.backend}"):
             click.echo(f"x2i: {note}", err=True)

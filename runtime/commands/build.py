@@ -52,11 +52,14 @@ def build(
         if name not in (*LIBRARIES, "cuda"):
             raise InputError(f"--for: expected one of {', '.join((*LIBRARIES, 'cuda'))}, got {backend!r}")
         opened = open_bundle(bundle)
+        wanted = Wanted(name, device, target, size, count, graph, kernels)
         if name == "cuda":
-            click.echo("cuda: nothing to build; ONNX Runtime opens the graphs themselves")
+            if wanted != Wanted(name):
+                raise InputError("--for cuda: nothing is built, for ONNX Runtime opens the graphs; leave the rest out")
+            click.echo("{}" if as_json else "cuda: nothing to build; ONNX Runtime opens the graphs themselves")
             return
-        jobs = Wanted(name, device, target, size, count, graph, kernels).jobs(opened)
-        _check_room(opened, jobs)
+        jobs = wanted.jobs(opened)
+        _check_room(opened, [job for job in jobs if builder.there(job) is None])
         made = _build_all(opened, jobs, (lambda line: None) if as_json else click.echo)
     if as_json:
         several = Counter(job.name for job in jobs)
@@ -107,6 +110,8 @@ def _clear_line() -> None:
 
 def _check_room(bundle: Bundle, jobs: list[Job]) -> None:
     """For the largest of the builds, and for all engines together."""
+    if not jobs:
+        return
     sizes, past = [bundle.graph_bytes(job.name) for job in jobs], past_builds()
     memory = max(needed_memory(job.library, size, past) for job, size in zip(jobs, sizes, strict=True))
     check_room(memory, sum(map(needed_disk, sizes)), Path(jobs[0].engines))

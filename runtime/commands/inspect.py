@@ -9,7 +9,6 @@ from ..bundle import open_bundle
 from ..errors import InputError
 from ..gate.record import Gate
 from ..manifest import Manifest, Tensor
-from ..records import encode
 from ..sharing import shared_bytes
 from .gate_lines import closeness_text, limits_line
 from .plan_lines import plan_lines
@@ -28,7 +27,7 @@ def inspect(bundle: Path, as_json: bool) -> None:
         opened = open_bundle(bundle, check_files=False)
         manifest, shared = opened.manifest, shared_bytes(opened)
     if as_json:
-        click.echo(json.dumps(encode(manifest), ensure_ascii=False, indent=1))
+        click.echo(json.dumps(manifest.as_json(), ensure_ascii=False, indent=1))
         return
     told = [f"  {shared / 1e6:.1f} MB of it are also other bundles' on this disk"] if shared else []
     lines = [*_summary(manifest), *told, "", *plan_lines(manifest.plan, set(manifest.graphs)), "", *_graphs(manifest)]

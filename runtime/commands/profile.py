@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from ..bundle import open_bundle
-from ..errors import InputError
+from ..errors import EngineWarning, InputError
 from ..images import check_folder_of
 from ..profiling import comparison, table
 from ..profiling.job import Job
@@ -17,6 +17,7 @@ from ..profiling.report import report
 from ..profiling.trace import trace
 from ..sessions.backends import backend_named
 from .adapter_options import adapter_options, pictures_for
+from .announcement import warned
 from .refusal import refusing
 from .size import Size
 
@@ -98,7 +99,8 @@ def _profiles(what: Sequence[Path], backends: tuple[str, ...], given: dict[str, 
         problems.append(f"expected at most {MOST} profiles side by side, got {len(ready)}; leave some out")
     if problems:
         raise InputError(*problems)
-    return [measure(one, _tell) if isinstance(one, Job) else one for one in ready]
+    with warned(EngineWarning):
+        return [measure(one, _tell) if isinstance(one, Job) else one for one in ready]
 
 
 def _split(what: Path) -> tuple[Path, tuple[str, ...]]:

@@ -1,20 +1,18 @@
 """`x2i run`: draw pictures with a bundle."""
 
 import json
-import warnings
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import click
 import numpy as np
-from PIL import Image
 
 from ..errors import InputError
-from ..images import check_folder_of, check_picture_path, save_whole
+from ..images import check_folder_of, check_picture_path, save_picture, save_whole
 from ..pipeline import Output
 from .adapter_options import adapter_options, pictures_for
-from .announcement import load_announced
+from .announcement import load_announced, warned
 from .refusal import refusing
 from .size import Size
 
@@ -61,16 +59,14 @@ def run(
         if text_bundle is not None and prompt is None:
             raise InputError("prompt: expected the text that --text-bundle reads, got none; give PROMPT")
         if save_latents is not None:
+            if save_latents.suffix != ".npy":
+                raise InputError(f"--save-latents: expected a name such as latents.npy, got {save_latents}")
             check_folder_of(save_latents)
         pipeline = load_announced(bundle, backend, threads, text_bundle, preset, max_memory)
         options |= pictures_for(pipeline.bundle.manifest.plan.options(), subject, image)
-        with warnings.catch_warnings():
-            # What Pillow warns of is refused or drawn; ours are printed below.
-            warnings.simplefilter("ignore")
+        with warned():
             output = pipeline(prompt, noise=_read_noise(noise), **options)
         paths = _save(output, out, save_latents)
-    for warning in output.warnings:
-        click.echo(f"x2i: warning: {warning}", err=True)
     if as_json:
         seconds = {stage: round(value, 4) for stage, value in output.timings.items()}
         click.echo(json.dumps({"images": [str(p) for p in paths], "seconds": seconds, "warnings": output.warnings}))
@@ -95,15 +91,7 @@ def _save(output: Output, out: Path, save_latents: Path | None) -> list[Path]:
     if len(output.images) > 1:
         paths = [out.with_name(f"{out.stem}-{i + 1}{out.suffix}") for i in range(len(output.images))]
     for path, image in zip(paths, output.images, strict=True):
-        save_whole(path, partial(_save_image, image, _format(path)))
+        save_whole(path, partial(save_picture, image, path.suffix))
     if save_latents is not None:
         save_whole(save_latents, lambda stream: np.save(stream, output.latents))
     return paths
-
-
-def _save_image(image: Image.Image, form: str, stream: BinaryIO) -> None:
-    image.save(stream, format=form)
-
-
-def _format(path: Path) -> str:
-    return Image.registered_extensions()[path.suffix.lower()]

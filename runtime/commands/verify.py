@@ -2,17 +2,16 @@
 this machine."""
 
 import json
-import warnings
 from pathlib import Path
 
 import click
 
 from ..bundle import hash_again, open_bundle
-from ..errors import InputError
+from ..errors import EngineWarning, InputError
 from ..gate.comparison import CaseResult, compare
 from ..pipeline import Pipeline
 from ..proof import Proven, prove
-from .announcement import load_announced
+from .announcement import load_announced, warned
 from .gate_lines import case_json, case_line, finite, limits_line
 from .refusal import Refusal, refusing
 
@@ -28,7 +27,8 @@ def verify(bundle: Path, backend: str | None, quick: bool, as_json: bool) -> Non
     with refusing(InputError, OSError, MemoryError):
         hash_again(open_bundle(bundle, check_files=False))
         pipeline = load_announced(bundle, backend)
-        graphs = _prove(pipeline, as_json)
+        with warned(EngineWarning):
+            graphs = _prove(pipeline, as_json)
         cases = [] if quick else _compare(pipeline, as_json)
     if as_json:
         click.echo(json.dumps(_as_json(pipeline, graphs, cases)))
@@ -55,9 +55,8 @@ def _compare(pipeline: Pipeline, silent: bool) -> list[CaseResult]:
         return []
     if not silent:
         click.echo(limits_line(gate.limits))
-    with warnings.catch_warnings():
-        # What a run warns of was known when its case was stored.
-        warnings.simplefilter("ignore")
+    # What else a run warns of was known when its case was stored.
+    with warned(EngineWarning):
         for result in compare(pipeline, gate.cases, gate.limits, pipeline.bundle.folder):
             results.append(result)
             if not silent:

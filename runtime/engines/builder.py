@@ -35,11 +35,29 @@ class _Answer:
     problems: tuple[str, ...] = ()
 
 
+def there(job: Job) -> Path | None:
+    """The engine that a job would build, where the bundle has it; None where it has not, and for TensorRT, whose
+    engines are told apart while they are built."""
+    graph = job.graph(Path(job.engines))
+    if job.library == "openvino":
+        from ..sessions import openvino_device, openvino_engine
+
+        return openvino_engine.found(graph, openvino_device.chosen(job.device), job.usual())[0]
+    if job.library == "onnxruntime":
+        from ..sessions import onnxruntime_engine
+
+        return onnxruntime_engine.found(graph)
+    return None
+
+
 def build(job: Job, folder: Path, tick: Callable[[float], None]) -> Built:
-    """Builds an engine into a bundle's folder of engines, calling `tick` with the seconds so far a few times a second.
+    """Builds an engine into a bundle's folder of engines, calling `tick` with the seconds so far a few times a second;
+    one that is there is not built again.
 
     Raises InputError where it cannot be built. Whatever ends this early, the process goes, and so does its work.
     """
+    if (engine := there(job)) is not None:
+        return Built(engine.name, 0.0, 0, there=True)
     with store.unfinished(folder) as scratch:
         code, output, complaints = _run(job, scratch, tick)
         if code != 0:
@@ -114,14 +132,10 @@ def _build(job: Job, folder: Path) -> Built:
 
 
 def _build_openvino(job: Job, folder: Path) -> Built:
-    from ..sessions import openvino_device, openvino_engine
+    from ..sessions import openvino_engine
 
     start = time.perf_counter()
-    device, shapes = openvino_device.chosen(job.device), job.usual()
-    there, _ = openvino_engine.found(job.graph(Path(job.engines)), device, shapes)
-    if there is not None:
-        return Built(there.name, 0.0, 0, there=True)
-    path = openvino_engine.build(job.graph(folder), Settings(device=job.device), shapes)
+    path = openvino_engine.build(job.graph(folder), Settings(device=job.device), job.usual())
     return Built(path.name, time.perf_counter() - start, peak_bytes())
 
 
@@ -129,9 +143,6 @@ def _build_onnxruntime(job: Job, folder: Path) -> Built:
     from ..sessions import onnxruntime_engine
 
     start = time.perf_counter()
-    there = onnxruntime_engine.found(job.graph(Path(job.engines)))
-    if there is not None:
-        return Built(there.name, 0.0, 0, there=True)
     path = onnxruntime_engine.build(job.graph(folder))
     return Built(path.name, time.perf_counter() - start, peak_bytes())
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from ..manifest import Tensor
 from ..sessions.graph_file import GraphFile
 from .key import Range
+from .profile import usual_shapes
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +34,7 @@ class Job:
         """The usual shape of every input, None where the engine serves all."""
         if not self.inputs:
             return None
-        return {
-            tensor.name: tuple(size if isinstance(size, int) else self.shapes[size][1] for size in tensor.shape)
-            for tensor in self.inputs
-        }
+        return usual_shapes(self.inputs, self.shapes)
 
     @property
     def told(self) -> str:

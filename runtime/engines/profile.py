@@ -3,7 +3,7 @@ size of every graph is read off on the way."""
 
 import ast
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from ..errors import InputError
@@ -63,6 +63,14 @@ def shape_profiles(
     return {
         graph: {name: _range([walk[graph][name] for walk in walks]) for name in free}
         for graph, free in walks[0].items()
+    }
+
+
+def usual_shapes(inputs: Iterable[Tensor], ranges: Mapping[str, Range]) -> dict[str, Shape]:
+    """The shape of every input of a graph in the usual call, by its name; `ranges` are those of its free sizes."""
+    return {
+        tensor.name: tuple(size if isinstance(size, int) else ranges[size][1] for size in tensor.shape)
+        for tensor in inputs
     }
 
 

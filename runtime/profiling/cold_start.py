@@ -58,8 +58,12 @@ def _start(job: Job) -> _Started:
     child = subprocess.Popen(
         [sys.executable, "-c", PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    with Watch(child.pid, start) as watch:
-        out, error = child.communicate(json.dumps(_to_json(job)).encode())
+    try:
+        with Watch(child.pid, start) as watch:
+            out, error = child.communicate(json.dumps(_to_json(job)).encode())
+    finally:
+        child.kill()
+        child.wait()
     if child.returncode:
         last = (error.decode(errors="replace").strip().splitlines() or ["nothing"])[-1]
         raise InputError(

@@ -9,6 +9,7 @@ from statistics import median
 from typing import Any
 
 from ..bundle import Bundle, open_bundle
+from ..errors import EngineWarning
 from ..pipeline import Output, Pipeline
 from ..preset import Preset
 from ..timings import Span
@@ -152,6 +153,7 @@ def _quiet(pipeline: Pipeline, options: dict[str, Any]) -> Output:
     """What a run warns of was told by the first process."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        warnings.simplefilter("always", EngineWarning)
         return pipeline(**options)
 
 

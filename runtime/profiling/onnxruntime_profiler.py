@@ -11,29 +11,28 @@ import numpy as np
 import onnxruntime
 
 from ..errors import InputError
-from ..sessions.onnxruntime_cpu import ONNX_RUNTIME_ERRORS
+from ..sessions.onnxruntime_cpu import ONNX_RUNTIME_ERRORS, options
 
 PRODUCTS = ("MatMul", "Gemm")
 
 
 class OnnxRuntimeProfiled:
-    """A graph on the CPU, opened as the backend does, but with the profiler on; the first call warms up.
+    """A graph on the CPU, opened as the backend does without an engine, but with the profiler on; the first call warms
+    up.
 
     `as_written` leaves the graph as it is in the file, with no operators fused and no weights packed.
     """
 
     def __init__(self, path: Path, threads: int | None, as_written: bool = False):
         self._folder = tempfile.TemporaryDirectory(prefix="x2i-profile-")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or 0
-        options.log_severity_level = 3
-        options.enable_profiling = True
-        options.profile_file_prefix = str(Path(self._folder.name) / "operators")
+        chosen = options(threads)
+        chosen.enable_profiling = True
+        chosen.profile_file_prefix = str(Path(self._folder.name) / "operators")
         if as_written:
-            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-            options.add_session_config_entry("session.disable_prepacking", "1")
+            chosen.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+            chosen.add_session_config_entry("session.disable_prepacking", "1")
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(str(path), chosen, providers=["CPUExecutionProvider"])
         except ONNX_RUNTIME_ERRORS as error:
             raise InputError(
                 f"{path}: ONNX Runtime {onnxruntime.__version__} cannot open this graph: {error}"

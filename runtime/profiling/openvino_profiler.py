@@ -7,6 +7,7 @@ import openvino
 
 from ..sessions import openvino_device
 from ..sessions.graph_file import GraphFile
+from ..sessions.openvino_rule import fixes
 from ..sessions.session import Settings
 from .recorder import Called
 
@@ -19,8 +20,8 @@ class OpenVinoProfiled:
         device = openvino_device.chosen(settings.device)
         properties = openvino_device.properties(graph, device, settings) | {"PERF_COUNT": True}
         model = openvino_device.read(graph, device)
-        if one.held and graph.precision == "int8" and device == "CPU":
-            # As the session does, which compiles what is bound for the shapes of its call.
+        if fixes(graph, device):
+            # As the session does, which compiles it for the shapes of its call.
             model.reshape({name: list(array.shape) for name, array in one.arrays.items()})
         self._request = openvino_device.core().compile_model(model, device, properties).create_infer_request()
         self._found: defaultdict[str, list[float]] = defaultdict(lambda: [0, 0.0])

@@ -25,7 +25,7 @@ def measured_rates(backend: str, threads: int | None, precision: Collection[str]
     quantized = [name for name in precision if name.startswith("int8") and name != "int8-weights"]
     if quantized:
         graphs["int8"] = GraphFile("matmul_int8", FOLDER / "matmul_int8.onnx", "int8")
-    if backend.startswith("openvino") and {"int8", "bf16"} & {*precision}:
+    if backend.startswith("openvino") and {"int8", "bf16"} & {*precision} and _has_bf16():
         graphs["bf16"] = GraphFile("matmul", FOLDER / "matmul.onnx", "int8")
     used = threads or usable_cores()
     where = f"the fastest of {TIMES} on {used} threads"
@@ -36,6 +36,12 @@ def measured_rates(backend: str, threads: int | None, precision: Collection[str]
         products = {"fp32": _numpy_product()}
         how = f"a product of {SIDE}x{SIDE} float32 matrices by numpy on the CPU, {where}"
     return Rates(products, _copy(used), f"{how}; a copy counts what is read and what is written")
+
+
+def _has_bf16() -> bool:
+    from ..sessions import openvino_device
+
+    return "BF16" in openvino_device.capabilities("CPU")
 
 
 def _product(backend: str, graph: GraphFile, threads: int | None) -> float:

@@ -3,13 +3,15 @@
 A backend's library is imported when its first session is opened, or when it is asked whether it can be used.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 
 from ..errors import InputError
 from .graph_file import GraphFile
 from .session import Session, Settings
+
+Shapes = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,13 +20,13 @@ class Backend:
 
     `present` tells whether it is installed, without importing it; `problem(graph, settings)` why it cannot be used on
     this machine, or for that graph, in one line with the fix: None when it can. `prepared` tells whether a graph has an
-    engine that spares its memory, for shapes of whatever size.
+    engine that spares its memory, for these shapes of its inputs or, without, for any.
     """
 
     present: Callable[[], bool]
     problem: Callable[[GraphFile | None, Settings], str | None]
     open: Callable[[GraphFile, Settings], Session]
-    prepared: Callable[[GraphFile], bool] = lambda graph: False
+    prepared: Callable[[GraphFile, Shapes | None], bool] = lambda graph, shapes: False
 
 
 def backend_named(spec: str) -> tuple[str, Backend, str]:
@@ -70,21 +72,21 @@ def _no_problem(graph: GraphFile | None, settings: Settings) -> None:
 
 def _open_cpu(graph: GraphFile, settings: Settings) -> Session:
     from .onnxruntime_cpu import OnnxRuntimeSession
-    from .onnxruntime_engine import found
+    from .onnxruntime_engine import fitting
 
-    return OnnxRuntimeSession(graph.path, settings.threads, found(graph))
+    return OnnxRuntimeSession(graph.path, settings.threads, fitting(graph))
 
 
-def _prepared_cpu(graph: GraphFile) -> bool:
+def _prepared_cpu(graph: GraphFile, shapes: Shapes | None) -> bool:
     from .onnxruntime_engine import found
 
     return found(graph) is not None
 
 
-def _prepared_openvino(graph: GraphFile) -> bool:
-    from .openvino_engine import for_some_shapes
+def _prepared_openvino(graph: GraphFile, shapes: Shapes | None) -> bool:
+    from .openvino_engine import for_some_shapes, found
 
-    return for_some_shapes(graph, "CPU")
+    return found(graph, "CPU", shapes)[0] is not None or (shapes is None and for_some_shapes(graph, "CPU"))
 
 
 def _openvino_problem(graph: GraphFile | None, settings: Settings) -> str | None:

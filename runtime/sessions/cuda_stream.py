@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
+from weakref import finalize
 
 import numpy as np
 
@@ -20,6 +21,8 @@ class CudaStream:
     def __init__(self, runtime: ModuleType):
         self._cuda = runtime
         self._stream = self._checked("cudaStreamCreate", runtime.cudaStreamCreate())
+        # The end of the process frees the GPU by itself.
+        finalize(self, runtime.cudaStreamDestroy, self._stream).atexit = False
 
     @property
     def handle(self) -> int:

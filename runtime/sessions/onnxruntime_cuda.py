@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 
 from ..engines.gpu import gpu_problem
-from ..errors import InputError
+from ..errors import EngineWarning, InputError
 from .graph_file import GraphFile
 from .onnxruntime_cpu import ONNX_RUNTIME_ERRORS, as_tensor
 from .session import Outputs, Settings
@@ -42,7 +42,7 @@ def open_cuda(graph: GraphFile, settings: Settings) -> "OnnxRuntimeCudaSession":
     try:
         session = _opened(graph, captures=True)
     except ONNX_RUNTIME_ERRORS as error:
-        warnings.warn(f"{graph.name}: launches are queued one by one: {_line(error)}", stacklevel=3)
+        warnings.warn(f"{graph.name}: launches are queued one by one: {_line(error)}", EngineWarning, stacklevel=3)
         return OnnxRuntimeCudaSession(_opened_or_refused(graph), captures=False)
     return OnnxRuntimeCudaSession(session, captures=True)
 

@@ -6,6 +6,7 @@ One file: the weights, then the graph that names them by this file, then the gra
 
 import struct
 import time
+import warnings
 from pathlib import Path
 
 import onnxruntime
@@ -13,7 +14,7 @@ import onnxruntime
 from ..engines import host_cpu, store
 from ..engines.key import EngineKey
 from ..engines.memory import peak_bytes
-from ..errors import InputError
+from ..errors import EngineWarning, InputError
 from .graph_file import GraphFile
 
 LIBRARY = "onnxruntime"
@@ -64,6 +65,16 @@ def found(graph: GraphFile) -> Path | None:
     if graph.engines is None or not graph.engines.is_dir() or not graph.digest or host_cpu.identity() is None:
         return None
     return store.find(graph.engines, key(graph))
+
+
+def fitting(graph: GraphFile) -> Path | None:
+    """The engine that fits; None where there is none, with a warning where others are."""
+    path = found(graph)
+    told = graph.engines is not None and graph.digest and host_cpu.identity() is not None
+    if path is None and told and (why := store.reasons(graph.engines, key(graph))):
+        message = f"{graph.name}: opened without an engine, since none fits: {'; '.join(why)}"
+        warnings.warn(f"{message}; x2i build BUNDLE --for cpu", EngineWarning, stacklevel=5)
+    return path
 
 
 def prepared_graph(path: Path) -> bytes:

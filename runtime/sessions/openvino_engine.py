@@ -17,7 +17,7 @@ import openvino
 from ..engines import store
 from ..engines.key import EngineKey, differences
 from ..engines.memory import peak_bytes
-from ..errors import InputError
+from ..errors import EngineWarning, InputError
 from . import openvino_device
 from .graph_file import GraphFile
 from .session import Settings
@@ -110,7 +110,7 @@ def fitting(graph: GraphFile, device: str, shapes: Shapes | None = None) -> Path
     path, why = found(graph, device, shapes)
     if why:
         told = f"{graph.name}: compiled again, since no engine fits: {'; '.join(why)}; x2i build BUNDLE --for openvino"
-        warnings.warn(told, UserWarning, stacklevel=5)
+        warnings.warn(told, EngineWarning, stacklevel=5)
     return path
 
 

@@ -1,5 +1,6 @@
-"""Whether OpenVINO can be used here, told without it where it is missing."""
+"""Whether OpenVINO can be used here, told where it is missing or broken."""
 
+from importlib import import_module
 from importlib.util import find_spec
 
 from ..errors import InputError
@@ -11,6 +12,11 @@ def problem(graph: GraphFile | None, settings: Settings) -> str | None:
     """Why OpenVINO cannot be used on this machine, in one line with the fix; None when it can."""
     if find_spec("openvino") is None:
         return "needs the package openvino; pip install 'x2i-edge[openvino]'"
+    try:
+        import_module("openvino")
+    except (ImportError, OSError) as error:
+        said = str(error).partition("\n")[0]
+        return f"openvino does not import: {said}; pip install --force-reinstall 'x2i-edge[openvino]'"
     if settings.device in ("", "CPU"):
         return None
     from .openvino_device import chosen

@@ -6,7 +6,7 @@ from weakref import finalize
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import EngineWarning, InputError
 from ..manifest import Tensor
 from .cuda_stream import CudaStream
 from .session import Outputs
@@ -33,10 +33,10 @@ class TensorRtRunner:
         self._outputs = {tensor.name: tensor for tensor in outputs}
         self._buffers: dict[str, tuple[int, int]] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
-        self._launches: Any = None
+        self._launches: list[Any] = []
         self._calls = 0
         # The end of the process frees the GPU by itself.
-        finalize(self, _free, stream, self._buffers).atexit = False
+        finalize(self, _free, stream, self._launches, self._buffers).atexit = False
 
     def upload(self, arrays: dict[str, np.ndarray]) -> None:
         """Puts inputs onto the GPU; raises InputError for a shape that the engine was not built for."""
@@ -58,20 +58,21 @@ class TensorRtRunner:
         return outputs
 
     def _execute(self) -> None:
-        if self._captures and self._launches is None and self._calls:
+        if self._captures and not self._launches and self._calls:
             self._capture()
-        if self._launches is None:
+        if not self._launches:
             self._enqueue()
-        else:
-            self._stream.replay(self._launches)
+        for launches in self._launches:
+            self._stream.replay(launches)
         self._calls += 1
 
     def _capture(self) -> None:
         try:
-            self._launches = self._stream.captured(self._enqueue)
+            self._launches.append(self._stream.captured(self._enqueue))
         except InputError as error:
             self._captures = False
-            warnings.warn(f"launches are queued one by one, for they cannot be captured: {error}", stacklevel=6)
+            told = f"launches are queued one by one, for they cannot be captured: {error}"
+            warnings.warn(told, EngineWarning, stacklevel=6)
 
     def _enqueue(self) -> None:
         if not self._context.execute_async_v3(self._stream.handle):
@@ -107,12 +108,13 @@ class TensorRtRunner:
     def _forget(self) -> None:
         """What was captured holds for its shapes and addresses alone."""
         self._calls = 0
-        if self._launches is not None:
-            self._stream.forget(self._launches)
-            self._launches = None
+        while self._launches:
+            self._stream.forget(self._launches.pop())
 
 
-def _free(stream: CudaStream, buffers: dict[str, tuple[int, int]]) -> None:
+def _free(stream: CudaStream, launches: list[Any], buffers: dict[str, tuple[int, int]]) -> None:
     stream.wait()
+    for captured in launches:
+        stream.forget(captured)
     for address, _ in buffers.values():
         stream.free(address)

@@ -33,7 +33,7 @@ def test_speeds_stand_beside_their_errors(made: Make, case: Case) -> None:
     printed = "\n".join(bench.report(case))
     assert "| takes so many times as long as | mine |" in printed
     assert printed.count("Fastest") == 2 and " numpy " in printed and "not-there" not in printed
-    assert printed.splitlines()[-1].startswith("Load average")
+    assert printed.splitlines()[-1].startswith("Other programs kept")
 
 
 def test_steps_of_a_preset_are_not_alike_and_no_figure(made: Make, case: Case) -> None:

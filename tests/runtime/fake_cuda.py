@@ -23,7 +23,7 @@ class FakeCuda:
     def __init__(self, room: int = 1 << 20):
         self.room, self.memory = room, dict[int, Any]()
         self.uploads: list[int] = []
-        self.captures = self.replays = 0
+        self.captures = self.replays = self.streams = self.instances = 0
         self.refuses_capture = False
         self.capturing: list[Callable[[], None]] | None = None
 
@@ -34,7 +34,12 @@ class FakeCuda:
             self.capturing.append(work)
 
     def cudaStreamCreate(self) -> tuple[int, int]:
+        self.streams += 1
         return 0, 1
+
+    def cudaStreamDestroy(self, stream: int) -> tuple[int]:
+        self.streams -= 1
+        return (0,)
 
     def cudaMalloc(self, size: int) -> tuple[int, int]:
         if size > self.room:
@@ -72,6 +77,7 @@ class FakeCuda:
         return 0, captured
 
     def cudaGraphInstantiate(self, graph: Any, flags: int) -> tuple[int, Any]:
+        self.instances += 1
         return 0, graph
 
     def cudaGraphDestroy(self, graph: Any) -> tuple[int]:
@@ -84,6 +90,7 @@ class FakeCuda:
         return (0,)
 
     def cudaGraphExecDestroy(self, launches: Any) -> tuple[int]:
+        self.instances -= 1
         launches.clear()
         return (0,)
 

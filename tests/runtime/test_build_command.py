@@ -73,6 +73,18 @@ def test_openvino_builds_in_the_same_way(bundle: Path) -> None:
 def test_onnx_runtime_needs_no_engine(bundle: Path) -> None:
     result = call(bundle, "--for", "cuda")
     assert result.exit_code == 0 and "nothing to build" in result.stdout and not (bundle / "engines").exists()
+    assert json.loads(call(bundle, "--for", "cuda", "--json").stdout) == {}
+    refused = call(bundle, "--for", "cuda", "--size", "64x64")
+    assert refused.exit_code == 2 and "nothing is built" in refused.stderr
+
+
+def test_what_is_there_takes_no_room(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = (bundle, "--for", "cpu", "--graph", "projection", "--graph", "decoder")
+    assert call(*words).exit_code == 0
+    monkeypatch.setattr(memory, "available_memory", lambda: 50_000_000)
+    again = call(*words)
+    assert again.exit_code == 0 and again.stdout.count("is there") == 2, again.output
+    assert call(bundle, "--for", "cpu").exit_code == 2
 
 
 @pytest.mark.parametrize(

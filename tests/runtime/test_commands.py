@@ -59,6 +59,24 @@ def test_noise_file_and_several_pictures(draw, tmp_path):
     assert not (tmp_path / "a.png").exists() and (tmp_path / "a-2.png").exists()
 
 
+def test_an_engine_that_does_not_fit_is_told_though_it_is_found_while_drawing(draw, tiny_bundle, tmp_path):
+    pytest.importorskip("openvino")
+    bundle = shutil.copytree(tiny_bundle, tmp_path / "bundle")
+    assert x2i("build", bundle, "--for", "openvino", "--graph", "denoiser", "--size", "16x24").exit_code == 0
+    drawn = draw("--backend", "openvino", bundle=bundle)
+    assert (drawn.exit_code, drawn.stderr) == (0, "")
+    for engine in (bundle / "engines").glob("*.engine"):
+        engine.write_bytes(engine.read_bytes()[:-1])
+    drawn = draw("--backend", "openvino", bundle=bundle)
+    assert drawn.exit_code == 0
+    assert "x2i: warning: denoiser: compiled again, since no engine fits" in drawn.stderr
+
+
+def test_inspect_prints_the_manifest_with_its_revision(tiny_bundle):
+    told = json.loads(x2i("inspect", tiny_bundle, "--json").stdout)
+    assert told == json.loads((tiny_bundle / "manifest.json").read_text("utf-8")) and "revision" in told
+
+
 def test_long_prompt_is_drawn_with_a_warning(draw, tmp_path):
     result = draw(prompt="apple " * 200 + "the very end")
     assert result.exit_code == 0 and (tmp_path / "a.png").exists()
@@ -72,6 +90,9 @@ REFUSED = {
     "sampler": (("--sampler", "magic"), "sampler: expected one of"),
     "backend": (("--backend", "abacus"), "openvino, cpu, got 'abacus'"),
     "picture format": (("--out", "a.doc"), "expected a picture name"),
+    "picture format that is only read": (("--out", "a.psd"), "expected a picture name"),
+    "folder that takes no file": (("--out", "/proc/a.png"), "/proc/a.png: could not be written"),
+    "latents format": (("--save-latents", "a.png"), "--save-latents: expected a name such as latents.npy, got a.png"),
     "picture folder": (("--out", "nowhere/a.png"), "the folder nowhere does not exist"),
     "latents folder": (("--save-latents", "nowhere/l.npy"), "the folder nowhere does not exist"),
     "noise file": (("--noise", "nothing.npy"), "--noise nothing.npy: expected a .npy file"),

@@ -125,14 +125,15 @@ def test_threads_do_not_mix_their_calls() -> None:
     assert wrong == []
 
 
-def test_memory_is_given_back_with_the_session() -> None:
+def test_all_that_a_session_holds_is_given_back_with_it() -> None:
     cuda = FakeCuda()
     session, _ = opened(cuda)
-    session(x=rows(2), factor=rows(2))
-    assert cuda.memory
+    for _ in range(2):
+        session(x=rows(2), factor=rows(2))
+    assert cuda.memory and (cuda.instances, cuda.streams) == (1, 1)
     del session
     gc.collect()
-    assert not cuda.memory
+    assert not cuda.memory and (cuda.instances, cuda.streams) == (0, 0)
 
 
 def test_what_a_gpu_refuses_is_told_with_the_fix() -> None:

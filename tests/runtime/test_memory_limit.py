@@ -1,6 +1,7 @@
 """Drawing under a limit: graphs are closed, the picture stays, too little is refused before anything opens."""
 
 import gc
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from weakref import WeakSet
@@ -102,18 +103,22 @@ def test_the_first_way_to_draw_that_keeps_to_the_limit_is_taken(tmp_path):
         MemoryLimit(most[one] - 1, bundle, "cpu").first_within([both, one], graphs)
 
 
-def test_engines_spare_memory_where_they_serve(tmp_path, monkeypatch):
+def test_engines_spare_memory_where_they_serve(tiny_bundle, tmp_path, monkeypatch):
     """Those of int8 graphs on OpenVINO are for the plan's size, one picture, guidance on."""
     with_engine: set[str] = set()
+    rows: set[int] = {2}
+
+    def prepared(graph, shapes):
+        return graph.name in with_engine and (shapes is None or shapes["latents"][0] in rows)
+
     for name in ("cpu", "openvino"):
-        known = replace(BACKENDS[name], prepared=lambda graph: graph.name in with_engine)
-        monkeypatch.setitem(BACKENDS, name, known)
-    folder = write_toy(tmp_path / "toy")
+        monkeypatch.setitem(BACKENDS, name, replace(BACKENDS[name], prepared=prepared))
+    folder = shutil.copytree(tiny_bundle, tmp_path / "bundle")
     edit_manifest(folder, lambda data: data["graphs"]["denoiser"].update(precision="int8"))
     edit_manifest(folder, lambda data: data["files"]["denoiser.onnx"].update(bytes=10**9))
     bundle = open_bundle(folder, check_files=False)
-    height, width = bundle.manifest.plan.decoder.size
-    usual = Work(height * width // 64, 1, 2)
+    decoder = bundle.manifest.plan.decoder
+    usual = Work(decoder.size[0] * decoder.size[1] // decoder.factor**2, 1, 2)
     for backend in ("cpu", "openvino"):
         limit = MemoryLimit(10**8, bundle, backend)
         with_engine.clear()
@@ -124,8 +129,21 @@ def test_engines_spare_memory_where_they_serve(tmp_path, monkeypatch):
         assert spared["decoder"] == anew["decoder"]
         smaller = limit.needs(replace(usual, cells=usual.cells - 5), ("denoiser", "decoder"))["denoiser"]
         assert (smaller < anew["denoiser"] - 9 * 10**8) is (backend == "cpu")
-        with pytest.raises(InputError, match=f"x2i build BUNDLE --for {backend}"):
+        with pytest.raises(InputError, match=f"which denoiser needs at its peak, .*x2i build BUNDLE --for {backend}"):
             limit.first_within([usual], ("denoiser", "decoder"))
+        with pytest.raises(InputError, match="which the weights of denoiser need alone"):
+            limit.first_within([Work()], ("denoiser", "decoder"))
+
+
+def test_a_guidance_that_ends_on_the_way_holds_the_weights_of_a_fixed_graph_twice(tmp_path, monkeypatch):
+    folder = write_toy(tmp_path / "toy")
+    edit_manifest(folder, lambda data: data["graphs"]["denoiser"].update(precision="int8"))
+    edit_manifest(folder, lambda data: data["files"]["denoiser.onnx"].update(bytes=10**9))
+    bundle = open_bundle(folder, check_files=False)
+    for backend, more in (("cpu", 0), ("openvino", 23 * 10**8)):
+        limit = MemoryLimit(10**8, bundle, backend)
+        once, twice = (limit.needs(Work(64, 1, 2, calls), ("denoiser", "decoder"))["denoiser"] for calls in (1, 2))
+        assert twice - once == more, backend
 
 
 def test_variants_of_the_denoiser_stay_together(tmp_path):

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from x2i.runtime.engines import host_cpu, store
 from x2i.runtime.engines.wanted import Wanted
-from x2i.runtime.errors import InputError
+from x2i.runtime.errors import EngineWarning, InputError
 from x2i.runtime.sessions import onnxruntime_engine
 from x2i.runtime.sessions.backends import open_session
 from x2i.runtime.sessions.graph_file import GraphFile
@@ -56,6 +57,18 @@ def graph(tmp_path: Path) -> GraphFile:
 
 def pictures(batch: int, height: int, width: int) -> dict[str, np.ndarray]:
     return {"picture": np.random.default_rng(1).standard_normal((batch, 3, height, width)).astype(np.float32)}
+
+
+def test_an_engine_that_does_not_fit_is_told(graph: GraphFile) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        open_session("cpu", graph)
+        engine = onnxruntime_engine.build(graph)
+        open_session("cpu", graph)
+    engine.write_bytes(engine.read_bytes()[:-1])
+    with pytest.warns(EngineWarning, match="some: opened without an engine, since none fits: .* cut short") as told:
+        open_session("cpu", graph)
+    assert len(told) == 1 and str(told[0].message).endswith("; x2i build BUNDLE --for cpu")
 
 
 def test_an_engine_gives_the_same_numbers_without_the_graph(graph: GraphFile, tmp_path: Path) -> None:

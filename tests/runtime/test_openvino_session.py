@@ -122,6 +122,16 @@ def test_a_missing_package_is_told_with_its_install_command(monkeypatch: pytest.
     assert "pip install 'x2i-edge[openvino]'" in str(openvino_problem.problem(None, Settings()))
 
 
+def test_a_package_that_does_not_import_is_told_with_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(name: str) -> None:
+        raise ImportError(f"libtbb.so.12: cannot open shared object file, for {name}\nand more")
+
+    monkeypatch.setattr(openvino_problem, "import_module", broken)
+    problem = str(openvino_problem.problem(None, Settings()))
+    assert problem.startswith("openvino does not import: libtbb.so.12") and "--force-reinstall" in problem
+    assert len(problem.splitlines()) == 1
+
+
 @pytest.mark.parametrize("content", [None, b"", b"no graph"])
 def test_a_file_that_is_no_graph_is_refused_in_one_line(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "decoder.onnx"
