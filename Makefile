@@ -47,8 +47,9 @@ full: $(VENV)/.export ## full-size bundles from random weights into build/full, 
 precisions: $(VENV)/.test ## full-size Stable Diffusion in every precision on every backend here: a table; 16 GB of memory
 	$(BIN)/python -m x2i.export.full_precision
 
-footprint: $(VENV)/.export ## the runtime alone: installed size, import time, cold start: a table
+footprint: $(VENV)/.export ## the runtime alone, then with OpenVINO: installed size, import time, cold start: tables
 	$(BIN)/python -m x2i.export.footprint
+	$(BIN)/python -m x2i.export.footprint --extra openvino
 
 bench: $(VENV)/.export ## x2i beside diffusers, Optimum, OpenVINO GenAI and stable-diffusion.cpp: small model; installs them all
 	$(BIN)/python bench

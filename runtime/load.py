@@ -18,8 +18,8 @@ from .text_side import TextSide
 BACKEND_VARIABLE = "X2I_BACKEND"
 """Environment variable that names the backend where the caller does not."""
 SMALL = 100_000_000
-"""Bytes of graphs. The embedded models have 28 MB: on OpenVINO their first picture takes 3.2 s without engines and
-1.6 s with them, on ONNX Runtime 1.2 s; the steps take as long on both."""
+"""Bytes of graphs. The embedded models have 28 MB: their first picture takes 1.9 s on OpenVINO without engines, 1.0 s
+with them, and 0.9 s on ONNX Runtime, whose steps take a little longer."""
 
 
 def load(
