@@ -101,11 +101,13 @@ def _achieved(profile: Profile, colours: dict[str, int]) -> str:
     rows = []
     for stage in profile.stages:
         product, copy = table.achieved(profile, stage)
-        kind = profile.rates.products["fp32"]
-        done = 2 * stage.macs / stage.seconds.p50 / kind if stage.macs is not None else 0.0
-        bar = charts.bar(min(1.0, done), f"{stage.name}: {product}", colours[stage.name])
-        rows.append(charts.row(stage.name, bar, product.partition(" fp32")[0], f"copy {copy}"))
-    told = f"Share of this machine's own float32 product rate, {words.rate(profile.rates.products['fp32'], 'OP')}."
+        shares = table.product_shares(profile, stage)
+        # The fastest type that a graph uses is the one that it could be computed in at best.
+        kind = min(shares, key=lambda one: shares[one], default="")
+        bar = charts.bar(min(1.0, shares.get(kind, 0.0)), f"{stage.name}: {product}", colours[stage.name])
+        rows.append(charts.row(stage.name, bar, f"{words.share(shares[kind])} {kind}" if kind else "-", f"copy {copy}"))
+    rates = ", ".join(f"{kind} {words.rate(rate, 'OP')}" for kind, rate in profile.rates.products.items())
+    told = f"Share of this machine's own product rate in the fastest type that the graph uses: {rates}."
     return _section("How close to the machine's best", told, "".join(rows))
 
 
@@ -127,7 +129,10 @@ def _operators(profile: Profile, colours: dict[str, int]) -> str:
             charts.row("all others", charts.bar(rest / most, "all others", SERIES), words.share(rest / total), note)
         )
     graphs = [(stage.name, colours[stage.name]) for stage in profile.stages]
-    extra = "" if found.overhead is None else f" These calls took {words.share(found.overhead)} longer than others."
+    extra = ""
+    if found.overhead is not None:
+        than = "longer" if found.overhead >= 0 else "less long"
+        extra = f" These calls took {words.share(abs(found.overhead))} {than} than others."
     told = f"One run, as the backend's own profiler tells it, in calls of their own.{extra}"
     return _section("Operators", told, "".join(rows) + charts.legend(graphs))
 
@@ -186,7 +191,7 @@ def _stages(profile: Profile) -> str:
 
 def _stage_row(profile: Profile, stage: Stage) -> list[str]:
     one = stage.seconds
-    macs = "-" if stage.macs is None else f"{stage.macs / 1e9:.3g}"
+    macs = "-" if stage.macs is None else words.number(stage.macs / 1e9)
     told = words.seconds(one.p50), words.seconds(one.p95), words.share(one.p50 / profile.picture.p50), macs
     return [stage.name, str(stage.calls), *told, *table.achieved(profile, stage)]
 

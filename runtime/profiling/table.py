@@ -47,10 +47,9 @@ def overhead_line(profile: Profile) -> str:
         f"recorder {overhead.counted * 100:.3f} % of a run, counted; {words.share(overhead.paired)} in pairs of runs "
         f"({words.share(overhead.least)} to {words.share(overhead.most)})"
     )
-    if profile.operators.overhead is not None:
-        told += (
-            f"; operators are timed in calls of their own, which take {words.share(profile.operators.overhead)} more"
-        )
+    if (longer := profile.operators.overhead) is not None:
+        than = "more" if longer >= 0 else "less"
+        told += f"; operators are timed in calls of their own, which take {words.share(abs(longer))} {than}"
     return told
 
 
@@ -85,15 +84,20 @@ def rates_line(profile: Profile) -> str:
 
 
 def achieved(profile: Profile, stage: Stage) -> tuple[str, str]:
-    """Share of the machine's product rate, in float32 and in the fastest type measured, and of its copy rate."""
-    second = stage.seconds.p50
-    moved = words.share(stage.moved / second / profile.rates.copy) if stage.moved else "-"
+    """Share of the machine's product rate, in float32 and in every other type that the graph uses, and of its copy
+    rate."""
+    moved = words.share(stage.moved / stage.seconds.p50 / profile.rates.copy) if stage.moved else "-"
+    shares = [f"{words.share(share)} {kind}" for kind, share in product_shares(profile, stage).items()]
+    return ", ".join(shares) or "-", moved
+
+
+def product_shares(profile: Profile, stage: Stage) -> dict[str, float]:
+    """Of the machine's product rate, by type: float32 and what else the graph uses; none where nothing was counted."""
     if stage.macs is None:
-        return "-", moved
-    done = 2 * stage.macs / second
+        return {}
+    done = 2 * stage.macs / stage.seconds.p50
     kinds = ["fp32", *(kind for kind in profile.rates.products if kind != "fp32" and kind in _types(stage))]
-    shares = [f"{words.share(done / profile.rates.products[kind])} {kind}" for kind in kinds]
-    return ", ".join(shares), moved
+    return {kind: done / profile.rates.products[kind] for kind in kinds}
 
 
 def _types(stage: Stage) -> set[str]:

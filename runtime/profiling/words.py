@@ -19,3 +19,7 @@ def share(value: float) -> str:
 
 def rate(value: float, unit: str) -> str:
     return f"{value / 1e12:.2f} T{unit}/s" if value >= 1e12 else f"{value / 1e9:.1f} G{unit}/s"
+
+
+def number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
