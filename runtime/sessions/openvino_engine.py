@@ -146,11 +146,11 @@ class _Holding(np.ndarray):
     file: mmap.mmap
 
 
-def drop_read(opened: Opened) -> None:
+def drop_read(mapped: np.ndarray | None) -> None:
     """Lets the system have what was read of a mapped engine; what is needed again is read again."""
-    assert isinstance(opened.file, _Holding)
+    assert isinstance(mapped, _Holding)
     if hasattr(mmap, "MADV_DONTNEED"):
-        opened.file.file.madvise(mmap.MADV_DONTNEED)
+        mapped.file.madvise(mmap.MADV_DONTNEED)
 
 
 class _ToFile(io.BytesIO):

@@ -51,5 +51,5 @@ class FixedShapes:
             return openvino_engine.Opened(compiled)
         opened = openvino_engine.opened(engine, self._graph, self._device, self._settings)
         # With its shapes fixed most weights have been copied into the order that the kernels read.
-        openvino_engine.drop_read(opened)
+        openvino_engine.drop_read(opened.file)
         return opened
