@@ -58,9 +58,7 @@ def _ours(backend: str, precision: str, preset: str | None = None, alike: bool =
     folder = "bundle" if precision == "fp32" else f"bundle-{precision}"
     name = f"x2i {backend}, {precision}" + (f", preset {preset}" if preset else "")
     options = {"backend": backend, "preset": preset, "own_loop": not alike}
-    small = {"emoji": "its latents are too small for thinning to gain anything"}
-    cannot = small if preset == "thin" else {}
-    return Contestant(name, "x2i_bundle", "x2i", folder, options, cannot=cannot, ours=True, alike=alike, preset=preset)
+    return Contestant(name, "x2i_bundle", "x2i", folder, options, ours=True, alike=alike, preset=preset)
 
 
 CONTESTANTS = (
