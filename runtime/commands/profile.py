@@ -15,7 +15,7 @@ from ..profiling.measure import measure
 from ..profiling.record import Profile, read, save, save_text
 from ..profiling.report import report
 from ..profiling.trace import trace
-from ..sessions.backends import backend_named
+from ..sessions.backends import check_backend
 from .adapter_options import adapter_options, pictures_for
 from .announcement import warned
 from .refusal import refusing
@@ -111,7 +111,7 @@ def _split(what: Path) -> tuple[Path, tuple[str, ...]]:
 
 def _job(bundle: Path, backend: str | None, given: dict[str, Any]) -> Job:
     if backend is not None:
-        backend_named(backend)
+        check_backend(backend)
     options = dict(given)
     own = {
         name: options.pop(name) for name in ("threads", "text_bundle", "preset", "cold", "warm_up", "runs", "operators")

@@ -55,8 +55,8 @@ def open_session(backend: str, graph: GraphFile, threads: int | None = None) -> 
     return found.open(graph, Settings(threads, device))
 
 
-def check_backend(backend: str, graph: GraphFile, threads: int | None = None) -> None:
-    """Raises InputError where a backend is unknown or cannot be used for a graph here."""
+def check_backend(backend: str, graph: GraphFile | None = None, threads: int | None = None) -> None:
+    """Raises InputError where a backend is unknown, or cannot be used here, or not for a graph."""
     name, found, device = backend_named(backend)
     if problem := found.problem(graph, Settings(threads, device)):
         raise InputError(f"backend {name}: {problem}")

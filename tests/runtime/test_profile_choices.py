@@ -13,6 +13,7 @@ from x2i.runtime.profiling.job import Job
 from x2i.runtime.profiling.loop import loop_seconds
 from x2i.runtime.profiling.measure import measure
 from x2i.runtime.profiling.record import Event, Profile
+from x2i.runtime.sessions import openvino_problem
 
 MEASURED = "x2i.runtime.commands.profile.measure"
 
@@ -45,8 +46,8 @@ def test_the_loop_is_what_steps_take_beside_their_graphs(elite):
 
 def test_a_bundle_names_its_own_backend(monkeypatch, elite_bundle):
     jobs = asked(monkeypatch, 2)
-    x2i(f"{elite_bundle}@openvino:GPU", elite_bundle, "--backend", "cpu")
-    assert [(job.bundle, job.backend) for job in jobs] == [(elite_bundle, "openvino:GPU"), (elite_bundle, "cpu")]
+    x2i(f"{elite_bundle}@openvino:CPU", elite_bundle, "--backend", "cpu")
+    assert [(job.bundle, job.backend) for job in jobs] == [(elite_bundle, "openvino:CPU"), (elite_bundle, "cpu")]
 
 
 def test_a_folder_may_have_an_at_sign_in_its_name(monkeypatch, elite_bundle, tmp_path):
@@ -61,6 +62,14 @@ def test_unknown_backends_are_refused_before_anything_is_measured(monkeypatch, e
     result = x2i(f"{elite_bundle}@cpux", elite_bundle, "--backend", "cpu", "--backend", "npu")
     assert result.exit_code == 2 and not jobs
     assert "got 'cpux'" in result.output and "got 'npu'" in result.output
+
+
+def test_backends_that_are_not_here_are_refused_before_anything_is_measured(monkeypatch, elite_bundle):
+    jobs = asked(monkeypatch, 1)
+    monkeypatch.setattr(openvino_problem, "find_spec", lambda name: None)
+    result = x2i(f"{elite_bundle}@cpu", f"{elite_bundle}@openvino")
+    assert result.exit_code == 2 and not jobs
+    assert "backend openvino: needs the package openvino; pip install" in result.output
 
 
 def test_what_was_measured_is_kept_where_it_cannot_be_compared(monkeypatch, elite, elite_bundle, tmp_path):
