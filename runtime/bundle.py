@@ -47,7 +47,7 @@ class Bundle:
             graph.inputs,
             graph.outputs,
             self.graph_bytes(name),
-            looped=name in self.manifest.plan.denoisers(),
+            looped=self.manifest.plan.in_loop(name),
         )
 
 

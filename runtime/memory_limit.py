@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from .bundle import Bundle
 from .engines.profile import shape_profiles, usual_shapes
 from .errors import InputError
-from .plan import Plan
 from .sessions.backends import BACKENDS, on_cpu
 from .sessions.graph_file import GraphFile
 from .sessions.openvino_rule import fixes
@@ -76,7 +75,7 @@ class MemoryLimit:
     def beside(self, graph: str, other: str) -> bool:
         """Whether two graphs are in memory together."""
         plan = self._bundle.manifest.plan
-        return in_loop(plan, graph) and in_loop(plan, other)
+        return plan.in_loop(graph) and plan.in_loop(other)
 
     def first_within(self, works: Sequence[Work], graphs: Sequence[str]) -> Work:
         """The first of these ways to draw that keeps to the limit; raises InputError where none does, naming the part
@@ -96,7 +95,7 @@ class MemoryLimit:
     def needs(self, work: Work, graphs: Sequence[str]) -> dict[str, int]:
         """Bytes that each part of a run needs at its peak, the process included; parts are named by their graphs."""
         plan = self._bundle.manifest.plan
-        loop = [graph for graph in graphs if in_loop(plan, graph)]
+        loop = [graph for graph in graphs if plan.in_loop(graph)]
         found = {graph: PROCESS + self._weights(graph, work) for graph in graphs if graph not in loop}
         cells = work.cells * work.count
         found[plan.decoder.graph] += DECODER_BYTES_PER_PIXEL * cells * plan.decoder.factor**2
@@ -124,8 +123,3 @@ class MemoryLimit:
         rows = range(work.sides, work.sides - work.calls, -1)
         ranges = [shape_profiles(manifest, (), 1, sides)[graph.name] for sides in rows]
         return all(prepared(graph, usual_shapes(graph.inputs, one)) for one in ranges)
-
-
-def in_loop(plan: Plan, graph: str) -> bool:
-    """Whether a graph, or the one that it is a variant of, serves a segment of the plan."""
-    return any(graph == segment.graph or graph.startswith(f"{segment.graph}.") for segment in plan.segments)

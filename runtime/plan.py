@@ -151,14 +151,12 @@ class Plan:
         """Names of all graphs that a run needs, options still in braces; with a preset its variants."""
         stages = [stage.graph for conditioner in self.conditioners for stage in conditioner.stages]
         chosen = Preset() if preset is None else self.presets[preset]
-        return list(dict.fromkeys([*stages, *self._denoisers(chosen), self.decoder.graph]))
+        denoisers = [variant.name for segment in self.segments for variant in chosen.variants(segment.graph)]
+        return list(dict.fromkeys([*stages, *denoisers, self.decoder.graph]))
 
-    def denoisers(self) -> set[str]:
-        """Names of the graphs that the steps of a run call, under whatever preset."""
-        return {name for preset in (Preset(), *self.presets.values()) for name in self._denoisers(preset)}
-
-    def _denoisers(self, preset: Preset) -> list[str]:
-        return [variant.name for segment in self.segments for variant in preset.variants(segment.graph)]
+    def in_loop(self, graph: str) -> bool:
+        """Whether a graph, or the one that it is a variant of, serves a segment, and so is called by the steps."""
+        return any(graph == segment.graph or graph.startswith(f"{segment.graph}.") for segment in self.segments)
 
     def problems(self, graphs: set[str]) -> list[str]:
         """What does not fit together, given the names of the graphs present."""

@@ -86,7 +86,8 @@ def _prepared_cpu(graph: GraphFile, shapes: Shapes | None) -> bool:
 def _prepared_openvino(graph: GraphFile, shapes: Shapes | None) -> bool:
     from .openvino_engine import for_some_shapes, found
 
-    return found(graph, "CPU", shapes)[0] is not None or (shapes is None and for_some_shapes(graph, "CPU"))
+    # In this order nothing is read where some shapes will do.
+    return (shapes is None and for_some_shapes(graph, "CPU")) or found(graph, "CPU", shapes)[0] is not None
 
 
 def _openvino_problem(graph: GraphFile | None, settings: Settings) -> str | None:

@@ -62,19 +62,22 @@ def key(graph: GraphFile) -> EngineKey:
 
 def found(graph: GraphFile) -> Path | None:
     """The engine that fits a graph and this machine, None where there is none."""
-    if graph.engines is None or not graph.engines.is_dir() or not graph.digest or host_cpu.identity() is None:
-        return None
-    return store.find(graph.engines, key(graph))
+    return store.find(graph.engines, key(graph)) if _may_have(graph) else None
 
 
 def fitting(graph: GraphFile) -> Path | None:
     """The engine that fits; None where there is none, with a warning where others are."""
     path = found(graph)
-    told = graph.engines is not None and graph.digest and host_cpu.identity() is not None
-    if path is None and told and (why := store.reasons(graph.engines, key(graph))):
+    if path is None and _may_have(graph) and (why := store.reasons(graph.engines, key(graph))):
         message = f"{graph.name}: opened without an engine, since none fits: {'; '.join(why)}"
         warnings.warn(f"{message}; x2i build BUNDLE --for cpu", EngineWarning, stacklevel=5)
     return path
+
+
+def _may_have(graph: GraphFile) -> bool:
+    """Whether a graph is of a bundle with a folder of engines, on a CPU that tells what it is."""
+    there = graph.engines is not None and graph.engines.is_dir()
+    return there and bool(graph.digest) and host_cpu.identity() is not None
 
 
 def prepared_graph(path: Path) -> bytes:
