@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PARITY := tests/runtime/samplers tests/runtime/test_subject.py tests/runtime/test_placeholder.py tests/models tests/kernels/test_reference.py \
 	tests/export/test_gluegen_text.py tests/export/test_to_onnx.py tests/export/test_elite.py tests/export/test_elite_half.py tests/runtime/test_markers.py tests/runtime/test_segments.py \
 	tests/runtime/test_waveform.py tests/runtime/test_reference_pictures.py tests/export/test_fastcomposer.py tests/export/test_gluegen_sound.py
-ROOMS := models kernels export runtime
+ROOMS := models kernels export runtime emoji
 
 # Keeps the repository root off sys.path: there, kernels/ would pass for a package that transformers and diffusers look for.
 export PYTHONSAFEPATH := 1
@@ -18,38 +18,38 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' $(MAKEFILE_LIST) | expand -t 18
 
 demo: $(VENV)/.export ## export the embedded models, verify them, draw with each: demo/contact-sheet.png
-	$(BIN)/python -m x2i.export.demo
+	$(BIN)/python -m x2i.emoji.demo
 
 judge: $(VENV)/.export ## score the embedded model's pictures, per language
-	$(BIN)/python -m x2i.export.judge
+	$(BIN)/python -m x2i.emoji.judge_languages
 
 subjects: $(VENV)/.export ## draw subjects the embedded ELITE has never seen, and score them: demo/subjects.png
-	$(BIN)/python -m x2i.export.judge_subjects
+	$(BIN)/python -m x2i.emoji.judge_subjects
 
 pairs: $(VENV)/.export ## draw two unseen subjects at once with the embedded FastComposer, and score them: demo/pairs.png
-	$(BIN)/python -m x2i.export.judge_pairs
+	$(BIN)/python -m x2i.emoji.judge_pairs
 
 sounds: $(VENV)/.export ## draw words spoken by unheard voices, and score them: demo/sounds.png
-	$(BIN)/python -m x2i.export.judge_sounds
+	$(BIN)/python -m x2i.emoji.judge_sounds
 
 judge-precision: $(VENV)/.test ## what fp16, int8 and the rest cost the embedded model's pictures
-	$(BIN)/python -m x2i.export.judge_precision
+	$(BIN)/python -m x2i.emoji.judge_precision
 
 adapter-cost: $(VENV)/.export ## what an adapter adds to a step at full size; 12 GB of memory
-	$(BIN)/python -m x2i.export.adapter_cost
+	$(BIN)/python -m full_size.adapter_cost
 
 parity: $(VENV)/.test ## compare with the original implementation's goldens, and print the errors
 	X2I_GOLDENS=$(GOLDENS) $(BIN)/python -m pytest -q --parity $(PARITY)
 
 full: $(VENV)/.export ## full-size bundles from random weights into build/full, timed; 12 GB of memory
-	$(BIN)/python -m x2i.export.full
+	$(BIN)/python -m full_size.full
 
 precisions: $(VENV)/.test ## full-size Stable Diffusion in every precision on every backend here: a table; 16 GB of memory
-	$(BIN)/python -m x2i.export.full_precision
+	$(BIN)/python -m full_size.full_precision
 
 footprint: $(VENV)/.export ## the runtime alone, then with OpenVINO: installed size, import time, cold start: tables
-	$(BIN)/python -m x2i.export.footprint
-	$(BIN)/python -m x2i.export.footprint --extra openvino
+	$(BIN)/python -m full_size.footprint
+	$(BIN)/python -m full_size.footprint --extra openvino
 
 bench: $(VENV)/.export ## x2i beside diffusers, Optimum, OpenVINO GenAI and stable-diffusion.cpp: small model; installs them all
 	$(BIN)/python bench

@@ -10,20 +10,18 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
-from x2i.runtime.bundle_writer import file_records, new_bundle, write_manifest
-from x2i.runtime.manifest import Graph, Manifest, Measured
-from x2i.runtime.plan import Plan
-from x2i.runtime.proof import proof_error
+from x2i.runtime.bundle.manifest import Graph, Manifest, Measured
+from x2i.runtime.bundle.plan import Plan
+from x2i.runtime.bundle.proof import proof_error
+from x2i.runtime.bundle.writer import file_records, new_bundle, write_manifest
 from x2i.runtime.sessions.backends import open_session
-from x2i.runtime.sessions.graph_file import GraphFile
-from x2i.runtime.sessions.session import Session
+from x2i.runtime.sessions.session import GraphFile, Session
 
-from .component import Component
 from .errors import GateError
 from .plan import ExportPlan
 from .provenance import sources
 from .systems.registry import SYSTEMS
-from .to_onnx import to_onnx
+from .to_onnx import Component, to_onnx
 
 PRODUCERS = ("x2i-edge", "torch", "diffusers", "transformers", "onnx", "onnxscript", "onnxruntime")
 
@@ -40,7 +38,7 @@ def export_bundle(plan: ExportPlan, report: Callable[[str], None] = lambda line:
         _export_fp32(plan, report)
         return
     # Quantizers and judges are slow to import, and fp32 needs none.
-    from .lowered_bundle import lower
+    from .lower.lowered_bundle import lower
 
     plan.out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=plan.out.parent, prefix=f".{plan.out.name}.fp32-") as work:

@@ -1,20 +1,48 @@
-"""The runs that the gate compares by default: few and quick, whatever the system draws from."""
+"""The runs that the gate compares and that int8 is calibrated on, where nobody spelled them out."""
 
 from collections.abc import Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
-from x2i.runtime.inputs import SoundInput
-from x2i.runtime.manifest import Manifest
-from x2i.runtime.noise import Noise
-from x2i.runtime.plan import Decoder, matches
+from x2i.emoji.eval_prompts import eval_prompts
+from x2i.runtime.bundle.manifest import Manifest
+from x2i.runtime.bundle.plan import Decoder, matches
+from x2i.runtime.inputs.sound import SoundInput
+from x2i.runtime.sampling.sampler import Noise
 
-from .random_pictures import options
+from .lower.lowering import Lowering
+
+RANDOM_PROMPT = "a red S"
+
+
+def random_options(system: str) -> dict[str, Any]:
+    """A run's prompt and the system's own options; the picture is a gradient with a square subject, the sound noise."""
+    ramp = np.linspace(0, 255, 300).astype(np.uint8)
+    picture = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None], np.uint8(90)), -1)
+    mask = np.zeros((300, 300), np.uint8)
+    mask[60:240, 60:240] = 255
+    noise = np.random.default_rng(0).normal(0, 0.2, (200_000, 2))
+    known: dict[str, dict[str, Any]] = {
+        "gluegen-text": {"language": "French"},
+        "elite": {"subject": picture, "mask": mask},
+        "ip-adapter": {"image": picture},
+        "gluegen-sound": {"prompt": None, "sound": (noise, 44_100)},
+        "fastcomposer": {"subjects": [picture], "marker": "S"},
+    }
+    return {"prompt": RANDOM_PROMPT} | known.get(system, {})
+
 
 STEPS = 8
 """Enough for errors to add up as they do over a run; at full size a step takes seconds on a desktop's CPU."""
+
+
 PROMPTS = ("a red {} on a table", "a small {} in the snow", "a {} and two dogs", "a photo of a {}")
+
+
 MOST_LANGUAGES, RUNS = 8, 2
+
+
 ALPHA = 0.6
 """Of few steps, a delay's own number of calls may be all."""
 
@@ -27,7 +55,7 @@ def default_cases(
     Prompts, sounds and seeds differ; systems that need a picture get the one that random weights are drawn with.
     `size` (height, width) in pixels is the bundle's own where it is left out.
     """
-    own = options(manifest.system) | ({} if manifest.plan.delay is None else {"alpha": ALPHA})
+    own = random_options(manifest.system) | ({} if manifest.plan.delay is None else {"alpha": ALPHA})
     spoken: Sequence[str | None] = languages(manifest)[: most or MOST_LANGUAGES] or [None] * (most or RUNS)
     return [_run(manifest, own, seed, language, steps or STEPS, size) for seed, language in enumerate(spoken)]
 
@@ -72,3 +100,41 @@ def _run(
         thing = "S" if {"subject", "subjects"} & set(own) else "house"
         run["prompt"] = PROMPTS[seed % len(PROMPTS)].format(thing)
     return run if language is None else run | {"language": language}
+
+
+CALIBRATED, HELD_OUT, COMPARED = 6, 2, 4
+
+
+JUDGED = 16
+"""Of a judge's drawings, which are small and quick, more are calibrated on: a sixteenth, an eighth, a fourth."""
+
+
+SEEDS = 1000
+"""Where the seeds of the calibration's runs begin: the gate's are others."""
+
+
+def calibration_runs(manifest: Manifest, lowering: Lowering) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Options of the runs that set ranges and of those kept apart to measure with."""
+    if lowering.judge is not None:
+        known = [ask.options | {"seed": SEEDS + number} for number, ask in enumerate(eval_prompts(manifest.system))]
+        steps = {} if lowering.steps is None else {"steps": lowering.steps}
+        runs = [run | steps for run in known]
+        return runs[:: len(runs) // JUDGED], runs[1 :: len(runs) // HELD_OUT][:HELD_OUT]
+    size = {} if lowering.size is None else {"size": lowering.size}
+    found = default_cases(manifest, lowering.steps or STEPS, lowering.size, CALIBRATED + HELD_OUT)
+    # Their noise is the gate's; these draw their own. A bundle of few languages hears each more than once.
+    runs = [
+        {name: value for name, value in run.items() if name != "noise"} | size | {"seed": SEEDS + number}
+        for number, run in zip(range(CALIBRATED + HELD_OUT), cycle(found), strict=False)
+    ]
+    return runs[:-HELD_OUT], runs[-HELD_OUT:]
+
+
+def compared_runs(manifest: Manifest, lowering: Lowering) -> list[dict[str, Any]]:
+    """Options of the gate's runs, each with its start noise, float32 [1, C, h, w]."""
+    if lowering.judge is None:
+        return default_cases(manifest, lowering.steps or STEPS, lowering.size)
+    known = eval_prompts(manifest.system)
+    chosen = [known[number].options for number in np.linspace(0, len(known) - 1, COMPARED).astype(int)]
+    steps = {} if lowering.steps is None else {"steps": lowering.steps}
+    return [run | steps | {"noise": start_noise(manifest.plan.decoder, run["seed"], lowering.size)} for run in chosen]

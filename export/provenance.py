@@ -3,8 +3,8 @@
 import hashlib
 from pathlib import Path
 
-from x2i.runtime.bundle import file_record
-from x2i.runtime.manifest import Source
+from x2i.runtime.bundle.manifest import Source
+from x2i.runtime.bundle.reader import file_record
 
 from .plan import ExportPlan
 

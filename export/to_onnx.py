@@ -1,25 +1,49 @@
-"""Traces a component to an ONNX file whose types are those of its tensors."""
+"""One network on its way to a graph: what is needed to trace and prove it, and the tracing."""
 
 import inspect
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import onnx_ir
 import torch
-from torch import nn
+from torch import Tensor, nn
 from x2i.kernels.injected_attention.onnx_function import DOMAIN, VERSION, function_proto
 
-from .component import Component
+Sizes = dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """A module and all that its graph needs to be traced and proven.
+
+    `example(sizes)` draws one set of inputs, in the order of the module's `forward`, for given free sizes; `free`
+    names the axes that may change, input by input; `outputs` names what `forward` returns. The graph is traced at
+    `trace` and proven at `proof`, two different sets of sizes, so that a size frozen by mistake fails at export. `gate`
+    bounds the error against fp32 torch as a share of the output's standard deviation.
+    """
+
+    name: str
+    module: nn.Module
+    example: Callable[[Sizes], dict[str, Tensor]]
+    outputs: tuple[str, ...]
+    free: dict[str, dict[int, str]]
+    trace: Sizes
+    proof: Sizes
+    gate: float = 1e-4
+
 
 OPSET = 20
 """Read by ONNX Runtime, OpenVINO and TensorRT 10.x alike."""
 
+
 EXTERNAL_DATA_BYTES = 1 << 30
 """Weights above this leave the ONNX file, which protobuf limits to 2 GB."""
+
 
 MAX_BATCH = 63
 """diffusers' upsampler branches at a batch of 64; the bound only keeps the trace on one side, the graph takes more."""

@@ -1,7 +1,4 @@
-"""Cross-attention whose keys and values come from outside, and the projection that makes them.
-
-They do not depend on the denoising step, so a projection computes them once per picture for all layers.
-"""
+"""The cross-attention layers of a stock UNet, in their order."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,10 +8,15 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .cross_attention import cross_attention_layers
+
+def cross_attention_layers(unet: UNet2DConditionModel) -> dict[str, Attention]:
+    """Module path to layer, for the modules named `attn2`, in `named_modules` order (16 of them in SD 1.5)."""
+    return {path: module for path, module in unet.named_modules() if path.rpartition(".")[2] == "attn2"}
+
 
 KeyValueWeights = Mapping[str, tuple[Tensor, Tensor]]
 """Attention layer's path to its key and value matrices, each [C, D] without bias."""
+
 
 InjectedOp = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, int], Tensor]
 """`x2i.kernels.injected_attention.reference.injected_attention`, or what stands for it in a graph."""

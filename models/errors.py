@@ -12,7 +12,7 @@ class CheckpointError(ValueError):
         super().__init__("\n".join(problems))
 
 
-def together(*reads: Callable[[], Any]) -> tuple[Any, ...]:
+def collect_problems(*reads: Callable[[], Any]) -> tuple[Any, ...]:
     """What each read returns, or one CheckpointError with the problems of all of them."""
     results: list[Any] = []
     problems: list[str] = []

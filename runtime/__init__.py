@@ -2,6 +2,7 @@
 
 from .errors import InputError
 from .load import load
-from .pipeline import Output, Pipeline, Step
+from .output import Output, Step
+from .pipeline import Pipeline
 
 __all__ = ["InputError", "Output", "Pipeline", "Step", "load"]

@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from .bundle import Bundle
-from .mix import mixed
-from .plan import Conditioner, Stage
+from .bundle.cfg_batch import expand_cfg
+from .bundle.plan import Conditioner, GraphCall, NamedTensors, expand_wildcards
+from .bundle.reader import Bundle
+from .inputs.mix import mixed
+from .inputs.prompt import Tokenizer, Tokens
 from .request import Request
 from .sessions.session import Session
-from .slots import Slots, for_sides, wired
-from .tokenizer import Tokenizer, Tokens
 
 
 class Conditions:
@@ -32,7 +32,7 @@ class Conditions:
 
     def __call__(
         self, request: Request, other: np.ndarray | None = None, until: str | None = None
-    ) -> tuple[Slots, tuple[str, ...]]:
+    ) -> tuple[NamedTensors, tuple[str, ...]]:
         """The slots, and a warning for every prompt that was cut.
 
         `other` is a context [B, tokens, D] to mix in; no stage is run behind the one that fills the slot `until`.
@@ -54,13 +54,15 @@ class Conditions:
                     return slots, tuple(dict.fromkeys(notes))
         return slots, tuple(dict.fromkeys(notes))
 
-    def _run(self, stage: Stage, slots: Slots, request: Request) -> Slots:
+    def _run(self, stage: GraphCall, slots: NamedTensors, request: Request) -> NamedTensors:
         session = self._session(stage.graph.format(**request.options))
-        read = {name: slots[slot] for name, slot in wired(stage.inputs, (t.name for t in session.inputs)).items()}
+        read = {
+            name: slots[slot] for name, slot in expand_wildcards(stage.inputs, (t.name for t in session.inputs)).items()
+        }
         if any(len(array) > 1 for array in read.values()):
-            read = {name: for_sides(array, request.sides) for name, array in read.items()}
+            read = {name: expand_cfg(array, request.sides) for name, array in read.items()}
         outputs = session(**read)
-        return {slot: outputs[name] for name, slot in wired(stage.outputs, outputs).items()}
+        return {slot: outputs[name] for name, slot in expand_wildcards(stage.outputs, outputs).items()}
 
 
 def _tokens(conditioner: Conditioner, tokenizer: Tokenizer, request: Request) -> Tokens:

@@ -1,20 +1,91 @@
-"""The guided noise prediction a sampler calls: picks the segment, batches the guidance, remembers the prediction."""
+"""The guided noise prediction that a sampler calls: picks the segment, batches the guidance, reuses features
+of earlier calls."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from .plan import Plan
-from .preset import Preset
-from .reuse import Reuse, Way
-from .samplers.schedule import Schedule
+from .bundle.cfg_batch import cfg_rows, expand_cfg
+from .bundle.plan import NamedTensors, Plan, expand_wildcards
+from .bundle.preset import CROSS, DenoiserVariant, Preset, is_feature_tensor
+from .sampling.schedule import Schedule
 from .sessions.session import Outputs, Session
-from .slots import Slots, for_sides, sides_of, wired
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class StepPlan:
+    """How one call is made: rows of the guidance, the features it gives and those it takes, how far it is thinned."""
+
+    sides: int
+    gives: tuple[str, ...] = ()
+    takes: tuple[str, ...] = ()
+    thinned: int = 1
+
+    def variant(self, graph: str) -> DenoiserVariant:
+        """The graph that stands for a segment's `graph` in this call."""
+        return DenoiserVariant(graph, self.gives, self.takes, self.thinned)
+
+
+class FeatureCache:
+    """The state of one run: `next` says how a call is made, `keep` is told what came out.
+
+    `sides` are the run's rows of guidance; `last_segment` is the number of the plan's last segment, before which the
+    cross-attention is never frozen.
+    """
+
+    def __init__(self, preset: Preset, sides: int, last_segment: int):
+        self._preset, self._sides, self._last_segment = preset, sides, last_segment
+        self._kept: dict[str, np.ndarray] = {}
+        self._full: tuple[int, int] | None = None
+        """Segment and sides of the last call that computed everything; None before the first."""
+        self._shallow = 0
+        """Calls since then."""
+        self._frozen = False
+
+    def next(self, segment: int, timestep: float) -> StepPlan:
+        preset, feature = self._preset, self._preset.feature
+        freezes = preset.frozen_from is not None and not self._frozen
+        freezes = freezes and segment == self._last_segment and timestep <= (preset.frozen_from or 0)
+        sides = 1 if self._frozen or not self._guided(timestep) else self._sides
+        takes = (CROSS,) if self._frozen else ()
+        if feature is not None and not freezes and self._serves(segment, sides):
+            self._shallow += 1
+            return StepPlan(sides, (), (feature, *takes), preset.thinned)
+        self._full, self._shallow = (segment, sides), 0
+        gives = (() if feature is None else (feature,)) + ((CROSS,) if freezes else ())
+        self._frozen = self._frozen or freezes
+        return StepPlan(sides, gives, takes, preset.thinned)
+
+    def keep(self, way: StepPlan, outputs: dict[str, np.ndarray]) -> None:
+        """Keeps what a call gave; of the cross-attention the mean of the guidance's rows."""
+        for name, array in outputs.items():
+            if is_feature_tensor(name, CROSS):
+                self._kept[name] = array.reshape(way.sides, -1, *array.shape[1:]).mean(axis=0)
+            elif any(is_feature_tensor(name, feature) for feature in way.gives):
+                self._kept[name] = array
+
+    def taken(self, way: StepPlan, rows: int) -> dict[str, np.ndarray]:
+        """The kept tensors that a call of so many rows takes: of both sides' rows the conditional come last."""
+        return {
+            name: array[-rows:]
+            for name, array in self._kept.items()
+            if any(is_feature_tensor(name, f) for f in way.takes)
+        }
+
+    def _serves(self, segment: int, sides: int) -> bool:
+        """Whether the last full call can stand in: not past its time, of the same segment, with the rows needed."""
+        if self._full is None or self._shallow + 1 >= self._preset.every:
+            return False
+        return self._full[0] == segment and self._full[1] >= sides
+
+    def _guided(self, timestep: float) -> bool:
+        guided = self._preset.guided
+        return guided is None or guided[0] >= timestep >= guided[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
     """One call of the denoiser: what went in, and the guided noise that came out."""
 
     latents: np.ndarray
@@ -29,7 +100,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class _Bound:
+class _BoundGraph:
     """A graph with a segment's context, and the names of the inputs that are left."""
 
     call: Callable[..., Outputs]
@@ -49,7 +120,7 @@ class Denoiser:
         self,
         plan: Plan,
         session: Callable[[str], Session],
-        slots: Slots,
+        slots: NamedTensors,
         guidance: float,
         count: int,
         last_plain_call: float = 0.0,
@@ -58,15 +129,15 @@ class Denoiser:
     ):
         self._plan, self._guidance, self._last_plain_call = plan, guidance, last_plain_call
         self._session, self._count, self._apart = session, count, apart
-        self._reuse = Reuse(preset or Preset(), sides_of(guidance), len(plan.segments) - 1)
+        self._reuse = FeatureCache(preset or Preset(), cfg_rows(guidance), len(plan.segments) - 1)
         self._slots = slots
         self._rows: dict[tuple[str, int, int | None], np.ndarray] = {}
-        self._bounds: dict[tuple[int, str, int, int | None], _Bound] = {}
+        self._bounds: dict[tuple[int, str, int, int | None], _BoundGraph] = {}
         self.served: list[int] = []
         """The number of the plan's segment behind every call so far."""
         self.graphs: list[str] = []
         """The graph behind every call so far."""
-        self.last: Call | None = None
+        self.last: Prediction | None = None
 
     def __call__(self, latents: np.ndarray, timestep: float) -> np.ndarray:
         """Noise of float32 latents [B, C, h, w] at a timestep; one call of the graph, whatever the guidance, or one
@@ -81,7 +152,7 @@ class Denoiser:
         if way.sides == 2:
             unconditional, conditional = np.split(noise, 2)
             noise = unconditional + np.float32(self._guidance) * (conditional - unconditional)
-        self.last = Call(latents, timestep, noise)
+        self.last = Prediction(latents, timestep, noise)
         self.served.append(number)
         self.graphs.append(graph)
         return noise
@@ -92,41 +163,41 @@ class Denoiser:
         self._rows.clear()
 
     def _outputs(
-        self, number: int, graph: str, way: Way, side: int | None, latents: np.ndarray, timestep: float
+        self, number: int, graph: str, way: StepPlan, side: int | None, latents: np.ndarray, timestep: float
     ) -> Outputs:
         """What the graph gives for one side of the guidance, or for all (None)."""
         count = len(latents)
         bound = self._bound(number, graph, way.sides, side)
         taken = self._reuse.taken(way, way.sides * count)
-        kept = {name: _cut(taken[name], side, count) for name in bound.free & taken.keys()}
+        kept = {name: _side_rows(taken[name], side, count) for name in bound.free & taken.keys()}
         batch = latents if side is not None or way.sides == 1 else np.concatenate([latents, latents])
         return bound.call(latents=batch, timestep=np.full(len(batch), timestep, np.float32), **kept)
 
-    def _bound(self, number: int, graph: str, sides: int, side: int | None) -> _Bound:
+    def _bound(self, number: int, graph: str, sides: int, side: int | None) -> _BoundGraph:
         """A device takes the context into its memory once per run, when a segment's graph first serves."""
         key = number, graph, sides, side
         if key not in self._bounds:
             self._bounds[key] = self._bind(*key)
         return self._bounds[key]
 
-    def _bind(self, number: int, graph: str, sides: int, side: int | None) -> _Bound:
+    def _bind(self, number: int, graph: str, sides: int, side: int | None) -> _BoundGraph:
         session = self._session(graph)
         names = {tensor.name for tensor in session.inputs}
-        wires = wired(self._plan.segments[number].context, (tensor.name for tensor in session.inputs))
+        wires = expand_wildcards(self._plan.segments[number].context, (tensor.name for tensor in session.inputs))
         # What a variant takes from an earlier call has no use for some of the context.
         rows = {name: self._row(slot, sides, side) for name, slot in wires.items() if name in names}
-        return _Bound(session.bind(**rows), frozenset(names - rows.keys()))
+        return _BoundGraph(session.bind(**rows), frozenset(names - rows.keys()))
 
     def _row(self, slot: str, sides: int, side: int | None) -> np.ndarray:
         """A slot's rows for every picture."""
         key = slot, sides, side
         if key not in self._rows:
-            rows = _cut(for_sides(self._slots[slot], sides), side, 1)
+            rows = _side_rows(expand_cfg(self._slots[slot], sides), side, 1)
             self._rows[key] = np.repeat(rows, self._count, axis=0)
         return self._rows[key]
 
 
-def _cut(array: np.ndarray, side: int | None, count: int) -> np.ndarray:
+def _side_rows(array: np.ndarray, side: int | None, count: int) -> np.ndarray:
     """The rows of one side of the guidance, which has `count` of them, or all."""
     return array if side is None else array[side * count : (side + 1) * count]
 

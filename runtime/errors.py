@@ -4,6 +4,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 First = TypeVar("First")
+
+
 Second = TypeVar("Second")
 
 
@@ -19,7 +21,7 @@ class EngineWarning(UserWarning):
     """An engine, or another saving, that cannot be used: drawing takes longer than it might, and the line says why."""
 
 
-def together(first: Callable[[], First], second: Callable[[], Second]) -> tuple[First, Second]:
+def collect_problems(first: Callable[[], First], second: Callable[[], Second]) -> tuple[First, Second]:
     """Both results, or one InputError with the problems of both."""
     try:
         made = first()

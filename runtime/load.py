@@ -4,20 +4,21 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from .bundle import Bundle, open_bundle
-from .engines.store import engines_there
-from .errors import InputError, together
-from .memory_limit import MemoryLimit, Work, parsed_size
-from .mix import check_mixable
+from .bundle.reader import Bundle, open_bundle
+from .engines.store import has_engines
+from .errors import InputError, collect_problems
+from .memory_limit import MemoryLimit, RunShape, parsed_size
 from .pipeline import Pipeline
 from .request import check_preset
 from .sessions.backends import BACKENDS, backend_named, check_backend, on_cpu, open_session
 from .sessions.session import Session
-from .text_side import TextSide
+from .text_bundle import TextBundle, check_mixable
 
 BACKEND_VARIABLE = "X2I_BACKEND"
 """Environment variable that names the backend where the caller does not."""
-SMALL = 100_000_000
+
+
+SMALL_BUNDLE_BYTES = 100_000_000
 """Bytes of graphs. The embedded models have 28 MB: their first picture takes 1.9 s on OpenVINO without engines, 1.0 s
 with them, and 0.9 s on ONNX Runtime, whose steps take a little longer."""
 
@@ -63,7 +64,7 @@ def backend_of_environment() -> str | None:
 def _bundles(folder: str | Path, text_bundle: str | Path | None) -> tuple[Bundle, Bundle | None]:
     if text_bundle is None:
         return open_bundle(folder), None
-    bundle, text = together(lambda: open_bundle(folder), lambda: open_bundle(text_bundle))
+    bundle, text = collect_problems(lambda: open_bundle(folder), lambda: open_bundle(text_bundle))
     check_mixable(bundle, text)
     return bundle, text
 
@@ -89,8 +90,8 @@ def _best(bundle: Bundle, text: Bundle | None, threads: int | None, preset: str 
 def _opens_slowly(bundle: Bundle, preset: str | None) -> bool:
     """Whether OpenVINO would spend more on a bundle than it saves: a small one that it has no engines of."""
     graphs = [bundle.graph_file(name) for name in bundle.manifest.graphs if name in bundle.manifest.plan.graphs(preset)]
-    small = sum(bundle.graph_bytes(graph.name) for graph in graphs) < SMALL
-    return small and not any(engines_there(graph.engines, graph.name, "openvino") for graph in graphs)
+    small = sum(bundle.graph_bytes(graph.name) for graph in graphs) < SMALL_BUNDLE_BYTES
+    return small and not any(has_engines(graph.engines, graph.name, "openvino") for graph in graphs)
 
 
 def pipeline_of(
@@ -107,7 +108,7 @@ def pipeline_of(
     def opener(opened: Bundle) -> Callable[[str], Session]:
         return lambda name: open_session(backend, opened.graph_file(name), threads)
 
-    side = None if text is None else TextSide(text, opener(text))
+    side = None if text is None else TextBundle(text, opener(text))
     limit = None if most is None else _limit(bundle, backend, threads, preset, most)
     openers = (threads or os.cpu_count() or 1) if on_cpu(backend) else 1
     return Pipeline(bundle, opener(bundle), side, backend, notes, preset, limit, openers)
@@ -119,5 +120,5 @@ def _limit(bundle: Bundle, backend: str, threads: int | None, preset: str | None
     graphs = [graph for graph in bundle.manifest.plan.graphs(preset) if graph in bundle.manifest.graphs]
     for graph in graphs:
         check_backend(backend, bundle.graph_file(graph), threads)
-    limit.first_within([Work()], graphs)
+    limit.first_within([RunShape()], graphs)
     return limit

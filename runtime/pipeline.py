@@ -2,54 +2,26 @@
 
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from .bundle import Bundle
+from .bundle.plan import NamedTensors
+from .bundle.reader import Bundle
 from .conditions import Conditions
-from .denoiser import Call, Denoiser
-from .errors import InputError, together
-from .images import to_images
-from .memory_limit import MemoryLimit, Work
-from .mix import MIX, TEXT_OPTIONS
-from .noise import Noise
+from .denoiser import Denoiser, Prediction
+from .errors import InputError, collect_problems
+from .inputs.mix import MIX
+from .memory_limit import MemoryLimit, RunShape
+from .output import Output, Step, Timings, to_images
 from .request import Request, make_request
-from .sessions.opened import OpenedOnce
+from .sampling.sampler import Noise
+from .sessions.cache import SessionCache
 from .sessions.session import Session
-from .slots import Slots
-from .text_side import TextSide
-from .timings import Span, Timings
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One step of a run. `latents` is the sampler's state after it, float32 [count, C, h, w]."""
-
-    index: int
-    count: int
-    timestep: float
-    latents: np.ndarray
-    preview: Callable[[], list[Image.Image]]
-    """Decodes the picture the denoiser currently predicts, one image per picture drawn."""
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """What a run gives: `images` (PIL, RGB), `latents` float32 [count, C, h, w] before decoding, `timings` in seconds
-    per stage, `warnings`, one line each, behind each UNet call the number of the plan's segment (`segments`) and the
-    graph (`graphs`), and when each stage and each step ran (`spans`)."""
-
-    images: list[Image.Image]
-    latents: np.ndarray
-    timings: dict[str, float]
-    warnings: tuple[str, ...]
-    segments: tuple[int, ...]
-    graphs: tuple[str, ...] = ()
-    spans: tuple[Span, ...] = ()
+from .text_bundle import TEXT_OPTIONS, TextBundle
 
 
 class Pipeline:
@@ -63,7 +35,7 @@ class Pipeline:
         self,
         bundle: Bundle,
         open_session: Callable[[str], Session],
-        text: TextSide | None = None,
+        text: TextBundle | None = None,
         backend: str = "cpu",
         notes: tuple[str, ...] = (),
         preset: str | None = None,
@@ -72,7 +44,7 @@ class Pipeline:
     ):
         self.bundle, self.backend, self.notes, self.preset = bundle, backend, notes, preset
         self._limit = limit
-        self._sessions = OpenedOnce(open_session, None if limit is None else limit.beside)
+        self._sessions = SessionCache(open_session, None if limit is None else limit.beside)
         self._conditions = Conditions(bundle, self.session)
         self._text = text
         if limit is None:
@@ -88,9 +60,9 @@ class Pipeline:
 
         Options: `language`, `negative` (text to steer away from), `steps`, `guidance` (1 switches it off), `sampler`,
         `seed`, `noise` (float32 [count, C, h, w], replaces the seed's draw of the start noise), `size` (height, width
-        in pixels), `count`, `preset` (one of the bundle's), and those of `x2i.runtime.given.Given` for what the bundle
-        draws from: `subject`, `mask`, `subjects`, `image`, `sound`... What is left out comes from the
-        bundle's plan. Raises InputError for bad input.
+        in pixels), `count`, `preset` (one of the bundle's), and those of `Given` for what the bundle draws from:
+        `subject`, `mask`, `subjects`, `image`, `sound`... What is left out comes from the bundle's
+        plan. Raises InputError for bad input.
         """
         timings = Timings()
         request, context, notes = self._encode(prompt, options, timings)
@@ -113,7 +85,7 @@ class Pipeline:
 
     def _encode(
         self, prompt: str | None, options: dict[str, Any], timings: Timings
-    ) -> tuple[Request, Slots, tuple[str, ...]]:
+    ) -> tuple[Request, NamedTensors, tuple[str, ...]]:
         """The checked request, all slots, and warnings, which are also given to Python's."""
         with timings("encode"):
             request, other, others_notes = self._request(prompt, options)
@@ -133,7 +105,7 @@ class Pipeline:
         graphs = dict.fromkeys(name.format(**request.options) for name in self.bundle.manifest.plan.graphs(preset))
         ends = preset is not None and self.bundle.manifest.plan.presets[preset].guided is not None
         works = [
-            Work(height * width, request.count, sides, 2 if ends and sides == 2 else 1)
+            RunShape(height * width, request.count, sides, 2 if ends and sides == 2 else 1)
             for sides in range(request.sides, 0, -1)
         ]
         chosen = self._limit.first_within(works, tuple(graphs))
@@ -153,12 +125,12 @@ class Pipeline:
         guidance = options.get("guidance")
         read = {name: options[name] for name in TEXT_OPTIONS if name in options}
         read["guidance"] = manifest.plan.guidance.scale if guidance is None else guidance
-        request, spoken = together(
+        request, spoken = collect_problems(
             partial(make_request, manifest, None, None, True, **own), partial(self._text.request, prompt, **read)
         )
         return request, *self._text.context(spoken)
 
-    def _denoiser(self, request: Request, context: Slots) -> Denoiser:
+    def _denoiser(self, request: Request, context: NamedTensors) -> Denoiser:
         plan = self.bundle.manifest.plan
         return Denoiser(
             plan,
@@ -182,7 +154,7 @@ class Pipeline:
             assert denoiser.last is not None, "a step without a call of the denoiser"
             yield Step(index, len(sampler.timesteps), timestep, latents, partial(self._preview, denoiser.last))
 
-    def _preview(self, call: Call) -> list[Image.Image]:
+    def _preview(self, call: Prediction) -> list[Image.Image]:
         return self._decode(call.clean_latents(self.bundle.manifest.plan.schedule))
 
     def _decode(self, latents: np.ndarray) -> list[Image.Image]:

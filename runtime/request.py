@@ -8,16 +8,17 @@ from typing import Any
 
 import numpy as np
 
+from .bundle.cfg_batch import cfg_rows
+from .bundle.manifest import Manifest
+from .bundle.plan import Decoder, NamedTensors, Plan, matches
+from .bundle.preset import Preset
 from .errors import InputError
-from .filling import Asked, Filled, fill
-from .given import Given
-from .manifest import Manifest
-from .markers import Marked
-from .plan import Decoder, Plan, matches
-from .preset import Preset
-from .samplers import Sampler, make_sampler
-from .slots import Slots, sides_of
-from .tokenizer import Tokenizer, is_text
+from .inputs.given import Given
+from .inputs.marker import Marked
+from .inputs.prepare import CallContext, PreparedInputs, prepare_inputs
+from .inputs.prompt import Tokenizer, is_text
+from .sampling.registry import make_sampler
+from .sampling.sampler import Sampler
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class Request:
     noise: np.ndarray | None
     size: tuple[int, int]
     count: int
-    slots: Slots
+    slots: NamedTensors
     words: int
     marked: Marked | None
     last_plain_call: float
@@ -51,7 +52,7 @@ class Request:
     @property
     def sides(self) -> int:
         """Rows of the guidance, as `sides_of` counts them."""
-        return sides_of(self.guidance)
+        return cfg_rows(self.guidance)
 
 
 def make_request(
@@ -87,8 +88,8 @@ def make_request(
     problems += _value_problems(prompt, negative, guidance, seed, count)
     steps = next(number for number in (steps, chosen.steps, plan.sampler.steps) if number is not None)
     # Of a scale that is no number nothing can be counted.
-    sides = sides_of(guidance) if isinstance(guidance, Real) else 2
-    filled = fill(plan, Asked(Given(**given), prompt, tokenizer, sides, mixes, chosen.delay), steps)
+    sides = cfg_rows(guidance) if isinstance(guidance, Real) else 2
+    filled = prepare_inputs(plan, CallContext(Given(**given), prompt, tokenizer, sides, mixes, chosen.delay), steps)
     problems += filled.problems
     try:
         walk = _sampler(plan, chosen.sampler if sampler is None else sampler, steps)
@@ -135,7 +136,7 @@ def _sampler(plan: Plan, name: str | None, steps: int) -> Sampler:
     return make_sampler(known, plan.schedule, steps)
 
 
-def _delay_notes(plan: Plan, filled: Filled, walk: Sampler) -> tuple[str, ...]:
+def _delay_notes(plan: Plan, filled: PreparedInputs, walk: Sampler) -> tuple[str, ...]:
     """A delay past the last call is as the authors have it, but hardly what anyone wants who marked a subject."""
     marked = filled.marked is None or filled.marked.count > 0
     if plan.delay is None or not marked or filled.last_plain_call < walk.calls - 1:

@@ -12,12 +12,16 @@ from pathlib import Path, PurePosixPath
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
+
+
 ARROWS = {
     "export": {"models", "kernels", "runtime"},
     "models": {"kernels"},
     "runtime": set[str](),
     "kernels": set[str](),
 }
+
+
 # The extras of pyproject.toml whose packages a room may import, beside the base dependencies.
 EXTRAS = {
     "runtime": ("openvino", "rtx", "sound", "tensorrt"),
@@ -26,6 +30,8 @@ EXTRAS = {
     "export": ("export",),
     "tests": ("export", "kernels", "openvino", "rtx", "sound", "test"),
 }
+
+
 # Import names, where they differ from the distribution's.
 IMPORT_NAMES = {
     "cuda-bindings": "cuda",
@@ -38,13 +44,23 @@ IMPORT_NAMES = {
     "scikit-image": "skimage",
     "tensorrt-rtx": "tensorrt_rtx",
 }
+
+
 FILE_LINES, MEDIAN_FILE_LINES = 300, 120
+
+
 FUNCTION_LINES, MEDIAN_FUNCTION_LINES, KERNEL_LINES = 60, 10, 120
+
+
 BROAD_EXCEPT = {
     "runtime/tokenizer.py": "tokenizers raises bare Exception and nothing narrower",
     "models/tokenizer_json.py": "tokenizers raises bare Exception and nothing narrower",
 }
+
+
 UNSAFE_MODULES = {"cloudpickle", "dill", "joblib", "marshal", "shelve"}
+
+
 # torch.load raises pickle.UnpicklingError, so the name is needed where it is caught; nothing of these is.
 UNPICKLERS = {"pickle.load", "pickle.loads", "pickle.Unpickler"}
 

@@ -4,10 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from x2i.export.embedded import embedded_text
+from x2i.emoji.embedded import embedded_text
+from x2i.emoji.world.vocabulary import languages
 from x2i.export.exporter import export_bundle
 from x2i.export.plan import ExportPlan
-from x2i.models.emoji.vocabulary import languages
 
 from tests.made_once import made_once
 

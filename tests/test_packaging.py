@@ -11,8 +11,14 @@ from packaging.requirements import Requirement
 from tests.architecture import ARROWS, ROOT
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
 PROJECT = PYPROJECT["project"]
+
+
 TABLES = {f"models/emoji/{name}" for name in ("vocabulary.json", "vocabulary.png", "subjects.json", "subjects.png")}
+
+
 PROFILING = {f"runtime/profiling/{name}" for name in ("matmul.onnx", "matmul_int8.onnx", "report.css")}
 
 
@@ -85,12 +91,12 @@ def test_the_wheel_announces_its_commands(wheel: Path) -> None:
         written.read_string(archive.read(name).decode())
     assert dict(written["console_scripts"]) == {"x2i": "x2i.runtime.cli:main"}
     assert dict(written["x2i.commands"]) == {
-        "estimate": "x2i.export.estimate.cli:estimate",
-        "export": "x2i.export.cli:export",
-        "from-optimum": "x2i.export.optimum_commands:from_optimum",
-        "lower": "x2i.export.lower_command:lower_command",
-        "to-optimum": "x2i.export.optimum_commands:to_optimum",
-        "tune": "x2i.export.tuning.tune_command:tune_command",
+        "estimate": "x2i.export.commands.estimate:estimate",
+        "export": "x2i.export.commands.export:export",
+        "from-optimum": "x2i.export.commands.optimum:from_optimum",
+        "lower": "x2i.export.commands.lower:lower_command",
+        "to-optimum": "x2i.export.commands.optimum:to_optimum",
+        "tune": "x2i.export.commands.tune:tune_command",
     }
 
 

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from x2i.export.machine import processor
 from x2i.runtime.errors import InputError
+from x2i.runtime.machine import processor
 
 from harness.cases import Case
 from harness.closeness import closeness

@@ -36,6 +36,7 @@ class Case:
 # its source, as in the vocabulary of bytes that the random model comes with.
 LETTERS = "a b c d e"
 
+
 CASES = {
     case.name: case
     for case in (

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 from harness.row import Row, Spread
 
 Figure = Callable[[Row], Spread | None]
+
+
 EMPTY = ""
 
 

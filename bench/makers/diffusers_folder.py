@@ -5,10 +5,10 @@ import shutil
 import sys
 from pathlib import Path
 
-from x2i.export.embedded import WEIGHTS
-from x2i.export.optimum_tokenizer import tokenizer_files
-from x2i.models.random_weights import random_stable_diffusion
-from x2i.runtime.bundle import open_bundle
+from x2i.emoji.embedded import WEIGHTS
+from x2i.export.optimum.configs import tokenizer_files
+from x2i.models.random.weights import random_stable_diffusion
+from x2i.runtime.bundle.reader import open_bundle
 
 from makers.published_names import publish
 

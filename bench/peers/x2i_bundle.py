@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 from x2i.runtime import load
-from x2i.runtime.images import to_images
+from x2i.runtime.output import to_images
 
 from peers.protocol import Draw, Drawn, Job, answer
 

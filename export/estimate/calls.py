@@ -7,10 +7,10 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from x2i.runtime.bundle import Bundle
-from x2i.runtime.manifest import Graph
+from x2i.runtime.bundle.manifest import Graph
+from x2i.runtime.bundle.reader import Bundle
 from x2i.runtime.pipeline import Pipeline
-from x2i.runtime.profiling.stand_ins import asked
+from x2i.runtime.profiling.job import stand_ins
 
 from .static_graph import StaticGraph, static_graph
 
@@ -18,7 +18,7 @@ Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class EstimatedCall:
     """A graph at the shapes it is called with, and how often a run calls it so."""
 
     name: str
@@ -26,7 +26,7 @@ class Call:
     count: int
 
 
-def calls(bundle: Bundle, options: Mapping[str, Any]) -> list[Call]:
+def graph_calls(bundle: Bundle, options: Mapping[str, Any]) -> list[EstimatedCall]:
     """The calls of one run, in the order of their first; `options` are those of Pipeline. Raises InputError."""
     tally = Counter[tuple[str, Shapes]]()
     graphs: dict[tuple[str, Shapes], StaticGraph] = {}
@@ -34,8 +34,8 @@ def calls(bundle: Bundle, options: Mapping[str, Any]) -> list[Call]:
     def counting(name: str) -> _Counting:
         return _Counting(name, bundle, tally, graphs)
 
-    Pipeline(bundle, counting)(**{**asked(bundle), **options})
-    return [Call(name, graphs[name, shapes], count) for (name, shapes), count in tally.items()]
+    Pipeline(bundle, counting)(**{**stand_ins(bundle), **options})
+    return [EstimatedCall(name, graphs[name, shapes], count) for (name, shapes), count in tally.items()]
 
 
 class _Counting:

@@ -1,28 +1,29 @@
 """A lower bound on a picture's time and what it takes of memory: no forecast, for nothing runs at a device's rates."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from x2i.runtime.bundle import Bundle
+from x2i.runtime.bundle.reader import Bundle
 
-from .calls import Call, calls
+from .calls import EstimatedCall, graph_calls
 from .devices import Device, Kind
-from .liveness import peak_bytes
-from .operations import work
+from .operations import peak_bytes, work
 
 WORKSPACE = 1.0
 """Scratch memory of a graph's kernels, as a share of its activations: assumed, until an engine on the device says."""
 
+
 CONTEXT_BYTES = 0.5e9
 """What CUDA and its libraries take of a process: assumed."""
+
 
 SYSTEM_BYTES = 1.5e9
 """What Linux and its services take of a memory that is shared, without a desktop: assumed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class StageBound:
     """One graph at one set of shapes: what a call counts, and the least time that all calls take.
 
     `macs` are multiplications with their additions by type, `attention_macs` those among them between two activations;
@@ -59,7 +60,7 @@ class Estimate:
     """Every stage of one run, and its memory with all graphs open at once, as the runtime keeps them."""
 
     device: Device
-    stages: tuple[Stage, ...]
+    stages: tuple[StageBound, ...]
     memory: tuple[Share, ...]
 
     @property
@@ -71,19 +72,19 @@ class Estimate:
         return sum(share.bytes for share in self.memory)
 
 
-def estimate(bundle: Bundle, device: Device, options: Mapping[str, Any]) -> Estimate:
+def estimate_bundle(bundle: Bundle, device: Device, options: Mapping[str, Any]) -> Estimate:
     """The bound for one run with these options of Pipeline. Raises InputError and PlanError."""
-    made = calls(bundle, options)
+    made = graph_calls(bundle, options)
     stages = tuple(_stage(bundle, device, call) for call in made)
     return Estimate(device, stages, _memory(bundle, device, stages))
 
 
-def _stage(bundle: Bundle, device: Device, call: Call) -> Stage:
+def _stage(bundle: Bundle, device: Device, call: EstimatedCall) -> StageBound:
     done = work(call.graph)
     moved = sum(size for size in done.moved if size > device.cache)
     # Weights that stay on the chip from one call to the next need not be read again.
     read = done.weights if done.weights > device.cache else 0
-    return Stage(
+    return StageBound(
         graph=call.name,
         precision=bundle.manifest.graphs[call.name].precision,
         calls=call.count,
@@ -97,7 +98,7 @@ def _stage(bundle: Bundle, device: Device, call: Call) -> Stage:
     )
 
 
-def _memory(bundle: Bundle, device: Device, stages: tuple[Stage, ...]) -> tuple[Share, ...]:
+def _memory(bundle: Bundle, device: Device, stages: tuple[StageBound, ...]) -> tuple[Share, ...]:
     used = {stage.graph: bundle.manifest.graphs[stage.graph] for stage in stages}
     files = sum(bundle.manifest.files[name].bytes for graph in used.values() for name in (graph.file, *graph.data))
     peaks = {name: max(stage.peak for stage in stages if stage.graph == name) for name in used}
@@ -108,3 +109,41 @@ def _memory(bundle: Bundle, device: Device, stages: tuple[Stage, ...]) -> tuple[
         Share("CUDA and its libraries", CONTEXT_BYTES, "assumed"),
     ]
     return (*shares, Share("operating system", SYSTEM_BYTES, "assumed")) if device.shared else tuple(shares)
+
+
+BOUND = (
+    "a lower bound and no forecast: it takes the published peak of arithmetic or of memory, whichever is slower, for "
+    "every stage, so that measured times are longer"
+)
+
+
+def estimate_lines(estimate: Estimate) -> Iterator[str]:
+    """The table for a terminal."""
+    device = estimate.device
+    rates = ", ".join(f"{kind} {rate / 1e12:g} T" for kind, rate in device.rates.items())
+    yield f"{device.title}: {rates} operations/s, {device.bandwidth / 1e9:g} GB/s, {device.memory / 1e9:g} GB"
+    yield f"  {device.source}"
+    yield ""
+    yield (
+        f"{'stage':22} {'precision':12} {'calls':>5} {'TMAC':>8} {'weights, MB':>12} {'moved, MB':>10} "
+        f"{'call, ms':>9} {'all, s':>8}  limited by"
+    )
+    for stage in estimate.stages:
+        yield _row(stage)
+    yield f"{'in all':22} {'':12} {'':>5} {'':>8} {'':>12} {'':>10} {'':>9} {estimate.seconds:8.3f}"
+    yield f"  {BOUND}"
+    yield ""
+    for share in estimate.memory:
+        yield f"{share.part:50} {share.bytes / 1e9:6.2f} GB  {share.origin}"
+    yield f"{'in all, of ' + format(device.memory / 1e9, 'g') + ' GB':50} {estimate.bytes / 1e9:6.2f} GB"
+    if estimate.bytes > device.memory:
+        yield "  more than there is: lower the precision, the size or the count, or take fewer graphs"
+
+
+def _row(stage: StageBound) -> str:
+    call = max(stage.compute_seconds, stage.memory_seconds)
+    limit = "arithmetic" if stage.compute_seconds >= stage.memory_seconds else "memory"
+    return (
+        f"{stage.graph:22} {stage.precision:12} {stage.calls:5d} {sum(stage.macs.values()) / 1e12:8.4f} "
+        f"{stage.weights / 1e6:12.1f} {stage.activations / 1e6:10.1f} {call * 1e3:9.2f} {stage.seconds:8.3f}  {limit}"
+    )

@@ -1,0 +1,1 @@
+"""Passes from ONNX file to ONNX file that lower a graph's precision."""

@@ -1,0 +1,1 @@
+"""Variants of a denoiser that reuse what earlier calls computed."""

@@ -1,29 +1,33 @@
-"""What every system takes from its Stable Diffusion base: denoiser, decoder, schedule, sampling defaults."""
+"""What every system takes from its Stable Diffusion base: denoiser, decoder, text encoder, schedule, sampling
+defaults."""
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
+from tokenizers import Tokenizer
+from transformers import CLIPTextModel
 from x2i.models.context_attention import KeyValueWeights, own_weights
-from x2i.models.random_weights import random_stable_diffusion
-from x2i.models.stable_diffusion import StableDiffusion, read_stable_diffusion
-from x2i.runtime.inputs import Injection
-from x2i.runtime.plan import Conditioner, Guidance, Plan, SamplerChoice, Segment
-from x2i.runtime.samplers.schedule import Schedule
+from x2i.models.random.weights import random_stable_diffusion
+from x2i.models.stable_diffusion.base import StableDiffusion, read_stable_diffusion
+from x2i.runtime.bundle.plan import Conditioner, GraphCall, Guidance, Plan, SamplerChoice, Segment
+from x2i.runtime.inputs.prompt import TextInput
+from x2i.runtime.inputs.strength import Injection
+from x2i.runtime.sampling.schedule import Schedule
 
-from ..component import Component
-from ..decoder import decoder_component, decoder_plan
-from ..denoiser import denoiser_component, denoiser_context
-from ..projection import projection_component
-
-if TYPE_CHECKING:
-    from ..plan import ExportPlan
+from ..components.decoder import decoder_component, decoder_plan
+from ..components.denoiser import denoiser_component, denoiser_context
+from ..components.projection import projection_component
+from ..errors import PlanError
+from ..plan import ExportPlan
+from ..to_onnx import Component
 
 COMPVIS_SAMPLING = SamplerChoice("plms", 50, {"ddim": "ddim_compvis"})
 """The CompVis scripts' own samplers, which GlueGen's authors also run: their DDIM visits other timesteps."""
 
+
 DIFFUSERS_SAMPLING = SamplerChoice("pndm", 50)
 
 
-def read_base(plan: "ExportPlan") -> StableDiffusion:
+def read_base(plan: ExportPlan) -> StableDiffusion:
     if plan.random_weights is not None:
         return random_stable_diffusion(plan.random_weights)
     assert plan.base is not None
@@ -68,3 +72,36 @@ def base_plan(
         schedule=schedule,
         guidance=Guidance(guidance),
     )
+
+
+TOKENIZER = "tokenizer.json"
+
+
+CLIP_STAGES = (GraphCall("text_encoder", {"input_ids": "input_ids"}, {"context": "context"}),)
+
+
+@dataclass(frozen=True, slots=True)
+class BaseText:
+    """CLIP's text encoder, its tokenizer's JSON, and the plan's input for its prompts."""
+
+    encoder: CLIPTextModel
+    tokenizer_json: str
+    given: TextInput
+
+
+def base_text(base: StableDiffusion, name: str) -> BaseText:
+    """The base's text side; raises PlanError when it has none, or one of another width than the UNet reads."""
+    if base.text_encoder is None or base.tokenizer_json is None:
+        lacking = "text encoder" if base.text_encoder is None else "tokenizer"
+        raise PlanError(
+            f"--base {name}: expected a base with its text encoder and tokenizer, got one without a "
+            f"{lacking}; use the diffusers folder, or add --part tokenizer=FOLDER"
+        )
+    config, width = base.text_encoder.config, base.unet.config.cross_attention_dim
+    if config.hidden_size != width:
+        raise PlanError(f"text encoder: expected a width of {width} as the UNet reads, got {config.hidden_size}")
+    assert base.pad_token is not None
+    pad = Tokenizer.from_str(base.tokenizer_json).token_to_id(base.pad_token)
+    assert pad is not None, "the reader vouched for the padding token"
+    given = TextInput(TOKENIZER, config.max_position_embeddings, pad)
+    return BaseText(base.text_encoder, base.tokenizer_json, given)

@@ -3,33 +3,35 @@
 Source: ELITE (arXiv 2302.13848) and its released scripts, which sample with LMS at guidance 5 and strength 0.8.
 """
 
-from typing import TYPE_CHECKING
+from x2i.models.clip.injected_text import InjectedText
+from x2i.models.clip.vision import VisionLevels
+from x2i.models.random.weights import random_elite
+from x2i.models.subjects.elite import read_elite
+from x2i.runtime.bundle.plan import Conditioner, GraphCall, SamplerChoice
+from x2i.runtime.inputs.picture import PictureInput
+from x2i.runtime.inputs.strength import Injection
+from x2i.runtime.inputs.word import WordInput
 
-from x2i.models.clip_vision import VisionLevels
-from x2i.models.elite_checkpoint import read_elite
-from x2i.models.injected_text import InjectedText
-from x2i.models.random_weights import random_elite
-from x2i.runtime.inputs import Injection, PictureInput, WordInput
-from x2i.runtime.plan import Conditioner, SamplerChoice, Stage
-
+from ..components.projection import projection_stage
+from ..components.text import injected_text_component
+from ..components.vision import LEVEL, patches_component, vision_component, words_component
 from ..errors import PlanError
-from ..projection import projection_stage
-from ..text import injected_text_component
-from ..vision import LEVEL, patches_component, vision_component, words_component
-from .base import base_components, base_plan, read_base
-from .base_text import TOKENIZER, base_text
-from .system import Build, SystemSpec, drained
-
-if TYPE_CHECKING:
-    from ..plan import ExportPlan
+from ..plan import Build, ExportPlan, SystemSpec, consume
+from .base import TOKENIZER, base_components, base_plan, base_text, read_base
 
 PLACEHOLDER = "S"
+
+
 INJECTION = Injection(strength=0.8, at_word=True, unconditional=False)
+
+
 SAMPLING = SamplerChoice("lms", 50)
+
+
 GUIDANCE = 5.0
 
 
-def build(plan: "ExportPlan") -> Build:
+def build_elite(plan: ExportPlan) -> Build:
     """Raises CheckpointError for parts that do not fit one another, PlanError for a base without its text side."""
     _check_files(plan)
     base = read_base(plan)
@@ -52,10 +54,10 @@ def build(plan: "ExportPlan") -> Build:
         *base_components(base, elite.global_weights, elite.local_weights),
     ]
     plan_data = base_plan(base, conditioners, SAMPLING, "diffusers", INJECTION, GUIDANCE)
-    return Build(plan_data, {TOKENIZER: text.tokenizer_json}, drained(components), len(components))
+    return Build(plan_data, {TOKENIZER: text.tokenizer_json}, consume(components), len(components))
 
 
-def _check_files(plan: "ExportPlan") -> None:
+def _check_files(plan: ExportPlan) -> None:
     """Both files have the same names and shapes inside, so that one in the place of both would draw something else."""
     files = {part: path.resolve() for part, path in plan.parts.items() if part in ("global", "local")}
     if len(files) == 2 and files["global"] == files["local"]:
@@ -64,25 +66,25 @@ def _check_files(plan: "ExportPlan") -> None:
         )
 
 
-def _subject_stages() -> tuple[Stage, ...]:
+def _subject_stages() -> tuple[GraphCall, ...]:
     """The whole picture becomes words, the masked one becomes patches, projected at once."""
     subject, masked, levels = "subject.*", "object.*", f"{LEVEL}.*"
     return (
-        Stage("encoder", {"pixels": "subject_pixels"}, {levels: subject}),
-        Stage("global_mapper", {levels: subject}, {"words": "words"}),
-        Stage("encoder", {"pixels": "object_pixels"}, {levels: masked}),
-        Stage("local_mapper", {"mask": "mask", levels: masked}, {"local": "local"}),
+        GraphCall("encoder", {"pixels": "subject_pixels"}, {levels: subject}),
+        GraphCall("global_mapper", {levels: subject}, {"words": "words"}),
+        GraphCall("encoder", {"pixels": "object_pixels"}, {levels: masked}),
+        GraphCall("local_mapper", {"mask": "mask", levels: masked}, {"local": "local"}),
         projection_stage("local", local=True),
     )
 
 
-def _text_stages() -> tuple[Stage, ...]:
+def _text_stages() -> tuple[GraphCall, ...]:
     inputs = {name: name for name in ("input_ids", "words", "word_index")}
-    return Stage("text_encoder", inputs, {"context": "context"}), projection_stage("context")
+    return GraphCall("text_encoder", inputs, {"context": "context"}), projection_stage("context")
 
 
 SYSTEM = SystemSpec(
-    build,
+    build_elite,
     required={
         "encoder": "the CLIP vision tower's folder, or a whole CLIP's",
         "global": "global_mapper.pt",

@@ -5,32 +5,36 @@ The picture's layout is drawn from the words alone, before the subjects take par
 """
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
-from x2i.models.fastcomposer_checkpoint import read_fastcomposer
-from x2i.models.random_weights import random_fastcomposer
-from x2i.runtime.inputs import MarkerInput, PictureInput
-from x2i.runtime.plan import Conditioner, Delay, Segment, Stage
+from x2i.models.random.weights import random_fastcomposer
+from x2i.models.subjects.fastcomposer import read_fastcomposer
+from x2i.runtime.bundle.plan import Conditioner, Delay, GraphCall, Segment
+from x2i.runtime.inputs.marker import MarkerInput
+from x2i.runtime.inputs.picture import PictureInput
 
-from ..denoiser import denoiser_context
-from ..projection import projection_stage
-from ..subjects import objects_component, postfuse_component
-from ..text import clip_component
-from .base import DIFFUSERS_SAMPLING, base_components, base_plan, read_base
-from .base_text import CLIP_STAGES, TOKENIZER, base_text
-from .system import Build, SystemSpec, drained
-
-if TYPE_CHECKING:
-    from ..plan import ExportPlan
+from ..components.denoiser import denoiser_context
+from ..components.projection import projection_stage
+from ..components.subjects import objects_component, postfuse_component
+from ..components.text import clip_component
+from ..plan import Build, ExportPlan, SystemSpec, consume
+from .base import CLIP_STAGES, DIFFUSERS_SAMPLING, TOKENIZER, base_components, base_plan, base_text, read_base
 
 MARKER = "<|image|>"
+
+
 RESOLUTION = 224
+
+
 GUIDANCE = 5.0
+
+
 DELAY = Delay(start_merge_step=10)
+
+
 PLAIN = "plain_"
 
 
-def build(plan: "ExportPlan") -> Build:
+def build_fastcomposer(plan: ExportPlan) -> Build:
     """Raises CheckpointError for parts that do not fit one another, PlanError for a base without its text side."""
     base = read_base(plan)
     text = base_text(base, str(plan.base))
@@ -40,7 +44,7 @@ def build(plan: "ExportPlan") -> Build:
         parts = read_fastcomposer(plan.parts["checkpoint"], plan.parts["encoder"], base)
     base = replace(base, unet=parts.unet, text_encoder=parts.text_encoder)
     pictures = PictureInput("subjects", parts.vision.config.image_size, resolution=RESOLUTION)
-    objects = Stage("image_encoder", {"pixels": "subjects_pixels"}, {"objects": "objects"})
+    objects = GraphCall("image_encoder", {"pixels": "subjects_pixels"}, {"objects": "objects"})
     conditioners = (
         Conditioner((objects,), picture=pictures),
         Conditioner(
@@ -58,12 +62,12 @@ def build(plan: "ExportPlan") -> Build:
     ]
     plan_data = base_plan(base, conditioners, DIFFUSERS_SAMPLING, "diffusers", guidance=GUIDANCE)
     plan_data = replace(plan_data, segments=_segments(base.schedule.train_steps))
-    return Build(plan_data, {TOKENIZER: text.tokenizer_json}, drained(components), len(components))
+    return Build(plan_data, {TOKENIZER: text.tokenizer_json}, consume(components), len(components))
 
 
-def _fusion() -> Stage:
+def _fusion() -> GraphCall:
     inputs = {name: name for name in ("context", "objects", "object_index")}
-    return Stage("postfuse", inputs, {"fused": "context"})
+    return GraphCall("postfuse", inputs, {"fused": "context"})
 
 
 def _segments(first: float) -> tuple[Segment, ...]:
@@ -75,7 +79,7 @@ def _segments(first: float) -> tuple[Segment, ...]:
 
 
 SYSTEM = SystemSpec(
-    build,
+    build_fastcomposer,
     required={
         "checkpoint": "pytorch_model.bin (or .safetensors), the whole model",
         "encoder": "the folder of the CLIP it was trained from, of which config.json will do",

@@ -3,30 +3,25 @@
 Source: GlueGen (arXiv 2303.10056) and its released script, which always samples with DDIM and truncates to bytes.
 """
 
-from typing import TYPE_CHECKING
+from x2i.models.errors import collect_problems
+from x2i.models.random.weights import random_gluegen_sound
+from x2i.models.sound.audioclip_checkpoint import read_audioclip
+from x2i.models.translators.gluenet import read_tensor_norm
+from x2i.models.translators.gluenet_sound import SoundConditioner, read_sound_translator, read_unconditional
+from x2i.runtime.bundle.plan import Conditioner, GraphCall, SamplerChoice
+from x2i.runtime.inputs.mix import MixInput
+from x2i.runtime.inputs.sound import SoundInput
 
-from x2i.models.audioclip_checkpoint import read_audioclip
-from x2i.models.errors import together
-from x2i.models.gluenet import read_tensor_norm
-from x2i.models.gluenet_sound import SoundConditioner
-from x2i.models.gluenet_sound_checkpoint import read_sound_translator, read_unconditional
-from x2i.models.random_weights import random_gluegen_sound
-from x2i.runtime.inputs import MixInput, SoundInput
-from x2i.runtime.plan import Conditioner, SamplerChoice, Stage
-
+from ..components.projection import projection_stage
+from ..components.sound import audio_component, sound_translator_component
 from ..errors import PlanError
-from ..projection import projection_stage
-from ..sound import audio_component, sound_translator_component
+from ..plan import Build, ExportPlan, SystemSpec, consume
 from .base import COMPVIS_SAMPLING, base_components, base_plan, read_base
-from .system import Build, SystemSpec, drained
-
-if TYPE_CHECKING:
-    from ..plan import ExportPlan
 
 SAMPLING = SamplerChoice("ddim", 50, COMPVIS_SAMPLING.aliases)
 
 
-def build(plan: "ExportPlan") -> Build:
+def build_gluegen_sound(plan: ExportPlan) -> Build:
     """Raises CheckpointError for a part that cannot be read, PlanError with every size that does not fit another."""
     base = read_base(plan)
     context = base.unet.config.cross_attention_dim
@@ -35,11 +30,11 @@ def build(plan: "ExportPlan") -> Build:
         translator = conditioner.translator
     else:
         parts = plan.parts
-        encoder, translator = together(
+        encoder, translator = collect_problems(
             lambda: read_audioclip(parts["encoder"]), lambda: read_sound_translator(parts["translator"])
         )
         tokens = translator.tokens_out
-        norm, unconditional = together(
+        norm, unconditional = collect_problems(
             lambda: read_tensor_norm(parts["tensor-norm"], tokens),
             lambda: read_unconditional(parts["uncond"], tokens, translator.width_out),
         )
@@ -52,8 +47,8 @@ def build(plan: "ExportPlan") -> Build:
             f"translator: expected one from {expected[0]} features (the encoder's) to a width of {expected[1]} (the "
             f"UNet's context), got one from {got[0]} to {got[1]}"
         )
-    hear = Stage("audio_encoder", {"waveform": "waveform"}, {"features": "features"})
-    translate = Stage("translator", {"features": "features"}, {"context": "context"})
+    hear = GraphCall("audio_encoder", {"waveform": "waveform"}, {"features": "features"})
+    translate = GraphCall("translator", {"features": "features"}, {"context": "context"})
     conditioners = (
         Conditioner((hear, translate), sound=SoundInput(settings.rate, settings.frames)),
         # A second bundle's prompt may be mixed in between.
@@ -65,11 +60,11 @@ def build(plan: "ExportPlan") -> Build:
         *base_components(base),
     ]
     plan_data = base_plan(base, conditioners, SAMPLING, "compvis")
-    return Build(plan_data, {}, drained(components), len(components))
+    return Build(plan_data, {}, consume(components), len(components))
 
 
 SYSTEM = SystemSpec(
-    build,
+    build_gluegen_sound,
     required={
         "encoder": "AudioCLIP's checkpoint",
         "translator": "GlueNet's sound translator",

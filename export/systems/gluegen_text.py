@@ -3,29 +3,24 @@
 Source: GlueGen (arXiv 2303.10056) and its released scripts, which run CompVis samplers and truncate to bytes.
 """
 
-from typing import TYPE_CHECKING
-
 from transformers import XLMRobertaModel
-from x2i.models.gluenet import GlueNetConditioner, Translator, read_tensor_norm, read_translator
-from x2i.models.random_weights import random_gluegen_text
-from x2i.models.stable_diffusion import StableDiffusion
-from x2i.models.xlmr import read_xlmr, xlmr_tokenizer_json
-from x2i.runtime.inputs import TextInput
-from x2i.runtime.plan import Conditioner, Stage
+from x2i.models.random.weights import random_gluegen_text
+from x2i.models.stable_diffusion.base import StableDiffusion
+from x2i.models.translators.gluenet import GlueNetConditioner, Translator, read_tensor_norm, read_translator
+from x2i.models.translators.xlmr import read_xlmr, xlmr_tokenizer_json
+from x2i.runtime.bundle.plan import Conditioner, GraphCall
+from x2i.runtime.inputs.prompt import TextInput
 
+from ..components.projection import projection_stage
+from ..components.text import translator_component, xlmr_component
 from ..errors import PlanError
-from ..projection import projection_stage
-from ..text import translator_component, xlmr_component
+from ..plan import Build, ExportPlan, SystemSpec, consume
 from .base import COMPVIS_SAMPLING, base_components, base_plan, read_base
-from .system import Build, SystemSpec, drained
-
-if TYPE_CHECKING:
-    from ..plan import ExportPlan
 
 TOKENIZER = "tokenizer.json"
 
 
-def build(plan: "ExportPlan") -> Build:
+def build_gluegen_text(plan: ExportPlan) -> Build:
     """Reads all parts, then raises PlanError with every width and length that does not fit its neighbour."""
     base = read_base(plan)
     if plan.random_weights is not None:
@@ -42,8 +37,10 @@ def build(plan: "ExportPlan") -> Build:
         raise PlanError(*problems)
     conditioner = Conditioner(
         (
-            Stage("encoder", {"input_ids": "input_ids", "attention_mask": "attention_mask"}, {"features": "features"}),
-            Stage("translator.{language}", {"features": "features"}, {"context": "context"}),
+            GraphCall(
+                "encoder", {"input_ids": "input_ids", "attention_mask": "attention_mask"}, {"features": "features"}
+            ),
+            GraphCall("translator.{language}", {"features": "features"}, {"context": "context"}),
             projection_stage("context"),
         ),
         TextInput(TOKENIZER, tokens, encoder.config.pad_token_id),
@@ -55,7 +52,7 @@ def build(plan: "ExportPlan") -> Build:
         *base_components(base),
     ]
     plan_data = base_plan(base, (conditioner,), COMPVIS_SAMPLING, "compvis")
-    return Build(plan_data, {TOKENIZER: tokenizer}, drained(components), len(components))
+    return Build(plan_data, {TOKENIZER: tokenizer}, consume(components), len(components))
 
 
 def _misfits(
@@ -77,7 +74,7 @@ def _misfits(
 
 
 SYSTEM = SystemSpec(
-    build,
+    build_gluegen_text,
     required={
         "encoder": "the XLM-R folder",
         "translator:LANGUAGE": "a GlueNet translator's checkpoint, one for each language",

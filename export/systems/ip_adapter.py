@@ -4,29 +4,24 @@ Source: IP-Adapter (arXiv 2308.06721); sampling defaults are Stable Diffusion's,
 advise beside a prompt.
 """
 
-from typing import TYPE_CHECKING
+from x2i.models.clip.vision import read_clip_vision_projection
+from x2i.models.random.weights import random_ip_adapter
+from x2i.models.subjects.ip_adapter import IpAdapterTokens
+from x2i.models.subjects.ip_adapter_checkpoint import read_ip_adapter
+from x2i.runtime.bundle.plan import Conditioner, GraphCall
+from x2i.runtime.inputs.picture import PictureInput
+from x2i.runtime.inputs.strength import Injection
 
-from x2i.models.clip_vision import read_clip_vision_projection
-from x2i.models.ip_adapter import IpAdapterTokens
-from x2i.models.ip_adapter_checkpoint import read_ip_adapter
-from x2i.models.random_weights import random_ip_adapter
-from x2i.runtime.inputs import Injection, PictureInput
-from x2i.runtime.plan import Conditioner, Stage
-
-from ..projection import projection_stage
-from ..text import clip_component
-from ..vision import image_tokens_component
-from .base import DIFFUSERS_SAMPLING, base_components, base_plan, read_base
-from .base_text import CLIP_STAGES, TOKENIZER, base_text
-from .system import Build, SystemSpec, drained
-
-if TYPE_CHECKING:
-    from ..plan import ExportPlan
+from ..components.projection import projection_stage
+from ..components.text import clip_component
+from ..components.vision import image_tokens_component
+from ..plan import Build, ExportPlan, SystemSpec, consume
+from .base import CLIP_STAGES, DIFFUSERS_SAMPLING, TOKENIZER, base_components, base_plan, base_text, read_base
 
 INJECTION = Injection(strength=0.6, at_word=False, unconditional=True)
 
 
-def build(plan: "ExportPlan") -> Build:
+def build_ip_adapter(plan: ExportPlan) -> Build:
     """Raises PlanError and CheckpointError for parts that are not Stable Diffusion v1's IP-Adapter."""
     base = read_base(plan)
     text = base_text(base, str(plan.base))
@@ -36,7 +31,7 @@ def build(plan: "ExportPlan") -> Build:
         vision = read_clip_vision_projection(plan.parts["encoder"])
         adapter = read_ip_adapter(plan.parts["adapter"], base.unet, vision)
     image_stages = (
-        Stage("image_encoder", {"pixels": "image_pixels"}, {"tokens": "image_tokens"}),
+        GraphCall("image_encoder", {"pixels": "image_pixels"}, {"tokens": "image_tokens"}),
         projection_stage("image_tokens", local=True),
     )
     conditioners = (
@@ -49,11 +44,11 @@ def build(plan: "ExportPlan") -> Build:
         *base_components(base, local_weights=adapter.weights),
     ]
     plan_data = base_plan(base, conditioners, DIFFUSERS_SAMPLING, base.layout, INJECTION)
-    return Build(plan_data, {TOKENIZER: text.tokenizer_json}, drained(components), len(components))
+    return Build(plan_data, {TOKENIZER: text.tokenizer_json}, consume(components), len(components))
 
 
 SYSTEM = SystemSpec(
-    build,
+    build_ip_adapter,
     required={
         "encoder": "the folder of CLIP's vision tower with projection (models/image_encoder of its authors)",
         "adapter": "ip-adapter_sd15.safetensors or .bin",

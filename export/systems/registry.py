@@ -1,7 +1,7 @@
 """The systems `x2i export` knows, by name."""
 
+from ..plan import SystemSpec
 from . import elite, fastcomposer, gluegen_sound, gluegen_text, ip_adapter, stable_diffusion
-from .system import SystemSpec
 
 SYSTEMS: dict[str, SystemSpec] = {
     "sd": stable_diffusion.SYSTEM,

@@ -1,20 +1,23 @@
 """`sd`: Stable Diffusion v1 with its own CLIP text encoder."""
 
-from typing import TYPE_CHECKING
+from x2i.runtime.bundle.plan import Conditioner
 
-from x2i.runtime.plan import Conditioner
+from ..components.projection import projection_stage
+from ..components.text import clip_component
+from ..plan import Build, ExportPlan, SystemSpec, consume
+from .base import (
+    CLIP_STAGES,
+    COMPVIS_SAMPLING,
+    DIFFUSERS_SAMPLING,
+    TOKENIZER,
+    base_components,
+    base_plan,
+    base_text,
+    read_base,
+)
 
-from ..projection import projection_stage
-from ..text import clip_component
-from .base import COMPVIS_SAMPLING, DIFFUSERS_SAMPLING, base_components, base_plan, read_base
-from .base_text import CLIP_STAGES, TOKENIZER, base_text
-from .system import Build, SystemSpec, drained
 
-if TYPE_CHECKING:
-    from ..plan import ExportPlan
-
-
-def build(plan: "ExportPlan") -> Build:
+def build_stable_diffusion(plan: ExportPlan) -> Build:
     """Raises PlanError when the base brings no text encoder or tokenizer, or one of another width."""
     base = read_base(plan)
     text = base_text(base, str(plan.base))
@@ -24,9 +27,9 @@ def build(plan: "ExportPlan") -> Build:
     return Build(
         base_plan(base, (conditioner,), sampler, base.layout),
         {TOKENIZER: text.tokenizer_json},
-        drained(components),
+        consume(components),
         len(components),
     )
 
 
-SYSTEM = SystemSpec(build, optional={"tokenizer": "the CLIP tokenizer's folder, for a CompVis base"})
+SYSTEM = SystemSpec(build_stable_diffusion, optional={"tokenizer": "the CLIP tokenizer's folder, for a CompVis base"})

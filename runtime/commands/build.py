@@ -9,16 +9,22 @@ from pathlib import Path
 
 import click
 
-from ..bundle import Bundle, open_bundle
+from ..bundle.reader import Bundle, open_bundle
 from ..engines import builder
-from ..engines.history import Build, likely_seconds, past_builds, remember
-from ..engines.job import Built, Job
-from ..engines.memory import check_room, needed_disk, needed_memory
+from ..engines.build_request import LIBRARIES, BuildJob, BuildRequest, BuildResult
+from ..engines.estimates import (
+    PastBuild,
+    check_room,
+    likely_seconds,
+    needed_disk,
+    needed_memory,
+    past_builds,
+    remember_build,
+)
 from ..engines.tensorrt_key import RTX_TARGETS
-from ..engines.wanted import LIBRARIES, Wanted
 from ..errors import InputError
-from .refusal import refusing
-from .size import Size
+from .console import refusing
+from .options import Size
 
 STOPPED = 130
 
@@ -52,14 +58,14 @@ def build(
         if name not in (*LIBRARIES, "cuda"):
             raise InputError(f"--for: expected one of {', '.join((*LIBRARIES, 'cuda'))}, got {backend!r}")
         opened = open_bundle(bundle)
-        wanted = Wanted(name, device, target, size, count, graph, kernels)
+        wanted = BuildRequest(name, device, target, size, count, graph, kernels)
         if name == "cuda":
-            if wanted != Wanted(name):
+            if wanted != BuildRequest(name):
                 raise InputError("--for cuda: nothing is built, for ONNX Runtime opens the graphs; leave the rest out")
             click.echo("{}" if as_json else "cuda: nothing to build; ONNX Runtime opens the graphs themselves")
             return
         jobs = wanted.jobs(opened)
-        _check_room(opened, [job for job in jobs if builder.there(job) is None])
+        _check_room(opened, [job for job in jobs if builder.find_cached(job) is None])
         made = _build_all(opened, jobs, (lambda line: None) if as_json else click.echo)
     if as_json:
         several = Counter(job.name for job in jobs)
@@ -67,8 +73,8 @@ def build(
         click.echo(json.dumps({name: _facts(built) for name, built in zip(names, made, strict=True)}))
 
 
-def _build_all(bundle: Bundle, jobs: list[Job], say: Callable[[str], None]) -> list[Built]:
-    made: list[Built] = []
+def _build_all(bundle: Bundle, jobs: list[BuildJob], say: Callable[[str], None]) -> list[BuildResult]:
+    made: list[BuildResult] = []
     try:
         for job in jobs:
             made.append(_build(bundle, job, say))
@@ -78,17 +84,17 @@ def _build_all(bundle: Bundle, jobs: list[Job], say: Callable[[str], None]) -> l
     return made
 
 
-def _build(bundle: Bundle, job: Job, say: Callable[[str], None]) -> Built:
+def _build(bundle: Bundle, job: BuildJob, say: Callable[[str], None]) -> BuildResult:
     size = bundle.graph_bytes(job.name)
     expected = likely_seconds(job.library, job.name, job.precision, size, past_builds())
     estimate = "no estimate before the first build" if expected is None else f"about {expected:.0f} s"
     say(f"{job.told}: {size / 1e6:.1f} MB, {job.precision}; {estimate}")
-    built = builder.build(job, Path(job.engines), partial(_tick, job.name, expected))
+    built = builder.build_engine(job, Path(job.engines), partial(_tick, job.name, expected))
     _clear_line()
     if built.there:
         say(f"  {built.engine} is there")
         return built
-    remember(Build(job.library, job.name, job.precision, size, built.seconds, built.peak_bytes))
+    remember_build(PastBuild(job.library, job.name, job.precision, size, built.seconds, built.peak_bytes))
     engine = (Path(job.engines) / built.engine).stat().st_size / 1e6
     say(f"  {built.engine}: {engine:.1f} MB, {built.seconds:.1f} s, {built.peak_bytes / 1e9:.2f} GB of memory")
     for remark in built.remarks:
@@ -108,7 +114,7 @@ def _clear_line() -> None:
         click.echo("\r\033[K", nl=False, err=True)
 
 
-def _check_room(bundle: Bundle, jobs: list[Job]) -> None:
+def _check_room(bundle: Bundle, jobs: list[BuildJob]) -> None:
     """For the largest of the builds, and for all engines together."""
     if not jobs:
         return
@@ -117,7 +123,7 @@ def _check_room(bundle: Bundle, jobs: list[Job]) -> None:
     check_room(memory, sum(map(needed_disk, sizes)), Path(jobs[0].engines))
 
 
-def _facts(built: Built) -> dict[str, object]:
+def _facts(built: BuildResult) -> dict[str, object]:
     return {
         "engine": built.engine,
         "there": built.there,

@@ -11,16 +11,24 @@ from importlib.metadata import PackageNotFoundError, distributions, version
 import click
 
 from ..engines.gpu import driver
-from ..engines.memory import available_memory
 from ..errors import InputError
+from ..machine import available_memory
 from ..sessions.backends import BACKENDS
 from ..sessions.session import Settings
-from .refusal import Refusal
+from .console import Refusal
 
 PACKAGES = ("x2i-edge", "numpy", "onnxruntime", "tokenizers", "pillow", "click")
+
+
 OPTIONAL = ("openvino", "tensorrt-rtx", "tensorrt", "cuda-bindings", "onnxruntime-gpu")
+
+
 READY = "ready"
+
+
 ON_ONNX_RUNTIME = ("cuda", "cpu")
+
+
 CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "i8mm")
 
 

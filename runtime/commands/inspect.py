@@ -5,14 +5,13 @@ from pathlib import Path
 
 import click
 
-from ..bundle import open_bundle
+from ..bundle.manifest import Manifest, Tensor
+from ..bundle.reader import open_bundle
+from ..bundle.sharing import shared_bytes
 from ..errors import InputError
 from ..gate.record import Gate
-from ..manifest import Manifest, Tensor
-from ..sharing import shared_bytes
-from .gate_lines import closeness_text, limits_line
-from .plan_lines import plan_lines
-from .refusal import refusing
+from .console import refusing
+from .plan_text import closeness_text, limits_line, plan_lines
 
 MOST_NAMES = 6
 """Of the parts that stayed in a higher precision."""

@@ -6,22 +6,22 @@ from typing import Any
 
 import click
 
-from ..bundle import open_bundle
+from ..bundle.reader import open_bundle
 from ..errors import EngineWarning, InputError
-from ..images import check_folder_of
-from ..profiling import comparison, table
-from ..profiling.job import Job
+from ..files import check_folder_of
+from ..profiling.job import ProfileJob
 from ..profiling.measure import measure
 from ..profiling.record import Profile, read, save, save_text
-from ..profiling.report import report
-from ..profiling.trace import trace
+from ..report import comparison, table
+from ..report.page import html_page
+from ..report.trace import trace
 from ..sessions.backends import check_backend
-from .adapter_options import adapter_options, pictures_for
-from .announcement import warned
-from .refusal import refusing
-from .size import Size
+from .console import refusing, warned
+from .options import Size, adapter_options, pictures_for
 
 FILE = click.Path(path_type=Path)
+
+
 MOST = 8
 """Profiles side by side."""
 
@@ -72,20 +72,20 @@ def profile(
         if len(found) > 1:
             comparison.check_comparable(found)
         for one in found:
-            for line in table.lines(one):
+            for line in table.profile_lines(one):
                 click.echo(line)
             click.echo()
         if len(found) > 1:
-            for line in comparison.lines(found):
+            for line in comparison.comparison_lines(found):
                 click.echo(line)
         if html_file is not None:
-            save_text(html_file, report(found))
+            save_text(html_file, html_page(found))
 
 
 def _profiles(what: Sequence[Path], backends: tuple[str, ...], given: dict[str, Any]) -> list[Profile]:
     """Read first, since a file that cannot be read would make the measuring vain."""
     problems: list[str] = []
-    ready: list[Profile | Job] = []
+    ready: list[Profile | ProfileJob] = []
     for path in what:
         try:
             bundle, own = _split(path)
@@ -100,7 +100,7 @@ def _profiles(what: Sequence[Path], backends: tuple[str, ...], given: dict[str, 
     if problems:
         raise InputError(*problems)
     with warned(EngineWarning):
-        return [measure(one, _tell) if isinstance(one, Job) else one for one in ready]
+        return [measure(one, _tell) if isinstance(one, ProfileJob) else one for one in ready]
 
 
 def _split(what: Path) -> tuple[Path, tuple[str, ...]]:
@@ -109,7 +109,7 @@ def _split(what: Path) -> tuple[Path, tuple[str, ...]]:
     return (Path(folder), (backend,)) if folder and not what.exists() and Path(folder).is_dir() else (what, ())
 
 
-def _job(bundle: Path, backend: str | None, given: dict[str, Any]) -> Job:
+def _job(bundle: Path, backend: str | None, given: dict[str, Any]) -> ProfileJob:
     if backend is not None:
         check_backend(backend)
     options = dict(given)
@@ -118,7 +118,9 @@ def _job(bundle: Path, backend: str | None, given: dict[str, Any]) -> Job:
     }
     plan = open_bundle(bundle, check_files=False).manifest.plan
     options |= pictures_for(plan.options(), options.pop("subject"), options.pop("image"))
-    return Job(bundle, backend, options={name: value for name, value in options.items() if value is not None}, **own)
+    return ProfileJob(
+        bundle, backend, options={name: value for name, value in options.items() if value is not None}, **own
+    )
 
 
 def _check_files(*files: Path | None) -> None:

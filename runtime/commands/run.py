@@ -9,12 +9,10 @@ import click
 import numpy as np
 
 from ..errors import InputError
-from ..images import check_folder_of, check_picture_path, save_picture, save_whole
-from ..pipeline import Output
-from .adapter_options import adapter_options, pictures_for
-from .announcement import load_announced, warned
-from .refusal import refusing
-from .size import Size
+from ..files import check_folder_of, save_whole
+from ..output import Output, check_picture_path, save_picture
+from .console import load_announced, refusing, warned
+from .options import Size, adapter_options, pictures_for
 
 
 @click.command()

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
-from ..bundle import open_bundle
+from ..bundle.reader import open_bundle
+from ..bundle.sharing import share as share_files
 from ..errors import InputError
-from ..sharing import share as share_files
-from .refusal import refusing
+from .console import refusing
 
 WORTH_A_LINE = 100_000
 """Bytes."""

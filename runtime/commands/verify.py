@@ -6,14 +6,13 @@ from pathlib import Path
 
 import click
 
-from ..bundle import hash_again, open_bundle
+from ..bundle.proof import GraphCheck, check_against_fp32
+from ..bundle.reader import hash_again, open_bundle
 from ..errors import EngineWarning, InputError
 from ..gate.comparison import CaseResult, compare
 from ..pipeline import Pipeline
-from ..proof import Proven, prove
-from .announcement import load_announced, warned
-from .gate_lines import case_json, case_line, finite, limits_line
-from .refusal import Refusal, refusing
+from .console import Refusal, load_announced, refusing, warned
+from .plan_text import case_json, case_line, finite, limits_line
 
 
 @click.command()
@@ -39,9 +38,9 @@ def verify(bundle: Path, backend: str | None, quick: bool, as_json: bool) -> Non
         click.echo(f"{bundle}: {_summary(pipeline, len(graphs), len(cases), quick)}")
 
 
-def _prove(pipeline: Pipeline, silent: bool) -> list[Proven]:
+def _prove(pipeline: Pipeline, silent: bool) -> list[GraphCheck]:
     results = []
-    for result in prove(pipeline.bundle, pipeline.session):
+    for result in check_against_fp32(pipeline.bundle, pipeline.session):
         results.append(result)
         if not silent:
             verdict = "ok" if result.passed else "FAILED"
@@ -64,12 +63,12 @@ def _compare(pipeline: Pipeline, silent: bool) -> list[CaseResult]:
     return results
 
 
-def _failed(graphs: list[Proven], cases: list[CaseResult]) -> list[str]:
+def _failed(graphs: list[GraphCheck], cases: list[CaseResult]) -> list[str]:
     drawn = [f"case {result.number}" for result in cases if not result.passed]
     return [result.graph for result in graphs if not result.passed] + drawn
 
 
-def _as_json(pipeline: Pipeline, graphs: list[Proven], cases: list[CaseResult]) -> dict:
+def _as_json(pipeline: Pipeline, graphs: list[GraphCheck], cases: list[CaseResult]) -> dict:
     return {
         "backend": pipeline.backend,
         "files": len(pipeline.bundle.manifest.files),

@@ -16,14 +16,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..bundle.records import decode, encode
 from ..errors import InputError
-from ..records import decode, encode
+from ..machine import peak_bytes
 from ..sessions.session import Settings
 from . import store
-from .job import Built, Job
-from .memory import peak_bytes
+from .build_request import BuildJob, BuildResult
 
 _TICK = 0.25
+
+
 _RAISED = re.compile(r"Exception thrown from \w+\(\) \w+: (.+)")
 
 
@@ -31,45 +33,45 @@ _RAISED = re.compile(r"Exception thrown from \w+\(\) \w+: (.+)")
 class _Answer:
     """What the process prints last: how it went, or what is wrong."""
 
-    built: Built | None = None
+    built: BuildResult | None = None
     problems: tuple[str, ...] = ()
 
 
-def there(job: Job) -> Path | None:
+def find_cached(job: BuildJob) -> Path | None:
     """The engine that a job would build, where the bundle has it; None where it has not, and for TensorRT, whose
     engines are told apart while they are built."""
     graph = job.graph(Path(job.engines))
     if job.library == "openvino":
         from ..sessions import openvino_device, openvino_engine
 
-        return openvino_engine.found(graph, openvino_device.chosen(job.device), job.usual())[0]
+        return openvino_engine.find_openvino_engine(graph, openvino_device.choose_device(job.device), job.usual())[0]
     if job.library == "onnxruntime":
-        from ..sessions import onnxruntime_engine
+        from ..sessions import onnxruntime_cpu
 
-        return onnxruntime_engine.found(graph)
+        return onnxruntime_cpu.find_onnxruntime_engine(graph)
     return None
 
 
-def build(job: Job, folder: Path, tick: Callable[[float], None]) -> Built:
+def build_engine(job: BuildJob, folder: Path, tick: Callable[[float], None]) -> BuildResult:
     """Builds an engine into a bundle's folder of engines, calling `tick` with the seconds so far a few times a second;
     one that is there is not built again.
 
     Raises InputError where it cannot be built. Whatever ends this early, the process goes, and so does its work.
     """
-    if (engine := there(job)) is not None:
-        return Built(engine.name, 0.0, 0, there=True)
-    with store.unfinished(folder) as scratch:
+    if (engine := find_cached(job)) is not None:
+        return BuildResult(engine.name, 0.0, 0, there=True)
+    with store.staging_dir(folder) as scratch:
         code, output, complaints = _run(job, scratch, tick)
         if code != 0:
             raise InputError(_ended(job, code, complaints))
         answer = decode(_Answer, json.loads(output.splitlines()[-1]), "answer")
         if answer.built is None:
             raise InputError(*(_raised(job, complaints) or answer.problems))
-        store.adopt(scratch, folder)
+        store.publish_engines(scratch, folder)
     return answer.built
 
 
-def _run(job: Job, scratch: Path, tick: Callable[[float], None]) -> tuple[int, str, str]:
+def _run(job: BuildJob, scratch: Path, tick: Callable[[float], None]) -> tuple[int, str, str]:
     """Exit code, output and complaints of the process."""
     out, complaints = scratch / "out", scratch / "complaints"
     command = (sys.executable, "-m", "x2i.runtime.engines.builder", str(scratch))
@@ -91,12 +93,12 @@ def _run(job: Job, scratch: Path, tick: Callable[[float], None]) -> tuple[int, s
     return process.returncode, out.read_text("utf-8"), complaints.read_text("utf-8", errors="replace")
 
 
-def _raised(job: Job, complaints: str) -> list[str]:
+def _raised(job: BuildJob, complaints: str) -> list[str]:
     """What the plugin refused: TensorRT prints it, and itself says only that there was something."""
     return [f"{job.name}: {said}" for said in dict.fromkeys(_RAISED.findall(complaints))]
 
 
-def _ended(job: Job, code: int, complaints: str) -> str:
+def _ended(job: BuildJob, code: int, complaints: str) -> str:
     """A process that ended without an answer: killed, or its library gave up."""
     said = next((line for line in reversed(complaints.splitlines()) if line.strip()), "it said nothing")
     if code == -9:
@@ -107,10 +109,10 @@ def _ended(job: Job, code: int, complaints: str) -> str:
 
 def main(folder: str) -> None:
     """The process: one job, one answer."""
-    job = decode(Job, json.loads(sys.stdin.readline()), "job")
+    job = decode(BuildJob, json.loads(sys.stdin.readline()), "job")
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        answer = _Answer(_build(job, Path(folder)))
+        answer = _Answer(_build_job(job, Path(folder)))
     except InputError as error:
         answer = _Answer(problems=error.problems)
     print(json.dumps(encode(answer)))
@@ -121,30 +123,30 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _build(job: Job, folder: Path) -> Built:
+def _build_job(job: BuildJob, folder: Path) -> BuildResult:
     if job.library == "openvino":
-        return _build_openvino(job, folder)
+        return _openvino_job(job, folder)
     if job.library == "onnxruntime":
-        return _build_onnxruntime(job, folder)
+        return _onnxruntime_job(job, folder)
     from . import tensorrt_builder
 
-    return tensorrt_builder.build(job, folder)
+    return tensorrt_builder.build_tensorrt_engine(job, folder)
 
 
-def _build_openvino(job: Job, folder: Path) -> Built:
+def _openvino_job(job: BuildJob, folder: Path) -> BuildResult:
     from ..sessions import openvino_engine
 
     start = time.perf_counter()
-    path = openvino_engine.build(job.graph(folder), Settings(device=job.device), job.usual())
-    return Built(path.name, time.perf_counter() - start, peak_bytes())
+    path = openvino_engine.build_openvino_engine(job.graph(folder), Settings(device=job.device), job.usual())
+    return BuildResult(path.name, time.perf_counter() - start, peak_bytes())
 
 
-def _build_onnxruntime(job: Job, folder: Path) -> Built:
-    from ..sessions import onnxruntime_engine
+def _onnxruntime_job(job: BuildJob, folder: Path) -> BuildResult:
+    from ..sessions import onnxruntime_cpu
 
     start = time.perf_counter()
-    path = onnxruntime_engine.build(job.graph(folder))
-    return Built(path.name, time.perf_counter() - start, peak_bytes())
+    path = onnxruntime_cpu.build_onnxruntime_engine(job.graph(folder))
+    return BuildResult(path.name, time.perf_counter() - start, peak_bytes())
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from ..records import encode
+from ..bundle.records import encode
 
 Range = tuple[int, int, int]
 """Smallest, usual and largest value of a free size."""

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ..digests import sha256_of
+from ..bundle.digests import sha256_of
+from ..bundle.records import decode, encode
 from ..errors import InputError
-from ..records import decode, encode
 from .key import Differences, EngineKey, differences
 
 
@@ -33,7 +33,7 @@ class EngineRecord:
     made: str
 
 
-def save(folder: Path, key: EngineKey, engine: Path, seconds: float, peak_bytes: int = 0) -> Path:
+def save_engine(folder: Path, key: EngineKey, engine: Path, seconds: float, peak_bytes: int = 0) -> Path:
     """Moves a finished engine, made inside `unfinished(folder)`, to its name; writes its record; returns the name."""
     path = folder / f"{key.stem}.engine"
     record = path.with_suffix(".json")
@@ -50,7 +50,7 @@ def save(folder: Path, key: EngineKey, engine: Path, seconds: float, peak_bytes:
     return path
 
 
-def adopt(scratch: Path, folder: Path) -> None:
+def publish_engines(scratch: Path, folder: Path) -> None:
     """Moves every engine that was saved in `scratch` to `folder`, which is on the same disk."""
     for record in sorted(scratch.glob("*.json")):
         engine = record.with_suffix(".engine")
@@ -60,7 +60,7 @@ def adopt(scratch: Path, folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def unfinished(folder: Path) -> Iterator[Path]:
+def staging_dir(folder: Path) -> Iterator[Path]:
     """A folder inside the store for what is being built; whatever happens, it is gone afterwards."""
     folder.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=".building-", dir=folder))
@@ -73,30 +73,30 @@ def unfinished(folder: Path) -> Iterator[Path]:
             os.rmdir(folder)
 
 
-def find(
+def find_engine(
     folder: Path | None, key: EngineKey, differ: Differences = differences, check_digest: bool = True
 ) -> Path | None:
     """The newest whole engine that serves `key`, None where there is none; `reasons` then says why.
 
     `differ` decides what it takes to serve; without `check_digest` only the size is compared with the record.
     """
-    for path, record in reversed(sorted(engines(folder, key), key=lambda found: found[1].made)):
+    for path, record in reversed(sorted(stored_engines(folder, key), key=lambda found: found[1].made)):
         if not differ(record.key, key) and damage(path, record, check_digest) is None:
             return path
     return None
 
 
-def reasons(folder: Path | None, key: EngineKey, differ: Differences = differences) -> list[str]:
+def why_none_fits(folder: Path | None, key: EngineKey, differ: Differences = differences) -> list[str]:
     """Why none of the engines that are there for this graph and library serves `key`, one line each."""
     found = []
-    for path, record in engines(folder, key):
+    for path, record in stored_engines(folder, key):
         why = [*differ(record.key, key), *filter(None, [damage(path, record)])]
         if why:
             found.append(f"{path.name}: {', '.join(why)}")
     return found
 
 
-def engines(folder: Path | None, key: EngineKey) -> list[tuple[Path, EngineRecord]]:
+def stored_engines(folder: Path | None, key: EngineKey) -> list[tuple[Path, EngineRecord]]:
     """The engines of one graph and library with their records; what has no record of its own is passed over."""
     found = []
     for path in [] if folder is None else sorted(folder.glob(f"{key.graph}-{key.library}-*.json")):
@@ -107,7 +107,7 @@ def engines(folder: Path | None, key: EngineKey) -> list[tuple[Path, EngineRecor
     return found
 
 
-def engines_there(folder: Path | None, graph: str, library: str) -> bool:
+def has_engines(folder: Path | None, graph: str, library: str) -> bool:
     """Whether a graph has engines of a library, fitting or not."""
     return folder is not None and any(folder.glob(f"{graph}-{library}-*.json"))
 

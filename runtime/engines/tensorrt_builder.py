@@ -7,35 +7,35 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ..bundle.manifest import Tensor
 from ..errors import InputError
-from ..manifest import Tensor
+from ..machine import peak_bytes
 from . import plugin, store, tensorrt_key
+from .build_request import BuildJob, BuildResult
 from .gpu import first_gpu
-from .job import Built, Job
 from .key import EngineKey, Range
-from .memory import peak_bytes
-from .tensorrt_log import complaint, imported, log
+from .tensorrt_key import import_tensorrt, tensorrt_complaint, tensorrt_log
 
 
-def build(job: Job, folder: Path) -> Built:
+def build_tensorrt_engine(job: BuildJob, folder: Path) -> BuildResult:
     """Saves the engine in `folder`, unless the bundle has it. Raises InputError where the library refuses the graph."""
     start = time.perf_counter()
-    tensorrt = imported(job.library)
+    tensorrt = import_tensorrt(job.library)
     kernels = _kernels(job)
     key = _key(job, tensorrt.__version__, kernels)
-    if (there := store.find(Path(job.engines), key)) is not None:
-        return Built(there.name, 0.0, 0, there=True)
+    if (there := store.find_engine(Path(job.engines), key)) is not None:
+        return BuildResult(there.name, 0.0, 0, there=True)
     if kernels is not None:
-        plugin.register(tensorrt, kernels)
+        plugin.register_plugin(tensorrt, kernels)
     made = folder / "engine"
     remarks = _write(tensorrt, job, kernels, made)
     seconds, peak = time.perf_counter() - start, peak_bytes()
-    return Built(store.save(folder, key, made, seconds, peak).name, seconds, peak, remarks)
+    return BuildResult(store.save_engine(folder, key, made, seconds, peak).name, seconds, peak, remarks)
 
 
-def _write(tensorrt: ModuleType, job: Job, kernels: Path | None, file: Path) -> tuple[str, ...]:
+def _write(tensorrt: ModuleType, job: BuildJob, kernels: Path | None, file: Path) -> tuple[str, ...]:
     """Writes the engine to a file, and returns remarks."""
-    builder = tensorrt.Builder(log(tensorrt))
+    builder = tensorrt.Builder(tensorrt_log(tensorrt))
     network = _parsed(tensorrt, builder, job)
     config = builder.create_builder_config()
     # Float32 stays what it says, as in every other backend; who wants it faster lowers the precision.
@@ -46,21 +46,21 @@ def _write(tensorrt: ModuleType, job: Job, kernels: Path | None, file: Path) -> 
     engine = builder.build_serialized_network(network, config)
     if engine is None:
         raise InputError(
-            f"{job.name}: {tensorrt.__name__} {tensorrt.__version__} cannot build this graph: {complaint(tensorrt)}; "
-            f"{_fix(job)}"
+            f"{job.name}: {tensorrt.__name__} {tensorrt.__version__} cannot build this graph: "
+            f"{tensorrt_complaint(tensorrt)}; {_fix(job)}"
         )
     with file.open("wb") as stream:
         stream.write(engine)
     return _remarks(tensorrt, network, job, kernels)
 
 
-def _fix(job: Job) -> str:
+def _fix(job: BuildJob) -> str:
     if job.precision.endswith("-weights"):
         return "lower it again with --keep model.embeddings, for TensorRT takes no table of integers"
     return "choose another backend for this bundle, such as cpu"
 
 
-def _key(job: Job, version: str, kernels: Path | None) -> EngineKey:
+def _key(job: BuildJob, version: str, kernels: Path | None) -> EngineKey:
     """The key of the engine that a job builds; raises InputError where TensorRT finds no GPU to build for."""
     gpu = first_gpu() if job.library == tensorrt_key.TENSORRT else None
     device = tensorrt_key.built_for(job.library, job.targets, gpu)
@@ -68,17 +68,17 @@ def _key(job: Job, version: str, kernels: Path | None) -> EngineKey:
     return EngineKey(job.name, job.digest, job.precision, job.library, version, device, job.shapes, options)
 
 
-def _kernels(job: Job) -> Path | None:
+def _kernels(job: BuildJob) -> Path | None:
     """The kernels that this graph's engine will hold: none where the operator is not in it, or not in float16."""
     usable = job.kernels and job.precision in plugin.PRECISIONS and plugin.has_operator(Path(job.path))
     return Path(job.kernels) if usable else None
 
 
-def _parsed(tensorrt: ModuleType, builder: Any, job: Job) -> Any:
+def _parsed(tensorrt: ModuleType, builder: Any, job: BuildJob) -> Any:
     # TensorRT 10 has to be told that a graph's types are its own; what came later knows nothing else.
     typed = getattr(tensorrt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     network = builder.create_network(0 if typed is None else 1 << int(typed))
-    parser = tensorrt.OnnxParser(network, log(tensorrt))
+    parser = tensorrt.OnnxParser(network, tensorrt_log(tensorrt))
     if not parser.parse_from_file(job.path):
         errors = "; ".join(parser.get_error(number).desc() for number in range(parser.num_errors))
         raise InputError(
@@ -97,7 +97,7 @@ def _set_targets(tensorrt: ModuleType, config: Any, targets: tuple[str, ...]) ->
         config.set_compute_capability(getattr(tensorrt.ComputeCapability, name), number)
 
 
-def _profile(builder: Any, job: Job) -> Any:
+def _profile(builder: Any, job: BuildJob) -> Any:
     profile = builder.create_optimization_profile()
     for tensor in job.inputs:
         profile.set_shape(tensor.name, *_shapes(tensor, job.shapes))
@@ -110,7 +110,7 @@ def _shapes(tensor: Tensor, shapes: dict[str, Range]) -> Iterator[list[int]]:
         yield [size if isinstance(size, int) else shapes[size][number] for size in tensor.shape]
 
 
-def _remarks(tensorrt: ModuleType, network: Any, job: Job, kernels: Path | None) -> tuple[str, ...]:
+def _remarks(tensorrt: ModuleType, network: Any, job: BuildJob, kernels: Path | None) -> tuple[str, ...]:
     if not plugin.has_operator(Path(job.path)):
         return ()
     if kernels is not None:

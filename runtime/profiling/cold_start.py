@@ -1,22 +1,65 @@
-"""From a process' start to its first picture, in fresh processes."""
+"""From a process's start to its first picture, in fresh processes that are watched from outside."""
 
 import json
+import os
 import subprocess
 import sys
 import time
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
-from ..engines.memory import peak_bytes
 from ..errors import InputError
 from ..load import load
-from .job import Job
-from .record import Cold, Phase, Resident
-from .resident import Watch
-from .samples import Samples
-from .stand_ins import completed
+from ..machine import peak_bytes
+from .job import ProfileJob, completed_options
+from .record import Cold, Phase, Resident, Samples
+
+WATCH_INTERVAL = 0.005
+"""Seconds between two looks."""
+
+
+MOST_SAMPLES = 400
+"""Looks that are kept of a process' life."""
+
+
+class MemoryWatch:
+    """`with Watch(pid, start) as watch:` looks at a process until the block ends; times are counted from `start`, in
+    seconds of `time.perf_counter`."""
+
+    def __init__(self, pid: int, start: float):
+        self._path, self._start = Path(f"/proc/{pid}/statm"), start
+        self._seen: list[Resident] = []
+        self._end = Event()
+        self._thread = Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> "MemoryWatch":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def seen(self) -> tuple[Resident, ...]:
+        """At most MOST of the looks: of each stretch the one with the most memory."""
+        stretch = -(-len(self._seen) // MOST_SAMPLES) or 1
+        pieces = (self._seen[begin : begin + stretch] for begin in range(0, len(self._seen), stretch))
+        return tuple(max(piece, key=lambda look: look.resident) for piece in pieces)
+
+    def _look(self) -> None:
+        page = os.sysconf("SC_PAGE_SIZE") if self._path.parent.is_dir() else 0
+        while page and not self._end.wait(WATCH_INTERVAL):
+            # A process that has ended has no memory to look at.
+            with suppress(OSError, IndexError):
+                _, resident, files = map(int, self._path.read_text("ascii").split()[:3])
+                if resident:
+                    at = time.perf_counter() - self._start
+                    self._seen.append(Resident(at, resident * page, files * page))
+
 
 PROGRAM = f"import time; begun = time.perf_counter(); from {__name__} import main; main(begun)"
 
@@ -36,7 +79,7 @@ class _Started:
         return self.phases[-1].end
 
 
-def cold_start(job: Job) -> tuple[Cold, str, tuple[str, ...]]:
+def cold_start(job: ProfileJob) -> tuple[Cold, str, tuple[str, ...]]:
     """Starts a process `job.cold` times; also the backend that served, and why no better one did.
 
     The disk's cache is warm from the second on, and before the first if the bundle was read lately. Raises InputError
@@ -53,13 +96,13 @@ def cold_start(job: Job) -> tuple[Cold, str, tuple[str, ...]]:
     return cold, middle.backend, middle.notes
 
 
-def _start(job: Job) -> _Started:
+def _start(job: ProfileJob) -> _Started:
     start = time.perf_counter()
     child = subprocess.Popen(
         [sys.executable, "-c", PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     try:
-        with Watch(child.pid, start) as watch:
+        with MemoryWatch(child.pid, start) as watch:
             out, error = child.communicate(json.dumps(_to_json(job)).encode())
     finally:
         child.kill()
@@ -78,12 +121,12 @@ def _start(job: Job) -> _Started:
     return _Started(phases, watch.seen(), told["peak"], told["backend"], tuple(told["notes"]))
 
 
-def _draw(job: Job, begun: float) -> dict[str, Any]:
+def _draw(job: ProfileJob, begun: float) -> dict[str, Any]:
     """Runs in the fresh process. Ends are seconds of the clock that all processes share."""
     ends = {"interpreter": begun, "import": time.perf_counter()}
     pipeline = load(job.bundle, job.backend, job.threads, text_bundle=job.text_bundle, preset=job.preset)
     ends["load"] = time.perf_counter()
-    options, _ = completed(pipeline.bundle, job.options)
+    options, _ = completed_options(pipeline.bundle, job.options)
     output = pipeline(**options)
     steps = [span for span in output.spans if span.name == "denoise"]
     ends["encode"] = steps[0].start
@@ -94,7 +137,7 @@ def _draw(job: Job, begun: float) -> dict[str, Any]:
     return {"ends": ends, "peak": peak_bytes(), "backend": pipeline.backend, "notes": pipeline.notes}
 
 
-def _to_json(job: Job) -> dict[str, Any]:
+def _to_json(job: ProfileJob) -> dict[str, Any]:
     return {
         "bundle": str(job.bundle),
         "backend": job.backend,
@@ -111,8 +154,8 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _from_json(data: dict[str, Any]) -> Job:
-    job = Job(Path(data.pop("bundle")))
+def _from_json(data: dict[str, Any]) -> ProfileJob:
+    job = ProfileJob(Path(data.pop("bundle")))
     size = data["options"].get("size")
     data["options"]["size"] = size and tuple(size)
     return replace(job, **data)

@@ -1,20 +1,98 @@
-"""What to measure: a bundle, how it is opened, and a call's options, as they travel to another process."""
+"""What to measure: a bundle, how it is opened, a call's options, and what stands in for those that nobody gave."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..bundle import Bundle, open_bundle
+import numpy as np
+
+from ..bundle.plan import Plan, matches
+from ..bundle.reader import Bundle, open_bundle
+from ..gate.comparison import options as gate_options
 from ..pipeline import Pipeline
 from ..sessions.backends import open_session
 from ..sessions.session import Session
-from ..text_side import TextSide
+from ..text_bundle import TextBundle
 from .recorder import RecordedSession, Recorder
+
+STAND_IN_PROMPT = "a red thing"
+
+
+STAND_IN_SIDE = 256
+"""Pixels of the pictures that stand in; encoders scale them to their own size."""
+
+
+def completed_options(bundle: Bundle, given: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The options of a run, and a line for each that stands in for one the bundle needs and nobody gave.
+
+    What the caller gives comes first, then the inputs of the gate's first run, then a prompt, a grey picture and a
+    second of noise.
+    """
+    options = {name: value for name, value in given.items() if not _is_empty(value)}
+    gate = bundle.manifest.gate
+    stored = {} if gate is None or not gate.cases else gate_options(gate.cases[0], bundle.folder)
+    lines = []
+    wanted = stand_ins(bundle)
+    if "prompt" in options and "sound" in bundle.manifest.plan.options():
+        wanted.pop("sound")
+    for name, value in wanted.items():
+        if name in options or (name == "mask" and "subject" in options):
+            continue
+        own = name in stored
+        options[name] = stored[name] if own else value
+        told = f" {options[name]!r}" if isinstance(options[name], str) else ""
+        lines.append(f"{name}: {'of the gate, ' if own else 'a stand-in, '}since none was given{told}")
+    return _matched(bundle.manifest.plan, options, given), tuple(lines)
+
+
+def stand_ins(bundle: Bundle) -> dict[str, Any]:
+    """Something to draw for each input of the bundle's plan: a prompt, a grey picture, a second of noise."""
+    plan = bundle.manifest.plan
+    options: dict[str, Any] = {}
+    grey, mask = (
+        np.full((STAND_IN_SIDE, STAND_IN_SIDE, 3), 128, np.uint8),
+        np.zeros((STAND_IN_SIDE, STAND_IN_SIDE), np.uint8),
+    )
+    mask[STAND_IN_SIDE // 4 : -STAND_IN_SIDE // 4, STAND_IN_SIDE // 4 : -STAND_IN_SIDE // 4] = 255
+    prompt = STAND_IN_PROMPT
+    for conditioner in plan.conditioners:
+        if conditioner.word is not None:
+            prompt = f"a {conditioner.word.default} in a park"
+        if conditioner.marker is not None:
+            prompt = f"{STAND_IN_PROMPT} {conditioner.marker.default}"
+        if conditioner.text is not None:
+            options["prompt"] = prompt
+        if (picture := conditioner.picture) is not None:
+            options[picture.kind] = [grey] if picture.kind == "subjects" else grey
+            options |= {"mask": mask} if picture.kind == "subject" else {}
+        if conditioner.sound is not None:
+            rate = conditioner.sound.rate
+            options["sound"] = (np.random.default_rng(0).normal(0, 0.1, (rate, 2)), rate)
+    return options | _language(plan, set(bundle.manifest.graphs))
+
+
+def _language(plan: Plan, graphs: set[str]) -> dict[str, str]:
+    """The stand-in's own language, or the first of a bundle that has several."""
+    found = [value for name in plan.graphs() if "{language}" in name for value in matches(name, graphs)]
+    return {"language": "English" if "English" in found else found[0]} if found else {}
+
+
+def _matched(plan: Plan, options: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """As many subjects as the prompt has markers, where they stand in."""
+    marker = next((c.marker for c in plan.conditioners if c.marker is not None), None)
+    if marker is not None and _is_empty(given.get("subjects")):
+        marks = max(1, options["prompt"].count(options.get("marker") or marker.default))
+        options["subjects"] = (list(options["subjects"]) * marks)[:marks]
+    return options
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or (isinstance(value, list | tuple) and not value)
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class ProfileJob:
     """`options` are those of a Pipeline's call, with paths instead of pictures and sounds; `cold` is how many fresh
     processes are started, `warm_up` how many runs go before the `runs` that are measured."""
 
@@ -34,18 +112,18 @@ def opener(bundle: Bundle, backend: str, threads: int | None) -> Callable[[str],
     return lambda name: open_session(backend, bundle.graph_file(name), threads)
 
 
-def pipelines(bundle: Bundle, job: Job, backend: str, recorder: Recorder) -> tuple[Pipeline, Pipeline]:
+def pipelines(bundle: Bundle, job: ProfileJob, backend: str, recorder: Recorder) -> tuple[Pipeline, Pipeline]:
     """A Pipeline whose graphs tell the recorder of their calls, and one with the same sessions that tell nobody."""
     side = None
     if job.text_bundle is not None:
         text = open_bundle(job.text_bundle)
-        side = TextSide(text, recorder.opener(opener(text, backend, job.threads)))
+        side = TextBundle(text, recorder.opener(opener(text, backend, job.threads)))
     open_graph = recorder.opener(opener(bundle, backend, job.threads))
     watched = Pipeline(bundle, open_graph, side, backend, preset=job.preset)
-    return watched, Pipeline(bundle, plain(watched), side, backend, preset=job.preset)
+    return watched, Pipeline(bundle, plain_pipeline(watched), side, backend, preset=job.preset)
 
 
-def plain(watched: Pipeline) -> Callable[[str], Session]:
+def plain_pipeline(watched: Pipeline) -> Callable[[str], Session]:
     """The sessions themselves, which the recorder does not see."""
 
     def session(graph: str) -> Session:

@@ -8,24 +8,23 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
-from ..bundle import Bundle, open_bundle
+from ..bundle.preset import Preset
+from ..bundle.reader import Bundle, open_bundle
 from ..errors import EngineWarning
-from ..pipeline import Output, Pipeline
-from ..preset import Preset
-from ..timings import Span
-from .adapter import adapter_cost, second_attention
+from ..output import Output, Span
+from ..pipeline import Pipeline
 from .cold_start import cold_start
-from .job import Job, pipelines, plain
+from .job import ProfileJob, completed_options, pipelines, plain_pipeline
 from .machine import this_machine
-from .operator_times import operator_times
+from .operators import operator_times
 from .rates import measured_rates
-from .record import REVISION, Asked, Event, Operators, Overhead, Profile
+from .record import REVISION, Asked, Event, Operators, Overhead, Profile, Samples
 from .recorder import Called, Recorder, seconds_a_call
-from .samples import Samples
-from .stages import counted, stages_of
-from .stand_ins import completed
+from .stages import adapter_cost, counted, second_attention, stages_of
 
 Tell = Callable[[str], None]
+
+
 LEFT_OUT = "operators were not asked for"
 
 
@@ -42,7 +41,7 @@ class Run:
         return self.output.spans[-1].end - self.start
 
 
-def measure(job: Job, tell: Tell = lambda line: None) -> Profile:
+def measure(job: ProfileJob, tell: Tell = lambda line: None) -> Profile:
     """Measures one bundle on one backend; `tell` is given a line before each part.
 
     Raises InputError for what `x2i.runtime.load` and a Pipeline refuse.
@@ -55,13 +54,13 @@ def measure(job: Job, tell: Tell = lambda line: None) -> Profile:
     bundle = open_bundle(job.bundle)
     checked = time.perf_counter() - start
     pipeline, bare = pipelines(bundle, job, backend, recorder)
-    options, stand_ins = completed(bundle, job.options)
+    options, stand_ins = completed_options(bundle, job.options)
     tell(f"{job.bundle} on {backend}: {job.warm_up} + {job.runs} runs, each with the recorder and without")
     runs, overhead = _runs(pipeline, bare, recorder, options, job)
     load = {"check files": checked} | {span.name: span.seconds for span in recorder.opened}
     tell(f"{job.bundle} on {backend}: operators, counts and this machine's rates")
     called = _captured(pipeline, recorder, options)
-    session = plain(pipeline)
+    session = plain_pipeline(pipeline)
     operators = Operators((), None, LEFT_OUT)
     if job.operators:
         operators = operator_times(bundle, backend, job.threads, called, session)
@@ -94,7 +93,7 @@ def measure(job: Job, tell: Tell = lambda line: None) -> Profile:
 
 
 def _runs(
-    pipeline: Pipeline, bare: Pipeline, recorder: Recorder, options: dict[str, Any], job: Job
+    pipeline: Pipeline, bare: Pipeline, recorder: Recorder, options: dict[str, Any], job: ProfileJob
 ) -> tuple[list[Run], Overhead]:
     """The recorded runs, and by what share they took longer than the others."""
     runs, ratios = [], []
@@ -129,7 +128,7 @@ def _captured(pipeline: Pipeline, recorder: Recorder, options: dict[str, Any]) -
     return [replace(one, count=number[key]) for key, one in first.items() if one.graph in own]
 
 
-def _asked(job: Job, options: dict[str, Any], bundle: Bundle, run: Run, stand_ins: tuple[str, ...]) -> Asked:
+def _asked(job: ProfileJob, options: dict[str, Any], bundle: Bundle, run: Run, stand_ins: tuple[str, ...]) -> Asked:
     """The run in numbers, what was left out filled in from the plan and the preset."""
     plan = bundle.manifest.plan
     preset = plan.presets[job.preset] if job.preset is not None else Preset()

@@ -9,12 +9,14 @@ import numpy as np
 
 from ..errors import InputError
 from ..sessions.backends import open_session
-from ..sessions.graph_file import GraphFile
+from ..sessions.session import GraphFile
 from .machine import usable_cores
 from .record import Rates
 
 SIDE, COPIED, TIMES = 1024, 64_000_000, 9
 """Rows and columns of the matrices, bytes that each thread copies, and how often: the fastest counts."""
+
+
 FOLDER = Path(__file__).parent
 
 

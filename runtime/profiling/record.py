@@ -1,4 +1,4 @@
-"""What a profile says, as it is kept in JSON. Seconds are seconds, bytes bytes, shares of 1."""
+"""Measured seconds, and what is said of them."""
 
 import json
 from dataclasses import dataclass
@@ -6,12 +6,35 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
+import numpy as np
+
+from ..bundle.records import decode, encode
 from ..errors import InputError
-from ..images import save_whole
-from ..records import decode, encode
-from .samples import Samples
+from ..files import save_whole
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Seconds, one for each time that something was measured."""
+
+    all: tuple[float, ...]
+
+    def percentile(self, percent: float) -> float:
+        """Linear between the two nearest, as numpy takes it."""
+        return float(np.percentile(self.all, percent))
+
+    @property
+    def p50(self) -> float:
+        return self.percentile(50)
+
+    @property
+    def p95(self) -> float:
+        return self.percentile(95)
+
 
 REVISION = 1
+
+
 Kind = Literal["encode", "project", "denoise", "decode", "other"]
 
 
@@ -75,7 +98,7 @@ class Cold:
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class StageTime:
     """One graph in a run, and the seconds that all its calls of a run took, run by run.
 
     `macs` are multiplications with their additions in one run (None: not counted), `weights` the bytes of its files,
@@ -169,7 +192,7 @@ class Profile:
     load: dict[str, float]
     picture: Samples
     phases: dict[str, Samples]
-    stages: tuple[Stage, ...]
+    stages: tuple[StageTime, ...]
     steps: tuple[Samples, ...]
     operators: Operators
     adapter: Adapter
@@ -215,3 +238,12 @@ def save_text(path: Path, text: str) -> None:
 
 def _write(text: str, stream: BinaryIO) -> Any:
     return stream.write(text.encode())
+
+
+def loop_seconds(profile: Profile) -> tuple[float, float]:
+    """Seconds of the middle run's steps in which no graph was called, and of the steps altogether."""
+    steps = [event for event in profile.events if event.track == "stages" and event.name.startswith("step ")]
+    graphs = [event for event in profile.events if event.track == "graphs"]
+    inside = [call for call in graphs if any(step.start <= call.start and call.end <= step.end for step in steps)]
+    whole = sum(step.end - step.start for step in steps)
+    return whole - sum(call.end - call.start for call in inside), whole

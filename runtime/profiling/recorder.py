@@ -7,9 +7,9 @@ from functools import partial
 
 import numpy as np
 
-from ..manifest import Tensor
+from ..bundle.manifest import Tensor
+from ..output import Span
 from ..sessions.session import Outputs, Session
-from ..timings import Span
 
 
 @dataclass(frozen=True, slots=True)

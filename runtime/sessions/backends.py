@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from ..errors import InputError
-from .graph_file import GraphFile
-from .session import Session, Settings
+from .session import GraphFile, Session, Settings
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -71,29 +70,30 @@ def _no_problem(graph: GraphFile | None, settings: Settings) -> None:
 
 
 def _open_cpu(graph: GraphFile, settings: Settings) -> Session:
-    from .onnxruntime_cpu import OnnxRuntimeSession
-    from .onnxruntime_engine import fitting
+    from .onnxruntime_cpu import OnnxRuntimeSession, fitting_onnxruntime_engine
 
-    return OnnxRuntimeSession(graph.path, settings.threads, fitting(graph))
+    return OnnxRuntimeSession(graph.path, settings.threads, fitting_onnxruntime_engine(graph))
 
 
 def _prepared_cpu(graph: GraphFile, shapes: Shapes | None) -> bool:
-    from .onnxruntime_engine import found
+    from .onnxruntime_cpu import find_onnxruntime_engine
 
-    return found(graph) is not None
+    return find_onnxruntime_engine(graph) is not None
 
 
 def _prepared_openvino(graph: GraphFile, shapes: Shapes | None) -> bool:
-    from .openvino_engine import for_some_shapes, found
+    from .openvino_engine import find_openvino_engine, has_openvino_engine
 
     # In this order nothing is read where some shapes will do.
-    return (shapes is None and for_some_shapes(graph, "CPU")) or found(graph, "CPU", shapes)[0] is not None
+    return (shapes is None and has_openvino_engine(graph, "CPU")) or find_openvino_engine(graph, "CPU", shapes)[
+        0
+    ] is not None
 
 
 def _openvino_problem(graph: GraphFile | None, settings: Settings) -> str | None:
-    from .openvino_problem import problem
+    from .openvino_support import openvino_problem
 
-    return problem(graph, settings)
+    return openvino_problem(graph, settings)
 
 
 def _open_openvino(graph: GraphFile, settings: Settings) -> Session:
@@ -106,28 +106,28 @@ def _tensorrt(library: str) -> Backend:
     """`tensorrt_rtx` or `tensorrt`, which are used in one way."""
 
     def problem(graph: GraphFile | None, settings: Settings) -> str | None:
-        from . import tensorrt_engine
+        from . import tensorrt_session
 
-        return tensorrt_engine.problem(library, graph, settings)
+        return tensorrt_session.tensorrt_problem(library, graph, settings)
 
     def opened(graph: GraphFile, settings: Settings) -> Session:
-        from . import tensorrt_engine
+        from . import tensorrt_session
 
-        return tensorrt_engine.open_engine(library, graph, settings)
+        return tensorrt_session.open_tensorrt(library, graph, settings)
 
     return Backend(_installed(library), problem, opened)
 
 
 def _cuda_present() -> bool:
-    from .onnxruntime_cuda import present
+    from .onnxruntime_cuda import cuda_present
 
-    return present()
+    return cuda_present()
 
 
 def _cuda_problem(graph: GraphFile | None, settings: Settings) -> str | None:
-    from .onnxruntime_cuda import problem
+    from .onnxruntime_cuda import cuda_problem
 
-    return problem(graph, settings)
+    return cuda_problem(graph, settings)
 
 
 def _open_cuda(graph: GraphFile, settings: Settings) -> Session:

@@ -1,5 +1,8 @@
-"""Graphs on the CPU through ONNX Runtime."""
+"""Graphs on the CPU through ONNX Runtime, from their files or from engines prepared for this CPU."""
 
+import struct
+import time
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -7,10 +10,94 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from ..errors import InputError
-from ..manifest import Tensor
-from . import onnxruntime_engine
-from .session import Outputs
+from .. import machine
+from ..bundle.manifest import Tensor
+from ..engines import store
+from ..engines.key import EngineKey
+from ..errors import EngineWarning, InputError
+from ..machine import peak_bytes
+from .session import GraphFile, Outputs
+
+LIBRARY = "onnxruntime"
+
+
+_LENGTH = struct.Struct("<Q")
+
+
+_SMALLEST = "1024"
+"""Bytes of a weight that is not kept in the graph itself."""
+
+
+def build_onnxruntime_engine(graph: GraphFile) -> Path:
+    """Prepares a graph and keeps it in the bundle's engines; returns the file.
+
+    Raises InputError where ONNX Runtime cannot open the graph; then nothing is left behind.
+    """
+    pass  # REMOVED
+
+    assert graph.engines is not None and graph.digest, "an engine without a bundle to keep it in"
+    wanted, start = onnxruntime_key(graph), time.perf_counter()
+    with store.staging_dir(graph.engines) as folder:
+        made, prepared = folder / f"{wanted.stem}.engine", folder / "graph.onnx"
+        made.touch()
+        chosen = session_options()
+        chosen.optimized_model_filepath = str(prepared)
+        for name, value in {
+            "optimized_model_external_initializers_file_name": made.name,
+            "optimized_model_external_initializers_min_size_in_bytes": _SMALLEST,
+            "save_external_prepacked_constant_initializers": "1",
+        }.items():
+            chosen.add_session_config_entry(f"session.{name}", value)
+        try:
+            onnxruntime.InferenceSession(str(graph.path), chosen, providers=["CPUExecutionProvider"])
+        except ONNX_RUNTIME_ERRORS as error:
+            raise InputError(f"{graph.path}: ONNX Runtime cannot prepare this graph: {error}; leave it out") from error
+        with made.open("ab") as file:
+            file.write(content := prepared.read_bytes())
+            file.write(_LENGTH.pack(len(content)))
+        return store.save_engine(graph.engines, wanted, made, time.perf_counter() - start, peak_bytes())
+
+
+def onnxruntime_key(graph: GraphFile) -> EngineKey:
+    """All that an engine depends on: it serves every size and every number of threads."""
+    cpu = machine.cpu_identity()
+    assert cpu is not None, "an engine for a CPU that is not told"
+    return EngineKey(graph.name, graph.digest, graph.precision, LIBRARY, onnxruntime.__version__, cpu)
+
+
+def find_onnxruntime_engine(graph: GraphFile) -> Path | None:
+    """The engine that fits a graph and this machine, None where there is none."""
+    return store.find_engine(graph.engines, onnxruntime_key(graph)) if _may_have_engines(graph) else None
+
+
+def fitting_onnxruntime_engine(graph: GraphFile) -> Path | None:
+    """The engine that fits; None where there is none, with a warning where others are."""
+    path = find_onnxruntime_engine(graph)
+    if (
+        path is None
+        and _may_have_engines(graph)
+        and (why := store.why_none_fits(graph.engines, onnxruntime_key(graph)))
+    ):
+        message = f"{graph.name}: opened without an engine, since none fits: {'; '.join(why)}"
+        warnings.warn(f"{message}; x2i build BUNDLE --for cpu", EngineWarning, stacklevel=5)
+    return path
+
+
+def _may_have_engines(graph: GraphFile) -> bool:
+    """Whether a graph is of a bundle with a folder of engines, on a CPU that tells what it is."""
+    there = graph.engines is not None and graph.engines.is_dir()
+    return there and bool(graph.digest) and machine.cpu_identity() is not None
+
+
+def prepared_graph(path: Path) -> bytes:
+    """The graph in an engine; it looks for its weights beside itself, under the engine's name."""
+    with path.open("rb") as file:
+        end = file.seek(-_LENGTH.size, 2)
+        (length,) = _LENGTH.unpack(file.read())
+        assert 0 < length <= end, "an engine that its record vouches for, without a graph"
+        file.seek(end - length)
+        return file.read(length)
+
 
 DTYPES = {
     "tensor(float)": "float32",
@@ -30,7 +117,7 @@ class OnnxRuntimeSession:
 
     def __init__(self, path: Path, threads: int | None = None, engine: Path | None = None):
         try:
-            self._session = _opened(path, threads) if engine is None else _opened_engine(engine, threads)
+            self._session = _open_graph(path, threads) if engine is None else _open_engine(engine, threads)
         except ONNX_RUNTIME_ERRORS as error:
             fix = "" if engine is None else f"; remove {engine}, or build it again with x2i build BUNDLE --for cpu"
             raise InputError(
@@ -52,7 +139,7 @@ class OnnxRuntimeSession:
         return partial(self, **arrays)
 
 
-def options(threads: int | None = None) -> onnxruntime.SessionOptions:
+def session_options(threads: int | None = None) -> onnxruntime.SessionOptions:
     """How every graph is opened on the CPU."""
     chosen = onnxruntime.SessionOptions()
     chosen.intra_op_num_threads = threads or 0
@@ -66,15 +153,15 @@ def options(threads: int | None = None) -> onnxruntime.SessionOptions:
     return chosen
 
 
-def _opened(path: Path, threads: int | None) -> onnxruntime.InferenceSession:
-    return onnxruntime.InferenceSession(str(path), options(threads), providers=["CPUExecutionProvider"])
+def _open_graph(path: Path, threads: int | None) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(str(path), session_options(threads), providers=["CPUExecutionProvider"])
 
 
-def _opened_engine(path: Path, threads: int | None) -> onnxruntime.InferenceSession:
-    chosen = options(threads)
+def _open_engine(path: Path, threads: int | None) -> onnxruntime.InferenceSession:
+    chosen = session_options(threads)
     chosen.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     chosen.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
-    content = onnxruntime_engine.prepared_graph(path)
+    content = prepared_graph(path)
     return onnxruntime.InferenceSession(content, chosen, providers=["CPUExecutionProvider"])
 
 
@@ -83,6 +170,8 @@ def as_tensor(value: onnxruntime.NodeArg) -> Tensor:
 
 
 _STATE = onnxruntime.capi.onnxruntime_pybind11_state
+
+
 ONNX_RUNTIME_ERRORS = (
     _STATE.Fail,
     _STATE.InvalidGraph,

@@ -11,25 +11,32 @@ import onnxruntime
 
 from ..engines.gpu import gpu_problem
 from ..errors import EngineWarning, InputError
-from .graph_file import GraphFile
 from .onnxruntime_cpu import ONNX_RUNTIME_ERRORS, as_tensor
-from .session import Outputs, Settings
+from .session import GraphFile, Outputs, Settings
 
 PROVIDER = "CUDAExecutionProvider"
+
+
 INSTALL = "pip uninstall -y onnxruntime && pip install 'onnxruntime-gpu[cuda,cudnn]'"
+
+
 _UNCAPTURED = "-1"
+
+
 _STATE = onnxruntime.capi.onnxruntime_pybind11_state
+
+
 _RUN_ERRORS = (_STATE.RuntimeException, _STATE.Fail, _STATE.InvalidArgument)
 
 
-def present() -> bool:
+def cuda_present() -> bool:
     """Whether the ONNX Runtime that is installed was made for CUDA."""
     return PROVIDER in onnxruntime.get_available_providers()
 
 
-def problem(graph: GraphFile | None, settings: Settings) -> str | None:
+def cuda_problem(graph: GraphFile | None, settings: Settings) -> str | None:
     """Why CUDA cannot be used through ONNX Runtime here, in one line with the fix; None when it can."""
-    if not present():
+    if not cuda_present():
         return f"this onnxruntime is made for CPUs alone; {INSTALL}"
     return gpu_problem()
 
@@ -40,16 +47,16 @@ def open_cuda(graph: GraphFile, settings: Settings) -> "OnnxRuntimeCudaSession":
         # Finds CUDA and cuDNN where pip has put them.
         onnxruntime.preload_dlls()
     try:
-        session = _opened(graph, captures=True)
+        session = _open_graph(graph, captures=True)
     except ONNX_RUNTIME_ERRORS as error:
         warnings.warn(f"{graph.name}: launches are queued one by one: {_line(error)}", EngineWarning, stacklevel=3)
-        return OnnxRuntimeCudaSession(_opened_or_refused(graph), captures=False)
+        return OnnxRuntimeCudaSession(_open_uncaptured(graph), captures=False)
     return OnnxRuntimeCudaSession(session, captures=True)
 
 
-def _opened_or_refused(graph: GraphFile) -> onnxruntime.InferenceSession:
+def _open_uncaptured(graph: GraphFile) -> onnxruntime.InferenceSession:
     try:
-        return _opened(graph, captures=False)
+        return _open_graph(graph, captures=False)
     except ONNX_RUNTIME_ERRORS as error:
         raise InputError(
             f"{graph.path}: ONNX Runtime {onnxruntime.__version__} cannot open this graph on CUDA: {_line(error)}; "
@@ -57,7 +64,7 @@ def _opened_or_refused(graph: GraphFile) -> onnxruntime.InferenceSession:
         ) from error
 
 
-def _opened(graph: GraphFile, captures: bool) -> onnxruntime.InferenceSession:
+def _open_graph(graph: GraphFile, captures: bool) -> onnxruntime.InferenceSession:
     """A session whose first provider is CUDA. Float32 stays float32: its products are not rounded to TF32."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
@@ -94,7 +101,7 @@ class OnnxRuntimeCudaSession:
         with self._lock:
             binding = self._free.pop() if self._free else self._binding()
             binding.upload(arrays)
-        bound = _Bound(binding, self._lock)
+        bound = _BoundCall(binding, self._lock)
         finalize(bound, self._free.append, binding)
         return bound
 
@@ -103,7 +110,7 @@ class OnnxRuntimeCudaSession:
         return _Binding(self._session, names, self._device, self._numbers if self._captures else None)
 
 
-class _Bound:
+class _BoundCall:
     """A call with some inputs on the device; an object of its own, so that its end can be told."""
 
     def __init__(self, binding: "_Binding", lock: Lock):

@@ -9,21 +9,24 @@ from threading import Lock
 import openvino
 
 from ..errors import InputError
-from .graph_file import GraphFile
-from .session import Settings
+from .session import GraphFile, Settings
 
 PLUGINS = "x2i.plugins"
 """Entry-point group in which other rooms name what a library must be given to read their operators."""
+
+
 _MAKING = Lock()
+
+
 BF16_PRECISIONS = ("int8", "bf16")
 """What lies between quantized operators may run in bfloat16 where the CPU has it, and so may a graph that says
 so; every other graph runs in the types that it is written in, which OpenVINO by itself would not keep."""
 
 
-def chosen(device: str) -> str:
+def choose_device(device: str) -> str:
     """The device in OpenVINO's words, `CPU` for none; raises InputError for one that is not there."""
     device = device.upper() or "CPU"
-    there = available()
+    there = available_devices()
     wanted = device.partition(":")[2].split(",") if device.startswith("AUTO:") else [device]
     missing = [name for name in wanted if name != "AUTO" and not _is_there(name, there)]
     if missing:
@@ -34,18 +37,18 @@ def chosen(device: str) -> str:
     return device
 
 
-def available() -> tuple[str, ...]:
+def available_devices() -> tuple[str, ...]:
     """The devices whose driver is installed, such as CPU, GPU.0 and NPU."""
     return tuple(core().available_devices)
 
 
-def read(graph: GraphFile, device: str) -> openvino.Model:
+def read_model(graph: GraphFile, device: str) -> openvino.Model:
     """The graph, not yet compiled; raises InputError where OpenVINO cannot read it."""
     with _opening(graph, device):
         return core().read_model(graph.path)
 
 
-def compiled(
+def compile_graph(
     graph: GraphFile,
     device: str,
     settings: Settings,
@@ -56,7 +59,7 @@ def compiled(
 
     `model` is the graph where it is read already; its shapes are changed.
     """
-    model = read(graph, device) if model is None else model
+    model = read_model(graph, device) if model is None else model
     with _opening(graph, device):
         if shapes is not None:
             model.reshape({name: list(shape) for name, shape in shapes.items()})
@@ -69,7 +72,7 @@ def _opening(graph: GraphFile, device: str) -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise InputError(
-            f"{graph.path}: OpenVINO {version()} cannot open this graph on {device}: {reason(error)}; "
+            f"{graph.path}: OpenVINO {openvino_version()} cannot open this graph on {device}: {last_line(error)}; "
             "choose another backend, such as cpu"
         ) from error
 
@@ -92,12 +95,12 @@ def capabilities(device: str) -> tuple[str, ...]:
     return tuple(core().get_property(device, "OPTIMIZATION_CAPABILITIES"))
 
 
-def version() -> str:
+def openvino_version() -> str:
     """OpenVINO's release, without the build that its own version names."""
     return openvino.__version__.partition("-")[0]
 
 
-def reason(error: RuntimeError) -> str:
+def last_line(error: RuntimeError) -> str:
     """The last line that says something: those before it name places in OpenVINO's sources."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

@@ -16,19 +16,22 @@ import openvino
 
 from ..engines import store
 from ..engines.key import EngineKey, differences
-from ..engines.memory import peak_bytes
 from ..errors import EngineWarning, InputError
+from ..machine import peak_bytes
 from . import openvino_device
-from .graph_file import GraphFile
-from .session import Settings
+from .session import GraphFile, Settings
 
 LIBRARY = "openvino"
+
+
 SHAPES = "shapes"
+
+
 Shapes = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class OpenedEngine:
     """A compiled graph and the engine's file that it lies in, None without an engine.
 
     What OpenVINO makes of `model` reads from the file, and does not hold it: whoever keeps a request keeps this, too.
@@ -38,25 +41,27 @@ class Opened:
     file: np.ndarray | None = None
 
 
-def build(graph: GraphFile, settings: Settings, shapes: Shapes | None = None) -> Path:
+def build_openvino_engine(graph: GraphFile, settings: Settings, shapes: Shapes | None = None) -> Path:
     """Compiles a graph for a device and keeps it in the bundle's engines, for all shapes or these; returns the file.
 
     Raises InputError where OpenVINO cannot compile it or has no device of that name; then nothing is left behind.
     """
     assert graph.engines is not None and graph.digest, "an engine without a bundle to keep it in"
-    device = openvino_device.chosen(settings.device)
+    device = openvino_device.choose_device(settings.device)
     start = time.perf_counter()
-    compiled = openvino_device.compiled(graph, device, settings, shapes)
-    with store.unfinished(graph.engines) as folder:
+    compiled = openvino_device.compile_graph(graph, device, settings, shapes)
+    with store.staging_dir(graph.engines) as folder:
         made = folder / "engine"
         with made.open("w+b") as file:
             compiled.export_model(_ToFile(file))
-        return store.save(graph.engines, key(graph, device, shapes), made, time.perf_counter() - start, peak_bytes())
+        return store.save_engine(
+            graph.engines, openvino_key(graph, device, shapes), made, time.perf_counter() - start, peak_bytes()
+        )
 
 
-def key(graph: GraphFile, device: str, shapes: Shapes | None = None) -> EngineKey:
+def openvino_key(graph: GraphFile, device: str, shapes: Shapes | None = None) -> EngineKey:
     """All that an engine depends on: it serves every number of threads, and every size where no shapes are given."""
-    fixed = {} if shapes is None else {SHAPES: _words(shapes)}
+    fixed = {} if shapes is None else {SHAPES: _shapes_text(shapes)}
     core = openvino_device.core()
     model = "" if device.startswith("AUTO") else core.get_property(device, "FULL_DEVICE_NAME").strip()
     return EngineKey(
@@ -70,20 +75,23 @@ def key(graph: GraphFile, device: str, shapes: Shapes | None = None) -> EngineKe
     )
 
 
-def found(graph: GraphFile, device: str, shapes: Shapes | None = None) -> tuple[Path | None, list[str]]:
+def find_openvino_engine(graph: GraphFile, device: str, shapes: Shapes | None = None) -> tuple[Path | None, list[str]]:
     """The engine that fits a graph, a device and the shapes, or why none of those that are there does."""
     if graph.engines is None or not graph.engines.is_dir() or not graph.digest:
         return None, []
-    wanted = key(graph, device, shapes)
-    path = store.find(graph.engines, wanted)
-    return path, [] if path is not None else store.reasons(graph.engines, wanted, _of_these_shapes)
+    wanted = openvino_key(graph, device, shapes)
+    path = store.find_engine(graph.engines, wanted)
+    return path, [] if path is not None else store.why_none_fits(graph.engines, wanted, _of_these_shapes)
 
 
-def for_some_shapes(graph: GraphFile, device: str) -> bool:
+def has_openvino_engine(graph: GraphFile, device: str) -> bool:
     """Whether there is an engine of a graph for a device, whatever its shapes; it is not read."""
     if graph.engines is None or not graph.engines.is_dir() or not graph.digest:
         return False
-    return store.find(graph.engines, key(graph, device), _whatever_its_shapes, check_digest=False) is not None
+    return (
+        store.find_engine(graph.engines, openvino_key(graph, device), _whatever_its_shapes, check_digest=False)
+        is not None
+    )
 
 
 def _whatever_its_shapes(there: EngineKey, wanted: EngineKey) -> list[str]:
@@ -99,33 +107,33 @@ def _of_these_shapes(there: EngineKey, wanted: EngineKey) -> list[str]:
     return [] if others else differences(there, wanted)
 
 
-def _words(shapes: Shapes) -> str:
+def _shapes_text(shapes: Shapes) -> str:
     """Shapes by name: those of the first input spelled out, all of them as a digest."""
     told = [f"{name} {'x'.join(map(str, shape))}" for name, shape in sorted(shapes.items())]
     return f"{told[0]} ({hashlib.sha256(' '.join(told).encode()).hexdigest()[:12]})"
 
 
-def fitting(graph: GraphFile, device: str, shapes: Shapes | None = None) -> Path | None:
+def fitting_openvino_engine(graph: GraphFile, device: str, shapes: Shapes | None = None) -> Path | None:
     """The engine of the bundle that fits; None where there is none, with a warning where others ought to."""
-    path, why = found(graph, device, shapes)
+    path, why = find_openvino_engine(graph, device, shapes)
     if why:
         told = f"{graph.name}: compiled again, since no engine fits: {'; '.join(why)}; x2i build BUNDLE --for openvino"
         warnings.warn(told, EngineWarning, stacklevel=5)
     return path
 
 
-def opened(path: Path, graph: GraphFile, device: str, settings: Settings) -> Opened:
+def open_openvino_engine(path: Path, graph: GraphFile, device: str, settings: Settings) -> OpenedEngine:
     """A graph's engine; the weights are left in the file, which is mapped into memory."""
     mapped = _mapped(path)
     blob = openvino.Tensor(mapped, shared_memory=True)
     try:
         # An engine does not hold its properties: without them its types would be the device's choice.
         properties = openvino_device.properties(graph, device, settings)
-        return Opened(openvino_device.core().import_model(blob, device, properties), mapped)
+        return OpenedEngine(openvino_device.core().import_model(blob, device, properties), mapped)
     except RuntimeError as error:
         raise InputError(
-            f"{path}: OpenVINO {openvino_device.version()} cannot open this engine: {openvino_device.reason(error)}; "
-            "remove it, or build it again with x2i build BUNDLE --for openvino"
+            f"{path}: OpenVINO {openvino_device.openvino_version()} cannot open this engine: "
+            f"{openvino_device.last_line(error)}; remove it, or build it again with x2i build BUNDLE --for openvino"
         ) from error
 
 
@@ -135,20 +143,20 @@ def _mapped(path: Path) -> np.ndarray:
     with path.open("rb") as stream:
         file = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
     content = (ctypes.c_uint8 * len(file)).from_address(np.frombuffer(file, np.uint8).ctypes.data)
-    mapped = np.ctypeslib.as_array(content).view(_Holding)
+    mapped = np.ctypeslib.as_array(content).view(_MappedFile)
     mapped.file = file
     return mapped
 
 
-class _Holding(np.ndarray):
+class _MappedFile(np.ndarray):
     """An array that holds the mapping it lies in."""
 
     file: mmap.mmap
 
 
-def drop_read(mapped: np.ndarray | None) -> None:
+def advise_dontneed(mapped: np.ndarray | None) -> None:
     """Lets the system have what was read of a mapped engine; what is needed again is read again."""
-    assert isinstance(mapped, _Holding)
+    assert isinstance(mapped, _MappedFile)
     if hasattr(mmap, "MADV_DONTNEED"):
         mapped.file.madvise(mmap.MADV_DONTNEED)
 

@@ -1,6 +1,7 @@
-"""Graphs through OpenVINO: CPUs, and the integrated GPUs and NPUs by the name of the device."""
+"""Compilations of a graph, one for each set of shapes that it is called with; `openvino_rule` says of which."""
 
-from collections.abc import Callable, Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,21 +10,67 @@ from threading import Lock
 import numpy as np
 import openvino
 
+from ..bundle.manifest import Tensor
 from ..errors import InputError
-from ..manifest import Tensor
 from . import openvino_device, openvino_engine
-from .graph_file import GraphFile
-from .openvino_rule import fixes
-from .openvino_shapes import FixedShapes
-from .session import Outputs, Settings
+from .openvino_support import uses_static_shapes
+from .session import GraphFile, Outputs, Settings
+
+Shape = tuple[int, ...]
+
+
+KEPT = 2
+"""Guided and unguided calls of one size."""
+
+
+KEPT_BYTES = 500_000_000
+"""More are kept where the graph's bytes, of which each holds its own, come to no more than this."""
+
+
+class FixedShapes:
+    """Compiles, or opens engines, for shapes as they come; the ones used last are kept."""
+
+    def __init__(self, graph: GraphFile, device: str, settings: Settings):
+        self._graph, self._device, self._settings = graph, device, settings
+        self._kept: OrderedDict[tuple[tuple[str, Shape], ...], openvino_engine.OpenedEngine] = OrderedDict()
+        self._read: openvino.Model | None = None
+        self._most = max(KEPT, KEPT_BYTES // graph.bytes) if graph.bytes else KEPT
+        self._lock = Lock()
+
+    def read(self) -> openvino.Model:
+        """The graph, which the first compilation takes: read again, it would be in memory twice."""
+        self._read = openvino_device.read_model(self._graph, self._device)
+        return self._read
+
+    def __call__(self, shapes: Mapping[str, Shape]) -> openvino_engine.OpenedEngine:
+        """The graph for inputs of these shapes, by name; raises InputError where OpenVINO cannot compile it."""
+        key = tuple(sorted(shapes.items()))
+        with self._lock:
+            if key not in self._kept:
+                while len(self._kept) >= self._most:
+                    self._kept.popitem(last=False)
+                self._kept[key] = self._opened(dict(key))
+            self._kept.move_to_end(key)
+            return self._kept[key]
+
+    def _opened(self, shapes: dict[str, Shape]) -> openvino_engine.OpenedEngine:
+        engine = openvino_engine.fitting_openvino_engine(self._graph, self._device, shapes)
+        read, self._read = self._read, None
+        if engine is None:
+            compiled = openvino_device.compile_graph(self._graph, self._device, self._settings, shapes, read)
+            return openvino_engine.OpenedEngine(compiled)
+        opened = openvino_engine.open_openvino_engine(engine, self._graph, self._device, self._settings)
+        # With its shapes fixed most weights have been copied into the order that the kernels read.
+        openvino_engine.advise_dontneed(opened.file)
+        return opened
 
 
 @dataclass(frozen=True, slots=True)
-class _Bound:
+class _BoundRequest:
     """A request, and what must outlive it: other shapes may have taken its place in the session."""
 
     request: openvino.InferRequest
-    opened: openvino_engine.Opened
+    opened: openvino_engine.OpenedEngine
 
 
 class OpenVinoSession:
@@ -36,26 +83,28 @@ class OpenVinoSession:
 
     def __init__(self, graph: GraphFile, settings: Settings):
         self._graph, self._settings = graph, settings
-        self._device = openvino_device.chosen(settings.device)
-        self._fixed = FixedShapes(graph, self._device, settings) if fixes(graph, self._device) else None
+        self._device = openvino_device.choose_device(settings.device)
+        self._fixed = FixedShapes(graph, self._device, settings) if uses_static_shapes(graph, self._device) else None
         self.inputs, self.outputs = self._tensors()
         self._free: list[openvino.InferRequest] = []
 
     def _tensors(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """Inputs and outputs; the graph is read for them where that must be done anyway."""
         graph = self._graph
-        if self._fixed is not None and graph.inputs and openvino_engine.for_some_shapes(graph, self._device):
+        if self._fixed is not None and graph.inputs and openvino_engine.has_openvino_engine(graph, self._device):
             return graph.inputs, graph.outputs
         ports = self._whole.model if self._fixed is None else self._fixed.read()
         return tuple(map(_tensor, ports.inputs)), tuple(map(_tensor, ports.outputs))
 
     @cached_property
-    def _whole(self) -> openvino_engine.Opened:
+    def _whole(self) -> openvino_engine.OpenedEngine:
         """The graph for all shapes."""
-        engine = openvino_engine.fitting(self._graph, self._device)
+        engine = openvino_engine.fitting_openvino_engine(self._graph, self._device)
         if engine is None:
-            return openvino_engine.Opened(openvino_device.compiled(self._graph, self._device, self._settings))
-        return openvino_engine.opened(engine, self._graph, self._device, self._settings)
+            return openvino_engine.OpenedEngine(
+                openvino_device.compile_graph(self._graph, self._device, self._settings)
+            )
+        return openvino_engine.open_openvino_engine(engine, self._graph, self._device, self._settings)
 
     def __call__(self, **arrays: np.ndarray) -> Outputs:
         assert arrays.keys() == {tensor.name for tensor in self.inputs}, sorted(arrays)
@@ -67,7 +116,7 @@ class OpenVinoSession:
     def bind(self, **arrays: np.ndarray) -> Callable[..., Outputs]:
         held = {t.name: np.require(arrays.pop(t.name), t.dtype, ("C", "W")) for t in self.inputs if t.name in arrays}
         assert not arrays, sorted(arrays)
-        requests: dict[tuple[tuple[int, ...], ...], _Bound] = {}
+        requests: dict[tuple[tuple[int, ...], ...], _BoundRequest] = {}
         lock = Lock()
 
         def call(**rest: np.ndarray) -> Outputs:
@@ -81,13 +130,13 @@ class OpenVinoSession:
 
         return call
 
-    def _bound(self, held: dict[str, np.ndarray], shapes: dict[str, tuple[int, ...]]) -> _Bound:
+    def _bound(self, held: dict[str, np.ndarray], shapes: dict[str, tuple[int, ...]]) -> _BoundRequest:
         """A request for these shapes that reads what is held where it lies, and holds it as long as it lives."""
         opened = self._whole if self._fixed is None else self._fixed(shapes)
         request = opened.model.create_infer_request()
         for name, array in held.items():
             request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
-        return _Bound(request, opened)
+        return _BoundRequest(request, opened)
 
     @contextmanager
     def _request(self) -> Iterator[openvino.InferRequest]:
@@ -106,7 +155,7 @@ class OpenVinoSession:
         except RuntimeError as error:
             shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items())
             raise InputError(
-                f"OpenVINO failed on {shapes}: {openvino_device.reason(error)}; try a smaller size or count"
+                f"OpenVINO failed on {shapes}: {openvino_device.last_line(error)}; try a smaller size or count"
             ) from error
         return {tensor.name: returned[tensor.name] for tensor in self.outputs}
 

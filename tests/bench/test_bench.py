@@ -13,8 +13,7 @@ from harness.environments import ROOT, Environments
 from harness.folders import Folders
 
 from tests.architecture import missing_docstring, sources, wrong_sizes
-
-from .conftest import Make, everybody, fake
+from tests.bench.conftest import Make, everybody, fake
 
 
 def cells(bench: Bench, case: Case) -> dict[str, list[str]]:

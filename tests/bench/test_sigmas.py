@@ -5,7 +5,7 @@ import pytest
 from diffusers import EulerDiscreteScheduler
 from peers.sigmas import euler_sigmas
 
-from ..numerics import assert_close
+from tests.numerics import assert_close
 
 
 @pytest.mark.parametrize("steps", [4, 20, 37])

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 from x2i.export.exporter import export_bundle
-from x2i.export.lowered_bundle import lower
-from x2i.export.lowering import Lowering
+from x2i.export.lower.lowered_bundle import lower
+from x2i.export.lower.lowering import Lowering
 from x2i.export.plan import ExportPlan
 
-from ..goldens import golden
-from ..made_once import made_once
-from .presets import PRESETS, add
+from tests.export.presets import PRESETS, add
+from tests.goldens import golden
+from tests.made_once import made_once
 
 QUICK = Lowering(steps=2)
 

@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-from x2i.export.precision import rounded
-from x2i.runtime.bundle import open_bundle
+from x2i.export.precision import fp16_emulation
+from x2i.runtime.bundle.reader import open_bundle
 from x2i.runtime.pipeline import Pipeline
 from x2i.runtime.sessions.backends import open_session
-from x2i.runtime.sessions.graph_file import GraphFile
-from x2i.runtime.sessions.session import Session
+from x2i.runtime.sessions.session import GraphFile, Session
 
 
 def half_pipeline(bundle: Path, work: Path) -> Pipeline:
@@ -15,7 +14,7 @@ def half_pipeline(bundle: Path, work: Path) -> Pipeline:
     opened = open_bundle(bundle)
 
     def open_rounded(name: str) -> Session:
-        rounded.rewrite(opened.graph_file(name).path, work / f"{name}.onnx")
+        fp16_emulation.emulate_graph(opened.graph_file(name).path, work / f"{name}.onnx")
         return open_session("cpu", GraphFile(name, work / f"{name}.onnx"))
 
     return Pipeline(opened, open_rounded)

@@ -3,13 +3,14 @@
 from dataclasses import replace
 from pathlib import Path
 
-from x2i.export.reuse.proven import with_variants
-from x2i.export.tuning.publish import publish
-from x2i.export.tuning.workspace import workspace
-from x2i.runtime.bundle import Bundle, open_bundle
-from x2i.runtime.preset import Preset
+from x2i.export.reuse.checked_variants import with_variants
+from x2i.export.tune.publish import bundle_copy, publish
+from x2i.runtime.bundle.preset import Preset
+from x2i.runtime.bundle.reader import Bundle, open_bundle
 
 RUN = {"prompt": "a red cat", "language": "French", "steps": 7, "sampler": "ddim", "seed": 5}
+
+
 PRESETS = {
     "plain": Preset(),
     "whole": Preset(guided=(1000, 0)),
@@ -25,7 +26,7 @@ PRESETS = {
 
 def add(folder: Path, name: str, preset: Preset) -> None:
     bundle = open_bundle(folder, check_files=False)
-    with workspace(bundle) as work:
+    with bundle_copy(bundle) as work:
         made = with_variants(work, preset.variants("denoiser"))
         plan = replace(made.manifest.plan, presets={name: preset})
         publish(bundle, Bundle(made.folder, replace(made.manifest, plan=plan)), name)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..goldens import golden_tensors
-from ..numerics import assert_close
+from tests.goldens import golden_tensors
+from tests.numerics import assert_close
 
 
 @dataclass

@@ -7,8 +7,8 @@ import torch
 from click.testing import CliRunner
 from x2i.runtime.cli import main
 
-from ..goldens import golden
-from ..models.ip_adapter_files import published, tower, write
+from tests.goldens import golden
+from tests.models.ip_adapter_files import published, tower, write
 
 ELITE = {
     "encoder": "elite/model/image_encoder",

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from x2i.export.precision.calibration_file import read_cases
-from x2i.runtime.bundle import open_bundle
+from x2i.export.lower.calibration_file import read_cases
+from x2i.runtime.bundle.reader import open_bundle
 from x2i.runtime.errors import InputError
 
-from .denoiser_inputs import recorded
+from tests.export.denoiser_inputs import recorded
 
 
 def test_calls_are_spread_over_the_schedule_and_come_again(tiny_bundle, tmp_path):

@@ -5,19 +5,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from x2i.export.denoiser import NoisePrediction, denoiser_component
+from x2i.export.components.denoiser import NoisePrediction, denoiser_component
 from x2i.export.exporter import export_bundle
 from x2i.export.plan import ExportPlan
 from x2i.export.to_onnx import to_onnx
 from x2i.kernels.injected_attention.reference import column_mask
-from x2i.models.stable_diffusion import read_stable_diffusion
+from x2i.models.stable_diffusion.base import read_stable_diffusion
 from x2i.runtime import load
-from x2i.runtime.samplers import make_sampler
+from x2i.runtime.sampling.registry import make_sampler
 from x2i.runtime.sessions.backends import open_session
-from x2i.runtime.sessions.graph_file import GraphFile
+from x2i.runtime.sessions.session import GraphFile
 
-from ..goldens import golden, golden_arrays
-from ..numerics import assert_close, assert_same_picture
+from tests.goldens import golden, golden_arrays
+from tests.numerics import assert_close, assert_same_picture
 
 STEPS = range(3)
 

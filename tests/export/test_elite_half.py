@@ -13,20 +13,19 @@ import onnx
 import pytest
 import torch
 from x2i.export.plan import ExportPlan
-from x2i.export.precision import half, rounded
-from x2i.export.systems.elite import build
+from x2i.export.precision import fp16, fp16_emulation
+from x2i.export.systems.elite import build_elite
 from x2i.export.to_onnx import to_onnx
 from x2i.kernels.injected_attention.onnx_function import DOMAIN, NAME
+from x2i.runtime.bundle.plan import Plan
 from x2i.runtime.denoiser import Denoiser
-from x2i.runtime.images import to_images
-from x2i.runtime.plan import Plan
-from x2i.runtime.samplers import make_sampler
+from x2i.runtime.output import to_images
+from x2i.runtime.sampling.registry import make_sampler
 from x2i.runtime.sessions.backends import open_session
-from x2i.runtime.sessions.graph_file import GraphFile
-from x2i.runtime.sessions.session import Session
+from x2i.runtime.sessions.session import GraphFile, Session
 
-from ..goldens import golden, golden_arrays
-from ..numerics import assert_as_close, assert_close
+from tests.goldens import golden, golden_arrays
+from tests.numerics import assert_as_close, assert_close
 
 HALF = ("denoiser", "projection", "local_projection")
 
@@ -57,7 +56,7 @@ def halved(tmp_path_factory) -> Halved:
         "global": golden("elite/checkpoints/global_mapper.pt"),
         "local": golden("elite/checkpoints/local_mapper.pt"),
     }
-    built = build(ExportPlan("elite", folder / "bundle", str(golden("elite/model")), parts=parts))
+    built = build_elite(ExportPlan("elite", folder / "bundle", str(golden("elite/model")), parts=parts))
     sessions, modules = {}, {}
     for component in built.components:
         if component.name not in (*HALF, "decoder"):
@@ -65,8 +64,8 @@ def halved(tmp_path_factory) -> Halved:
         graph = folder / f"{component.name}.onnx"
         to_onnx(component, graph)
         if component.name in HALF:
-            half.rewrite(graph, folder / f"{component.name}.half.onnx")
-            rounded.rewrite(graph, graph)
+            fp16.to_fp16(graph, folder / f"{component.name}.half.onnx")
+            fp16_emulation.emulate_graph(graph, graph)
         sessions[component.name] = open_session("cpu", GraphFile(component.name, graph))
         modules[component.name] = component.module
     for module in modules.values():

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from x2i.export.embedded import embedded_text
-from x2i.models.emoji.captions import caption
-from x2i.models.emoji.judge import judge
-from x2i.models.emoji.vocabulary import languages
+from x2i.emoji.embedded import embedded_text
+from x2i.emoji.world.captions import caption
+from x2i.emoji.world.judge import judge
+from x2i.emoji.world.vocabulary import languages
 from x2i.runtime import load
 
-from ..bundles import SPOKEN
+from tests.bundles import SPOKEN
 
 SCENES = (("red apple", "white"), ("rocket", "blue"), ("frog", "yellow"), ("gift", "black"))
 

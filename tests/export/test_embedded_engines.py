@@ -9,22 +9,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from x2i.export import embedded
-from x2i.export.component import Component
+from x2i.emoji import embedded
 from x2i.export.plan import ExportPlan
-from x2i.export.precision import half
+from x2i.export.precision import fp16
 from x2i.export.systems.registry import SYSTEMS
-from x2i.export.to_onnx import to_onnx
+from x2i.export.to_onnx import Component, to_onnx
+from x2i.runtime.bundle.manifest import Graph, Manifest, Measured
 from x2i.runtime.engines import builder
-from x2i.runtime.engines.job import Job
+from x2i.runtime.engines.build_request import BuildJob
 from x2i.runtime.engines.key import Range
-from x2i.runtime.engines.profile import shape_profiles
-from x2i.runtime.manifest import Graph, Manifest, Measured
+from x2i.runtime.engines.shape_ranges import shape_ranges
 from x2i.runtime.sessions.onnxruntime_cpu import OnnxRuntimeSession
 
-from ..bundles import SPOKEN
+from tests.bundles import SPOKEN
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed", exc_type=ImportError)
+
 
 OTHERS: tuple[Callable[[Path], ExportPlan], ...] = (
     embedded.embedded_sd,
@@ -47,7 +47,7 @@ class Traced:
         build = SYSTEMS[plan.system].build(plan)
         graphs = {component.name: self.graph(component, bundle) for component in build.components}
         manifest = Manifest(plan.system, plan.with_defaults(build.plan), graphs, {})
-        for name, profile in shape_profiles(manifest).items():
+        for name, profile in shape_ranges(manifest).items():
             self.profiles[graphs[name].file] = profile
 
     def graph(self, component: Component, bundle: Path | None) -> Graph:
@@ -82,9 +82,9 @@ def test_every_graph_becomes_an_engine(traced: Traced, precision: str, tmp_path:
         path = traced.folder / graph.file
         if precision == "fp16":
             path = tmp_path / graph.file
-            half.rewrite(traced.folder / graph.file, path)
+            fp16.to_fp16(traced.folder / graph.file, path)
         shapes, engines = traced.profiles[graph.file], tmp_path / "engines"
-        job = Job("tensorrt_rtx", path.stem, str(path), precision, "", str(engines), "", graph.inputs, shapes)
-        built = builder.build(job, engines, lambda seconds: None)
+        job = BuildJob("tensorrt_rtx", path.stem, str(path), precision, "", str(engines), "", graph.inputs, shapes)
+        built = builder.build_engine(job, engines, lambda seconds: None)
         print(f"{path.stem}: {precision}, {built.seconds:.1f} s, {built.peak_bytes / 1e9:.2f} GB")
         assert (engines / built.engine).stat().st_size > path.stat().st_size / 2

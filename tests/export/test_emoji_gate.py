@@ -4,14 +4,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from x2i.export.emoji_asks import ASKED, asks
-from x2i.export.emoji_gate import asked_of, emoji_judge, figures_of, judged
+from x2i.emoji.eval_prompts import ASKED, eval_prompts
+from x2i.emoji.gate import asked_of, emoji_judge, figures_of, judged
+from x2i.emoji.world.captions import caption
+from x2i.emoji.world.pairs import pair_scene, pairs
+from x2i.emoji.world.subjects import subject_keys, subject_scene
+from x2i.emoji.world.vocabulary import backgrounds, languages, picture_keys, scene
 from x2i.export.errors import PlanError
-from x2i.models.emoji.captions import caption
-from x2i.models.emoji.pairs import pair_scene, pairs
-from x2i.models.emoji.subjects import subject_keys, subject_scene
-from x2i.models.emoji.vocabulary import backgrounds, languages, picture_keys, scene
-from x2i.runtime.bundle import open_bundle
+from x2i.runtime.bundle.reader import open_bundle
 
 COLOURS = [background.key for background in backgrounds()] * 8
 
@@ -29,7 +29,7 @@ def ideal(system):
 
 @pytest.mark.parametrize("system", ASKED)
 def test_right_pictures_are_right_and_noise_is_not(system):
-    wanted = asks(system)[::4]
+    wanted = eval_prompts(system)[::4]
     true = figures_of(ideal(system)[::4], wanted)
     noise = np.random.default_rng(0).integers(0, 256, (16, 64, 64, 3)).astype(np.uint8)
     found = judged(wanted, true, figures_of(list(noise), wanted))
@@ -51,7 +51,7 @@ def no_clip(monkeypatch):
 @pytest.mark.parametrize("wrong", [1, 2])
 def test_of_64_drawings_one_may_go_wrong(wrong, no_clip):
     """A 64th is 1.6 points; a picture on another background is wrong as well."""
-    wanted, drawings = asks("sd"), ideal("sd")
+    wanted, drawings = eval_prompts("sd"), ideal("sd")
     true = figures_of(drawings, wanted)
     spoilt = [scene(picture_keys()[k], COLOURS[k + 1]) for k in range(wrong)] + drawings[wrong:]
     found = judged(wanted, true, figures_of(spoilt, wanted))
@@ -59,10 +59,10 @@ def test_of_64_drawings_one_may_go_wrong(wrong, no_clip):
 
 
 def test_every_language_takes_its_turn():
-    wanted = asks("gluegen-text")
+    wanted = eval_prompts("gluegen-text")
     assert [ask.options["language"] for ask in wanted[:8]] == list(languages())
     assert wanted[1].caption == caption("English", "banana", COLOURS[1]) != wanted[1].options["prompt"]
-    assert len({ask.options["seed"] for ask in wanted}) == 64 and len(asks("sd", each=3)) == 192
+    assert len({ask.options["seed"] for ask in wanted}) == 64 and len(eval_prompts("sd", each=3)) == 192
 
 
 def test_both_bundles_draw_the_same_runs(monkeypatch, no_clip):
@@ -88,4 +88,4 @@ def test_other_bundles_are_refused(tiny_bundle):
     with pytest.raises(PlanError, match="judge: the emoji judge expects the embedded models' pictures of 64x64"):
         asked_of(open_bundle(tiny_bundle))
     with pytest.raises(PlanError, match="judge: expected one of the systems sd, gluegen-text"):
-        asks("ip-adapter")
+        eval_prompts("ip-adapter")

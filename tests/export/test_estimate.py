@@ -13,18 +13,17 @@ import torch
 from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 from torch.utils.flop_counter import FlopCounterMode
-from x2i.export.decoder import decoder_component
-from x2i.export.denoiser import denoiser_component
+from x2i.export.commands.estimate import estimate as command
+from x2i.export.components.decoder import decoder_component
+from x2i.export.components.denoiser import denoiser_component
 from x2i.export.errors import PlanError
-from x2i.export.estimate.calls import calls
-from x2i.export.estimate.cli import estimate as command
+from x2i.export.estimate.calls import graph_calls
 from x2i.export.estimate.devices import DEVICES
-from x2i.export.estimate.liveness import peak_bytes
-from x2i.export.estimate.operations import work
-from x2i.export.estimate.roofline import estimate
+from x2i.export.estimate.operations import peak_bytes, work
+from x2i.export.estimate.roofline import estimate_bundle
 from x2i.export.estimate.static_graph import static_graph
-from x2i.models.random_weights import random_stable_diffusion
-from x2i.runtime.bundle import open_bundle
+from x2i.models.random.weights import random_stable_diffusion
+from x2i.runtime.bundle.reader import open_bundle
 from x2i.runtime.errors import InputError
 
 ORIN = DEVICES["orin-nano-8gb"]
@@ -62,7 +61,7 @@ def test_attention_is_counted_apart(tiny_bundle):
 def test_every_system_has_a_bound(request, system):
     """The plan's own run is walked through, functions and all: once a picture, and at each of its steps."""
     bundle = open_bundle(request.getfixturevalue(f"{system}_bundle"))
-    found = estimate(bundle, ORIN, {"steps": 4, "sampler": "ddim"})
+    found = estimate_bundle(bundle, ORIN, {"steps": 4, "sampler": "ddim"})
     denoiser, decoder = found.stages[-2:]
     assert (denoiser.graph, denoiser.calls, decoder.graph, decoder.calls) == ("denoiser", 4, "decoder", 1)
     assert all(stage.seconds > 0 and stage.peak > 0 and sum(stage.macs.values()) > 0 for stage in found.stages)
@@ -73,7 +72,7 @@ def test_size_count_and_guidance_change_the_work(tiny_bundle):
     bundle = open_bundle(tiny_bundle)
 
     def macs(**options) -> int:
-        made = calls(bundle, {"steps": 1, **options})
+        made = graph_calls(bundle, {"steps": 1, **options})
         return sum(work(call.graph).macs["fp32"] for call in made if call.name == "denoiser")
 
     assert macs(count=2) == macs(guidance=1.0, count=4) == 2 * macs() == 4 * macs(guidance=1.0)
@@ -81,7 +80,7 @@ def test_size_count_and_guidance_change_the_work(tiny_bundle):
 
 
 def test_samplers_that_call_more_often_than_they_step(tiny_bundle):
-    made = calls(open_bundle(tiny_bundle), {"steps": 5, "sampler": "plms"})
+    made = graph_calls(open_bundle(tiny_bundle), {"steps": 5, "sampler": "plms"})
     assert [call.count for call in made if call.name == "denoiser"] == [6]
 
 
@@ -146,22 +145,22 @@ def test_bound_is_the_slower_of_both(tiny_bundle):
     slow = replace(ORIN, rates=dict.fromkeys(ORIN.rates, 1e6), bandwidth=1e30)
     thin = replace(ORIN, rates=dict.fromkeys(ORIN.rates, 1e30), bandwidth=1e6, cache=0)
     for device, attribute in ((slow, "compute_seconds"), (thin, "memory_seconds")):
-        found = estimate(bundle, device, options)
+        found = estimate_bundle(bundle, device, options)
         assert found.seconds == pytest.approx(sum(s.calls * getattr(s, attribute) for s in found.stages))
-    macs = sum(stage.calls * sum(stage.macs.values()) for stage in estimate(bundle, slow, options).stages)
-    assert estimate(bundle, slow, options).seconds == pytest.approx(2 * macs / 1e6)
+    macs = sum(stage.calls * sum(stage.macs.values()) for stage in estimate_bundle(bundle, slow, options).stages)
+    assert estimate_bundle(bundle, slow, options).seconds == pytest.approx(2 * macs / 1e6)
     moved = sum(stage.calls * (stage.weights + stage.activations) for stage in found.stages)
     assert found.seconds == pytest.approx(moved / 1e6)
 
 
 def test_memory_names_what_is_assumed(tiny_bundle):
     bundle = open_bundle(tiny_bundle)
-    found = estimate(bundle, ORIN, {"steps": 1})
+    found = estimate_bundle(bundle, ORIN, {"steps": 1})
     files = sum(bundle.manifest.files[bundle.manifest.graphs[stage.graph].file].bytes for stage in found.stages)
     assert (
         found.memory[0].bytes == files and [share.origin for share in found.memory] == ["derived"] * 2 + ["assumed"] * 3
     )
-    assert len(estimate(bundle, DEVICES["rtx-4090"], {"steps": 1}).memory) == 4
+    assert len(estimate_bundle(bundle, DEVICES["rtx-4090"], {"steps": 1}).memory) == 4
 
 
 def test_a_shape_that_depends_on_numbers(tmp_path):
@@ -190,7 +189,7 @@ def test_command(tiny_bundle):
     assert "assumed" in printed.output and "derived" in printed.output
     words = [str(tiny_bundle), "--device", "orin-nano-8gb", "--steps", "2", "--json"]
     found = json.loads(CliRunner().invoke(command, words).output)
-    assert found["seconds"] == estimate(open_bundle(tiny_bundle), ORIN, {"steps": 2}).seconds
+    assert found["seconds"] == estimate_bundle(open_bundle(tiny_bundle), ORIN, {"steps": 2}).seconds
     assert "no forecast" in found["bound"] and found["stages"][0]["graph"] == "encoder"
 
 
@@ -215,7 +214,10 @@ def test_no_bundle(tmp_path):
 
 
 def test_needs_no_torch():
-    code = "import sys; import x2i.export.estimate.cli, x2i.export.estimate.roofline; sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys; import x2i.export.commands.estimate, x2i.export.estimate.roofline; "
+        "sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 from x2i.export.systems.registry import SYSTEMS
 from x2i.runtime.cli import main
 
-from ..goldens import golden
+from tests.goldens import golden
 
 
 def export(*arguments):

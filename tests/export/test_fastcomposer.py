@@ -9,17 +9,17 @@ from PIL import Image
 from x2i.export.exporter import export_bundle
 from x2i.export.plan import ExportPlan
 from x2i.export.systems.registry import SYSTEMS
-from x2i.models.fastcomposer_checkpoint import read_fastcomposer
-from x2i.models.stable_diffusion import read_stable_diffusion
+from x2i.models.stable_diffusion.base import read_stable_diffusion
+from x2i.models.subjects.fastcomposer import read_fastcomposer
 from x2i.runtime import load
-from x2i.runtime.images import to_images
-from x2i.runtime.reference_pictures import encoder_pixels
+from x2i.runtime.inputs.subjects import encoder_pixels
+from x2i.runtime.output import to_images
 
-from ..goldens import golden, golden_arrays
-from ..numerics import assert_close, assert_same_picture
-from ..runtime.fastcomposer_twin import twin_run
-from .half_pipeline import half_pipeline
-from .test_half_runs import GUIDANCE, assert_same_run
+from tests.export.half_pipeline import half_pipeline
+from tests.export.test_half_runs import GUIDANCE, assert_same_run
+from tests.goldens import golden, golden_arrays
+from tests.numerics import assert_close, assert_same_picture
+from tests.runtime.fastcomposer_twin import twin_run
 
 CASES = (
     "script_two_merge4",

@@ -8,17 +8,18 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from x2i.export.errors import GateError
-from x2i.export.gate import draw_references, measure, worst
+from x2i.export.gate import LIMITS, draw_references, limits_of, measure_gate, worst
 from x2i.export.gate_cases import MOST_LANGUAGES, default_cases, languages
-from x2i.export.gate_limits import LIMITS, limits_of
-from x2i.runtime.bundle import open_bundle
-from x2i.runtime.bundle_writer import file_records, write_manifest
+from x2i.runtime.bundle.reader import open_bundle
+from x2i.runtime.bundle.writer import file_records, write_manifest
 from x2i.runtime.cli import main
 from x2i.runtime.errors import InputError
 from x2i.runtime.gate.record import Category, Closeness, Judged, Limits
 from x2i.runtime.load import pipeline_of
 
 SIZE = (16, 24)
+
+
 LOOSE = Limits(10.0, 0.0, -1.0)
 
 
@@ -39,7 +40,7 @@ def gated(tiny_bundle, tmp_path_factory):
     bundle = open_bundle(folder)
     pipeline = pipeline_of(bundle, "cpu")
     cases = draw_references(pipeline, folder, quick_cases(bundle))
-    gate = measure(pipeline, folder, cases, LIMITS["fp16"])
+    gate = measure_gate(pipeline, folder, cases, LIMITS["fp16"])
     rewrite_manifest(folder, replace(bundle.manifest, gate=gate))
     return folder
 
@@ -110,7 +111,7 @@ def measured(gated, limits, **changes):
     bundle = open_bundle(gated)
     cases = bundle.manifest.gate.cases
     cases = (cases[0], replace(cases[1], noise=cases[0].noise))
-    return measure(pipeline_of(bundle, "cpu"), gated, cases, limits, **changes)
+    return measure_gate(pipeline_of(bundle, "cpu"), gated, cases, limits, **changes)
 
 
 @pytest.mark.parametrize("precision", LIMITS)
@@ -134,7 +135,7 @@ def test_nobody_can_accept_what_is_no_picture(gated):
         return pipeline(**options)
 
     with pytest.raises(GateError, match="case 1: latents: expected finite"):
-        measure(broken, gated, bundle.manifest.gate.cases, LOOSE, accept=True)
+        measure_gate(broken, gated, bundle.manifest.gate.cases, LOOSE, accept=True)
 
 
 @pytest.mark.parametrize("accept", [False, True])
@@ -172,7 +173,7 @@ def test_systems_that_draw_from_more_than_a_prompt(system, request, tmp_path):
     (case,) = draw_references(pipeline, tmp_path, [asked])
     assert len(case.files()) > 3
     assert np.array_equal(pipeline(**asked).latents, np.load(tmp_path / case.latents))
-    assert measure(pipeline, tmp_path, [case], LIMITS["fp16"]).measured == (Closeness(0.0, None, 1.0),)
+    assert measure_gate(pipeline, tmp_path, [case], LIMITS["fp16"]).measured == (Closeness(0.0, None, 1.0),)
 
 
 def test_every_language_is_drawn_once(tiny_bundle):

@@ -12,27 +12,34 @@ import torch
 from x2i.export.errors import PlanError
 from x2i.export.exporter import export_bundle
 from x2i.export.plan import ExportPlan
-from x2i.export.systems.gluegen_sound import build
-from x2i.models.gluenet import read_tensor_norm
-from x2i.models.gluenet_sound import SoundConditioner
-from x2i.models.gluenet_sound_checkpoint import read_sound_translator
-from x2i.models.stable_diffusion import read_stable_diffusion
+from x2i.export.systems.gluegen_sound import build_gluegen_sound
+from x2i.models.stable_diffusion.base import read_stable_diffusion
+from x2i.models.translators.gluenet import read_tensor_norm
+from x2i.models.translators.gluenet_sound import SoundConditioner, read_sound_translator
 from x2i.runtime import load
 from x2i.runtime.errors import InputError
-from x2i.runtime.mix import mixed
+from x2i.runtime.inputs.mix import mixed
+from x2i.runtime.media.waveform import open_waveform
 from x2i.runtime.pipeline import Pipeline
-from x2i.runtime.waveform import open_waveform
 
-from ..goldens import golden, golden_tensors
-from ..models.sound_goldens import HORN, audioclip, tensors, waveform
-from ..numerics import assert_as_close, assert_close, assert_same_picture
-from ..runtime.sounds import FRAMES, RATE, tones
-from .sound_twin import Authors, torch_run
+from tests.export.sound_twin import Authors, torch_run
+from tests.goldens import golden, golden_tensors
+from tests.models.sound_goldens import HORN, audioclip, tensors, waveform
+from tests.numerics import assert_as_close, assert_close, assert_same_picture
+from tests.runtime.sounds import FRAMES, RATE, tones
 
 TRANSLATOR = "gluegen/translators/whead_16_77_64_48_4_5"
+
+
 NORM = "gluegen/multilingual/tensor_norm.safetensors"
+
+
 UNCOND = "gluegen/pipeline/null_cond_tensor_tiny.pt"
+
+
 NO_SILENT_BINS, SILENT_BINS = (4, 5), (0, 1, 2, 3)
+
+
 DECOYS = {
     "visual.conv1.weight": torch.ones(2, 3),
     "token_embedding.weight": torch.ones(4),
@@ -287,4 +294,4 @@ def test_parts_that_do_not_fit_are_refused(encoder, tmp_path):
     torch.save(torch.ones(1, 10, 8), tmp_path / "uncond.pt")
     others = {"translator": small, "tensor-norm": tmp_path / "norm.pt", "uncond": tmp_path / "uncond.pt"}
     with pytest.raises(PlanError, match=r"from 1024 features .* to a width of 48 .* got one from 48 to 8"):
-        build(replace(plan, parts=plan.parts | others))
+        build_gluegen_sound(replace(plan, parts=plan.parts | others))

@@ -8,14 +8,14 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from x2i.models.stable_diffusion import read_stable_diffusion
+from x2i.models.stable_diffusion.base import read_stable_diffusion
 from x2i.runtime import load
-from x2i.runtime.manifest import Tensor
+from x2i.runtime.bundle.manifest import Tensor
 from x2i.runtime.pipeline import Pipeline
 from x2i.runtime.request import make_request
 
-from ..goldens import golden, golden_tensors
-from ..numerics import assert_close, assert_same_picture
+from tests.goldens import golden, golden_tensors
+from tests.numerics import assert_close, assert_same_picture
 
 CASES = range(7)
 

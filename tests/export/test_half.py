@@ -7,15 +7,18 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper, parser
 from x2i.export.errors import PlanError
-from x2i.export.precision import graph_store, half, rounded
-from x2i.export.precision.half_weights import as_half, rounding_error
-from x2i.export.precision.kept_parts import largest_error
-from x2i.runtime.bundle import open_bundle
+from x2i.export.graphs import graph_io
+from x2i.export.precision import fp16, fp16_emulation
+from x2i.export.precision.fp16_exclusions import largest_error
+from x2i.export.precision.weight_rounding import as_fp16, rounding_error
+from x2i.runtime.bundle.reader import open_bundle
 from x2i.runtime.sessions.onnxruntime_cpu import OnnxRuntimeSession
 
-from ..numerics import assert_close
+from tests.numerics import assert_close
 
 BUNDLES = ("tiny_bundle", "elite_bundle", "sound_bundle", "fastcomposer_bundle")
+
+
 HALF, SINGLE = TensorProto.FLOAT16, TensorProto.FLOAT
 
 
@@ -30,7 +33,7 @@ def graph_of(tmp_path: Path, text: str, **weights: np.ndarray) -> Path:
 
 def halved(source: Path, **options) -> onnx.ModelProto:
     target = source.with_name("half.onnx")
-    half.rewrite(source, target, **options)
+    fp16.to_fp16(source, target, **options)
     onnx.checker.check_model(target, full_check=True)
     return onnx.load(target)
 
@@ -62,8 +65,8 @@ def test_every_graph_of_every_system(bundle, request, tiny_bundle, tmp_path):
         if folder != tiny_bundle and name in plain and plain[name].inputs == record.inputs:
             continue
         source, target, twin = folder / record.file, tmp_path / f"{name}.onnx", tmp_path / f"{name}.rounded.onnx"
-        done = half.rewrite(source, target)
-        rounded.rewrite(source, twin)
+        done = fp16.to_fp16(source, target)
+        fp16_emulation.emulate_graph(source, twin)
         onnx.checker.check_model(target, full_check=True)
         session = OnnxRuntimeSession(target)
         assert session.inputs == record.inputs and session.outputs == record.outputs
@@ -91,7 +94,7 @@ def _check_casts(model: onnx.ModelProto, count: int) -> None:
 
 def test_the_injected_op_takes_half_and_a_single_strength(elite_bundle, tmp_path):
     source = elite_bundle / "denoiser.onnx"
-    half.rewrite(source, tmp_path / "half.onnx")
+    fp16.to_fp16(source, tmp_path / "half.onnx")
     before, after = onnx.load(source), onnx.load(tmp_path / "half.onnx")
     nodes, types = [n for n in after.graph.node if n.domain == "x2i"], types_of(after)
     assert len(nodes) == len([n for n in before.graph.node if n.domain == "x2i"]) > 0
@@ -108,7 +111,7 @@ def test_a_strongly_typed_network_takes_every_graph(bundle, request, tmp_path):
     folder = request.getfixturevalue(bundle)
     logger = trt.Logger(trt.Logger.ERROR)
     for name, record in open_bundle(folder).manifest.graphs.items():
-        half.rewrite(folder / record.file, tmp_path / f"{name}.onnx")
+        fp16.to_fp16(folder / record.file, tmp_path / f"{name}.onnx")
         network = trt.Builder(logger).create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
         read = trt.OnnxParser(network, logger)
         assert read.parse_from_file(str(tmp_path / f"{name}.onnx")), (name, read.get_error(0).desc())
@@ -217,7 +220,7 @@ def test_masks_stay_finite(tmp_path):
     )
     x = np.zeros((2, 8), np.float32)
     halved(source)
-    rounded.rewrite(source, source.with_name("rounded.onnx"))
+    fp16_emulation.emulate_graph(source, source.with_name("rounded.onnx"))
     for name in ("half.onnx", "rounded.onnx"):
         assert_close(run(source.with_name(name), x=x)["y"], np.full((2, 8), 0.125), "exact")
 
@@ -231,7 +234,7 @@ def test_weights_that_half_cannot_hold_keep_their_nodes_in_single(tmp_path):
         kinds = types_of(halved(graph_of(tmp_path, text, w=good, v=bad)))
         assert (kinds["w"], kinds["v"]) == (HALF, SINGLE)
     assert rounding_error(good) < 5e-4 < 1e-3 < rounding_error(good * 1e-6) and np.isinf(rounding_error(good * 1e5))
-    assert np.isinf(as_half(np.float32([-np.inf])))[0] and as_half(np.float32([-3e38]))[0] == -65504
+    assert np.isinf(as_fp16(np.float32([-np.inf])))[0] and as_fp16(np.float32([-3e38]))[0] == -65504
 
 
 def test_a_floor_that_half_cannot_hold_stays(tmp_path):
@@ -271,29 +274,29 @@ def test_large_weights_stay_beside_the_graph(tiny_bundle, tmp_path, monkeypatch)
     source, target = _copied(tiny_bundle / "decoder.onnx", tmp_path), tmp_path / "half" / "decoder.onnx"
     target.parent.mkdir()
     expected = halved(source).SerializeToString()
-    monkeypatch.setattr(graph_store, "EXTERNAL_DATA_BYTES", 1000)
-    graph_store.write_graph(graph_store.read_graph(source), source)
-    half.rewrite(source, target)
+    monkeypatch.setattr(graph_io, "EXTERNAL_DATA_BYTES", 1000)
+    graph_io.write_graph(graph_io.read_graph(source), source)
+    fp16.to_fp16(source, target)
     assert sorted(path.name for path in target.parent.iterdir()) == ["decoder.onnx", "decoder.onnx.data"]
     assert source.with_suffix(".onnx.data").stat().st_size > 1.9 * target.with_suffix(".onnx.data").stat().st_size
     onnx.checker.check_model(target, full_check=True)
     latents = np.random.default_rng(2).standard_normal((1, 4, 8, 8)).astype(np.float32)
     outside = run(target, latents=latents)["image"]
-    monkeypatch.setattr(graph_store, "EXTERNAL_DATA_BYTES", 1 << 30)
-    half.rewrite(source, target)
+    monkeypatch.setattr(graph_io, "EXTERNAL_DATA_BYTES", 1 << 30)
+    fp16.to_fp16(source, target)
     assert target.read_bytes() == expected
     assert_close(run(target, latents=latents)["image"], outside, "exact")
 
 
 def test_a_spoken_word_is_heard_alike(sound_bundle, tmp_path):
     """Half a spectrogram would not do: its quiet places are what sums leave."""
-    from x2i.models.emoji.spoken import spoken_words
+    from x2i.emoji.world.spoken import spoken_words
 
     source, word = sound_bundle / "audio_encoder.onnx", spoken_words()[0].samples
     record = open_bundle(sound_bundle).manifest.graphs["audio_encoder"]
     wave = np.zeros((1, 1, record.inputs[0].shape[-1]), np.float32)
     wave[0, 0, : len(word)] = 32767 * 0.1 * word[: wave.shape[-1]]
-    rounded.rewrite(source, tmp_path / "rounded.onnx")
+    fp16_emulation.emulate_graph(source, tmp_path / "rounded.onnx")
     expected = run(source, waveform=wave)["features"]
     assert_close(run(tmp_path / "rounded.onnx", waveform=wave)["features"], expected, "half-graph")
     assert largest_error({"y": expected + 1}, {"y": expected}) > 1

@@ -7,9 +7,9 @@ import pytest
 from x2i.runtime import load
 from x2i.runtime.pipeline import Pipeline
 
-from ..goldens import golden, golden_tensors
-from ..numerics import assert_close
-from .half_pipeline import half_pipeline
+from tests.export.half_pipeline import half_pipeline
+from tests.goldens import golden, golden_tensors
+from tests.numerics import assert_close
 
 GUIDANCE = (1.0, 7.5, 20.0)
 

@@ -10,21 +10,18 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 from x2i.export.errors import PlanError
-from x2i.export.precision import half
-from x2i.export.precision.gates import split_gates
-from x2i.export.precision.graph_store import read_graph, write_graph
-from x2i.export.precision.levels import LEVELS, chosen, layers_of
-from x2i.export.precision.quantize import Recipe, quantized, rewrite
-from x2i.export.precision.ranges import ranges_of
-from x2i.export.precision.relative_error import distance, noises, relative_error
-from x2i.export.precision.samples import Samples
-from x2i.export.precision.sensitivity import rank, table, worst_to_keep
-from x2i.export.precision.shortcuts import split_shortcuts
-from x2i.export.precision.switched_layers import SwitchedLayers
+from x2i.export.graphs.graph_io import read_graph, write_graph
+from x2i.export.graphs.graph_runs import Samples, distance, noises, relative_error
+from x2i.export.precision import fp16
+from x2i.export.precision.int8 import Recipe, quantized, to_int8
+from x2i.export.precision.int8_layers import LEVELS, chosen, layers_of
+from x2i.export.precision.int8_probe import Int8Probe
+from x2i.export.precision.int8_sensitivity import damage_table, ranges_of, rank_layers, worst_to_keep
+from x2i.export.precision.int8_splits import split_gates, split_shortcuts
 from x2i.runtime.sessions.onnxruntime_cpu import OnnxRuntimeSession
 
-from ..numerics import assert_close
-from .denoiser_inputs import recorded
+from tests.export.denoiser_inputs import recorded
+from tests.numerics import assert_close
 
 
 @pytest.fixture(scope="module")
@@ -41,17 +38,17 @@ def held_out(tiny_bundle, tmp_path_factory) -> Samples:
 def written(tiny_bundle, calibration, held_out, tmp_path_factory) -> Path:
     """The tiny denoiser at the highest level."""
     target = tmp_path_factory.mktemp("int8") / "denoiser.onnx"
-    rewrite(tiny_bundle / "denoiser.onnx", target, calibration, held_out)
+    to_int8(tiny_bundle / "denoiser.onnx", target, calibration, held_out)
     return target
 
 
 @pytest.fixture(scope="module")
-def switched(tiny_bundle, calibration) -> SwitchedLayers:
+def switched(tiny_bundle, calibration) -> Int8Probe:
     model = read_graph(tiny_bundle / "denoiser.onnx")
     split_shortcuts(model)
     layers = chosen(layers_of(model), 3)
     ranges = ranges_of(model, {layer.activation for layer in layers}, calibration, tiny_bundle)
-    return SwitchedLayers(quantized(model, layers, ranges, tiny_bundle), model, layers, tiny_bundle)
+    return Int8Probe(quantized(model, layers, ranges, tiny_bundle), model, layers, tiny_bundle)
 
 
 def pairs_of(model: onnx.ModelProto) -> tuple[list[onnx.NodeProto], list[onnx.NodeProto]]:
@@ -155,16 +152,16 @@ def test_types_and_zero_points_are_what_engines_take(tiny_bundle, written):
 
 def test_the_same_inputs_make_the_same_bytes(tiny_bundle, calibration, held_out, written, tmp_path):
     again = recorded(tiny_bundle, tmp_path / "samples", 0)
-    rewrite(tiny_bundle / "denoiser.onnx", tmp_path / "denoiser.onnx", again, held_out)
+    to_int8(tiny_bundle / "denoiser.onnx", tmp_path / "denoiser.onnx", again, held_out)
     assert (tmp_path / "denoiser.onnx").read_bytes() == written.read_bytes()
-    rewrite(tiny_bundle / "denoiser.onnx", tmp_path / "other.onnx", held_out, held_out)
+    to_int8(tiny_bundle / "denoiser.onnx", tmp_path / "other.onnx", held_out, held_out)
     assert (tmp_path / "other.onnx").read_bytes() != written.read_bytes()
 
 
 def test_the_noise_is_near_and_nearer_with_more_kept(tiny_bundle, calibration, held_out, tmp_path):
     source = tiny_bundle / "denoiser.onnx"
     done = [
-        rewrite(source, tmp_path / "denoiser.onnx", calibration, held_out, Recipe(keep=keep))
+        to_int8(source, tmp_path / "denoiser.onnx", calibration, held_out, Recipe(keep=keep))
         for keep in ((), ("*resnets*",))
     ]
     assert 0.15 > done[0].error > done[1].error > 0
@@ -175,7 +172,7 @@ def test_the_noise_is_near_and_nearer_with_more_kept(tiny_bundle, calibration, h
 def test_keeping_all_but_one_puts_pairs_around_one(tiny_bundle, calibration, held_out, switched, tmp_path):
     one = switched.layers[3]
     keep = tuple(layer.path for layer in switched.layers if layer != one)
-    done = rewrite(tiny_bundle / "denoiser.onnx", tmp_path / "one.onnx", calibration, held_out, Recipe(keep=keep))
+    done = to_int8(tiny_bundle / "denoiser.onnx", tmp_path / "one.onnx", calibration, held_out, Recipe(keep=keep))
     assert done.layers == (one.path,) and len(pairs_of(onnx.load(tmp_path / "one.onnx"))[0]) == 1
     integers = noises(tmp_path / "one.onnx", held_out)
     alone = distance((switched(sample, [one.path]) for sample in held_out), integers)
@@ -192,7 +189,7 @@ def test_switched_off_it_is_the_float32_graph(tiny_bundle, held_out, switched, w
 
 
 def test_damage_is_ranked_and_a_target_keeps_the_worst(switched, held_out):
-    damage = rank(switched, held_out)
+    damage = rank_layers(switched, held_out)
     errors = [one.error for one in damage]
     assert errors == sorted(errors, reverse=True) and errors[-1] > 0
     everything = {layer.path for layer in switched.layers}
@@ -206,13 +203,13 @@ def test_damage_is_ranked_and_a_target_keeps_the_worst(switched, held_out):
     assert worst_to_keep(switched, damage, held_out, 2 * whole) == set()
     with pytest.raises(PlanError, match="--quality"):
         worst_to_keep(switched, damage, held_out, 1e-9)
-    assert damage[0].name in table(damage)[1] and len(table(damage)) == len(damage) + 1
+    assert damage[0].name in damage_table(damage)[1] and len(damage_table(damage)) == len(damage) + 1
 
 
 def test_a_target_reaches_the_file(tiny_bundle, calibration, held_out, tmp_path):
     source, target = tiny_bundle / "denoiser.onnx", tmp_path / "denoiser.onnx"
-    whole = rewrite(source, target, calibration, held_out).error
-    done = rewrite(source, target, calibration, held_out, Recipe(target=0.8 * whole))
+    whole = to_int8(source, target, calibration, held_out).error
+    done = to_int8(source, target, calibration, held_out, Recipe(target=0.8 * whole))
     assert done.kept == tuple(p for p in done.kept if p in {one.name for one in done.damage[: len(done.kept)]})
     assert 0 < len(done.kept) < len(done.layers) and done.error < 0.85 * whole
 
@@ -220,7 +217,7 @@ def test_a_target_reaches_the_file(tiny_bundle, calibration, held_out, tmp_path)
 def test_the_injected_op_survives(elite_bundle, tmp_path):
     samples = recorded(elite_bundle, tmp_path / "samples", 0)
     source, target = elite_bundle / "denoiser.onnx", tmp_path / "denoiser.onnx"
-    done = rewrite(source, target, samples, samples)
+    done = to_int8(source, target, samples, samples)
     before, after = onnx.load(source), onnx.load(target)
     nodes = [[n for n in model.graph.node if n.domain == "x2i"] for model in (before, after)]
     assert [n.name for n in nodes[0]] == [n.name for n in nodes[1]] != []
@@ -243,9 +240,9 @@ def test_weights_beside_the_file_are_read_and_written_there(
     onnx.save(model, source, save_as_external_data=True, location="denoiser.onnx.data")
     # Bundles of one base share such a file.
     os.link(source.with_name("denoiser.onnx.data"), source.with_name("another-name"))
-    monkeypatch.setattr("x2i.export.precision.graph_store.EXTERNAL_DATA_BYTES", 1000)
+    monkeypatch.setattr("x2i.export.graphs.graph_io.EXTERNAL_DATA_BYTES", 1000)
     target = tmp_path / "denoiser.onnx"
-    done = rewrite(source, target, calibration, held_out, Recipe(target=10.0))
+    done = to_int8(source, target, calibration, held_out, Recipe(target=10.0))
     shutil.rmtree(source.parent)
     assert done.layers and target.with_name("denoiser.onnx.data").stat().st_size > 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["denoiser.onnx", "denoiser.onnx.data"]
@@ -254,7 +251,7 @@ def test_weights_beside_the_file_are_read_and_written_there(
 
 
 def test_the_rest_can_be_in_half(tiny_bundle, written, held_out, tmp_path):
-    half.rewrite(written, tmp_path / "half.onnx")
+    fp16.to_fp16(written, tmp_path / "half.onnx")
     onnx.checker.check_model(tmp_path / "half.onnx", full_check=True)
     assert OnnxRuntimeSession(tmp_path / "half.onnx").inputs == OnnxRuntimeSession(written).inputs
     source = noises(tiny_bundle / "denoiser.onnx", held_out)
@@ -276,7 +273,7 @@ def test_openvino_runs_it(tiny_bundle, written, held_out):
 
 def test_a_strongly_typed_network_takes_it(written, tmp_path):
     trt = pytest.importorskip("tensorrt_rtx")
-    half.rewrite(written, tmp_path / "half.onnx")
+    fp16.to_fp16(written, tmp_path / "half.onnx")
     logger = trt.Logger(trt.Logger.ERROR)
     for path in (written, tmp_path / "half.onnx"):
         network = trt.Builder(logger).create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))

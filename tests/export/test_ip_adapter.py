@@ -11,25 +11,31 @@ from diffusers import PNDMScheduler, StableDiffusionPipeline
 from PIL import Image
 from transformers import CLIPTokenizer
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from x2i.export.components.vision import image_tokens_component
 from x2i.export.exporter import export_bundle
 from x2i.export.plan import ExportPlan
 from x2i.export.to_onnx import to_onnx
-from x2i.export.vision import image_tokens_component
-from x2i.models.ip_adapter import IpAdapterTokens
-from x2i.models.ip_adapter_checkpoint import read_ip_adapter
-from x2i.models.random_weights import random_stable_diffusion
+from x2i.models.random.weights import random_stable_diffusion
+from x2i.models.subjects.ip_adapter import IpAdapterTokens
+from x2i.models.subjects.ip_adapter_checkpoint import read_ip_adapter
 from x2i.runtime import load
 from x2i.runtime.cli import main
-from x2i.runtime.clip_pictures import clip_pixels
+from x2i.runtime.media.clip_pixels import clip_pixels
 from x2i.runtime.sessions.backends import open_session
-from x2i.runtime.sessions.graph_file import GraphFile
+from x2i.runtime.sessions.session import GraphFile
 
-from ..models.ip_adapter_files import IMAGE, published, tower, write
-from ..numerics import assert_close, assert_same_picture
+from tests.models.ip_adapter_files import IMAGE, published, tower, write
+from tests.numerics import assert_close, assert_same_picture
 
 PROMPT, NEGATIVE = "a cat on the moon", "blurred"
+
+
 NOISE = np.random.default_rng(31).standard_normal((1, 4, 9, 14)).astype(np.float32)
+
+
 QUICK = {"steps": 4, "guidance": 7.5, "noise": NOISE}
+
+
 SHAPES = ((61, 47), (21, 21), (18, 95))
 
 

@@ -7,15 +7,19 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 from x2i.export.errors import GateError
-from x2i.export.precision import half, rounded
-from x2i.export.precision.kept_parts import find_kept, largest_error
-from x2i.export.precision.part_names import is_under, part_of, shortest_names
-from x2i.export.precision.switched_rounding import SwitchedRounding
-from x2i.runtime.bundle import open_bundle
+from x2i.export.graphs.part_names import is_under, part_of, shortest_names
+from x2i.export.precision import fp16, fp16_emulation
+from x2i.export.precision.fp16_exclusions import find_excluded, largest_error
+from x2i.export.precision.fp16_probe import Fp16Probe
+from x2i.runtime.bundle.reader import open_bundle
 from x2i.runtime.sessions.onnxruntime_cpu import OnnxRuntimeSession
 
 GATE = 0.02
+
+
 LOSSY = (7, 29)
+
+
 LOUD = "decoder.up_blocks.1.resnets.0"
 
 
@@ -43,7 +47,7 @@ def loud(tiny_bundle, proof, tmp_path_factory) -> tuple[Path, dict[str, np.ndarr
 
 def error_in_half(source: Path, folder: Path, inputs, expected, keep=()) -> float:
     twin = folder / "rounded.onnx"
-    rounded.rewrite(source, twin, keep)
+    fp16_emulation.emulate_graph(source, twin, keep)
     return largest_error(OnnxRuntimeSession(twin)(**inputs), expected)
 
 
@@ -51,22 +55,22 @@ def test_numbers_past_the_largest_half_are_found(loud, proof, tmp_path):
     source, expected = loud
     assert largest_error(expected, proof[1]) < 1e-3
     assert error_in_half(source, tmp_path, proof[0], expected) == float("inf")
-    found = find_kept(source, proof[0], expected, GATE)
+    found = find_excluded(source, proof[0], expected, GATE)
     assert found.before == float("inf") and found.after <= GATE
     assert found.kept and all(is_under(name, [LOUD]) for name in found.kept), found.kept
     assert max(found.peaks.values()) > 65504
     assert error_in_half(source, tmp_path, proof[0], expected, found.kept) <= GATE
-    done = half.rewrite(source, tmp_path / "half.onnx", found.kept)
+    done = fp16.to_fp16(source, tmp_path / "half.onnx", found.kept)
     assert done.kept == found.kept and "Conv" in done.single
 
 
 def test_numbers_that_only_come_near_are_kept_too(tiny_bundle, proof, monkeypatch):
     source = tiny_bundle / "decoder.onnx"
-    assert find_kept(source, *proof, GATE).kept == ()
-    monkeypatch.setattr("x2i.export.precision.kept_parts.HEADROOM", 65504 / 8.0)
-    found = find_kept(source, *proof, GATE)
+    assert find_excluded(source, *proof, GATE).kept == ()
+    monkeypatch.setattr("x2i.export.precision.fp16_exclusions.HEADROOM", 65504 / 8.0)
+    found = find_excluded(source, *proof, GATE)
     assert found.peaks and min(found.peaks.values()) > 8
-    assert set(shortest_names(found.peaks, SwitchedRounding(source).paths)) == set(found.kept)
+    assert set(shortest_names(found.peaks, Fp16Probe(source).paths)) == set(found.kept)
 
 
 @pytest.fixture(scope="module")
@@ -92,22 +96,22 @@ def chain(tmp_path_factory) -> tuple[Path, dict[str, np.ndarray], dict[str, np.n
 
 
 def test_the_fewest_parts_are_kept_that_pass_the_gate(chain, tmp_path):
-    found = find_kept(*chain, GATE)
+    found = find_excluded(*chain, GATE)
     assert found.before > 0.1 and found.after <= GATE and not found.peaks
     assert found.kept == tuple(f"blocks.{i}.{operator}" for i in LOSSY for operator in ("add", "sub"))
     source, *arrays = chain
     assert error_in_half(source, tmp_path, *arrays, found.kept) == pytest.approx(found.after)
-    assert find_kept(*chain, GATE, keep=[f"blocks.{i}" for i in LOSSY]).trials == 1
+    assert find_excluded(*chain, GATE, keep=[f"blocks.{i}" for i in LOSSY]).trials == 1
 
 
 def test_a_gate_that_float32_fails_is_refused(chain):
     source, inputs, expected = chain
     with pytest.raises(GateError, match=r"chain.onnx: expected an error of at most 0.02 with all in float32, got"):
-        find_kept(source, inputs, {name: array + 1 for name, array in expected.items()}, GATE)
+        find_excluded(source, inputs, {name: array + 1 for name, array in expected.items()}, GATE)
 
 
 def test_a_search_ends_with_what_passes(chain):
-    found, full = find_kept(*chain, GATE, trials=4), find_kept(*chain, GATE)
+    found, full = find_excluded(*chain, GATE, trials=4), find_excluded(*chain, GATE)
     assert found.after <= GATE and found.trials <= 5 < full.trials
     assert all(any(is_under(name, [kept]) for kept in found.kept) for name in full.kept)
 
@@ -118,7 +122,7 @@ def test_a_graph_that_only_looks_up_keeps_nothing(tmp_path):
     node = helper.make_node("Gather", ["table", "ids"], ["y"])
     model = helper.make_model(helper.make_graph([node], "g", ends[:1], ends[1:], [table]), ir_version=10)
     onnx.save(model, tmp_path / "lookup.onnx")
-    found = find_kept(tmp_path / "lookup.onnx", {"ids": np.int64([1])}, {"y": np.float32([[3, 4]])}, GATE)
+    found = find_excluded(tmp_path / "lookup.onnx", {"ids": np.int64([1])}, {"y": np.float32([[3, 4]])}, GATE)
     assert found.kept == () and found.after == 0
 
 

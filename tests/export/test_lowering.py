@@ -8,16 +8,16 @@ import onnx
 import pytest
 from click.testing import CliRunner
 from x2i.export.errors import GateError, PlanError
-from x2i.export.gate_limits import LIMITS
-from x2i.export.lowered_bundle import lower
-from x2i.export.precision.choice import choose
+from x2i.export.gate import LIMITS
+from x2i.export.lower.lowered_bundle import lower
+from x2i.export.lower.lowering import choose
 from x2i.runtime import load
-from x2i.runtime.bundle import open_bundle
+from x2i.runtime.bundle.reader import open_bundle
 from x2i.runtime.cli import main
 from x2i.runtime.gate.metrics import relative_l2
 
-from .conftest import QUICK
-from .presets import PRESETS
+from tests.export.conftest import QUICK
+from tests.export.presets import PRESETS
 
 RUN = {"prompt": "a red cat", "language": "French", "steps": 2, "seed": 5}
 

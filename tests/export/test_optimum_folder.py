@@ -11,26 +11,28 @@ import pytest
 from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 from x2i.export.errors import PlanError
-from x2i.export.from_optimum import import_folder, read_folder
-from x2i.export.optimum_layout import sampler_of
-from x2i.export.optimum_parts import parts
-from x2i.export.to_optimum import export_folder
-from x2i.models.clip_tokenizer import END, START, clip_tokenizer
-from x2i.models.tokenizer_json import serialized
+from x2i.export.optimum.configs import sampler_of
+from x2i.export.optimum.from_optimum import import_folder, read_folder
+from x2i.export.optimum.graphs import parts
+from x2i.export.optimum.to_optimum import export_folder
+from x2i.models.clip.tokenizer import END, START, clip_tokenizer
+from x2i.models.readers.tokenizer_json import serialized
 from x2i.runtime import load
-from x2i.runtime.bundle import open_bundle
-from x2i.runtime.bundle_writer import file_records, new_bundle, write_manifest
+from x2i.runtime.bundle.manifest import Graph, Manifest, Measured
+from x2i.runtime.bundle.plan import Conditioner, GraphCall, SamplerChoice
+from x2i.runtime.bundle.reader import open_bundle
+from x2i.runtime.bundle.writer import file_records, new_bundle, write_manifest
 from x2i.runtime.cli import main
 from x2i.runtime.errors import InputError
-from x2i.runtime.inputs import TextInput
-from x2i.runtime.manifest import Graph, Manifest, Measured
-from x2i.runtime.plan import Conditioner, SamplerChoice, Stage
+from x2i.runtime.inputs.prompt import TextInput
 from x2i.runtime.sessions.onnxruntime_cpu import OnnxRuntimeSession
 
-from ..made_once import made_once
-from ..numerics import assert_close
+from tests.made_once import made_once
+from tests.numerics import assert_close
 
 WINDOW, WORDS = 6, [START, END, "a</w>", "b</w>", "a", "b", "c", "c</w>", "ab", "abc</w>"]
+
+
 OPTIONS = {"steps": 2, "size": (32, 64), "count": 2, "seed": 5}
 
 
@@ -54,7 +56,7 @@ def write_sd(tiny: Path, out: Path) -> None:
         tokenizer = clip_tokenizer({word: i for i, word in enumerate(WORDS)}, [("a", "b"), ("ab", "c</w>")], "toy")
         (work / "tokenizer.json").write_text(serialized(tokenizer), "utf-8")
         stages = (
-            Stage("text_encoder", {"input_ids": "input_ids"}, {"context": "context"}),
+            GraphCall("text_encoder", {"input_ids": "input_ids"}, {"context": "context"}),
             source.manifest.plan.conditioners[0].stages[-1],
         )
         conditioner = Conditioner(stages, TextInput("tokenizer.json", WINDOW, 1))

@@ -6,22 +6,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from x2i.export.reuse.proven import with_variants
-from x2i.export.tuning.counts import calls_of
-from x2i.export.tuning.workspace import workspace
+from x2i.export.reuse.checked_variants import with_variants
+from x2i.export.tune.graph_calls import calls_of
+from x2i.export.tune.publish import bundle_copy
 from x2i.runtime import load, memory_limit
-from x2i.runtime.bundle import file_record, open_bundle
+from x2i.runtime.bundle.preset import Preset
+from x2i.runtime.bundle.reader import file_record, open_bundle
 from x2i.runtime.cli import main
-from x2i.runtime.engines.profile import shape_profiles
-from x2i.runtime.engines.wanted import Wanted
+from x2i.runtime.engines.build_request import BuildRequest
+from x2i.runtime.engines.shape_ranges import shape_ranges
 from x2i.runtime.errors import InputError
 from x2i.runtime.pipeline import Pipeline
-from x2i.runtime.preset import Preset
 from x2i.runtime.profiling.recorder import Recorder
 from x2i.runtime.sessions.backends import open_session
 
-from ..numerics import assert_close
-from .presets import PRESETS, RUN, add, files
+from tests.export.presets import PRESETS, RUN, add, files
+from tests.numerics import assert_close
 
 
 @pytest.fixture(scope="session")
@@ -134,7 +134,7 @@ def test_what_is_there_is_never_written_again(preset_bundle, tmp_path):
     bundle = open_bundle(folder, check_files=False)
     known = bundle.manifest.files | {feature: file_record(folder / feature)}
     bundle, before = replace(bundle, manifest=replace(bundle.manifest, files=known)), files(folder)
-    with workspace(bundle) as work:
+    with bundle_copy(bundle) as work:
         made = with_variants(work, Preset(every=3, depth=2, frozen_from=300).variants("denoiser"))
         assert len(made.manifest.graphs) > len(bundle.manifest.graphs)
     assert files(folder) == before
@@ -154,7 +154,7 @@ def test_a_preset_that_replaces_another_takes_its_graphs_along(tiny_bundle, tmp_
 
 def test_engines_know_the_sizes_of_every_graph_of_a_preset(preset_bundle):
     manifest = open_bundle(preset_bundle).manifest
-    profiles = shape_profiles(manifest, [(72, 40)])
+    profiles = shape_ranges(manifest, [(72, 40)])
     assert profiles.keys() == manifest.graphs.keys()
     for name in ("denoiser.takes-deep.1", "denoiser.takes-deep.2", "denoiser.takes-cross"):
         sizes = {size for tensor in manifest.graphs[name].inputs for size in tensor.shape if isinstance(size, str)}
@@ -166,7 +166,7 @@ def test_engines_know_the_sizes_of_every_graph_of_a_preset(preset_bundle):
 
 def test_engines_of_one_size_are_those_that_runs_call_for(preset_bundle):
     bundle = open_bundle(preset_bundle)
-    jobs = Wanted("openvino", sizes=((72, 40), (64, 64))).jobs(bundle)
+    jobs = BuildRequest("openvino", sizes=((72, 40), (64, 64))).jobs(bundle)
     built = {(job.name, job.usual()["latents"]) for job in jobs if job.name.startswith("denoiser")}
     called: set[tuple[str, tuple[int, ...]]] = set()
 
@@ -194,4 +194,4 @@ def test_engines_of_one_size_are_those_that_runs_call_for(preset_bundle):
     assert called and called <= built
     assert {rows for name, (rows, *_) in built if name == "denoiser.takes-cross"} == {1}
     with pytest.raises(InputError, match="--size: OpenVINO's engines serve every size"):
-        Wanted("openvino", device="GPU", sizes=((72, 40),)).jobs(bundle)
+        BuildRequest("openvino", device="GPU", sizes=((72, 40),)).jobs(bundle)

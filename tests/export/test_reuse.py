@@ -5,19 +5,21 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from x2i.export.denoiser import denoiser_component
+from x2i.export.components.denoiser import denoiser_component
 from x2i.export.errors import PlanError
-from x2i.export.reuse.proven import with_variants
-from x2i.export.reuse.variant import write_variant
-from x2i.models.random_weights import random_stable_diffusion
-from x2i.runtime.bundle import Bundle, open_bundle
+from x2i.export.reuse.checked_variants import with_variants
+from x2i.export.reuse.variants import write_variant
+from x2i.models.random.weights import random_stable_diffusion
+from x2i.runtime.bundle.preset import CROSS, DenoiserVariant, deep_feature
+from x2i.runtime.bundle.reader import Bundle, open_bundle
 from x2i.runtime.sessions.backends import open_session
-from x2i.runtime.sessions.graph_file import GraphFile
-from x2i.runtime.variants import CROSS, Variant, deep
+from x2i.runtime.sessions.session import GraphFile
 
-from ..numerics import assert_close
+from tests.numerics import assert_close
 
 SIZES = {"batch": 2, "height": 11, "width": 7, "tokens": 6, "patches": 5}
+
+
 FIRST, SECOND = 700.0, 650.0
 
 
@@ -34,24 +36,24 @@ def kept(request, tmp_path_factory) -> tuple[Bundle, torch.nn.Module, dict[str, 
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_a_shallow_call_is_torchs_with_the_deep_part_of_an_earlier_one(kept, depth):
     bundle, module, inputs = kept
-    feature = deep(depth)
+    feature = deep_feature(depth)
     given, expected = _deep_in_torch(module, inputs, depth)
-    gives, takes = Variant("denoiser", gives=(feature,)), Variant("denoiser", takes=(feature,))
+    gives, takes = DenoiserVariant("denoiser", gives=(feature,)), DenoiserVariant("denoiser", takes=(feature,))
     first = _run(bundle, gives, _at(inputs, FIRST))
     assert_close(first[feature], given, "elite-stage")
     shallow = _run(bundle, takes, _at(inputs, SECOND) | {feature: first[feature]})["noise"]
     assert_close(shallow, expected, "elite-stage")
-    full = _run(bundle, Variant("denoiser"), _at(inputs, SECOND))["noise"]
+    full = _run(bundle, DenoiserVariant("denoiser"), _at(inputs, SECOND))["noise"]
     assert np.abs(full - shallow).max() > 1e-3, "an earlier call's features make a difference"
 
 
 def test_frozen_cross_attention_is_torchs(kept):
     bundle, module, inputs = kept
     expected = _frozen_in_torch(module, inputs)
-    first = _run(bundle, Variant("denoiser", gives=(CROSS,)), _at(inputs, FIRST))
+    first = _run(bundle, DenoiserVariant("denoiser", gives=(CROSS,)), _at(inputs, FIRST))
     cross = {name: array for name, array in first.items() if name != "noise"}
     assert len(cross) == len(_cross_layers(module))
-    frozen = _run(bundle, Variant("denoiser", takes=(CROSS,)), _at(inputs, SECOND) | cross)["noise"]
+    frozen = _run(bundle, DenoiserVariant("denoiser", takes=(CROSS,)), _at(inputs, SECOND) | cross)["noise"]
     assert_close(frozen, expected, "elite-stage")
 
 
@@ -59,18 +61,18 @@ def test_frozen_cross_attention_is_torchs(kept):
 def test_thinned_self_attention_is_torchs_with_fewer_keys_and_values(kept, every):
     bundle, module, inputs = kept
     expected = _thinned_in_torch(module, inputs, every)
-    thinned = _run(bundle, Variant("denoiser", thinned=every), _at(inputs, FIRST))["noise"]
+    thinned = _run(bundle, DenoiserVariant("denoiser", thinned=every), _at(inputs, FIRST))["noise"]
     assert_close(thinned, expected, "elite-stage")
-    full = _run(bundle, Variant("denoiser"), _at(inputs, FIRST))["noise"]
+    full = _run(bundle, DenoiserVariant("denoiser"), _at(inputs, FIRST))["noise"]
     assert np.abs(full - thinned).max() > 1e-4, "what is left out makes a difference"
 
 
 def test_thinning_goes_with_kept_features(kept):
     bundle, _, inputs = kept
     arrays = _at(inputs, FIRST)
-    whole = _run(bundle, Variant("denoiser", thinned=2), arrays)["noise"]
-    given = _run(bundle, Variant("denoiser", (deep(1), CROSS), thinned=2), arrays)
-    shallow = Variant("denoiser", (), (deep(1), CROSS), 2)
+    whole = _run(bundle, DenoiserVariant("denoiser", thinned=2), arrays)["noise"]
+    given = _run(bundle, DenoiserVariant("denoiser", (deep_feature(1), CROSS), thinned=2), arrays)
+    shallow = DenoiserVariant("denoiser", (), (deep_feature(1), CROSS), 2)
     np.testing.assert_array_equal(_run(bundle, shallow, arrays | given)["noise"], whole)
     sizes = [bundle.path(f"{name}.onnx").stat().st_size for name in (shallow.name, "denoiser")]
     assert sizes[0] < sizes[1] / 4, "what a variant takes is not in its file"
@@ -78,13 +80,13 @@ def test_thinning_goes_with_kept_features(kept):
 
 def test_every_combination_gives_the_whole_graphs_noise_for_its_own_features(kept):
     bundle, _, inputs = kept
-    feature = deep(1)
+    feature = deep_feature(1)
     arrays = _at(inputs, FIRST)
-    whole = _run(bundle, Variant("denoiser"), arrays)["noise"]
-    given = _run(bundle, Variant("denoiser", gives=(feature, CROSS)), arrays)
+    whole = _run(bundle, DenoiserVariant("denoiser"), arrays)["noise"]
+    given = _run(bundle, DenoiserVariant("denoiser", gives=(feature, CROSS)), arrays)
     np.testing.assert_array_equal(given["noise"], whole)
     for gives, takes in (((feature,), (CROSS,)), ((), (feature, CROSS))):
-        made = _run(bundle, Variant("denoiser", gives, takes), arrays | given)
+        made = _run(bundle, DenoiserVariant("denoiser", gives, takes), arrays | given)
         np.testing.assert_array_equal(made["noise"], whole)
 
 
@@ -93,7 +95,11 @@ def test_variants_of_lowered_graphs_take_and_give_float32(lowered, tmp_path, req
     shutil.copytree(request.getfixturevalue(lowered), tmp_path / "bundle")
     made = with_variants(
         open_bundle(tmp_path / "bundle"),
-        [Variant("denoiser", gives=(deep(1),)), Variant("denoiser", (), (deep(1),), 2), Variant("denoiser", thinned=2)],
+        [
+            DenoiserVariant("denoiser", gives=(deep_feature(1),)),
+            DenoiserVariant("denoiser", (), (deep_feature(1),), 2),
+            DenoiserVariant("denoiser", thinned=2),
+        ],
     )
     for name in ("denoiser.gives-deep.1", "denoiser.thinned-2.takes-deep.1", "denoiser.thinned-2"):
         graph = made.manifest.graphs[name]
@@ -106,7 +112,7 @@ def test_weights_in_a_file_of_their_own_are_shared(tiny_bundle, tmp_path):
 
     model = onnx.load(tiny_bundle / "denoiser.onnx")
     onnx.save(model, tmp_path / "d.onnx", save_as_external_data=True, location="d.onnx.data", size_threshold=1024)
-    write_variant(tmp_path / "d.onnx", tmp_path / "shallow.onnx", (), (deep(1),))
+    write_variant(tmp_path / "d.onnx", tmp_path / "shallow.onnx", (), (deep_feature(1),))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["d.onnx", "d.onnx.data", "shallow.onnx"]
     stored = onnx.load(tmp_path / "shallow.onnx", load_external_data=False).graph.initializer
     places = {entry.value for tensor in stored for entry in tensor.external_data if entry.key == "location"}
@@ -117,13 +123,13 @@ def test_weights_in_a_file_of_their_own_are_shared(tiny_bundle, tmp_path):
 def test_a_graph_without_the_feature_is_refused(tiny_bundle, tmp_path):
     shutil.copyfile(tiny_bundle / "decoder.onnx", tmp_path / "decoder.onnx")
     with pytest.raises(PlanError, match=r"decoder.onnx: expected a U-Net that holds the feature deep.1"):
-        write_variant(tmp_path / "decoder.onnx", tmp_path / "out.onnx", (deep(1),), ())
+        write_variant(tmp_path / "decoder.onnx", tmp_path / "out.onnx", (deep_feature(1),), ())
     with pytest.raises(PlanError, match=r"decoder.onnx: expected self-attention as large as the latents"):
         write_variant(tmp_path / "decoder.onnx", tmp_path / "out.onnx", thinned=2)
     assert [path.name for path in tmp_path.iterdir()] == ["decoder.onnx"]
 
 
-def _run(bundle: Bundle, variant: Variant, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _run(bundle: Bundle, variant: DenoiserVariant, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     made = with_variants(bundle, [variant])
     session = open_session("cpu", made.graph_file(variant.name))
     return session(**{tensor.name: arrays[tensor.name] for tensor in session.inputs})

@@ -6,14 +6,13 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from x2i.export.component import Component
-from x2i.export.to_onnx import to_onnx
-from x2i.models.gluenet import read_translator
+from x2i.export.to_onnx import Component, to_onnx
+from x2i.models.translators.gluenet import read_translator
 from x2i.runtime.sessions.backends import open_session
-from x2i.runtime.sessions.graph_file import GraphFile
+from x2i.runtime.sessions.session import GraphFile
 
-from ..goldens import golden, golden_tensors
-from ..numerics import assert_close
+from tests.goldens import golden, golden_tensors
+from tests.numerics import assert_close
 
 TRANSLATORS = (
     "noln_77_64_48_2_5",

@@ -8,15 +8,13 @@ from pathlib import Path
 
 import pytest
 from x2i.export.errors import GateError, PlanError
-from x2i.export.tuning.candidates import candidates
-from x2i.export.tuning.counts import calls_of
-from x2i.export.tuning.families import families
-from x2i.export.tuning.tune import tune
-from x2i.export.tuning.tuning import Tuning
-from x2i.runtime.bundle import open_bundle
-from x2i.runtime.preset import Preset
+from x2i.export.tune.candidates import Tuning, candidates, preset_families
+from x2i.export.tune.graph_calls import calls_of
+from x2i.export.tune.tune import tune
+from x2i.runtime.bundle.preset import Preset
+from x2i.runtime.bundle.reader import open_bundle
 
-from .presets import files
+from tests.export.presets import files
 
 
 def test_tuning_measures_and_writes_a_preset(tiny_bundle, preset_bundle, tmp_path, monkeypatch):
@@ -66,7 +64,7 @@ def test_what_is_slower_is_refused(tiny_bundle, preset_bundle, tmp_path, monkeyp
     folder = tmp_path / "bundle"
     shutil.copytree(tiny_bundle, folder)
     before = files(folder)
-    monkeypatch.setattr("x2i.export.tuning.tune._timed", lambda *given: (2.0, 2.0))
+    monkeypatch.setattr("x2i.export.tune.tune._timed", lambda *given: (2.0, 2.0))
     with pytest.raises(GateError, match=r"fast: 2.00 s a run, the plain loop takes 2.00 s; nothing was written"):
         tune(folder, Tuning(steps=4, quality=1.0, backend="cpu", runs=1, like=(preset_bundle, "cached")))
     assert files(folder) == before
@@ -93,7 +91,7 @@ def test_only_what_may_change_is_tried(preset_bundle):
 
 def test_the_probe_makes_every_call_that_its_family_makes(preset_bundle):
     plan = open_bundle(preset_bundle).manifest.plan
-    for family in families(plan, candidates(plan, 20)):
+    for family in preset_families(plan, candidates(plan, 20)):
         probed = calls_of(plan, family.probe, 2)
         for preset in family.members:
             assert calls_of(plan, preset, 2).keys() <= probed.keys(), preset

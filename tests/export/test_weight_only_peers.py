@@ -9,11 +9,11 @@ import openvino
 import pytest
 import tensorrt_rtx
 from onnx import helper, numpy_helper
+from x2i.export.precision.weight_only import to_weight_only
 from x2i.export.precision.weight_rounding import rounded_blocks, rounded_columns
-from x2i.export.precision.weights import rewrite
 
-from ..numerics import assert_close
-from .weight_graphs import proof, save
+from tests.export.weight_graphs import proof, save
+from tests.numerics import assert_close
 
 BITS = (8, 4)
 
@@ -39,14 +39,14 @@ def test_tensorrt_rtx_keeps_the_weights_small(tmp_path, bits):
         [3, 512],
         [3, 512],
     )
-    rewrite(tmp_path / "g.onnx", tmp_path / "w.onnx", bits)
+    to_weight_only(tmp_path / "g.onnx", tmp_path / "w.onnx", bits)
     assert len(engine(tmp_path / "w.onnx")) < len(engine(tmp_path / "g.onnx")) - weight.nbytes * (1 - bits / 16)
 
 
 @pytest.mark.parametrize("bits", BITS)
 def test_openvino_keeps_the_weights_small(golden_bundle, tmp_path, bits):
     source, inputs, (expected,) = proof(golden_bundle, "encoder")
-    rewrite(source, tmp_path / "w.onnx", bits, smallest=0)
+    to_weight_only(source, tmp_path / "w.onnx", bits, smallest=0)
     model = openvino.Core().read_model(tmp_path / "w.onnx")
     held = {op.get_element_type().get_type_name() for op in model.get_ops() if op.get_type_name() == "Constant"}
     assert {"i8"} | ({"i4"} if bits == 4 else set()) <= held

@@ -7,7 +7,7 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
-from x2i.runtime.bundle import open_bundle
+from x2i.runtime.bundle.reader import open_bundle
 
 
 def run(path: Path, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:

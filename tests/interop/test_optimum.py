@@ -6,19 +6,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
-from x2i.export.embedded import WEIGHTS, embedded_sd
+from x2i.emoji.embedded import WEIGHTS, embedded_sd
 from x2i.export.exporter import export_bundle
-from x2i.export.from_optimum import import_folder
-from x2i.export.to_optimum import export_folder
+from x2i.export.optimum.from_optimum import import_folder
+from x2i.export.optimum.to_optimum import export_folder
 from x2i.runtime import load
 
-from ..numerics import assert_same_picture
+from tests.numerics import assert_same_picture
 
 pipelines = pytest.importorskip(
     "optimum.onnxruntime", reason="needs optimum-onnx, whose pins are not these tests': run `make interop`"
 )
 
+
 PROMPTS = ("a red apple on white", "a rocket on blue")
+
+
 OPTIONS = {"sampler": "ddim", "steps": 20, "guidance": 4.0}
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from x2i.kernels.injected_attention.reference import injected_attention as reference
 
-from ..numerics import assert_as_close
+from tests.numerics import assert_as_close
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 

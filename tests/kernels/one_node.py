@@ -4,9 +4,11 @@ import onnx
 from onnx import TensorProto, helper
 from x2i.kernels.injected_attention.onnx_function import ATTRIBUTES, DOMAIN, NAME, OPSET, VERSION, function_proto
 
-from .cases import Case
+from tests.kernels.cases import Case
 
 TYPES = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16}
+
+
 INPUTS = ("query", "key", "value", "local_key", "local_value", "token_index", "strength")
 
 

@@ -5,10 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
-
-pytest.importorskip("triton", reason="Triton is not installed")
 import triton
+from click.testing import CliRunner
 from x2i.kernels.build import build
 from x2i.kernels.errors import KernelError
 from x2i.kernels.injected_attention import cubins
@@ -16,7 +14,12 @@ from x2i.kernels.injected_attention.aot import TARGETS, Compiled, compile_pass
 from x2i.kernels.injected_attention.cubins import Cubin
 from x2i.kernels.injected_attention.tiles import PASSES
 
+pytest.importorskip("triton", reason="Triton is not installed")
+
+
 PTX_TYPES = {"i32": ".u32", "fp32": ".f32"}
+
+
 # ELF's number for NVIDIA's machine code.
 CUDA = 190
 

@@ -4,13 +4,13 @@ import pytest
 import torch
 from click.testing import CliRunner
 from torch import Tensor
-
-pytest.importorskip("triton", reason="Triton is not installed")
 from x2i.kernels import bench
 from x2i.kernels.injected_attention import framework, reference
 
-from ..numerics import assert_close
-from .cases import CASES, DTYPES, Case, assert_as_close_as_torch
+from tests.kernels.cases import CASES, DTYPES, Case, assert_as_close_as_torch
+from tests.numerics import assert_close
+
+pytest.importorskip("triton", reason="Triton is not installed")
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)

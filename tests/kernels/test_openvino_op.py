@@ -10,9 +10,9 @@ from torch import Tensor
 from x2i.kernels.injected_attention.openvino_op import extension
 from x2i.kernels.injected_attention.reference import injected_attention as reference
 
-from ..numerics import assert_close
-from .cases import CASES, Case, assert_as_close_as_torch
-from .one_node import INPUTS, model
+from tests.kernels.cases import CASES, Case, assert_as_close_as_torch
+from tests.kernels.one_node import INPUTS, model
+from tests.numerics import assert_close
 
 CASE = Case(33, 9, 14, 3, 20, (4, 8, -1), (0.7, 1.3, 0.9))
 

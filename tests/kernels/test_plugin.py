@@ -11,20 +11,25 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-import torch
-
-from ..processes import run
-from .cases import Case, assert_as_close_as_torch
-from .one_node import INPUTS, model
-
-pytest.importorskip("triton", reason="Triton, which compiles the kernels, is not installed")
-pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed", exc_type=ImportError)
 import tensorrt_rtx as rtx
+import torch
 from x2i.kernels.errors import KernelError
 from x2i.kernels.injected_attention import cubins, parser_library, plugin
 from x2i.kernels.injected_attention.engine_op import EngineOp
 
+from tests.kernels.cases import Case, assert_as_close_as_torch
+from tests.kernels.one_node import INPUTS, model
+from tests.processes import run
+
+pytest.importorskip("triton", reason="Triton, which compiles the kernels, is not installed")
+
+
+pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed", exc_type=ImportError)
+
+
 CASE = Case(256, 77, 257, 2, 40, (5, 0), (0.6, 0.0))
+
+
 PROGRAM = Path(__file__).with_name("engine.py")
 
 

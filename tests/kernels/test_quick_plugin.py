@@ -5,14 +5,14 @@ import subprocess
 
 import onnx
 import pytest
-
-pytest.importorskip("triton", reason="Triton is not installed")
 import triton
 from x2i.kernels.injected_attention.aot import compile_pass
 from x2i.kernels.injected_attention.quick_plugin import split_nodes, without_scratch
 
-from .cases import Case
-from .one_node import model
+from tests.kernels.cases import Case
+from tests.kernels.one_node import model
+
+pytest.importorskip("triton", reason="Triton is not installed")
 
 
 def test_a_node_becomes_three() -> None:

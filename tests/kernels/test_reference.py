@@ -11,10 +11,12 @@ from torch import Tensor
 from torch.nn import functional
 from x2i.kernels.injected_attention.reference import column_mask, injected_attention
 
-from ..goldens import golden_arrays
-from ..numerics import assert_close
+from tests.goldens import golden_arrays
+from tests.numerics import assert_close
 
 LAYERS = range(3)
+
+
 STRENGTHS = {"lambda0": 0.0, "lambda0p8": 0.8, "lambda1": 1.0, "lambda1p5": 1.5, "nolambda": 1.0}
 
 

@@ -7,10 +7,12 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
-from x2i.models.cross_attention import cross_attention_layers
-from x2i.models.random_weights import drawn, random_stable_diffusion
+from x2i.models.context_attention import cross_attention_layers
+from x2i.models.random.weights import drawn, random_stable_diffusion
 
 CONTEXT, EMBED, FEATURES, IMAGE = 48, 20, 24, 21
+
+
 LAYERS = "ip_adapter"
 
 

@@ -7,14 +7,20 @@ import numpy as np
 import torch
 from scipy.io import wavfile
 from torch import Tensor
-from x2i.models.audioclip import AudioClip, AudioClipSettings
-from x2i.models.loading import load_strictly
+from x2i.models.readers.loading import load_strictly
+from x2i.models.sound.audioclip import AudioClip, AudioClipSettings
 
-from ..goldens import golden, golden_tensors
+from tests.goldens import golden, golden_tensors
 
 SOUND = "gluegen/sound/"
+
+
 CAT, HORN, THUNDER = "cat_3-95694-A-5", "car_horn_1-24074-A-43", "thunder_3-144891-B-19"
+
+
 FRAMES = 176400
+
+
 SMALL = AudioClipSettings(
     rate=8000,
     frames=5001,

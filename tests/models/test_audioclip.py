@@ -7,16 +7,17 @@ import numpy as np
 import pytest
 import torch
 from scipy.signal import get_window
-from x2i.models.audioclip import AudioClip, AudioClipSettings, blackman_harris
 from x2i.models.errors import CheckpointError
-from x2i.models.esresnext import adaptive_max
-from x2i.models.fbsp import FrequencyBSplines, kernels
+from x2i.models.sound.audioclip import AudioClip, AudioClipSettings, blackman_harris
+from x2i.models.sound.esresnext import FrequencyBSplines, adaptive_max, kernels
 
-from ..goldens import golden, golden_tensors
-from ..numerics import assert_as_close, assert_close
-from .sound_goldens import SMALL, SOUND, audioclip, tensors, waveform
+from tests.goldens import golden, golden_tensors
+from tests.models.sound_goldens import SMALL, SOUND, audioclip, tensors, waveform
+from tests.numerics import assert_as_close, assert_close
 
 TIGHT = [4, 5]
+
+
 SILENT = [0, 1, 2, 3]
 
 

@@ -5,8 +5,8 @@ import json
 import pytest
 from tokenizers import Tokenizer
 from transformers import CLIPTokenizerFast
-from x2i.models.byte_tokenizer import byte_clip_json, byte_xlmr_json
-from x2i.models.clip_tokenizer import clip_pad_token, clip_tokenizer_json
+from x2i.models.clip.byte_tokenizer import byte_clip_json, byte_xlmr_json
+from x2i.models.clip.tokenizer import clip_pad_token, clip_tokenizer_json
 from x2i.models.errors import CheckpointError
 
 TEXTS = [
@@ -18,6 +18,8 @@ TEXTS = [
     "<|endoftext|> inside <|startoftext|>",
     "x" * 300,
 ]
+
+
 MERGES = [("t", "h"), ("th", "e</w>"), ("a", "n"), ("an", "d</w>"), ("h", "o"), ("1", "4</w>"), ("Ã", "¼")]
 
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig, CLIPVisionModel, CLIPVisionModelWithProjection
-from x2i.models.clip_vision import VisionLevels, read_clip_vision, read_clip_vision_projection
+from x2i.models.clip.vision import VisionLevels, read_clip_vision, read_clip_vision_projection
 from x2i.models.errors import CheckpointError
 
-from ..goldens import golden, golden_arrays
-from ..numerics import assert_close
+from tests.goldens import golden, golden_arrays
+from tests.numerics import assert_close
 
 TINY = {
     "hidden_size": 12,
@@ -22,6 +22,8 @@ TINY = {
     "patch_size": 7,
     "projection_dim": 10,
 }
+
+
 TEXT = {
     "vocab_size": 9,
     "hidden_size": 8,
@@ -30,6 +32,8 @@ TEXT = {
     "num_attention_heads": 2,
     "max_position_embeddings": 5,
 }
+
+
 PIXELS = torch.randn(2, 3, 21, 21, generator=torch.Generator().manual_seed(0))
 
 

@@ -5,18 +5,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from x2i.models.allocation import built
-from x2i.models.byte_tokenizer import byte_clip_json
-from x2i.models.compvis_config import SD_V1, compvis_config
-from x2i.models.compvis_names import TEXT_PREFIX, text_names, unet_names, vae_names
+from x2i.models.clip.byte_tokenizer import byte_clip_json
 from x2i.models.errors import CheckpointError
-from x2i.models.random_variants import VARIANTS
-from x2i.models.random_weights import random_stable_diffusion
-from x2i.models.stable_diffusion import StableDiffusion, read_stable_diffusion
-from x2i.models.tensors import read_tensors
+from x2i.models.random.sizes import SIZES
+from x2i.models.random.weights import random_stable_diffusion
+from x2i.models.readers.loading import built
+from x2i.models.readers.tensors import read_tensors
+from x2i.models.stable_diffusion.base import StableDiffusion, read_stable_diffusion
+from x2i.models.stable_diffusion.compvis_config import SD_V1, compvis_config
+from x2i.models.stable_diffusion.compvis_names import TEXT_PREFIX, text_names, unet_names, vae_names
 
-from ..goldens import golden, golden_tensors
-from ..numerics import assert_close
+from tests.goldens import golden, golden_tensors
+from tests.numerics import assert_close
 
 CHECKPOINT, CONFIG = "gluegen/pipeline/sd-tiny.ckpt", "gluegen/pipeline/config.json"
 
@@ -122,7 +122,7 @@ def test_vae_names_equal_diffusers_converter(changes):
 
 def test_a_whole_text_encoder_is_read(tmp_path, tensors):
     random = random_stable_diffusion("tiny", seed=3).text_encoder
-    sizes = VARIANTS["tiny"].text_encoder
+    sizes = SIZES["tiny"].text_encoder
     names = text_names(random)
     tensors = {key: value for key, value in tensors.items() if not key.startswith("cond_stage_model.")}
     tensors |= {names[key]: value for key, value in random.state_dict().items()}

@@ -4,10 +4,10 @@ import copy
 import json
 
 import pytest
-from x2i.models.compvis_config import SD_V1, read_compvis_config
 from x2i.models.errors import CheckpointError
+from x2i.models.stable_diffusion.compvis_config import SD_V1, read_compvis_config
 
-from ..goldens import golden
+from tests.goldens import golden
 
 YAML = """
 model:

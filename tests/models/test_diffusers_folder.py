@@ -9,13 +9,15 @@ import torch
 from diffusers import AutoencoderKL, PNDMScheduler, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel
-from x2i.models.byte_tokenizer import byte_clip_json
+from x2i.models.clip.byte_tokenizer import byte_clip_json
 from x2i.models.errors import CheckpointError
-from x2i.models.random_variants import VARIANTS
-from x2i.models.random_weights import random_stable_diffusion
-from x2i.models.stable_diffusion import StableDiffusion, read_stable_diffusion
+from x2i.models.random.sizes import SIZES
+from x2i.models.random.weights import random_stable_diffusion
+from x2i.models.stable_diffusion.base import StableDiffusion, read_stable_diffusion
 
 STEM = "diffusion_pytorch_model"
+
+
 NEW_TO_OLD = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
 
 
@@ -65,7 +67,7 @@ def test_equal_to_what_diffusers_loads(published):
     assert same_weights(base.unet, UNet2DConditionModel.from_pretrained(published / "unet"))
     assert same_weights(base.vae, AutoencoderKL.from_pretrained(published / "vae"))
     assert same_weights(base.text_encoder, CLIPTextModel.from_pretrained(published / "text_encoder"))
-    assert base.tokenizer_json == byte_clip_json(VARIANTS["tiny"].text_encoder["vocab_size"])
+    assert base.tokenizer_json == byte_clip_json(SIZES["tiny"].text_encoder["vocab_size"])
     schedule = base.schedule
     assert (schedule.train_steps, schedule.beta_start, schedule.beta_end) == (1000, 0.00085, 0.012)
     assert (schedule.steps_offset, schedule.set_alpha_to_one) == (1, False)

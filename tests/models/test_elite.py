@@ -3,14 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from x2i.models.clip_vision import VisionLevels
-from x2i.models.diffusers_folder import read_diffusers_folder
-from x2i.models.elite import GlobalMapper, LocalMapper
-from x2i.models.elite_checkpoint import Elite, read_elite
-from x2i.models.injected_text import InjectedText
+from x2i.models.clip.injected_text import InjectedText
+from x2i.models.clip.vision import VisionLevels
+from x2i.models.stable_diffusion.diffusers_folder import read_diffusers_folder
+from x2i.models.subjects.elite import Elite, GlobalMapper, LocalMapper, read_elite
 
-from ..goldens import golden, golden_arrays
-from ..numerics import assert_close
+from tests.goldens import golden, golden_arrays
+from tests.numerics import assert_close
 
 
 def levels_of(name: str) -> tuple[dict[str, np.ndarray], list[torch.Tensor]]:

@@ -7,17 +7,18 @@ import zipfile
 import pytest
 import torch
 from safetensors.torch import load, save_file
-from x2i.models.cross_attention import cross_attention_layers
-from x2i.models.diffusers_folder import read_diffusers_folder
-from x2i.models.elite import GlobalMapper, LocalMapper
-from x2i.models.elite_checkpoint import elite_names, read_elite, read_elite_mapper
+from x2i.models.context_attention import cross_attention_layers
 from x2i.models.errors import CheckpointError
-from x2i.models.random_weights import random_stable_diffusion
-from x2i.models.tensors import read_tensors
+from x2i.models.random.weights import random_stable_diffusion
+from x2i.models.readers.tensors import read_tensors
+from x2i.models.stable_diffusion.diffusers_folder import read_diffusers_folder
+from x2i.models.subjects.elite import GlobalMapper, LocalMapper, elite_names, read_elite, read_elite_mapper
 
-from ..goldens import golden
+from tests.goldens import golden
 
 FILES = ("checkpoints/global_mapper.pt", "checkpoints/local_mapper.pt")
+
+
 KINDS = {"global": GlobalMapper, "local": LocalMapper}
 
 

@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from x2i.models.fastcomposer import Postfuse
+from x2i.models.subjects.fastcomposer import Postfuse
 
-from ..goldens import golden, golden_arrays
-from ..numerics import assert_close
+from tests.goldens import golden, golden_arrays
+from tests.numerics import assert_close
 
 PREFIX = "postfuse_module."
+
+
 CASES = ("one", "two", "padded", "mixed")
 
 

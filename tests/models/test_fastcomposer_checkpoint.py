@@ -10,15 +10,17 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from x2i.models.errors import CheckpointError
-from x2i.models.fastcomposer_checkpoint import read_fastcomposer
-from x2i.models.random_weights import random_fastcomposer, random_stable_diffusion
-from x2i.models.stable_diffusion import read_stable_diffusion
-from x2i.models.tensors import read_tensors
+from x2i.models.random.weights import random_fastcomposer, random_stable_diffusion
+from x2i.models.readers.tensors import read_tensors
+from x2i.models.stable_diffusion.base import read_stable_diffusion
+from x2i.models.subjects.fastcomposer import read_fastcomposer
 
-from ..goldens import golden, golden_arrays
-from ..numerics import assert_close
+from tests.goldens import golden, golden_arrays
+from tests.numerics import assert_close
 
 PREFIXES = ("unet.", "text_encoder.", "image_encoder.", "postfuse_module.")
+
+
 NEWER = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
 

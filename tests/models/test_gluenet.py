@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from x2i.models.errors import CheckpointError
-from x2i.models.gluenet import (
+from x2i.models.translators.gluenet import (
     GlueNetConditioner,
     Translator,
     TranslatorNoLN,
@@ -15,10 +15,12 @@ from x2i.models.gluenet import (
     read_translator,
 )
 
-from ..goldens import golden, golden_tensors
-from ..numerics import assert_close
+from tests.goldens import golden, golden_tensors
+from tests.numerics import assert_close
 
 NORM = "gluegen/multilingual/tensor_norm.safetensors"
+
+
 TAGS = [
     "noln_77_64_48_2_5",
     "small_noln_10_12_8",

@@ -4,15 +4,17 @@ import json
 
 import pytest
 import torch
-from x2i.models.gluenet import read_tensor_norm
-from x2i.models.gluenet_sound import SoundConditioner, TranslatorWithHead
-from x2i.models.loading import load_strictly
-from x2i.models.tensors import read_tensors
+from x2i.models.readers.loading import load_strictly
+from x2i.models.readers.tensors import read_tensors
+from x2i.models.translators.gluenet import read_tensor_norm
+from x2i.models.translators.gluenet_sound import SoundConditioner, TranslatorWithHead
 
-from ..goldens import golden, golden_tensors
-from ..numerics import assert_close
+from tests.goldens import golden, golden_tensors
+from tests.numerics import assert_close
 
 TAGS = ["whead_16_77_64_48_4_5", "small_whead_4_10_12_8_4_5"]
+
+
 SOUND = "gluegen/sound/sound.safetensors"
 
 

@@ -6,8 +6,8 @@ import huggingface_hub
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 from x2i.models.errors import CheckpointError
-from x2i.models.hub import fetch_stable_diffusion, is_hub_name
-from x2i.models.stable_diffusion import read_stable_diffusion
+from x2i.models.stable_diffusion.base import read_stable_diffusion
+from x2i.models.stable_diffusion.hub import fetch_stable_diffusion, is_hub_name
 
 FILES = ("scheduler/scheduler_config.json", "unet/config.json", "vae/config.json", "text_encoder/config.json")
 

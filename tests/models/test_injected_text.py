@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 from transformers import CLIPTextConfig, CLIPTextModel
-from x2i.models.diffusers_folder import read_diffusers_folder
-from x2i.models.injected_text import InjectedText
+from x2i.models.clip.injected_text import InjectedText
+from x2i.models.stable_diffusion.diffusers_folder import read_diffusers_folder
 
-from ..goldens import golden, golden_arrays
-from ..numerics import assert_close
+from tests.goldens import golden, golden_arrays
+from tests.numerics import assert_close
 
 
 @pytest.fixture(scope="module")

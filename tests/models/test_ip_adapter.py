@@ -7,14 +7,18 @@ import torch
 from torch.nn import functional
 from x2i.kernels.injected_attention.reference import injected_attention
 from x2i.models.context_attention import Injection, install, own_weights
-from x2i.models.ip_adapter import IpAdapterTokens
-from x2i.models.ip_adapter_checkpoint import read_ip_adapter
+from x2i.models.subjects.ip_adapter import IpAdapterTokens
+from x2i.models.subjects.ip_adapter_checkpoint import read_ip_adapter
 
-from ..numerics import assert_close
-from .ip_adapter_files import IMAGE, base_unet, published, tower, write
+from tests.models.ip_adapter_files import IMAGE, base_unet, published, tower, write
+from tests.numerics import assert_close
 
 CONTEXT = torch.randn(2, 77, 48, generator=torch.Generator().manual_seed(1))
+
+
 LATENTS = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(2)).expand(2, -1, -1, -1)
+
+
 TIMES = torch.tensor([500, 500])
 
 

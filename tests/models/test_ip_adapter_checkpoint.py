@@ -3,10 +3,10 @@
 import pytest
 import torch
 from x2i.models.errors import CheckpointError
-from x2i.models.ip_adapter_checkpoint import ip_adapter_numbers, read_ip_adapter
-from x2i.models.tensors import read_tensors
+from x2i.models.readers.tensors import read_tensors
+from x2i.models.subjects.ip_adapter_checkpoint import ip_adapter_numbers, read_ip_adapter
 
-from .ip_adapter_files import base_unet, published, tower, write
+from tests.models.ip_adapter_files import base_unet, published, tower, write
 
 
 def read(path):

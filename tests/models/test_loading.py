@@ -3,9 +3,8 @@
 import pytest
 import torch
 from torch import nn
-from x2i.models.allocation import built
 from x2i.models.errors import CheckpointError
-from x2i.models.loading import Load, load_all_strictly, load_strictly
+from x2i.models.readers.loading import Load, built, load_all_strictly, load_strictly
 
 SOURCE = "model.ckpt"
 

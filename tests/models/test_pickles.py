@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from x2i.models.errors import CheckpointError
-from x2i.models.tensors import read_tensors
+from x2i.models.readers.tensors import read_tensors
 
 STATE = {"a.weight": torch.arange(15.0).reshape(3, 5), "b": torch.ones(2, dtype=torch.float16)}
 

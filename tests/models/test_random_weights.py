@@ -3,22 +3,21 @@
 import pytest
 import torch
 from tokenizers import Tokenizer
-from x2i.models.clip_vision import VisionLevels
-from x2i.models.compvis_config import compvis_config
-from x2i.models.cross_attention import cross_attention_layers
-from x2i.models.elite import GlobalMapper
-from x2i.models.elite_checkpoint import EliteCheckpoint
+from x2i.models.clip.vision import VisionLevels
+from x2i.models.context_attention import cross_attention_layers
 from x2i.models.errors import CheckpointError
-from x2i.models.ip_adapter import EmbedTokens, IpAdapterTokens
-from x2i.models.ip_adapter_checkpoint import IpAdapterCheckpoint
-from x2i.models.random_variants import VARIANTS
-from x2i.models.random_weights import (
+from x2i.models.random.sizes import SIZES
+from x2i.models.random.weights import (
     random_elite,
     random_gluegen_text,
     random_ip_adapter,
     random_stable_diffusion,
     random_xlmr,
 )
+from x2i.models.stable_diffusion.compvis_config import compvis_config
+from x2i.models.subjects.elite import EliteCheckpoint, GlobalMapper
+from x2i.models.subjects.ip_adapter import EmbedTokens, IpAdapterTokens
+from x2i.models.subjects.ip_adapter_checkpoint import IpAdapterCheckpoint
 
 
 def test_one_seed_one_model():
@@ -57,7 +56,7 @@ def test_full_size_is_the_published_size():
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel, XLMRobertaConfig, XLMRobertaModel
 
-    sizes = VARIANTS["sd15"]
+    sizes = SIZES["sd15"]
     config = compvis_config(sizes.stable_diffusion, "sd15")
     with torch.device("meta"):
         modules = {
@@ -104,7 +103,7 @@ def test_adapters_at_full_size_are_the_published_size():
     from diffusers import UNet2DConditionModel
     from transformers import CLIPVisionConfig, CLIPVisionModel, CLIPVisionModelWithProjection
 
-    sizes = VARIANTS["sd15"]
+    sizes = SIZES["sd15"]
     with torch.device("meta"):
         unet = UNet2DConditionModel(**compvis_config(sizes.stable_diffusion, "sd15").unet)
         modules = {

@@ -8,17 +8,16 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from x2i.models.audioclip import AudioClip, AudioClipSettings
-from x2i.models.audioclip_checkpoint import read_audioclip, settings_file
 from x2i.models.errors import CheckpointError
-from x2i.models.gluenet import read_translator
-from x2i.models.gluenet_sound import TranslatorWithHead
-from x2i.models.gluenet_sound_checkpoint import read_sound_translator, read_unconditional
-from x2i.models.random_weights import random_gluegen_sound
+from x2i.models.random.weights import random_gluegen_sound
+from x2i.models.sound.audioclip import AudioClip, AudioClipSettings
+from x2i.models.sound.audioclip_checkpoint import read_audioclip, settings_file
+from x2i.models.translators.gluenet import read_translator
+from x2i.models.translators.gluenet_sound import TranslatorWithHead, read_sound_translator, read_unconditional
 
-from ..goldens import golden, golden_tensors
-from ..numerics import assert_close
-from .sound_goldens import SMALL, audioclip, tensors
+from tests.goldens import golden, golden_tensors
+from tests.models.sound_goldens import SMALL, audioclip, tensors
+from tests.numerics import assert_close
 
 TRANSLATORS = "gluegen/translators/"
 

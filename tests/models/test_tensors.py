@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from x2i.models.errors import CheckpointError
-from x2i.models.tensors import read_tensor, read_tensors
+from x2i.models.readers.tensors import read_tensor, read_tensors
 
 STATE = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(3, dtype=torch.bfloat16)}
 

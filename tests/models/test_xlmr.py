@@ -9,12 +9,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from x2i.models.errors import CheckpointError
-from x2i.models.xlmr import read_xlmr, xlmr_tokenizer_json
+from x2i.models.translators.xlmr import read_xlmr, xlmr_tokenizer_json
 
-from ..goldens import golden, golden_tensors
-from ..numerics import assert_close
+from tests.goldens import golden, golden_tensors
+from tests.numerics import assert_close
 
 CASES = range(7)
+
+
 FOLDER, HUB = "gluegen/multilingual/xlmr", "gluegen/multilingual/xlmr_hub_bin"
 
 

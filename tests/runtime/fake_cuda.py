@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 LEAST, USUAL, MOST = 1, 2, 4
+
+
 WIDTH = 3
 
 

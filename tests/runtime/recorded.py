@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from x2i.runtime.bundle import open_bundle
+from x2i.runtime.bundle.reader import open_bundle
 from x2i.runtime.pipeline import Pipeline
 from x2i.runtime.sessions.backends import open_session
 from x2i.runtime.sessions.session import Session

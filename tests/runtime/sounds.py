@@ -8,6 +8,7 @@ import soundfile
 
 RATE, FRAMES = 44100, 176400
 
+
 # Suffix, libsndfile's format and subtype, how far the samples may be off, and the rate where the codec has its own.
 LOSSLESS = [
     ("wav", "WAV", "PCM_U8"),
@@ -24,6 +25,8 @@ LOSSLESS = [
     ("w64", "W64", "PCM_16"),
     ("rf64", "RF64", "PCM_16"),
 ]
+
+
 LOSSY = [("ogg", "OGG", "VORBIS"), ("opus", "OGG", "OPUS"), ("mp3", "MP3", "MPEG_LAYER_III")]
 
 

@@ -14,18 +14,30 @@ from click.testing import CliRunner
 from PIL import Image
 from x2i.runtime.cli import main
 from x2i.runtime.errors import InputError
-from x2i.runtime.subject import NO_MASK
+from x2i.runtime.inputs.subject import NO_MASK
 
-from ..numerics import assert_close
-from .recorded import Recorded
-from .toy import toy_pipeline
+from tests.numerics import assert_close
+from tests.runtime.recorded import Recorded
+from tests.runtime.toy import toy_pipeline
 
 RANDOM = np.random.default_rng(29)
+
+
 COLOUR = Image.fromarray(RANDOM.integers(0, 256, (31, 26, 3), dtype=np.uint8))
+
+
 DEEP = RANDOM.integers(0, 65536, (31, 26), dtype=np.uint16)
+
+
 ALPHA = Image.fromarray(RANDOM.integers(0, 255, (31, 26), dtype=np.uint8))
+
+
 MASK = Image.new("L", COLOUR.size)
+
+
 MASK.paste(255, (4, 3, 20, 27))
+
+
 PROMPT = "a red S"
 
 
@@ -59,7 +71,7 @@ def bomb(width: int, height: int) -> bytes:
 @pytest.fixture
 def x2i(pipelines, here, monkeypatch):
     """`x2i run` in that folder, on a pipeline that stays open."""
-    command = importlib.import_module("x2i.runtime.commands.announcement")
+    command = importlib.import_module("x2i.runtime.commands.console")
     monkeypatch.setattr(command, "load", lambda folder, *_, **__: pipelines[str(folder)])
 
     def run(system, *options, prompt=PROMPT):

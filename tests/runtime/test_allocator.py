@@ -10,6 +10,8 @@ import pytest
 from tests.processes import run
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+
+
 LEFT = """
 import ctypes
 from x2i.runtime.sessions import allocator
@@ -55,7 +57,7 @@ def test_an_engine_is_mapped_for_reading_alone(tmp_path: Path) -> None:
     assert line.split()[1] == "r--s", line
     assert mapped.flags.writeable, "OpenVINO takes no other"
     assert np.array_equal(mapped, content)
-    openvino_engine.drop_read(mapped)
+    openvino_engine.advise_dontneed(mapped)
     assert np.array_equal(mapped, content)
     part = mapped[5:]
     del mapped

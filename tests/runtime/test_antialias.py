@@ -3,12 +3,16 @@
 import numpy as np
 import pytest
 import torch
-from x2i.runtime.antialias import scaled
+from x2i.runtime.media.clip_pixels import antialiased
 
 from tests.numerics import assert_close
 
 RNG = np.random.default_rng(7)
+
+
 HALF_OR_MORE = [((260, 260), (224, 224)), ((241, 182), (224, 200)), ((97, 140), (224, 224)), ((1, 1), (5, 7))]
+
+
 LESS = [((700, 3), (33, 64)), ((1500, 640), (224, 224))]
 
 
@@ -23,7 +27,7 @@ def test_equal_to_torch(given, wanted, dtype):
     planes = RNG.integers(0, 256, (2, 3, *given)).astype(dtype)
     if dtype == np.float32:
         planes /= np.float32(255)
-    result = scaled(planes, *wanted)
+    result = antialiased(planes, *wanted)
     assert result.dtype == np.float32 and result.flags.c_contiguous
     # torch fuses the multiplication and the sum only where the processor can.
     assert_close(result, peer(planes, wanted), "antialias")
@@ -33,4 +37,4 @@ def test_equal_to_torch(given, wanted, dtype):
 
 def test_an_equal_size_changes_nothing():
     planes = RNG.random((3, 31, 17), np.float32)
-    assert_close(scaled(planes, 31, 17), planes, "exact")
+    assert_close(antialiased(planes, 31, 17), planes, "exact")

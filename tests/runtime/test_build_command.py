@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from x2i.export.precision import weights
-from x2i.runtime.bundle import open_bundle
+from x2i.export.precision import weight_only
+from x2i.runtime import machine
+from x2i.runtime.bundle.reader import open_bundle
 from x2i.runtime.commands.build import build
-from x2i.runtime.engines import builder, memory, store
-from x2i.runtime.engines.history import past_builds
-from x2i.runtime.engines.wanted import Wanted
+from x2i.runtime.engines import builder, store
+from x2i.runtime.engines.build_request import BuildRequest
+from x2i.runtime.engines.estimates import past_builds
 from x2i.runtime.errors import InputError
 
 
@@ -81,7 +82,7 @@ def test_onnx_runtime_needs_no_engine(bundle: Path) -> None:
 def test_what_is_there_takes_no_room(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = (bundle, "--for", "cpu", "--graph", "projection", "--graph", "decoder")
     assert call(*words).exit_code == 0
-    monkeypatch.setattr(memory, "available_memory", lambda: 50_000_000)
+    monkeypatch.setattr(machine, "available_memory", lambda: 50_000_000)
     again = call(*words)
     assert again.exit_code == 0 and again.stdout.count("is there") == 2, again.output
     assert call(bundle, "--for", "cpu").exit_code == 2
@@ -113,7 +114,7 @@ def test_what_cannot_be_built_is_refused(tiny_bundle: Path, words: list[str], pr
 
 
 def test_too_little_memory_is_refused_before_anything_starts(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "available_memory", lambda: 100_000_000)
+    monkeypatch.setattr(machine, "available_memory", lambda: 100_000_000)
     result = call(bundle, "--for", "rtx")
     assert result.exit_code == 2 and "of memory, 0.1 GB are free" in result.stderr
     assert not (bundle / "engines").exists()
@@ -121,29 +122,29 @@ def test_too_little_memory_is_refused_before_anything_starts(bundle: Path, monke
 
 def test_a_graph_that_the_library_cannot_read(bundle: Path) -> None:
     pytest.importorskip("tensorrt_rtx", exc_type=ImportError)
-    (job,) = Wanted("rtx", graphs=("projection",)).jobs(open_bundle(bundle))
+    (job,) = BuildRequest("rtx", graphs=("projection",)).jobs(open_bundle(bundle))
     Path(job.path).write_bytes(b"no graph")
     with pytest.raises(InputError, match="cannot read this graph") as refused:
-        builder.build(job, bundle / "engines", lambda seconds: None)
+        builder.build_engine(job, bundle / "engines", lambda seconds: None)
     assert len(refused.value.problems) == 1 and not (bundle / "engines").exists()
 
 
 @pytest.mark.parametrize("bits", [8, 4])
 def test_tables_of_integers_are_refused_with_the_fix_and_without_them_it_builds(bundle: Path, bits: int) -> None:
     pytest.importorskip("tensorrt_rtx", exc_type=ImportError)
-    (job,) = Wanted("rtx", graphs=("encoder",)).jobs(open_bundle(bundle))
+    (job,) = BuildRequest("rtx", graphs=("encoder",)).jobs(open_bundle(bundle))
     lowered = bundle / "lowered.onnx"
     job = replace(job, path=str(lowered), precision=f"int{bits}-weights")
-    weights.rewrite(bundle / "encoder.onnx", lowered, bits, smallest=1)
+    weight_only.to_weight_only(bundle / "encoder.onnx", lowered, bits, smallest=1)
     with pytest.raises(InputError, match=r"lower it again with --keep model\.embeddings"):
-        builder.build(job, bundle / "engines", lambda seconds: None)
-    weights.rewrite(bundle / "encoder.onnx", lowered, bits, keep=("model.embeddings",), smallest=1)
-    assert not builder.build(job, bundle / "engines", lambda seconds: None).there
+        builder.build_engine(job, bundle / "engines", lambda seconds: None)
+    weight_only.to_weight_only(bundle / "encoder.onnx", lowered, bits, keep=("model.embeddings",), smallest=1)
+    assert not builder.build_engine(job, bundle / "engines", lambda seconds: None).there
 
 
 def test_a_process_that_dies_is_told_in_one_line(bundle: Path) -> None:
     pytest.importorskip("tensorrt_rtx", exc_type=ImportError)
-    (job,) = Wanted("rtx", graphs=("projection",)).jobs(open_bundle(bundle))
+    (job,) = BuildRequest("rtx", graphs=("projection",)).jobs(open_bundle(bundle))
     children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
     if not children.exists():
         pytest.skip("this system does not list a process's children")
@@ -154,7 +155,7 @@ def test_a_process_that_dies_is_told_in_one_line(bundle: Path) -> None:
                 os.kill(int(child), signal.SIGKILL)
 
     with pytest.raises(InputError, match="for want of memory"):
-        builder.build(job, bundle / "engines", kill)
+        builder.build_engine(job, bundle / "engines", kill)
     assert not (bundle / "engines").exists()
 
 

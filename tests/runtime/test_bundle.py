@@ -4,15 +4,16 @@ import time
 from dataclasses import replace
 
 import pytest
-from x2i.runtime.bundle import open_bundle
-from x2i.runtime.bundle_writer import new_bundle
+from x2i.runtime.bundle.manifest import File, Manifest
+from x2i.runtime.bundle.plan import Conditioner, GraphCall
+from x2i.runtime.bundle.reader import open_bundle
+from x2i.runtime.bundle.records import decode, encode
+from x2i.runtime.bundle.writer import new_bundle
 from x2i.runtime.errors import InputError
-from x2i.runtime.inputs import Injection, WordInput
-from x2i.runtime.manifest import File, Manifest
-from x2i.runtime.plan import Conditioner, Stage
-from x2i.runtime.records import decode, encode
+from x2i.runtime.inputs.strength import Injection
+from x2i.runtime.inputs.word import WordInput
 
-from .toy import edit_manifest, plan, write_toy
+from tests.runtime.toy import edit_manifest, plan, write_toy
 
 
 def test_manifest_survives_writing_and_reading(tmp_path):
@@ -65,7 +66,7 @@ def test_a_word_needs_its_prompt_and_its_embeddings():
     ]
     (line,) = replace(whole, injection=injection).problems(graphs)
     assert line.startswith("plan: an attention weighted at the word needs a conditioner with a word")
-    written = Conditioner((Stage("encoder", {}, {"words": "words"}),))
+    written = Conditioner((GraphCall("encoder", {}, {"words": "words"}),))
     placed = replace(text, word=WordInput("S", 5))
     assert not replace(whole, conditioners=(written, placed), injection=injection).problems(graphs)
 
@@ -142,7 +143,7 @@ def test_full_disk_is_one_line_and_leaves_nothing(tmp_path):
 def test_killed_writer_leaves_nothing_that_opens(tmp_path):
     script = f"""
 import time
-from x2i.runtime.bundle_writer import new_bundle
+from x2i.runtime.bundle.writer import new_bundle
 with new_bundle({str(tmp_path / "toy")!r}) as folder:
     (folder / "denoiser.onnx").write_text("half")
     print("ready", flush=True)

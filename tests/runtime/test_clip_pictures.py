@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 from PIL import Image
-from x2i.runtime.clip_pictures import clip_pixels, squashed
 from x2i.runtime.errors import InputError
+from x2i.runtime.media.clip_pixels import clip_pixels, squashed
 
 from tests.numerics import assert_close
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from x2i.runtime.profiling import cold_start
-from x2i.runtime.profiling.job import Job
+from x2i.runtime.profiling.job import ProfileJob
 
 
 def test_a_stop_ends_the_process_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -18,5 +18,5 @@ def test_a_stop_ends_the_process_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cold_start, "PROGRAM", "import time; time.sleep(60)")
     monkeypatch.setattr(subprocess.Popen, "communicate", stopped)
     with pytest.raises(KeyboardInterrupt):
-        cold_start.cold_start(Job(Path("none"), "cpu", 1, options={}, cold=1, warm_up=0, runs=1))
+        cold_start.cold_start(ProfileJob(Path("none"), "cpu", 1, options={}, cold=1, warm_up=0, runs=1))
     assert [child.returncode for child in started] == [-9]

@@ -10,8 +10,8 @@ from PIL import Image
 from x2i.runtime import load
 from x2i.runtime.cli import main
 
-from ..numerics import assert_close
-from .toy import edit_manifest
+from tests.numerics import assert_close
+from tests.runtime.toy import edit_manifest
 
 
 def x2i(*arguments):
@@ -159,7 +159,7 @@ def test_verify_fails_when_a_graph_no_longer_gives_its_proof(tiny_bundle, tmp_pa
     np.save(proof, np.load(proof) * 1.01)
 
     def redigest(data):
-        from x2i.runtime.bundle import file_record
+        from x2i.runtime.bundle.reader import file_record
 
         record = file_record(proof)
         data["files"]["proof/decoder/image.npy"] = {"bytes": record.bytes, "sha256": record.sha256}
@@ -187,11 +187,11 @@ def test_inspect_shows_plan_graphs_and_origin(tiny_bundle):
 def test_full_disk_is_one_line(draw, monkeypatch):
     import errno
 
-    from x2i.runtime import images
+    from x2i.runtime import output
 
     def full(*arguments):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(images.os, "replace", full)
+    monkeypatch.setattr(output.os, "replace", full)
     result = draw()
     assert result.exit_code == 2 and "could not be written: No space left on device" in result.stderr

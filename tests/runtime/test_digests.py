@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from x2i.runtime import digests
-from x2i.runtime.bundle import open_bundle
-from x2i.runtime.cache_folder import cache_folder
+from x2i.runtime.bundle import digests
+from x2i.runtime.bundle.digests import Digests, sha256_of
+from x2i.runtime.bundle.reader import open_bundle
 from x2i.runtime.cli import main
-from x2i.runtime.digests import Digests, sha256_of
 from x2i.runtime.errors import InputError
+from x2i.runtime.files import cache_folder
 
 from tests.runtime.toy import write_toy
 
@@ -33,7 +33,7 @@ def hashed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
 
     monkeypatch.setattr(digests, "_hashed", noting)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(digests.time, "time_ns", lambda ahead=time.time_ns: ahead() + 2 * digests.MARGIN)
+    monkeypatch.setattr(digests.time, "time_ns", lambda ahead=time.time_ns: ahead() + 2 * digests.RACY_NANOSECONDS)
     return read
 
 
@@ -97,7 +97,7 @@ def test_what_changed_just_now_is_not_remembered(
     own = Digests(paths[0].with_name("own.json"))
     own(paths)
     assert json.loads(paths[0].with_name("own.json").read_text()) == {}
-    long_ago = time.time_ns() - 10 * digests.MARGIN
+    long_ago = time.time_ns() - 10 * digests.RACY_NANOSECONDS
     os.utime(paths[0], ns=(long_ago, long_ago))
     own(paths)
     assert json.loads(paths[0].with_name("own.json").read_text()) == {}, "the time of change counts as well"

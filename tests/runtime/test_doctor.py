@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 from x2i.runtime.commands import doctor as doctor_module
 from x2i.runtime.commands.doctor import doctor
 from x2i.runtime.engines.gpu import Driver, Gpu
-from x2i.runtime.sessions import tensorrt_engine
+from x2i.runtime.sessions import tensorrt_session
 from x2i.runtime.sessions.backends import BACKENDS
 
 
@@ -52,7 +52,7 @@ def test_every_backend_is_ready_or_names_what_it_lacks() -> None:
 def test_what_a_gpu_is_and_that_its_backend_lacks_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
     there = Driver((13, 2), (Gpu("GeForce RTX 4090", (8, 9), 24 * 10**9),))
     monkeypatch.setattr(doctor_module, "driver", lambda: there)
-    monkeypatch.setattr(tensorrt_engine, "find_spec", lambda name: None)
+    monkeypatch.setattr(tensorrt_session, "find_spec", lambda name: None)
     facts = json.loads(examine("--json").stdout)
     assert facts["gpus"] == ["GeForce RTX 4090, sm_89, 24.0 GB, driver for CUDA 13.2"]
     assert facts["backends"]["rtx"] == "needs tensorrt-rtx and cuda-bindings; pip install 'x2i-edge[rtx]'"

@@ -2,16 +2,22 @@
 
 import numpy as np
 import pytest
-from x2i.models.random_weights import random_elite, random_stable_diffusion
+from x2i.models.random.weights import random_elite, random_stable_diffusion
 from x2i.runtime import load
 from x2i.runtime.conditions import Conditions
 
-from ..numerics import assert_close
-from .elite_twin import twin_latents
+from tests.numerics import assert_close
+from tests.runtime.elite_twin import twin_latents
 
 RANDOM = np.random.default_rng(11)
+
+
 SUBJECT = RANDOM.integers(0, 256, (41, 67, 3), dtype=np.uint8)
+
+
 MASK = np.zeros((41, 67), np.uint8)
+
+
 MASK[9:33, 12:50] = 255
 
 

@@ -8,15 +8,17 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 from x2i.runtime import load
+from x2i.runtime.bundle.manifest import Tensor
 from x2i.runtime.commands.build import build
-from x2i.runtime.engines.profile import shape_profiles
-from x2i.runtime.manifest import Tensor
+from x2i.runtime.engines.shape_ranges import shape_ranges
 from x2i.runtime.sessions.backends import BACKENDS
 from x2i.runtime.sessions.session import Settings
 
-from ..numerics import assert_close
+from tests.numerics import assert_close
 
 pytestmark = pytest.mark.gpu
+
+
 GPU_BACKENDS = ("tensorrt", "rtx", "cuda")
 
 
@@ -41,7 +43,7 @@ def bundle(elite_bundle: Path, backend: str, tmp_path: Path) -> Path:
 def test_every_graph_computes_what_the_cpu_does(bundle: Path, backend: str) -> None:
     device, cpu = load(bundle, backend), load(bundle, "cpu")
     manifest, rng = device.bundle.manifest, np.random.default_rng(1)
-    for name, free in shape_profiles(manifest, count=2).items():
+    for name, free in shape_ranges(manifest, count=2).items():
         for place in (2, 0, 2, 2, 1):
             sizes = {size: bounds[place] for size, bounds in free.items()}
             inputs = {tensor.name: drawn(tensor, sizes, rng) for tensor in manifest.graphs[name].inputs}

@@ -10,10 +10,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from x2i.runtime.engines import gpu, memory
-from x2i.runtime.engines.history import Build, history_file, likely_seconds, past_builds, remember
-from x2i.runtime.engines.memory import available_memory, check_room, needed_memory, peak_bytes
+from x2i.runtime import machine
+from x2i.runtime.engines import gpu
+from x2i.runtime.engines.estimates import (
+    PastBuild,
+    check_room,
+    history_file,
+    likely_seconds,
+    needed_memory,
+    past_builds,
+    remember_build,
+)
 from x2i.runtime.errors import InputError
+from x2i.runtime.machine import available_memory, peak_bytes
 
 GB = 10**9
 
@@ -29,7 +38,7 @@ def test_builds_are_remembered_and_the_latest_kept(tmp_path: Path) -> None:
     file = tmp_path / "x2i" / "builds.json"
     assert past_builds(file) == ()
     for number in range(205):
-        remember(Build("tensorrt_rtx", f"graph{number}", "fp16", 10, 1.0, 0), file)
+        remember_build(PastBuild("tensorrt_rtx", f"graph{number}", "fp16", 10, 1.0, 0), file)
     assert [build.graph for build in past_builds(file)] == [f"graph{number}" for number in range(5, 205)]
     file.write_text("{")
     assert past_builds(file) == ()
@@ -42,19 +51,19 @@ def test_the_history_is_in_the_users_cache(tmp_path: Path, monkeypatch: pytest.M
 
 def test_an_estimate_comes_from_the_build_that_is_most_like_it() -> None:
     past = (
-        Build("tensorrt_rtx", "denoiser", "fp16", 1_000, 50.0, 0),
-        Build("tensorrt_rtx", "encoder", "fp32", 100, 3.0, 0),
-        Build("openvino", "decoder", "fp32", 100, 9.0, 0),
+        PastBuild("tensorrt_rtx", "denoiser", "fp16", 1_000, 50.0, 0),
+        PastBuild("tensorrt_rtx", "encoder", "fp32", 100, 3.0, 0),
+        PastBuild("openvino", "decoder", "fp32", 100, 9.0, 0),
     )
     assert likely_seconds("tensorrt", "denoiser", "fp16", 1_000, past) is None
     assert likely_seconds("tensorrt_rtx", "denoiser", "fp32", 4_000, past) == pytest.approx(100.0)
     assert likely_seconds("tensorrt_rtx", "decoder", "fp32", 400, past) == pytest.approx(6.0)
-    again = (*past, Build("tensorrt_rtx", "denoiser", "fp16", 1_000, 40.0, 0))
+    again = (*past, PastBuild("tensorrt_rtx", "denoiser", "fp16", 1_000, 40.0, 0))
     assert likely_seconds("tensorrt_rtx", "denoiser", "fp16", 1_000, again) == pytest.approx(40.0)
 
 
 def test_memory_is_what_it_took_last_time_or_an_estimate() -> None:
-    past = (Build("tensorrt_rtx", "denoiser", "fp16", 1_720_000_000, 57.0, 5_850_000_000),)
+    past = (PastBuild("tensorrt_rtx", "denoiser", "fp16", 1_720_000_000, 57.0, 5_850_000_000),)
     assert needed_memory("tensorrt_rtx", 1_720_000_000, past) == 5_850_000_000
     assert needed_memory("tensorrt_rtx", 1_720_000_000, ()) >= 5_850_000_000
     assert needed_memory("openvino", 1_720_000_000, past) >= 5_850_000_000
@@ -63,7 +72,7 @@ def test_memory_is_what_it_took_last_time_or_an_estimate() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="getrusage's own meaning elsewhere")
 def test_the_peak_is_the_processs_own() -> None:
     held = np.ones(200_000_000, np.uint8)
-    program = "from x2i.runtime.engines.memory import peak_bytes; print(peak_bytes())"
+    program = "from x2i.runtime.machine import peak_bytes; print(peak_bytes())"
     made = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert peak_bytes() > len(held) > 1.5 * int(made.stdout)
 
@@ -88,7 +97,7 @@ def test_memory_under_control_groups_of_the_first_version(tmp_path: Path) -> Non
 
 
 def test_too_little_of_both_is_told_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "available_memory", lambda: 2 * GB)
+    monkeypatch.setattr(machine, "available_memory", lambda: 2 * GB)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(9 * GB, 8 * GB, GB))
     check_room(2 * GB, GB, tmp_path / "engines")
     with pytest.raises(InputError) as refused:

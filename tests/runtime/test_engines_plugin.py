@@ -5,17 +5,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from x2i.runtime.bundle.manifest import Tensor
 from x2i.runtime.engines import builder, store
-from x2i.runtime.engines.job import Job
+from x2i.runtime.engines.build_request import BuildJob
 from x2i.runtime.errors import InputError
-from x2i.runtime.manifest import Tensor
 
-from ..kernels.cases import Case
-from ..kernels.one_node import INPUTS, model
-from ..processes import run
+from tests.kernels.cases import Case
+from tests.kernels.one_node import INPUTS, model
+from tests.processes import run
 
 pytest.importorskip("triton", reason="Triton, which compiles the kernels, is not installed")
+
+
 pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed", exc_type=ImportError)
+
 
 CASE = Case(60, 77, 35, 2, 40, (5, 0), (0.6, 0.0))
 
@@ -28,7 +31,7 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def job(folder: Path, case: Case, dtype: str, precision: str, kernels: Path | None) -> Job:
+def job(folder: Path, case: Case, dtype: str, precision: str, kernels: Path | None) -> BuildJob:
     file = folder / "node.onnx"
     file.write_bytes(model(case, dtype))
     channels = case.heads * case.head_width
@@ -38,11 +41,11 @@ def job(folder: Path, case: Case, dtype: str, precision: str, kernels: Path | No
     ranges = {"samples": (1, 2, 4)}
     folder = folder / "engines"
     given = "" if kernels is None else str(kernels)
-    return Job("tensorrt_rtx", "node", str(file), precision, "ab", str(folder), "", inputs, ranges, (), given)
+    return BuildJob("tensorrt_rtx", "node", str(file), precision, "ab", str(folder), "", inputs, ranges, (), given)
 
 
-def built(wanted: Job) -> tuple[Path, tuple[str, ...]]:
-    made = builder.build(wanted, Path(wanted.engines), lambda seconds: None)
+def built(wanted: BuildJob) -> tuple[Path, tuple[str, ...]]:
+    made = builder.build_engine(wanted, Path(wanted.engines), lambda seconds: None)
     return Path(wanted.engines) / made.engine, made.remarks
 
 

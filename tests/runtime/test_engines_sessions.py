@@ -10,17 +10,18 @@ from threading import Thread
 import numpy as np
 import onnxruntime
 import pytest
-from x2i.runtime.bundle import open_bundle
+from x2i.runtime.bundle.reader import open_bundle
+from x2i.runtime.engines import gpu
 from x2i.runtime.errors import InputError
-from x2i.runtime.sessions import onnxruntime_cuda, tensorrt_engine
+from x2i.runtime.sessions import onnxruntime_cuda, tensorrt_session
 from x2i.runtime.sessions.backends import open_session
 from x2i.runtime.sessions.cuda_stream import CudaStream
 from x2i.runtime.sessions.onnxruntime_cuda import OnnxRuntimeCudaSession
 from x2i.runtime.sessions.session import Session, Settings
-from x2i.runtime.sessions.tensorrt_engine import TensorRtSession
+from x2i.runtime.sessions.tensorrt_session import TensorRtSession
 
-from ..numerics import assert_close
-from .fake_cuda import FakeCuda, FakeEngine, fake_tensorrt
+from tests.numerics import assert_close
+from tests.runtime.fake_cuda import FakeCuda, FakeEngine, fake_tensorrt
 
 rng = np.random.default_rng(5)
 
@@ -151,12 +152,12 @@ def test_what_a_gpu_refuses_is_told_with_the_fix() -> None:
 
 
 def test_without_a_driver_every_gpu_backend_says_so() -> None:
-    if tensorrt_engine.gpu_problem() is None:
+    if gpu.gpu_problem() is None:
         pytest.skip("there is a GPU")
     for library in ("tensorrt_rtx", "tensorrt"):
-        problem = tensorrt_engine.problem(library, None, Settings())
+        problem = tensorrt_session.tensorrt_problem(library, None, Settings())
         assert problem is not None and ("driver" in problem or "pip install 'x2i-edge[" in problem)
-    problem = onnxruntime_cuda.problem(None, Settings())
+    problem = onnxruntime_cuda.cuda_problem(None, Settings())
     assert problem is not None and "pip install" in problem
 
 

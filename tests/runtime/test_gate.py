@@ -5,21 +5,24 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 from PIL import Image
+from x2i.runtime.bundle.manifest import Manifest
+from x2i.runtime.bundle.records import decode, encode
 from x2i.runtime.errors import InputError
-from x2i.runtime.gate.comparison import compare
-from x2i.runtime.gate.drawing import draw, options, stored
+from x2i.runtime.gate.comparison import compare, draw, options, stored
 from x2i.runtime.gate.record import Case, Category, Closeness, Gate, Judged, Limits
-from x2i.runtime.given import Given
-from x2i.runtime.manifest import Manifest
-from x2i.runtime.noise import Noise
-from x2i.runtime.records import decode, encode
+from x2i.runtime.inputs.given import Given
 from x2i.runtime.request import make_request
+from x2i.runtime.sampling.sampler import Noise
 
-from ..numerics import assert_close
-from .toy import Sessions, plan, toy_pipeline
+from tests.numerics import assert_close
+from tests.runtime.toy import Sessions, plan, toy_pipeline
 
 LIMITS = Limits(0.02, 35.0, 0.98)
+
+
 FILES = {"noise": "gate/noise.npy", "latents": "gate/latents.npy", "picture": "gate/picture.png"}
+
+
 CASE = Case(**FILES, prompt="pomme rouge", language="French", steps=5)
 
 

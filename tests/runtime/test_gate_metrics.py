@@ -6,7 +6,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from x2i.runtime.errors import InputError
 from x2i.runtime.gate.metrics import psnr, relative_l2, ssim
 
-from ..numerics import assert_close
+from tests.numerics import assert_close
 
 
 def picture(height, width, seed):

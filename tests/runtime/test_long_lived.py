@@ -12,16 +12,19 @@ import numpy as np
 import pytest
 from PIL import Image
 from x2i.runtime import load
-from x2i.runtime.pictures import open_picture
+from x2i.runtime.media.pictures import open_picture
 
-from ..numerics import assert_close
-from ..processes import run
-from .many_calls import TURNS
-from .toy import toy_pipeline
+from tests.numerics import assert_close
+from tests.processes import run
+from tests.runtime.many_calls import TURNS
+from tests.runtime.toy import toy_pipeline
 
 QUICK = {"steps": 2, "size": (16, 24), "sampler": "ddim"}
+
+
 GROWTH = 8.0
 """Megabytes that 100 calls may add once every kind of call was made: an allocator's rounding, no picture's tensors."""
+
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 

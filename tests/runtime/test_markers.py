@@ -4,13 +4,12 @@ import json
 
 import numpy as np
 import pytest
-from x2i.models.clip_tokenizer import clip_tokenizer_json
+from x2i.models.clip.tokenizer import clip_tokenizer_json
 from x2i.runtime.errors import InputError
-from x2i.runtime.inputs import TextInput
-from x2i.runtime.markers import check_count, read_markers
-from x2i.runtime.tokenizer import Tokenizer
+from x2i.runtime.inputs.marker import check_count, read_markers
+from x2i.runtime.inputs.prompt import TextInput, Tokenizer
 
-from ..goldens import golden
+from tests.goldens import golden
 
 
 @pytest.fixture(scope="module")

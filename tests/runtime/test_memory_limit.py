@@ -9,11 +9,11 @@ from weakref import WeakSet
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from x2i.runtime.bundle import open_bundle
+from x2i.runtime.bundle.reader import open_bundle
 from x2i.runtime.cli import main
 from x2i.runtime.errors import InputError
 from x2i.runtime.load import load
-from x2i.runtime.memory_limit import MemoryLimit, Work, parsed_size
+from x2i.runtime.memory_limit import MemoryLimit, RunShape, parsed_size
 from x2i.runtime.pipeline import Pipeline
 from x2i.runtime.sessions.backends import BACKENDS
 
@@ -86,16 +86,16 @@ def test_too_little_is_refused_in_words_before_anything_opens(tmp_path):
 def test_needs_grow_with_what_is_drawn(tmp_path):
     bundle = open_bundle(write_toy(tmp_path / "toy"))
     limit, graphs = MemoryLimit(1, bundle, "cpu"), ("encoder", "denoiser", "decoder")
-    few = limit.needs(Work(64, 1, 1), graphs)
-    for more in (Work(80, 1, 1), Work(64, 3, 1), Work(64, 1, 2)):
+    few = limit.needs(RunShape(64, 1, 1), graphs)
+    for more in (RunShape(80, 1, 1), RunShape(64, 3, 1), RunShape(64, 1, 2)):
         assert limit.needs(more, graphs)["denoiser"] > few["denoiser"], more
-    assert limit.needs(Work(64, 3, 1), graphs)["decoder"] > few["decoder"]
-    assert limit.needs(Work(64, 3, 1), graphs)["encoder"] == few["encoder"]
+    assert limit.needs(RunShape(64, 3, 1), graphs)["decoder"] > few["decoder"]
+    assert limit.needs(RunShape(64, 3, 1), graphs)["encoder"] == few["encoder"]
 
 
 def test_the_first_way_to_draw_that_keeps_to_the_limit_is_taken(tmp_path):
     bundle, graphs = open_bundle(write_toy(tmp_path / "toy")), ("denoiser", "decoder")
-    both, one = Work(10**6, 1, 2), Work(10**6, 1, 1)
+    both, one = RunShape(10**6, 1, 2), RunShape(10**6, 1, 1)
     most = {work: max(MemoryLimit(1, bundle, "cpu").needs(work, graphs).values()) for work in (both, one)}
     for limit, chosen in ((most[both], both), (most[both] - 1, one), (most[one], one)):
         assert MemoryLimit(limit, bundle, "cpu").first_within([both, one], graphs) == chosen
@@ -118,7 +118,7 @@ def test_engines_spare_memory_where_they_serve(tiny_bundle, tmp_path, monkeypatc
     edit_manifest(folder, lambda data: data["files"]["denoiser.onnx"].update(bytes=10**9))
     bundle = open_bundle(folder, check_files=False)
     decoder = bundle.manifest.plan.decoder
-    usual = Work(decoder.size[0] * decoder.size[1] // decoder.factor**2, 1, 2)
+    usual = RunShape(decoder.size[0] * decoder.size[1] // decoder.factor**2, 1, 2)
     for backend in ("cpu", "openvino"):
         limit = MemoryLimit(10**8, bundle, backend)
         with_engine.clear()
@@ -132,7 +132,7 @@ def test_engines_spare_memory_where_they_serve(tiny_bundle, tmp_path, monkeypatc
         with pytest.raises(InputError, match=f"which denoiser needs at its peak, .*x2i build BUNDLE --for {backend}"):
             limit.first_within([usual], ("denoiser", "decoder"))
         with pytest.raises(InputError, match="which the weights of denoiser need alone"):
-            limit.first_within([Work()], ("denoiser", "decoder"))
+            limit.first_within([RunShape()], ("denoiser", "decoder"))
 
 
 def test_a_guidance_that_ends_on_the_way_holds_the_weights_of_a_fixed_graph_twice(tmp_path, monkeypatch):
@@ -142,7 +142,7 @@ def test_a_guidance_that_ends_on_the_way_holds_the_weights_of_a_fixed_graph_twic
     bundle = open_bundle(folder, check_files=False)
     for backend, more in (("cpu", 0), ("openvino", 23 * 10**8)):
         limit = MemoryLimit(10**8, bundle, backend)
-        once, twice = (limit.needs(Work(64, 1, 2, calls), ("denoiser", "decoder"))["denoiser"] for calls in (1, 2))
+        once, twice = (limit.needs(RunShape(64, 1, 2, calls), ("denoiser", "decoder"))["denoiser"] for calls in (1, 2))
         assert twice - once == more, backend
 
 

@@ -12,18 +12,21 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from x2i.runtime.engines import host_cpu, store
-from x2i.runtime.engines.wanted import Wanted
+from x2i.runtime import machine
+from x2i.runtime.engines import store
+from x2i.runtime.engines.build_request import BuildRequest
 from x2i.runtime.errors import EngineWarning, InputError
-from x2i.runtime.sessions import onnxruntime_engine
+from x2i.runtime.sessions import onnxruntime_cpu
 from x2i.runtime.sessions.backends import open_session
-from x2i.runtime.sessions.graph_file import GraphFile
+from x2i.runtime.sessions.session import GraphFile
 
-from ..numerics import assert_close
-from ..processes import run
-from .toy import write_toy
+from tests.numerics import assert_close
+from tests.processes import run
+from tests.runtime.toy import write_toy
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="engines for a CPU need Linux")
+
+
 WIDTH = 96
 
 
@@ -63,7 +66,7 @@ def test_an_engine_that_does_not_fit_is_told(graph: GraphFile) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         open_session("cpu", graph)
-        engine = onnxruntime_engine.build(graph)
+        engine = onnxruntime_cpu.build_onnxruntime_engine(graph)
         open_session("cpu", graph)
     engine.write_bytes(engine.read_bytes()[:-1])
     with pytest.warns(EngineWarning, match="some: opened without an engine, since none fits: .* cut short") as told:
@@ -73,7 +76,7 @@ def test_an_engine_that_does_not_fit_is_told(graph: GraphFile) -> None:
 
 def test_an_engine_gives_the_same_numbers_without_the_graph(graph: GraphFile, tmp_path: Path) -> None:
     plain = {size: open_session("cpu", graph)(**pictures(*size))["feature"] for size in ((1, 17, 9), (3, 8, 24))}
-    engine = onnxruntime_engine.build(graph)
+    engine = onnxruntime_cpu.build_onnxruntime_engine(graph)
     graph.path.unlink()
     # A bundle is moved, or copied to another folder.
     moved = replace(graph, engines=shutil.copytree(graph.engines, tmp_path / "elsewhere"))
@@ -91,28 +94,28 @@ def test_an_engine_gives_the_same_numbers_without_the_graph(graph: GraphFile, tm
     "change", [{"digest": "cd" * 32}, {"precision": "int8"}, {"digest": ""}, {"engines": None}], ids=str
 )
 def test_an_engine_of_another_graph_is_never_opened(graph: GraphFile, change: dict) -> None:
-    assert onnxruntime_engine.build(graph) == onnxruntime_engine.found(graph)
-    assert onnxruntime_engine.found(replace(graph, **change)) is None
+    assert onnxruntime_cpu.build_onnxruntime_engine(graph) == onnxruntime_cpu.find_onnxruntime_engine(graph)
+    assert onnxruntime_cpu.find_onnxruntime_engine(replace(graph, **change)) is None
 
 
 def test_an_engine_of_another_machine_is_never_opened(graph: GraphFile, monkeypatch: pytest.MonkeyPatch) -> None:
-    onnxruntime_engine.build(graph)
-    monkeypatch.setattr(host_cpu, "identity", lambda: "another CPU")
-    assert onnxruntime_engine.found(graph) is None
-    monkeypatch.setattr(host_cpu, "identity", lambda: None)
-    assert onnxruntime_engine.found(graph) is None
+    onnxruntime_cpu.build_onnxruntime_engine(graph)
+    monkeypatch.setattr(machine, "cpu_identity", lambda: "another CPU")
+    assert onnxruntime_cpu.find_onnxruntime_engine(graph) is None
+    monkeypatch.setattr(machine, "cpu_identity", lambda: None)
+    assert onnxruntime_cpu.find_onnxruntime_engine(graph) is None
 
 
 @pytest.mark.parametrize("damage", ["cut", "altered"])
 def test_a_damaged_engine_is_passed_over(graph: GraphFile, damage: str) -> None:
-    engine = onnxruntime_engine.build(graph)
+    engine = onnxruntime_cpu.build_onnxruntime_engine(graph)
     whole = engine.read_bytes()
     engine.write_bytes(whole[:-9] if damage == "cut" else whole[:100] + bytes([whole[100] ^ 1]) + whole[101:])
-    assert onnxruntime_engine.found(graph) is None
+    assert onnxruntime_cpu.find_onnxruntime_engine(graph) is None
 
 
 def test_too_little_memory_is_told_in_words(graph: GraphFile, tmp_path: Path) -> None:
-    onnxruntime_engine.build(graph)
+    onnxruntime_cpu.build_onnxruntime_engine(graph)
     program = f"""
 import resource
 from pathlib import Path
@@ -132,16 +135,16 @@ except InputError as error:
 def test_a_graph_that_cannot_be_read_leaves_nothing(graph: GraphFile) -> None:
     graph.path.write_bytes(b"no graph")
     with pytest.raises(InputError, match="cannot prepare this graph"):
-        onnxruntime_engine.build(graph)
+        onnxruntime_cpu.build_onnxruntime_engine(graph)
     assert not graph.engines.exists()
 
 
 @pytest.fixture
 def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.setattr(host_cpu, "_TOLD", tmp_path / "cpuinfo")
-    host_cpu.identity.cache_clear()
+    monkeypatch.setattr(machine, "_CPUINFO", tmp_path / "cpuinfo")
+    machine.cpu_identity.cache_clear()
     yield tmp_path / "cpuinfo"
-    host_cpu.identity.cache_clear()
+    machine.cpu_identity.cache_clear()
 
 
 def test_a_cpu_is_known_by_its_abilities(told: Path) -> None:
@@ -150,26 +153,26 @@ def test_a_cpu_is_known_by_its_abilities(told: Path) -> None:
         told.write_text(
             f"processor\t: 0\nmodel name\t: Some CPU\nflags\t\t: {flags}\ncpu MHz\t: 2000\n\nprocessor\t: 1\n"
         )
-        host_cpu.identity.cache_clear()
-        found.append(host_cpu.identity())
+        machine.cpu_identity.cache_clear()
+        found.append(machine.cpu_identity())
     assert found[0] == found[1] != found[2] and found[0].startswith("Some CPU ")
-    assert host_cpu.problem() is None
+    assert machine.cpu_problem() is None
 
 
 def test_a_system_that_tells_nothing_is_refused_in_words(told: Path, tmp_path: Path) -> None:
-    from x2i.runtime.bundle import open_bundle
+    from x2i.runtime.bundle.reader import open_bundle
 
-    assert host_cpu.identity() is None
+    assert machine.cpu_identity() is None
     bundle = open_bundle(write_toy(tmp_path / "toy"))
     with pytest.raises(InputError, match=r"--for cpu: needs .*, which tells what the CPU can do"):
-        Wanted("cpu").jobs(bundle)
+        BuildRequest("cpu").jobs(bundle)
     with pytest.raises(InputError, match=r"--count: ONNX Runtime's engines serve every size"):
-        Wanted("cpu", count=2).jobs(bundle)
+        BuildRequest("cpu", count=2).jobs(bundle)
 
 
 def test_the_record_tells_what_it_was_made_for(graph: GraphFile) -> None:
-    engine = onnxruntime_engine.build(graph)
+    engine = onnxruntime_cpu.build_onnxruntime_engine(graph)
     key = store.read_record(engine.with_suffix(".json")).key
-    assert (key.library, key.device, key.graph) == ("onnxruntime", host_cpu.identity(), "some")
+    assert (key.library, key.device, key.graph) == ("onnxruntime", machine.cpu_identity(), "some")
     assert sorted(path.name for path in graph.engines.iterdir()) == [engine.name, f"{engine.stem}.json"]
     assert json.loads(engine.with_suffix(".json").read_text())["bytes"] == engine.stat().st_size

@@ -6,12 +6,12 @@ from pathlib import Path
 from threading import Barrier, Thread
 
 import pytest
-from x2i.runtime.bundle import open_bundle
+from x2i.runtime.bundle.reader import open_bundle
 from x2i.runtime.errors import InputError
 from x2i.runtime.sessions.backends import BACKENDS, on_cpu
-from x2i.runtime.sessions.opened import OpenedOnce
+from x2i.runtime.sessions.cache import SessionCache
 
-from .toy import write_toy
+from tests.runtime.toy import write_toy
 
 loading = import_module("x2i.runtime.load")
 
@@ -24,7 +24,7 @@ def test_two_graphs_are_opened_at_a_time() -> None:
         both.wait()
         return graph
 
-    sessions = OpenedOnce(opened)
+    sessions = SessionCache(opened)
     sessions.ahead(["a", "b", "c", "d"], 2)
     assert sessions.open == {"a", "b", "c", "d"}
 
@@ -37,7 +37,7 @@ def test_a_graph_is_opened_once_whoever_asks() -> None:
         time.sleep(0.05)
         return graph
 
-    sessions = OpenedOnce(opened)
+    sessions = SessionCache(opened)
     threads = [Thread(target=sessions, args=("a",)) for _ in range(8)]
     for thread in threads:
         thread.start()
@@ -58,7 +58,7 @@ def test_what_cannot_be_opened_is_told_at_once(at_once: int) -> None:
         return graph
 
     with pytest.raises(InputError, match="a: no graph"):
-        OpenedOnce(opened).ahead(list("abcdefgh"), at_once)
+        SessionCache(opened).ahead(list("abcdefgh"), at_once)
     assert len(asked) <= 2 * at_once
 
 

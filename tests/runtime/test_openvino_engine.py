@@ -7,29 +7,28 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from x2i.runtime.bundle import open_bundle
+from x2i.runtime.bundle.proof import proof_error
+from x2i.runtime.bundle.reader import open_bundle
 from x2i.runtime.errors import InputError
-from x2i.runtime.proof import proof_error
 from x2i.runtime.sessions import openvino_engine
-from x2i.runtime.sessions.graph_file import GraphFile
-from x2i.runtime.sessions.openvino_rule import SMALL
 from x2i.runtime.sessions.openvino_session import OpenVinoSession
-from x2i.runtime.sessions.session import Settings
+from x2i.runtime.sessions.openvino_support import SMALL_GRAPH_BYTES
+from x2i.runtime.sessions.session import GraphFile, Settings
 
-from ..numerics import assert_close
-from .test_openvino_session import FP32_ERROR, inputs
+from tests.numerics import assert_close
+from tests.runtime.test_openvino_session import FP32_ERROR, inputs
 
 
 @pytest.fixture
 def graph(elite_bundle: Path, tmp_path: Path) -> GraphFile:
     """The denoiser with the op of our own, as if it were large, its engines in a folder of the test's."""
     found = open_bundle(elite_bundle, check_files=False).graph_file("denoiser")
-    return replace(found, engines=tmp_path / "engines", bytes=SMALL)
+    return replace(found, engines=tmp_path / "engines", bytes=SMALL_GRAPH_BYTES)
 
 
 @pytest.fixture
 def engine(graph: GraphFile) -> Path:
-    return openvino_engine.build(graph, Settings())
+    return openvino_engine.build_openvino_engine(graph, Settings())
 
 
 def test_an_engine_replaces_the_graph(graph: GraphFile, engine: Path, elite_bundle: Path, tmp_path: Path) -> None:
@@ -68,7 +67,7 @@ def test_what_is_no_engine_is_refused_in_one_line(graph: GraphFile, tmp_path: Pa
     path = tmp_path / "broken.engine"
     path.write_bytes(b"no engine" * 100)
     with pytest.raises(InputError, match=r"broken.engine: OpenVINO \S+ cannot open this engine: ") as caught:
-        openvino_engine.opened(path, graph, "CPU", Settings())
+        openvino_engine.open_openvino_engine(path, graph, "CPU", Settings())
     assert len(str(caught.value).splitlines()) == 1
 
 
@@ -83,5 +82,5 @@ def test_a_failed_build_leaves_nothing_behind(graph: GraphFile, tmp_path: Path) 
     shutil.copy(graph.path, broken)
     broken.write_bytes(broken.read_bytes()[:1000])
     with pytest.raises(InputError, match="cannot open this graph"):
-        openvino_engine.build(replace(graph, path=broken), Settings())
+        openvino_engine.build_openvino_engine(replace(graph, path=broken), Settings())
     assert graph.engines is not None and not graph.engines.exists()

@@ -6,17 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from x2i.runtime.bundle import Bundle, open_bundle
+from x2i.runtime.bundle.proof import proof_error
+from x2i.runtime.bundle.reader import Bundle, open_bundle
 from x2i.runtime.errors import InputError
 from x2i.runtime.pipeline import Pipeline
-from x2i.runtime.proof import proof_error
-from x2i.runtime.sessions import openvino_device, openvino_problem
-from x2i.runtime.sessions.graph_file import GraphFile
+from x2i.runtime.sessions import openvino_device, openvino_support
 from x2i.runtime.sessions.onnxruntime_cpu import OnnxRuntimeSession
 from x2i.runtime.sessions.openvino_session import OpenVinoSession
-from x2i.runtime.sessions.session import Settings
+from x2i.runtime.sessions.session import GraphFile, Settings
 
-from ..numerics import assert_close
+from tests.numerics import assert_close
 
 FP32_ERROR = 2e-5
 """Measured: 6e-6 at most; bfloat16 makes 1e-2 and more."""
@@ -113,21 +112,21 @@ def test_a_device_that_is_not_there_is_refused_with_those_that_are(tiny_bundle: 
     message = rf"device: expected one of CPU.*, got {device.split(',')[-1]}; install its driver"
     with pytest.raises(InputError, match=message):
         OpenVinoSession(open_bundle(tiny_bundle, check_files=False).graph_file("decoder"), settings)
-    assert "device: expected one of CPU" in str(openvino_problem.problem(None, settings))
+    assert "device: expected one of CPU" in str(openvino_support.openvino_problem(None, settings))
 
 
 def test_a_missing_package_is_told_with_its_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert openvino_problem.problem(None, Settings()) is None
-    monkeypatch.setattr(openvino_problem, "find_spec", lambda name: None)
-    assert "pip install 'x2i-edge[openvino]'" in str(openvino_problem.problem(None, Settings()))
+    assert openvino_support.openvino_problem(None, Settings()) is None
+    monkeypatch.setattr(openvino_support, "find_spec", lambda name: None)
+    assert "pip install 'x2i-edge[openvino]'" in str(openvino_support.openvino_problem(None, Settings()))
 
 
 def test_a_package_that_does_not_import_is_told_with_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(name: str) -> None:
         raise ImportError(f"libtbb.so.12: cannot open shared object file, for {name}\nand more")
 
-    monkeypatch.setattr(openvino_problem, "import_module", broken)
-    problem = str(openvino_problem.problem(None, Settings()))
+    monkeypatch.setattr(openvino_support, "import_module", broken)
+    problem = str(openvino_support.openvino_problem(None, Settings()))
     assert problem.startswith("openvino does not import: libtbb.so.12") and "--force-reinstall" in problem
     assert len(problem.splitlines()) == 1
 

@@ -6,16 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from x2i.runtime.bundle import open_bundle
-from x2i.runtime.proof import proof_error
+from x2i.runtime.bundle.proof import proof_error
+from x2i.runtime.bundle.reader import open_bundle
 from x2i.runtime.sessions import openvino_device, openvino_engine
-from x2i.runtime.sessions.openvino_rule import SMALL
-from x2i.runtime.sessions.openvino_session import OpenVinoSession
-from x2i.runtime.sessions.openvino_shapes import KEPT, KEPT_BYTES
+from x2i.runtime.sessions.openvino_session import KEPT, KEPT_BYTES, OpenVinoSession
+from x2i.runtime.sessions.openvino_support import SMALL_GRAPH_BYTES
 from x2i.runtime.sessions.session import Settings
 
-from ..numerics import assert_close
-from .test_openvino_session import FP32_ERROR, inputs
+from tests.numerics import assert_close
+from tests.runtime.test_openvino_session import FP32_ERROR, inputs
 
 ALONE = Settings(threads=1)
 
@@ -23,13 +22,13 @@ ALONE = Settings(threads=1)
 @pytest.fixture
 def compiled(monkeypatch: pytest.MonkeyPatch) -> list:
     """The shapes of every compilation, None for those of all shapes."""
-    asked, real = [], openvino_device.compiled
+    asked, real = [], openvino_device.compile_graph
 
     def noting(graph, device, settings, shapes=None, model=None):
         asked.append(shapes)
         return real(graph, device, settings, shapes, model)
 
-    monkeypatch.setattr(openvino_device, "compiled", noting)
+    monkeypatch.setattr(openvino_device, "compile_graph", noting)
     return asked
 
 
@@ -52,7 +51,7 @@ def run(session: OpenVinoSession, arrays: dict[str, np.ndarray]) -> np.ndarray:
 def test_a_run_is_compiled_once_for_its_shapes(elite_bundle: Path, compiled: list) -> None:
     bundle = open_bundle(elite_bundle, check_files=False)
     arrays, session = inputs(bundle), bound(bundle, "int8")
-    whole = openvino_device.compiled(replace(bundle.graph_file("denoiser"), precision="int8"), "CPU", ALONE)
+    whole = openvino_device.compile_graph(replace(bundle.graph_file("denoiser"), precision="int8"), "CPU", ALONE)
     compiled.clear()
     noise = run(session, arrays)
     # Other kernels may sum in another order, in bfloat16.
@@ -72,7 +71,7 @@ def test_only_the_shapes_used_last_are_kept(tiny_bundle: Path, compiled: list, s
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "int8-weights"])
-@pytest.mark.parametrize("changes", [{"bytes": SMALL}, {"looped": False}])
+@pytest.mark.parametrize("changes", [{"bytes": SMALL_GRAPH_BYTES}, {"looped": False}])
 def test_large_graphs_and_those_outside_the_loop_are_compiled_for_all_shapes(
     tiny_bundle: Path, compiled: list, precision: str, changes: dict
 ) -> None:
@@ -101,16 +100,16 @@ def test_an_engine_serves_its_shapes_alone(
     arrays = inputs(bundle)
     graph = replace(bundle.graph_file("denoiser"), precision="int8", engines=tmp_path / "engines")
     shapes = {name: array.shape for name, array in rows(arrays, 2).items()}
-    openvino_engine.build(graph, ALONE, shapes)
+    openvino_engine.build_openvino_engine(graph, ALONE, shapes)
     compiled.clear()
-    monkeypatch.setattr(openvino_device, "read", _unread)
+    monkeypatch.setattr(openvino_device, "read_model", _unread)
     session = OpenVinoSession(graph, ALONE)
     noise = run(session, rows(arrays, 2))
     assert compiled == []
     monkeypatch.undo()
     assert_close(noise, run(bound(bundle, "int8"), rows(arrays, 2)), "exact")
-    real, asked = openvino_device.compiled, []
-    monkeypatch.setattr(openvino_device, "compiled", lambda *rest: asked.append(rest[3]) or real(*rest))
+    real, asked = openvino_device.compile_graph, []
+    monkeypatch.setattr(openvino_device, "compile_graph", lambda *rest: asked.append(rest[3]) or real(*rest))
     run(session, rows(arrays, 1))
     assert [one["latents"][0] for one in asked] == [1]
 
@@ -119,7 +118,7 @@ def test_a_call_outlives_the_engine_that_other_shapes_took_the_place_of(tiny_bun
     bundle = open_bundle(tiny_bundle, check_files=False)
     arrays = inputs(bundle)
     graph = replace(bundle.graph_file("denoiser"), bytes=KEPT_BYTES, precision="int8", engines=tmp_path / "engines")
-    openvino_engine.build(graph, ALONE, {name: array.shape for name, array in rows(arrays, 2).items()})
+    openvino_engine.build_openvino_engine(graph, ALONE, {name: array.shape for name, array in rows(arrays, 2).items()})
     session = OpenVinoSession(graph, ALONE)
     call = session.bind()
     noise = call(**rows(arrays, 2))["noise"]
@@ -136,8 +135,8 @@ def _unread(graph, device):
 def test_a_graph_without_an_engine_is_read_once(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And early, so that what OpenVINO cannot read is told when the bundle is loaded."""
     bundle = open_bundle(tiny_bundle, check_files=False)
-    real, reads = openvino_device.read, []
-    monkeypatch.setattr(openvino_device, "read", lambda *rest: reads.append(rest) or real(*rest))
+    real, reads = openvino_device.read_model, []
+    monkeypatch.setattr(openvino_device, "read_model", lambda *rest: reads.append(rest) or real(*rest))
     session = bound(bundle, "int8")
     assert len(reads) == 1
     arrays = inputs(bundle)

@@ -9,17 +9,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from x2i.runtime import pictures
 from x2i.runtime.errors import InputError
-from x2i.runtime.pictures import open_picture
+from x2i.runtime.media import pictures
+from x2i.runtime.media.pictures import open_picture
 
 from tests.numerics import assert_close
 
 pytestmark = pytest.mark.filterwarnings("error")
 
+
 RNG = np.random.default_rng(3)
+
+
 COLOUR = Image.fromarray(RNG.integers(0, 256, (23, 17, 3), dtype=np.uint8))
+
+
 ALPHA = Image.fromarray(RNG.integers(0, 255, (23, 17, 4), dtype=np.uint8))
+
+
 DEEP = RNG.integers(0, 65536, (23, 17), dtype=np.uint16)
 
 
@@ -245,6 +252,8 @@ def test_just_below_the_limit_pillow_keeps_quiet(tmp_path: Path, monkeypatch: py
 
 
 Image.init()
+
+
 FORMS = [form for form in pictures.FORMATS if form in Image.SAVE]
 
 

@@ -2,11 +2,11 @@ import warnings
 
 import numpy as np
 import pytest
+from x2i.runtime.bundle.plan import Segment
 from x2i.runtime.errors import InputError
-from x2i.runtime.plan import Segment
 
-from ..numerics import assert_close
-from .toy import plan, toy_pipeline
+from tests.numerics import assert_close
+from tests.runtime.toy import plan, toy_pipeline
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_preview_decodes_the_predicted_picture(toy):
 def test_segments_take_over_at_their_timestep(tmp_path):
     context = {"context": "context"}
     segments = Segment("denoiser1", 1000, context), Segment("denoiser2", 500, context)
-    from .toy import Graph, Measured, Tensor
+    from x2i.runtime.bundle.manifest import Graph, Measured, Tensor
 
     tensor = (Tensor("x", "float32", ("batch", 4)),)
     names = ["encoder", "translator.French", "decoder", "denoiser1", "denoiser2"]

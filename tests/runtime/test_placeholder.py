@@ -5,12 +5,11 @@ import json
 import numpy as np
 import pytest
 import tokenizers
-from x2i.models.byte_tokenizer import byte_clip_json
-from x2i.models.clip_tokenizer import clip_tokenizer_json
+from x2i.models.clip.byte_tokenizer import byte_clip_json
+from x2i.models.clip.tokenizer import clip_tokenizer_json
 from x2i.runtime.errors import InputError
-from x2i.runtime.inputs import TextInput
-from x2i.runtime.placeholder import authors_index, place_word
-from x2i.runtime.tokenizer import Tokenizer
+from x2i.runtime.inputs.prompt import TextInput, Tokenizer
+from x2i.runtime.inputs.word import authors_index, place_word
 
 from tests.goldens import golden
 from tests.numerics import assert_close

@@ -10,24 +10,24 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from x2i.export.rate_graphs import eight_bit_product, float_product
+from full_size.rate_graphs import eight_bit_product, float_product
 from x2i.runtime import InputError
 from x2i.runtime.cli import main
-from x2i.runtime.profiling import comparison, rates
-from x2i.runtime.profiling.job import Job
+from x2i.runtime.profiling import rates
+from x2i.runtime.profiling.job import ProfileJob
 from x2i.runtime.profiling.measure import measure
-from x2i.runtime.profiling.record import Profile, read, save
-from x2i.runtime.profiling.report import report
-from x2i.runtime.profiling.samples import Samples
-from x2i.runtime.profiling.table import lines
-from x2i.runtime.profiling.trace import trace
+from x2i.runtime.profiling.record import Profile, Samples, read, save
+from x2i.runtime.report import comparison
+from x2i.runtime.report.page import html_page
+from x2i.runtime.report.table import profile_lines
+from x2i.runtime.report.trace import trace
 
 STEPS = 5
 
 
 @pytest.fixture(scope="module")
 def elite(elite_bundle) -> Profile:
-    job = Job(elite_bundle, "cpu", threads=1, options={"steps": STEPS}, cold=1, warm_up=0, runs=2)
+    job = ProfileJob(elite_bundle, "cpu", threads=1, options={"steps": STEPS}, cold=1, warm_up=0, runs=2)
     return measure(job)
 
 
@@ -93,7 +93,7 @@ def test_the_trace_keeps_to_the_format(elite):
 
 def test_ratios_are_of_the_first_over_the_other(elite):
     half = replace(elite, picture=Samples(tuple(second / 2 for second in elite.picture.all)))
-    (row,) = [line for line in comparison.lines([elite, half]) if line.startswith("picture, p50")]
+    (row,) = [line for line in comparison.comparison_lines([elite, half]) if line.startswith("picture, p50")]
     assert row.endswith("2.00x")
 
 
@@ -105,7 +105,7 @@ def test_runs_that_differ_are_not_compared(elite):
 
 
 def test_the_table_says_what_was_measured_and_how(elite):
-    told = "\n".join(lines(elite))
+    told = "\n".join(profile_lines(elite))
     for expected in ("cold start", "peak memory", "denoiser", "p95", "over the plain model", "overhead", "onnxruntime"):
         assert expected in told
 
@@ -157,7 +157,7 @@ class _Links(HTMLParser):
 
 
 def test_the_report_asks_nothing_of_the_network(elite):
-    links, page = _Links(), report([elite])
+    links, page = _Links(), html_page([elite])
     links.feed(page)
     assert links.found == [] and "url(" not in page and "@import" not in page
 
@@ -172,7 +172,7 @@ def test_a_browser_cuts_nothing_off(elite, tmp_path, width):
     browser = shutil.which("chromium")
     if browser is None:
         pytest.skip("no chromium is installed: apt-get install chromium")
-    (tmp_path / "report.html").write_text(report([elite, elite]).replace("</body>", f"{MEASURING}</body>"))
+    (tmp_path / "report.html").write_text(html_page([elite, elite]).replace("</body>", f"{MEASURING}</body>"))
     frame = tmp_path / "frame.html"
     # Windows of a browser without a screen have a least width; a frame has none.
     frame.write_text(

@@ -4,16 +4,15 @@ from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
-from x2i.export.estimate.calls import calls
+from x2i.export.estimate.calls import graph_calls
 from x2i.export.estimate.operations import work
-from x2i.runtime.bundle import open_bundle
+from x2i.runtime.bundle.reader import open_bundle
 from x2i.runtime.cli import main
 from x2i.runtime.errors import InputError
-from x2i.runtime.profiling.job import Job
-from x2i.runtime.profiling.loop import loop_seconds
+from x2i.runtime.profiling.job import ProfileJob
 from x2i.runtime.profiling.measure import measure
-from x2i.runtime.profiling.record import Event, Profile
-from x2i.runtime.sessions import openvino_problem
+from x2i.runtime.profiling.record import Event, Profile, loop_seconds
+from x2i.runtime.sessions import openvino_support
 
 MEASURED = "x2i.runtime.commands.profile.measure"
 
@@ -24,13 +23,13 @@ def x2i(*words: object):
 
 @pytest.fixture(scope="module")
 def elite(elite_bundle) -> Profile:
-    return measure(Job(elite_bundle, "cpu", 1, options={"steps": 3}, cold=1, warm_up=0, runs=1))
+    return measure(ProfileJob(elite_bundle, "cpu", 1, options={"steps": 3}, cold=1, warm_up=0, runs=1))
 
 
 def test_products_are_those_the_estimate_counts(elite, elite_bundle):
     """Counted from the shapes a run has on one side, by inference over the graph on the other."""
     expected: dict[str, int] = {}
-    for call in calls(open_bundle(elite_bundle), {"steps": 3}):
+    for call in graph_calls(open_bundle(elite_bundle), {"steps": 3}):
         macs = sum(work(call.graph).macs.values())
         expected[call.name] = expected.get(call.name, 0) + call.count * macs
     assert {stage.name: stage.macs for stage in elite.stages} == expected
@@ -66,7 +65,7 @@ def test_unknown_backends_are_refused_before_anything_is_measured(monkeypatch, e
 
 def test_backends_that_are_not_here_are_refused_before_anything_is_measured(monkeypatch, elite_bundle):
     jobs = asked(monkeypatch, 1)
-    monkeypatch.setattr(openvino_problem, "find_spec", lambda name: None)
+    monkeypatch.setattr(openvino_support, "find_spec", lambda name: None)
     result = x2i(f"{elite_bundle}@cpu", f"{elite_bundle}@openvino")
     assert result.exit_code == 2 and not jobs
     assert "backend openvino: needs the package openvino; pip install" in result.output
@@ -80,11 +79,11 @@ def test_what_was_measured_is_kept_where_it_cannot_be_compared(monkeypatch, elit
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a-1.json", "a-2.json"]
 
 
-def asked(monkeypatch, enough: int) -> list[Job]:
+def asked(monkeypatch, enough: int) -> list[ProfileJob]:
     """What would be measured, up to so many."""
-    jobs: list[Job] = []
+    jobs: list[ProfileJob] = []
 
-    def refuse_the_last(job: Job, tell: object) -> None:
+    def refuse_the_last(job: ProfileJob, tell: object) -> None:
         jobs.append(job)
         if len(jobs) == enough:
             raise InputError("enough")

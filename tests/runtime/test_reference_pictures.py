@@ -3,15 +3,17 @@
 import numpy as np
 import pytest
 from PIL import Image
-from x2i.runtime.clip_pictures import MEAN, STD
 from x2i.runtime.errors import InputError
-from x2i.runtime.pictures import ORIENTATION
-from x2i.runtime.reference_pictures import encoder_pixels, levels_of, reference_pixels, squared
+from x2i.runtime.inputs.subjects import encoder_pixels, levels_of, reference_pixels, squared
+from x2i.runtime.media.clip_pixels import MEAN, STD
+from x2i.runtime.media.pictures import ORIENTATION
 
-from ..goldens import golden, golden_arrays
-from ..numerics import assert_close
+from tests.goldens import golden, golden_arrays
+from tests.numerics import assert_close
 
 RNG = np.random.default_rng(12)
+
+
 CASES = (
     ("portrait_even", 224),
     ("landscape_odd", 224),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from x2i.runtime.errors import InputError
 
-from .toy import toy_pipeline
+from tests.runtime.toy import toy_pipeline
 
 
 @pytest.fixture(scope="module")

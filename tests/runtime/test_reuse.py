@@ -2,27 +2,28 @@
 
 import numpy as np
 import pytest
-from x2i.runtime.preset import Preset
-from x2i.runtime.reuse import Reuse, Way
-from x2i.runtime.variants import CROSS, deep
+from x2i.runtime.bundle.preset import CROSS, Preset, deep_feature
+from x2i.runtime.denoiser import FeatureCache, StepPlan
 
-DEEP = deep(1)
+DEEP = deep_feature(1)
+
+
 FULL, SHALLOW = "full", "shallow"
 
 
-def ways(preset: Preset, timesteps, segments=None, sides: int = 2, last_segment: int = 0) -> list[Way]:
-    reuse, found = Reuse(preset, sides, last_segment), []
+def ways(preset: Preset, timesteps, segments=None, sides: int = 2, last_segment: int = 0) -> list[StepPlan]:
+    reuse, found = FeatureCache(preset, sides, last_segment), []
     for timestep, segment in zip(timesteps, segments or [0] * len(timesteps), strict=True):
         found.append(reuse.next(segment, timestep))
     return found
 
 
-def kinds(found: list[Way]) -> list[str]:
+def kinds(found: list[StepPlan]) -> list[str]:
     return [SHALLOW if any(name != CROSS for name in way.takes) else FULL for way in found]
 
 
 def test_without_a_preset_every_call_is_whole():
-    assert ways(Preset(), [900, 500, 1]) == [Way(2)] * 3
+    assert ways(Preset(), [900, 500, 1]) == [StepPlan(2)] * 3
 
 
 @pytest.mark.parametrize("every", [1, 2, 3, 5])
@@ -32,7 +33,10 @@ def test_one_call_of_every_few_is_whole(every):
 
 
 def test_whole_calls_give_what_the_others_take():
-    assert ways(Preset(every=2, depth=3), [9, 8]) == [Way(2, gives=(deep(3),)), Way(2, takes=(deep(3),))]
+    assert ways(Preset(every=2, depth=3), [9, 8]) == [
+        StepPlan(2, gives=(deep_feature(3),)),
+        StepPlan(2, takes=(deep_feature(3),)),
+    ]
 
 
 def test_a_switch_of_segments_is_a_whole_call():
@@ -63,23 +67,29 @@ def test_an_unguided_run_has_one_row_throughout():
 
 def test_cross_attention_is_kept_at_the_first_call_and_taken_from_then_on():
     found = ways(Preset(frozen_from=500), [900, 501, 500, 400, 1])
-    assert found == [Way(2), Way(2), Way(2, gives=(CROSS,)), Way(1, takes=(CROSS,)), Way(1, takes=(CROSS,))]
+    assert found == [
+        StepPlan(2),
+        StepPlan(2),
+        StepPlan(2, gives=(CROSS,)),
+        StepPlan(1, takes=(CROSS,)),
+        StepPlan(1, takes=(CROSS,)),
+    ]
 
 
 def test_cross_attention_waits_for_the_last_segment():
     found = ways(Preset(frozen_from=500), [400, 300, 200, 100], segments=[0, 0, 1, 1], last_segment=1)
-    assert found == [Way(2), Way(2), Way(2, gives=(CROSS,)), Way(1, takes=(CROSS,))]
+    assert found == [StepPlan(2), StepPlan(2), StepPlan(2, gives=(CROSS,)), StepPlan(1, takes=(CROSS,))]
 
 
 def test_freezing_and_step_caching_together():
     found = ways(Preset(every=3, frozen_from=500), [900, 800, 500, 400, 300, 200])
     assert found == [
-        Way(2, gives=(DEEP,)),
-        Way(2, takes=(DEEP,)),
-        Way(2, gives=(DEEP, CROSS)),
-        Way(1, takes=(DEEP, CROSS)),
-        Way(1, takes=(DEEP, CROSS)),
-        Way(1, gives=(DEEP,), takes=(CROSS,)),
+        StepPlan(2, gives=(DEEP,)),
+        StepPlan(2, takes=(DEEP,)),
+        StepPlan(2, gives=(DEEP, CROSS)),
+        StepPlan(1, takes=(DEEP, CROSS)),
+        StepPlan(1, takes=(DEEP, CROSS)),
+        StepPlan(1, gives=(DEEP,), takes=(CROSS,)),
     ]
 
 
@@ -91,7 +101,7 @@ def test_every_way_has_its_variant_among_the_presets():
 
 
 def test_kept_rows_are_the_conditional_ones_and_cross_attention_is_a_mean():
-    reuse = Reuse(Preset(every=3, frozen_from=500), 2, 0)
+    reuse = FeatureCache(Preset(every=3, frozen_from=500), 2, 0)
     way = reuse.next(0, 400)
     rows = np.arange(4.0).reshape(4, 1)
     reuse.keep(way, {"noise": rows, "deep.1": rows, "cross.a": rows})

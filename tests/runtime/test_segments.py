@@ -6,14 +6,16 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from x2i.runtime.bundle.plan import Delay, Segment
+from x2i.runtime.bundle.preset import Preset
 from x2i.runtime.errors import InputError
-from x2i.runtime.plan import Delay, Segment
-from x2i.runtime.preset import Preset
 
-from ..goldens import golden
-from .toy import plan, toy_pipeline
+from tests.goldens import golden
+from tests.runtime.toy import plan, toy_pipeline
 
 PLAIN = Segment("denoiser", 1000, {"context": "context"})
+
+
 SUBJECTS = Segment("denoiser", 1000, {"context": "features"}, Delay(2))
 
 

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from x2i.runtime import sharing
-from x2i.runtime.bundle import file_record, open_bundle
+from x2i.runtime.bundle import sharing
+from x2i.runtime.bundle.reader import file_record, open_bundle
+from x2i.runtime.bundle.records import encode
+from x2i.runtime.bundle.sharing import share, shared_bytes
 from x2i.runtime.cli import main
 from x2i.runtime.errors import InputError
-from x2i.runtime.records import encode
-from x2i.runtime.sharing import share, shared_bytes
 
-from .toy import edit_manifest, write_toy
+from tests.runtime.toy import edit_manifest, write_toy
 
 BIG = 10_000
 

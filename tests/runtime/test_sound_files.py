@@ -7,14 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from x2i.runtime import sound_files
 from x2i.runtime.errors import InputError
-from x2i.runtime.recording import MARGIN
-from x2i.runtime.sound_files import read_sound
+from x2i.runtime.media import sound_files
+from x2i.runtime.media.sound_files import EXTRA_SECONDS, read_sound
 
 from tests.numerics import assert_close
-
-from .sounds import LOSSLESS, LOSSY, RATE, foreign_wav, saved, tones
+from tests.runtime.sounds import LOSSLESS, LOSSY, RATE, foreign_wav, saved, tones
 
 SECONDS = 4.0
 
@@ -55,7 +53,7 @@ def test_only_what_is_heard_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     frames = soundfile.SoundFile.read
     monkeypatch.setattr(soundfile.SoundFile, "read", lambda self, n, **how: read.append(n) or frames(self, n, **how))
     recording = read_sound(path, SECONDS)
-    assert recording.seconds == 3600 and sum(read) == len(recording.samples) == (SECONDS + MARGIN) * 1000
+    assert recording.seconds == 3600 and sum(read) == len(recording.samples) == (SECONDS + EXTRA_SECONDS) * 1000
 
 
 def test_a_suffix_does_not_matter(tmp_path: Path) -> None:
@@ -80,7 +78,7 @@ def test_arrays(dtype: type) -> None:
 
 def test_a_long_array_is_cut_but_its_length_told() -> None:
     recording = read_sound((tones(80_000, 1), 8000), SECONDS)
-    assert recording.seconds == 10 and len(recording.samples) == ceil((SECONDS + MARGIN) * 8000)
+    assert recording.seconds == 10 and len(recording.samples) == ceil((SECONDS + EXTRA_SECONDS) * 8000)
 
 
 @pytest.mark.parametrize(
@@ -231,7 +229,7 @@ def test_damaged_anywhere(tmp_path: Path, suffix: str, form: str, subtype: str) 
 @pytest.mark.parametrize("failure", [ImportError("no module"), OSError("sndfile library not found")])
 def test_without_the_library(failure: Exception) -> None:
     line = r"^sound needs soundfile: pip install 'x2i-edge\[sound\]'$"
-    with pytest.raises(InputError, match=line), sound_files.needed("soundfile"):
+    with pytest.raises(InputError, match=line), sound_files.require_sound("soundfile"):
         raise failure
 
 

@@ -10,8 +10,8 @@ from PIL import Image
 from x2i.runtime import load
 from x2i.runtime.cli import main
 
-from ..numerics import assert_close, assert_same_picture
-from .sounds import foreign_wav, saved, tones
+from tests.numerics import assert_close, assert_same_picture
+from tests.runtime.sounds import foreign_wav, saved, tones
 
 RATE = 8000
 """The tiny bundle's, which hears 0.75 s."""
@@ -63,7 +63,7 @@ def here(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def x2i(pipelines, here, monkeypatch):
     """`x2i run` in that folder, on pipelines that stay open."""
-    command = importlib.import_module("x2i.runtime.commands.announcement")
+    command = importlib.import_module("x2i.runtime.commands.console")
     monkeypatch.setattr(command, "load", lambda *_, text_bundle=None, **__: pipelines[text_bundle and str(text_bundle)])
 
     def run(*options):

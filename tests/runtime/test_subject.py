@@ -7,15 +7,21 @@ import pytest
 import torch
 from PIL import Image
 from x2i.runtime.errors import InputError
-from x2i.runtime.pictures import open_picture
-from x2i.runtime.subject import NO_MASK, segmented, subject_inputs, to_grid
+from x2i.runtime.inputs.subject import NO_MASK, segmented, subject_inputs, to_grid
+from x2i.runtime.media.pictures import open_picture
 
 from tests.goldens import golden, golden_arrays
 from tests.numerics import assert_close
 
 RNG = np.random.default_rng(5)
+
+
 PICTURE = RNG.integers(1, 256, (61, 47, 3), dtype=np.uint8)
+
+
 MASK = np.zeros((61, 47), np.uint8)
+
+
 MASK[10:50, 8:40] = 255
 
 

@@ -7,10 +7,9 @@ import numpy as np
 from PIL import Image
 from x2i.runtime import load
 
+from tests.numerics import assert_close
 from tests.processes import imported, run
-
-from ..numerics import assert_close
-from .sounds import saved, tones
+from tests.runtime.sounds import saved, tones
 
 HEAVY = {"torch", "transformers", "diffusers", "onnx", "safetensors"}
 

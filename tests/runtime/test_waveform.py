@@ -8,21 +8,22 @@ import pytest
 import soundfile
 import soxr
 from x2i.runtime.errors import InputError
-from x2i.runtime.waveform import HIGHEST, LOWEST, open_waveform
+from x2i.runtime.media.waveform import LEAST_SAMPLE, MOST_SAMPLE, open_waveform
 
 from tests.goldens import golden, golden_tensors
 from tests.numerics import assert_close
-
-from .sounds import FRAMES, RATE, saved, tones
+from tests.runtime.sounds import FRAMES, RATE, saved, tones
 
 WAVS = "gluegen/sound/wav/"
+
+
 CLIPS = ("cat_3-95694-A-5.wav", "car_horn_1-24074-A-43.wav", "thunder_3-144891-B-19.wav")
 
 
 def heard(source, frames: int = FRAMES) -> np.ndarray:
     samples = open_waveform(source, RATE, frames).samples
     assert samples.dtype == np.float32 and samples.shape[0] == 1 and samples.shape[2] == frames
-    assert samples.min() == LOWEST and samples.max() == pytest.approx(HIGHEST, abs=0.01)
+    assert samples.min() == LEAST_SAMPLE and samples.max() == pytest.approx(MOST_SAMPLE, abs=0.01)
     return samples[0]
 
 

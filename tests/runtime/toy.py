@@ -6,14 +6,16 @@ from inspect import signature
 from pathlib import Path
 
 import numpy as np
-from x2i.runtime.bundle import open_bundle
-from x2i.runtime.bundle_writer import file_records, new_bundle, write_manifest
-from x2i.runtime.inputs import TextInput
-from x2i.runtime.manifest import Graph, Manifest, Measured, Tensor
+from x2i.runtime.bundle.manifest import Graph, Manifest, Measured, Tensor
+from x2i.runtime.bundle.plan import Conditioner, Decoder, GraphCall, Plan, SamplerChoice, Segment
+from x2i.runtime.bundle.reader import open_bundle
+from x2i.runtime.bundle.writer import file_records, new_bundle, write_manifest
+from x2i.runtime.inputs.prompt import TextInput
 from x2i.runtime.pipeline import Pipeline
-from x2i.runtime.plan import Conditioner, Decoder, Plan, SamplerChoice, Segment, Stage
 
 LANGUAGES = ("French", "German")
+
+
 WORDS = ["<s>", "<pad>", "</s>", "<unk>", "red", "apple", "pomme", "rouge", "blue"]
 
 
@@ -33,12 +35,12 @@ def plan(segments: tuple[Segment, ...] = (Segment("denoiser", 1000, {"context": 
         conditioners=(
             Conditioner(
                 (
-                    Stage(
+                    GraphCall(
                         "encoder",
                         {"input_ids": "input_ids", "attention_mask": "attention_mask"},
                         {"features": "features"},
                     ),
-                    Stage("translator.{language}", {"features": "features"}, {"context": "context"}),
+                    GraphCall("translator.{language}", {"features": "features"}, {"context": "context"}),
                 ),
                 TextInput("tokenizer.json", 6, 1),
             ),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 from PIL import Image, ImageDraw
-from x2i.models.emoji import clip, text, unet, vae
+from x2i.emoji.recipe import clip, text, unet, vae
 
 EMOJI = "🍎🐸🚌🔑🌹"
 

@@ -1,16 +1,17 @@
 import numpy as np
 import pytest
 import torch
-from x2i.models.emoji.captions import caption
-from x2i.models.emoji.categories import KINDS, kinds
-from x2i.models.emoji.clip_score import clip_scores, published, token_ids
-from x2i.models.emoji.subject_views import normalised
-from x2i.models.emoji.subjects import subject_keys
-from x2i.models.emoji.vocabulary import backgrounds, picture_keys, scene
+from x2i.emoji.world.captions import caption
+from x2i.emoji.world.clip_score import clip_scores, published, token_ids
+from x2i.emoji.world.subject_views import normalised
+from x2i.emoji.world.subjects import subject_keys
+from x2i.emoji.world.vocabulary import KINDS, backgrounds, kinds, picture_keys, scene
 
-from ...numerics import assert_close
+from tests.numerics import assert_close
 
 COLOURS = [background.key for background in backgrounds()]
+
+
 ASKED = [(key, COLOURS[k % len(COLOURS)]) for k, key in enumerate(picture_keys())]
 
 

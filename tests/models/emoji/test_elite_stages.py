@@ -3,22 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from x2i.models.elite import GlobalMapper, LocalMapper
-from x2i.models.elite_checkpoint import read_elite_mapper
-from x2i.models.emoji import (
-    clip,
-    elite_frozen,
-    elite_global,
-    elite_local,
-    publish_elite,
-    shown_subjects,
-    subject_latents,
-    text,
-    unet,
-)
+from x2i.emoji.elite import frozen as elite_frozen
+from x2i.emoji.elite import global_stage, local_stage, shown_subjects, subject_latents
+from x2i.emoji.recipe import clip, publish, text, unet
+from x2i.emoji.world import english
+from x2i.models import context_attention
+from x2i.models.subjects.elite import GlobalMapper, LocalMapper, read_elite_mapper
 
-from ...numerics import assert_close
-from .five_pictures import EMOJI, five_pictures, save_untrained
+from tests.models.emoji.five_pictures import EMOJI, five_pictures, save_untrained
+from tests.numerics import assert_close
 
 
 @pytest.fixture(scope="module")
@@ -34,11 +27,11 @@ def world(monkeypatch):
     pictures = five_pictures()
     for module in (clip, shown_subjects, subject_latents):
         monkeypatch.setattr(module, "wide_pictures", lambda: pictures)
-    monkeypatch.setattr(clip.cldr, "names", lambda: dict.fromkeys(EMOJI, "thing"))
-    monkeypatch.setattr(clip.cldr, "keywords", lambda: {"🍎": ("fruit",)})
+    monkeypatch.setattr(clip.captions, "cldr_names", lambda: dict.fromkeys(EMOJI, "thing"))
+    monkeypatch.setattr(clip.captions, "cldr_keywords", lambda: {"🍎": ("fruit",)})
     monkeypatch.setattr(clip, "BATCH", 4)
-    monkeypatch.setattr(elite_global, "SUBJECTS", 2)
-    monkeypatch.setattr(elite_local, "BATCH", 2)
+    monkeypatch.setattr(global_stage, "SUBJECTS", 2)
+    monkeypatch.setattr(local_stage, "BATCH", 2)
     cached = (clip.characters, subject_latents.characters, shown_subjects.shown)
     for each in cached:
         each.cache_clear()
@@ -52,7 +45,7 @@ def state(path):
 
 
 def test_the_stages_stop_and_go_on_and_are_published(folder, monkeypatch):
-    for name, stage in {"clip": clip, "elite_global": elite_global, "elite_local": elite_local}.items():
+    for name, stage in {"clip": clip, "elite_global": global_stage, "elite_local": local_stage}.items():
         (folder / f"{name}.pt").unlink(missing_ok=True)
         stage.train(folder, minutes=1e6, steps=1)
         before = state(folder / f"{name}.pt")
@@ -61,9 +54,9 @@ def test_the_stages_stop_and_go_on_and_are_published(folder, monkeypatch):
         assert (before["steps"], after["steps"]) == (1, 2)
         moved = [key for key, value in before["module"].items() if not torch.equal(value, after["module"][key])]
         assert len(moved) > len(before["module"]) / 3, name
-    monkeypatch.setattr(publish_elite, "TARGET", folder / "published")
-    publish_elite.train(folder, 0)
-    for kind, made in {"global": elite_global.trained(folder), "local": elite_local.trained(folder)}.items():
+    monkeypatch.setattr(publish, "ELITE_TARGET", folder / "published")
+    publish.publish_elite(folder, 0)
+    for kind, made in {"global": global_stage.trained(folder), "local": local_stage.trained(folder)}.items():
         mapper, weights = read_elite_mapper(folder / "published" / f"{kind}_mapper.pt", kind, unet.build())
         assert set(weights) == set(made.names) and mapper.hidden == elite_frozen.HIDDEN
         first, wanted = (each.mapping_0[0].weight.detach() for each in (mapper, made.mapper))
@@ -76,7 +69,7 @@ def test_keys_and_values_begin_as_the_denoisers_own(kind):
     made = elite_frozen.checkpoint(kind, denoiser)
     context = torch.randn(1, 3, text.WIDTH)
     keys, values = elite_frozen.keys_and_values(made, context)
-    for path, layer in elite_frozen.cross_attention_layers(denoiser).items():
+    for path, layer in context_attention.cross_attention_layers(denoiser).items():
         assert torch.equal(keys[path], layer.to_k(context)) and torch.equal(values[path], layer.to_v(context))
 
 
@@ -86,7 +79,7 @@ def test_every_trained_tensor_of_the_local_stage_gets_a_gradient(folder):
     made = elite_frozen.checkpoint(LocalMapper, frozen.denoiser)
     targets = subject_latents.subject_latents(folder)
     assert targets.shape == (5, 4, 8, 4, 16, 16) and targets.float().std() > 0.5
-    elite_local.loss(frozen, words, made, targets, 1).backward()
+    local_stage.loss(frozen, words, made, targets, 1).backward()
     assert all(value.grad is not None and value.grad.any() for value in made.parameters())
 
 
@@ -95,9 +88,9 @@ def test_the_global_stage_trains_every_word(folder, monkeypatch):
     made = elite_frozen.checkpoint(GlobalMapper, frozen.denoiser)
     targets, (known, _) = subject_latents.subject_latents(folder), unet.cached_latents(folder)
     for share, words in ((0.0, {0}), (1.0, set(range(5)))):
-        monkeypatch.setattr(elite_global, "ALL_WORDS_SHARE", share)
+        monkeypatch.setattr(global_stage, "ALL_WORDS_SHARE", share)
         made.zero_grad()
-        elite_global.loss(frozen, made, targets, known, 1).backward()
+        global_stage.loss(frozen, made, targets, known, 1).backward()
         moved = [name for name, value in made.mapper.named_parameters() if value.grad is not None and value.grad.any()]
         assert {int(name.split(".")[0].rsplit("_", 1)[1]) for name in moved} == words
 
@@ -107,7 +100,7 @@ def test_attention_that_lies_on_the_mask_is_not_misplaced(folder):
     masks = torch.zeros(1, 64, 64)
     masks[:, 16:48, :32] = 1
     keys = {}
-    for path, layer in elite_frozen.cross_attention_layers(frozen.denoiser).items():
+    for path, layer in context_attention.cross_attention_layers(frozen.denoiser).items():
         side = {48: 16, 96: 8, 144: 4}[layer.to_q.out_features]
         inside = masks[:, :: 64 // side, :: 64 // side].reshape(1, -1, 1)
         frozen.queries[path] = (inside * 2 - 1).expand(-1, -1, layer.to_q.out_features)
@@ -115,8 +108,8 @@ def test_attention_that_lies_on_the_mask_is_not_misplaced(folder):
             [torch.zeros(1, layer.to_q.out_features), torch.full((1, 1), 9.0).expand(1, layer.to_q.out_features)], 1
         )
     index = torch.tensor([1])
-    assert elite_global.misplaced(frozen, keys, index, masks) < 1e-6
-    assert elite_global.misplaced(frozen, keys, index, 1 - masks) > 0.9
+    assert global_stage.misplaced(frozen, keys, index, masks) < 1e-6
+    assert global_stage.misplaced(frozen, keys, index, 1 - masks) > 0.9
 
 
 def test_a_subject_shown_where_it_is_drawn_matches_place_by_place():
@@ -138,7 +131,7 @@ def test_attention_to_the_patch_of_the_same_place_is_not_unmatched(folder):
     frozen = elite_frozen.Frozen.read(folder)
     view = (0, 0, 0)
     keys = {}
-    for path, layer in elite_frozen.cross_attention_layers(frozen.denoiser).items():
+    for path, layer in context_attention.cross_attention_layers(frozen.denoiser).items():
         width = layer.to_q.out_features
         side, each = {48: 16, 96: 8, 144: 4}[width], width // layer.heads
         spots = torch.randn(1, 64, each, generator=torch.Generator().manual_seed(1))
@@ -146,8 +139,8 @@ def test_attention_to_the_patch_of_the_same_place_is_not_unmatched(folder):
         keys[path] = spots.repeat(1, 1, layer.heads)
         patches = torch.from_numpy(shown_subjects.matches(view, side)[0])
         frozen.queries[path] = keys[path][:, patches]
-    assert elite_local.unmatched(frozen, keys, [view]) < 0.2
-    assert elite_local.unmatched(frozen, {path: key.flip(1) for path, key in keys.items()}, [view]) > 4
+    assert local_stage.unmatched(frozen, keys, [view]) < 0.2
+    assert local_stage.unmatched(frozen, {path: key.flip(1) for path, key in keys.items()}, [view]) > 4
 
 
 def test_a_view_masks_what_it_shows_and_its_grid_is_the_masks_corners():
@@ -161,7 +154,7 @@ def test_a_view_masks_what_it_shows_and_its_grid_is_the_masks_corners():
 def test_captions_hold_the_placeholder_as_one_token():
     rng = np.random.default_rng(6)
     captions = [shown_subjects.draw_caption(rng, ground) for ground in range(8) for _ in range(6)]
-    ids = clip.english.encode([*captions, ""])
+    ids = english.encode([*captions, ""])
     index = shown_subjects.word_index(ids)
     assert index[-1] == ids.shape[1] and index[:-1].max() < ids.shape[1]
     assert len({int(row[at]) for row, at in zip(ids, index[:-1], strict=False)}) == 1

@@ -5,26 +5,18 @@ import pytest
 import torch
 from diffusers.models.attention_processor import AttnProcessor
 from safetensors.torch import load_file
-from x2i.models.cross_attention import cross_attention_layers
-from x2i.models.emoji import (
-    english,
-    fastcomposer,
-    fastcomposer_objects,
-    fastcomposer_scenes,
-    fastcomposer_views,
-    publish_fastcomposer,
-    subject_latents,
-    text,
-    unet,
-    vocabulary,
-)
-from x2i.models.emoji.fastcomposer_attention import SeenAttention, misplaced, watch
-from x2i.models.emoji.subject_views import normalised
+from x2i.emoji.elite import subject_latents
+from x2i.emoji.fastcomposer import composer_stage, objects_stage, scenes, views
+from x2i.emoji.fastcomposer.attention import SeenAttention, misplaced, watch
+from x2i.emoji.recipe import publish, text, unet
+from x2i.emoji.world import english, pairs, vocabulary
+from x2i.emoji.world.subject_views import normalised
+from x2i.models.context_attention import cross_attention_layers
 
-from ...numerics import assert_close
-from .five_pictures import EMOJI, five_pictures, save_untrained
+from tests.models.emoji.five_pictures import EMOJI, five_pictures, save_untrained
+from tests.numerics import assert_close
 
-STAGES = {"fastcomposer_objects": fastcomposer_objects, "fastcomposer": fastcomposer}
+STAGES = {"fastcomposer_objects": objects_stage, "fastcomposer": composer_stage}
 
 
 @pytest.fixture(scope="module")
@@ -38,14 +30,14 @@ def folder(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def world(monkeypatch):
     pictures = five_pictures()
-    for module in (fastcomposer_views, fastcomposer_scenes, subject_latents):
+    for module in (views, scenes, subject_latents):
         monkeypatch.setattr(module, "wide_pictures", lambda: pictures)
-    monkeypatch.setattr(fastcomposer_objects, "BATCH", 4)
+    monkeypatch.setattr(objects_stage, "BATCH", 4)
     for name in ("SUBJECTS", "SINGLE"):
-        monkeypatch.setattr(fastcomposer, name, 2)
+        monkeypatch.setattr(composer_stage, name, 2)
     for name in ("PLAIN", "KNOWN", "EMPTY"):
-        monkeypatch.setattr(fastcomposer, name, 1)
-    cached = (subject_latents.characters, fastcomposer_scenes.tile, fastcomposer_scenes._numbers, fastcomposer.scene)
+        monkeypatch.setattr(composer_stage, name, 1)
+    cached = (subject_latents.characters, scenes.tile, scenes._numbers, composer_stage.scene)
     for each in cached:
         each.cache_clear()
     yield
@@ -65,20 +57,20 @@ def test_the_stages_stop_and_go_on_and_are_published(folder, monkeypatch):
         after = state(folder / f"{name}.pt")
         assert (before["steps"], after["steps"]) == (1, 2)
         moved = {key for key, value in before["module"].items() if not torch.equal(value, after["module"][key])}
-        still = [key for key in moved if key.startswith(tuple(f"unet.{part}" for part in fastcomposer.FROZEN))]
+        still = [key for key in moved if key.startswith(tuple(f"unet.{part}" for part in composer_stage.FROZEN))]
         assert len(moved) > 20 and not still, name
-    monkeypatch.setattr(publish_fastcomposer, "CHANGED", folder / "published" / "changed.safetensors")
-    publish_fastcomposer.train(folder, 0)
+    monkeypatch.setattr(publish, "CHANGED", folder / "published" / "changed.safetensors")
+    publish.publish_fastcomposer(folder, 0)
     published = load_file(folder / "published" / "changed.safetensors")
     assert {key.split(".")[0] for key in published} == {"image_encoder", "postfuse_module", "unet"}
-    weight = fastcomposer.trained(folder).postfuse_module.mlp1.fc1.weight.detach()
+    weight = composer_stage.trained(folder).postfuse_module.mlp1.fc1.weight.detach()
     assert_close(published["postfuse_module.mlp1.fc1.weight"].float(), weight.half().float(), "exact")
 
 
 def test_every_trained_tensor_gets_a_gradient_and_no_other_does(folder):
-    fastcomposer_objects.train(folder, minutes=1e6, steps=1)
-    seen, made = fastcomposer.World(folder), fastcomposer.untrained(folder)
-    fastcomposer.loss(seen, made, watch(made.unet), 1).backward()
+    objects_stage.train(folder, minutes=1e6, steps=1)
+    seen, made = composer_stage.World(folder), composer_stage.untrained(folder)
+    composer_stage.loss(seen, made, watch(made.unet), 1).backward()
     names = [name for name, value in made.named_parameters() if value.grad is not None and value.grad.any()]
     assert names == [name for name, value in made.named_parameters() if value.requires_grad]
     parts = {"image_encoder.visual_projection", "image_encoder.vision_model.encoder.layers.15", "postfuse_module"}
@@ -88,11 +80,11 @@ def test_every_trained_tensor_gets_a_gradient_and_no_other_does(folder):
 
 @torch.no_grad()
 def test_objects_from_kept_states_are_those_of_the_whole_encoder(folder):
-    model = fastcomposer_views.image_encoder(folder).eval()
+    model = views.image_encoder(folder).eval()
     keys = [(0, 0, 0), (4, 7, 1)]
-    pixels = normalised([fastcomposer_views.reference(*key) for key in keys])
+    pixels = normalised([views.reference(*key) for key in keys])
     states = model.vision_model(pixel_values=pixels, output_hidden_states=True).hidden_states[-3]
-    found = fastcomposer_views.objects(model, states)
+    found = views.objects(model, states)
     assert_close(found, model(pixel_values=pixels).image_embeds, "elite-stage")
     assert (found[0] - found[1]).abs().max() > 1e-3
 
@@ -106,9 +98,9 @@ def test_objects_from_kept_states_are_those_of_the_whole_encoder(folder):
     ],
 )
 def test_the_last_token_of_each_noun_carries_its_object(prompt, marked):
-    ids, index = fastcomposer_scenes.encode_marked(["", prompt])
+    ids, index = scenes.encode_marked(["", prompt])
     words = english.tokenizer()
-    assert_close(ids[1], english.encode([prompt.replace(fastcomposer_scenes.MARKER, "")])[0], "exact")
+    assert_close(ids[1], english.encode([prompt.replace(pairs.MARKER, "")])[0], "exact")
     assert (index[0] == -1).all() and (index >= 0).sum() == sum(map(len, marked.values()))
     for noun, numbers in marked.items():
         last = words.encode(noun, add_special_tokens=False).ids[-1]
@@ -119,9 +111,9 @@ def test_the_last_token_of_each_noun_carries_its_object(prompt, marked):
 def test_scenes_show_each_subject_where_its_mask_is(count):
     rng = np.random.default_rng(4)
     for _ in range(20):
-        scene = fastcomposer_scenes.draw_scene(rng, count)
+        scene = scenes.draw_scene(rng, count)
         drawn, masks = scene.drawn(), scene.masks()
-        assert len(scene.subjects) == len(masks) == scene.caption.count(fastcomposer_scenes.MARKER) == count
+        assert len(scene.subjects) == len(masks) == scene.caption.count(pairs.MARKER) == count
         ground = np.asarray(vocabulary.backgrounds()[scene.ground].rgb)
         assert np.abs(drawn.astype(int) - ground)[sum(masks) == 0].max() <= 128  # less than half of a subject
         assert all((drawn != ground).any(-1)[mask == 1].mean() > 0.9 for mask in masks)
@@ -130,10 +122,10 @@ def test_scenes_show_each_subject_where_its_mask_is(count):
 
 
 def test_a_named_subject_is_the_picture_of_its_name(monkeypatch):
-    monkeypatch.setattr(fastcomposer_scenes, "NAMED_SHARE", 1.0)
-    names = {entry["emoji"]: entry["names"]["English"] for entry in vocabulary.table()["pictures"]}
+    monkeypatch.setattr(scenes, "NAMED_SHARE", 1.0)
+    names = {entry["emoji"]: entry["names"]["English"] for entry in vocabulary.vocabulary_table()["pictures"]}
     for number in range(20):
-        scene = fastcomposer_scenes.draw_scene(np.random.default_rng(number), 1)
+        scene = scenes.draw_scene(np.random.default_rng(number), 1)
         (subject, change, _) = scene.subjects[0]
         assert names[EMOJI[subject]] in scene.caption and change == 0
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-from x2i.models.emoji import vocabulary
-from x2i.models.emoji.judge import judge
+from x2i.emoji.world import vocabulary
+from x2i.emoji.world.judge import judge
 
 SCENES = [(key, ground.key) for key in vocabulary.picture_keys() for ground in vocabulary.backgrounds()]
 

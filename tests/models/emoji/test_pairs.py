@@ -3,11 +3,13 @@ from collections import Counter
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
-from x2i.models.emoji import pairs, vocabulary
-from x2i.models.emoji.pairs import Pair, PairVerdict, judge_pair, pair_scene
-from x2i.models.emoji.subjects import subject_keys
+from x2i.emoji.world import pairs, vocabulary
+from x2i.emoji.world.pairs import Pair, PairVerdict, judge_pair, pair_scene
+from x2i.emoji.world.subjects import subject_keys
 
 PAIRS = pairs.pairs()
+
+
 SCENES = [pair_scene(pair) for pair in PAIRS]
 
 

@@ -5,14 +5,15 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from x2i.models.audioclip import AudioClip, AudioClipSettings
-from x2i.models.emoji import audio, publish_sound, publish_spoken, sound_translator, speech, spoken, text
-from x2i.models.emoji.waveforms import prepared
-from x2i.models.gluenet_sound import SoundConditioner
-from x2i.models.tensors import read_tensor, read_tensors
-from x2i.runtime.waveform import open_waveform
+from x2i.emoji.recipe import audio, publish, sound_translator, text
+from x2i.emoji.world import speech, spoken
+from x2i.emoji.world.spoken import prepared
+from x2i.models.readers.tensors import read_tensor, read_tensors
+from x2i.models.sound.audioclip import AudioClip, AudioClipSettings
+from x2i.models.translators.gluenet_sound import SoundConditioner
+from x2i.runtime.media.waveform import open_waveform
 
-from ...numerics import assert_close
+from tests.numerics import assert_close
 
 FRAMES = audio.SETTINGS.frames
 
@@ -41,8 +42,8 @@ def test_a_stage_goes_on_where_it_stopped_and_is_published(folder, tmp_path, mon
         for steps in (1, 2):
             stage.train(folder, 1.0, steps)
             assert torch.load(folder / f"{name}.pt", weights_only=True)["steps"] == steps
-    monkeypatch.setattr(publish_sound, "TARGET", tmp_path)
-    publish_sound.train(folder, 0.0)
+    monkeypatch.setattr(publish, "SOUND_TARGET", tmp_path)
+    publish.publish_sound(folder, 0.0)
     tensors = read_tensors(tmp_path / "AudioCLIP.pt")
     module = AudioClip(AudioClipSettings.from_json(tmp_path / "AudioCLIP.json"))
     module.load_state_dict({key.removeprefix("audio."): value for key, value in tensors.items()})
@@ -116,9 +117,7 @@ def test_no_voice_is_both_trained_and_held_out():
     assert all(not voice.startswith(kept) for voice in speech.TRAINED_VOICES for kept in speech.HELD_OUT_VOICES)
     recorded = {(word.language, word.voice) for word in spoken.spoken_words()}
     assert recorded == {
-        (language, voice)
-        for number, language in enumerate(speech.DIALECTS)
-        for voice in publish_spoken.voices_of(number)
+        (language, voice) for number, language in enumerate(speech.DIALECTS) for voice in publish.voices_of(number)
     }
 
 

@@ -1,8 +1,8 @@
 """The committed recordings of the pictures' names."""
 
 import numpy as np
-from x2i.models.emoji.spoken import RECORDINGS, spoken_words
-from x2i.models.emoji.vocabulary import languages, picture_keys
+from x2i.emoji.world.spoken import RECORDINGS, spoken_words
+from x2i.emoji.world.vocabulary import languages, picture_keys
 
 
 def test_every_picture_is_named_by_two_voices_in_each_language():

@@ -1,13 +1,15 @@
 import numpy as np
 import pytest
-from x2i.models.emoji import clip, subject_latents, subjects, vocabulary
-from x2i.models.emoji.subjects import judge_subject, subject_keys, subject_mask, subject_picture, subject_scene
+from x2i.emoji.elite import subject_latents
+from x2i.emoji.recipe import clip
+from x2i.emoji.world import subjects, vocabulary
+from x2i.emoji.world.subjects import judge_subject, subject_keys, subject_mask, subject_picture, subject_scene
 
 SCENES = [(key, ground.key) for key in subject_keys() for ground in vocabulary.backgrounds()]
 
 
 def test_64_subjects_apart_from_the_vocabulary():
-    known = {entry["emoji"] for entry in vocabulary.table()["pictures"]}
+    known = {entry["emoji"] for entry in vocabulary.vocabulary_table()["pictures"]}
     assert len(set(subject_keys())) == len(subjects.characters()) == 64
     assert not subjects.characters() & known and not set(subject_keys()) & set(vocabulary.picture_keys())
     held = np.stack([np.asarray(subject_picture(key), np.float32) for key in subject_keys()])
@@ -19,7 +21,7 @@ def test_64_subjects_apart_from_the_vocabulary():
 def test_no_stage_trains_on_a_held_out_subject(module, monkeypatch):
     everything = {*subjects.characters(), "🍎", "🐸"}
     monkeypatch.setattr(module, "wide_pictures", lambda: dict.fromkeys(everything))
-    monkeypatch.setattr(clip.cldr, "names", lambda: dict.fromkeys(everything, "name"))
+    monkeypatch.setattr(clip.captions, "cldr_names", lambda: dict.fromkeys(everything, "name"))
     assert set(module.characters.__wrapped__()) == {"🍎", "🐸"}
 
 

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from x2i.models.emoji import decoder, text, translators, unet, vae, xlmr
+from x2i.emoji.recipe import decoder, text, translators, unet, vae, xlmr
 
 
 def state(path):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-from x2i.models.emoji import multilingual, vocabulary
-from x2i.models.emoji.captions import caption, variant
+from x2i.emoji.world import multilingual, vocabulary
+from x2i.emoji.world.captions import caption, variant
 
 LANGUAGES = ("English", "German", "French", "Spanish", "Italian", "Japanese", "Chinese", "Russian")
 
@@ -22,7 +22,7 @@ def test_every_scene_has_its_own_caption(language):
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_no_synonym_means_two_pictures(language):
     meanings: dict[str, str] = {}
-    for entry in vocabulary.table()["pictures"]:
+    for entry in vocabulary.vocabulary_table()["pictures"]:
         for name in (entry["names"][language], *entry["synonyms"][language]):
             assert meanings.setdefault(name.lower(), entry["key"]) == entry["key"], name
 

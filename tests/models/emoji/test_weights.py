@@ -8,27 +8,29 @@ import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer
-from x2i.models import emoji
-from x2i.models.audioclip_checkpoint import read_audioclip
-from x2i.models.clip_vision import VisionLevels
-from x2i.models.elite_checkpoint import read_elite
-from x2i.models.emoji import english, multilingual, vocabulary
-from x2i.models.emoji.captions import caption
-from x2i.models.emoji.fastcomposer_checkpoint import write_checkpoint
-from x2i.models.emoji.spoken import spoken_words
-from x2i.models.emoji.subject_views import normalised
-from x2i.models.emoji.subjects import subject_mask, subject_scene
-from x2i.models.emoji.waveforms import prepared
-from x2i.models.gluenet import read_tensor_norm, read_translator
-from x2i.models.gluenet_sound import SoundConditioner
-from x2i.models.gluenet_sound_checkpoint import read_sound_translator, read_unconditional
-from x2i.models.stable_diffusion import read_stable_diffusion
-from x2i.models.xlmr import read_xlmr, xlmr_tokenizer_json
+from x2i import emoji
+from x2i.emoji.fastcomposer.checkpoint import write_checkpoint
+from x2i.emoji.world import english, multilingual, vocabulary
+from x2i.emoji.world.captions import caption
+from x2i.emoji.world.spoken import prepared, spoken_words
+from x2i.emoji.world.subject_views import normalised
+from x2i.emoji.world.subjects import subject_mask, subject_scene
+from x2i.models.clip.vision import VisionLevels
+from x2i.models.sound.audioclip_checkpoint import read_audioclip
+from x2i.models.stable_diffusion.base import read_stable_diffusion
+from x2i.models.subjects.elite import read_elite
+from x2i.models.translators.gluenet import read_tensor_norm, read_translator
+from x2i.models.translators.gluenet_sound import SoundConditioner, read_sound_translator, read_unconditional
+from x2i.models.translators.xlmr import read_xlmr, xlmr_tokenizer_json
 
-from ...numerics import assert_close
+from tests.numerics import assert_close
 
 WEIGHTS = Path(emoji.__path__[0]) / "weights"
+
+
 BUDGETS = {"base": (10, 32), "elite": (5, 12), "sound": (1, 3), "clip": (0.3, 0.8), "fastcomposer": (5, 8.5)}
+
+
 TEXTS = [caption("English", key, "green") for key in vocabulary.picture_keys()]
 
 

@@ -25,6 +25,7 @@ STABLE_DIFFUSION_V1 = {
     "trained_betas": None,
 }
 
+
 SCHEDULERS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "ddim": lambda config: diffusers.DDIMScheduler.from_config(config),
     "pndm": lambda config: diffusers.PNDMScheduler.from_config(config),

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 from x2i.runtime.errors import InputError
-from x2i.runtime.samplers import Schedule, make_sampler
+from x2i.runtime.sampling.registry import make_sampler
+from x2i.runtime.sampling.schedule import Schedule
 
 from tests.numerics import assert_close
 from tests.runtime.samplers.peer import SCHEDULERS, peer_walk, same_step_noise, scheduler
@@ -11,8 +12,13 @@ from tests.runtime.samplers.toy import Recorder, context, normal, plain, walk
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
+
 COUNTS = [1, 2, 3, 4, 5, 7, 10, 15, 20, 25, 30, 50, 51]
+
+
 LCM_COUNTS = [1, 2, 3, 4, 7, 8, 25, 50]
+
+
 CASES = [(name, steps) for name in SCHEDULERS for steps in (LCM_COUNTS if name == "lcm" else COUNTS)]
 
 

@@ -2,13 +2,12 @@
 
 import numpy as np
 import pytest
-from x2i.runtime.samplers import make_sampler
-from x2i.runtime.samplers.levels import linspace_sigmas
-from x2i.runtime.samplers.lms import ORDER, lagrange_integrals
-from x2i.runtime.samplers.schedule import Schedule
+from x2i.runtime.sampling.multistep import ORDER, lagrange_integrals
+from x2i.runtime.sampling.registry import make_sampler
+from x2i.runtime.sampling.schedule import Schedule, linspace_sigmas
 
-from ...goldens import golden_arrays
-from ...numerics import assert_close
+from tests.goldens import golden_arrays
+from tests.numerics import assert_close
 
 SCHEDULE = Schedule()
 

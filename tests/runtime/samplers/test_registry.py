@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 from x2i.runtime.errors import InputError
-from x2i.runtime.samplers import SAMPLERS, Schedule, make_sampler
+from x2i.runtime.sampling.registry import SAMPLERS, make_sampler
+from x2i.runtime.sampling.schedule import Schedule
 
 STRIDE_ENDS_PAST_THE_SCHEDULE = [3, 9, 27, 36, 37, 101, 111, 251, 333, 501, 1000]
 

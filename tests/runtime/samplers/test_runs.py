@@ -5,12 +5,18 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from x2i.runtime.samplers import SAMPLERS, Sampler, Schedule, make_sampler
+from x2i.runtime.sampling.registry import SAMPLERS, make_sampler
+from x2i.runtime.sampling.sampler import Sampler
+from x2i.runtime.sampling.schedule import Schedule
 
 from tests.runtime.samplers.toy import Recorder, context, draws, normal, plain, toy_model, walk
 
 STEPS = 8
+
+
 NOISY = {"euler_a": STEPS, "lcm": STEPS - 1}
+
+
 every_sampler = pytest.mark.parametrize("name", SAMPLERS)
 
 

@@ -1,0 +1,1 @@
+"""Bundles of full size from random weights, and what they cost."""

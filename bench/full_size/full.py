@@ -1,0 +1,71 @@
+"""`python -m full_size.full`: full-size bundles from random weights, one UNet step, and what they cost."""
+
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+from x2i.export.exporter import export_bundle
+from x2i.export.gate_cases import random_options
+from x2i.export.plan import ExportPlan
+from x2i.export.systems.registry import SYSTEMS
+from x2i.runtime import load
+
+
+@click.group(invoke_without_command=True)
+@click.option("--out", type=click.Path(path_type=Path), default=Path("build/full"), show_default=True)
+@click.option("--variant", default="sd15", show_default=True, help="Random-weights variant.")
+@click.pass_context
+def full(context: click.Context, out: Path, variant: str) -> None:
+    """Export every system from random weights and take one step with each, every part in a process of its own."""
+    if context.invoked_subcommand is not None:
+        return
+    for system in SYSTEMS:
+        _apart("step", system, str(exported(system, out, variant)))
+
+
+@full.command()
+@click.argument("system", type=click.Choice(sorted(SYSTEMS)))
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("variant")
+def export(system: str, bundle: Path, variant: str) -> None:
+    """Export one system."""
+    start = time.perf_counter()
+    export_bundle(ExportPlan(system, bundle, random_weights=variant), click.echo)
+    click.echo(f"{system}: exported in {time.perf_counter() - start:.0f} s, peak {_peak_gigabytes():.1f} GB")
+
+
+@full.command()
+@click.argument("system", type=click.Choice(sorted(SYSTEMS)))
+@click.argument("bundle", type=click.Path(path_type=Path))
+def step(system: str, bundle: Path) -> None:
+    """Load one bundle and take one step at its default size."""
+    start = time.perf_counter()
+    pipeline = load(bundle)
+    loaded = time.perf_counter()
+    for taken in pipeline.steps(steps=2, sampler="ddim", **random_options(system)):
+        click.echo(f"{system}: step {taken.index + 1} done {time.perf_counter() - loaded:.1f} s after loading")
+    click.echo(f"{system}: loaded in {loaded - start:.1f} s, peak {_peak_gigabytes():.1f} GB")
+
+
+def exported(system: str, out: Path, variant: str) -> Path:
+    """The system's bundle in the folder `out`, exported now, in a process of its own, where it is not there."""
+    bundle = out / f"{system}-{variant}"
+    if not bundle.exists():
+        _apart("export", system, str(bundle), variant)
+    return bundle
+
+
+def _apart(*words: str) -> None:
+    subprocess.run([sys.executable, "-m", "full_size.full", *words], check=True)
+
+
+def _peak_gigabytes() -> float:
+    """Largest resident size of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+if __name__ == "__main__":
+    full()

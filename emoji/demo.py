@@ -1,0 +1,105 @@
+"""`python -m x2i.emoji.demo`: the embedded models from their checkpoints to a labelled contact sheet."""
+
+import statistics
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import click
+from PIL import Image
+from x2i.export.errors import GateError
+from x2i.runtime import Output, Pipeline, load
+from x2i.runtime.bundle.proof import check_against_fp32
+
+from .contact_sheet import contact_sheet
+from .embedded import embedded, embedded_fastcomposer, embedded_sound, embedded_text
+from .judge_pairs import draw_pair
+from .judge_sounds import draw_sound
+from .world.captions import caption
+from .world.pairs import pairs
+from .world.spoken import spoken_words
+from .world.vocabulary import languages
+
+SUBJECTS = (("red apple", "white"), ("panda", "green"), ("rocket", "blue"), ("penguin", "yellow"), ("crown", "purple"))
+
+
+HEARD = ("English", "German", "French", "Spanish", "Italian")
+
+
+PAIRS = (0, 11, 22, 33, 44)
+
+
+ALPHA = 0.8
+"""Of few steps, the default of 11 text-only calls leaves too few."""
+
+
+@dataclass(slots=True)
+class Sheet:
+    """What the contact sheet shows: pictures by row, titles of the rows that have their own, and the text's runs."""
+
+    rows: dict[str, list[Image.Image]] = field(default_factory=dict)
+    titles: dict[str, list[str]] = field(default_factory=dict)
+    outputs: list[Output] = field(default_factory=list)
+
+
+@click.command()
+@click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Folder to fill.")
+@click.option("--seed", type=int, default=0, show_default=True)
+def demo(out: Path, seed: int) -> None:
+    """Export the embedded models, verify them, draw in every language, from spoken words and of two subjects, and save
+    OUT/contact-sheet.png."""
+    sheet = Sheet()
+    _draw_languages(_verified(embedded(embedded_text, out / "bundle", click.echo)), seed, sheet)
+    _draw_sounds(_verified(embedded(embedded_sound, out / "bundle-sound", click.echo)), seed, sheet)
+    _draw_pairs(_verified(embedded(embedded_fastcomposer, out / "bundle-fastcomposer", click.echo)), seed, sheet)
+    columns = [f"{subject}, {background}" for subject, background in SUBJECTS]
+    contact_sheet(sheet.rows, columns, sheet.titles).save(out / "contact-sheet.png")
+    click.echo("\n".join(["", *_table(sheet.outputs), "", f"contact sheet: {out / 'contact-sheet.png'}"]))
+
+
+def _verified(bundle: Path) -> Pipeline:
+    pipeline = load(bundle)
+    for proven in check_against_fp32(pipeline.bundle, pipeline.session):
+        if not proven.passed:
+            raise GateError(f"{proven.graph}: error {proven.error:.1e} past the gate {proven.gate:.0e}")
+    click.echo(f"{bundle}: verified, every file and every graph")
+    return pipeline
+
+
+def _draw_languages(pipeline: Pipeline, seed: int, sheet: Sheet) -> None:
+    for language in languages():
+        for subject, background in SUBJECTS:
+            prompt = caption(language, subject, background)
+            output = pipeline(prompt, language=language, seed=seed)
+            click.echo(f"{language:9} {prompt}")
+            sheet.rows.setdefault(language, []).append(output.images[0])
+            sheet.outputs.append(output)
+
+
+def _draw_sounds(pipeline: Pipeline, seed: int, sheet: Sheet) -> None:
+    """The same things by their names alone, every one in another language."""
+    for (subject, _), language in zip(SUBJECTS, HEARD, strict=True):
+        word = next(word for word in spoken_words() if (word.key, word.language) == (subject, language))
+        click.echo(f"sound     {subject!r} in {language}, by the voice {word.voice!r}")
+        sheet.rows.setdefault("spoken", []).append(draw_sound(pipeline, word, seed))
+        sheet.titles.setdefault("spoken", []).append(f"{subject}, {language}")
+
+
+def _draw_pairs(pipeline: Pipeline, seed: int, sheet: Sheet) -> None:
+    for number in PAIRS:
+        pair = pairs()[number]
+        click.echo(f"subjects  {pair.left} and {pair.right}: {pair.prompt}")
+        sheet.rows.setdefault("two subjects", []).append(draw_pair(pipeline, pair, seed, alpha=ALPHA))
+        sheet.titles.setdefault("two subjects", []).append(f"{pair.left}, {pair.right}")
+
+
+def _table(outputs: list[Output]) -> list[str]:
+    """Median and spread of every stage, in milliseconds per picture."""
+    lines = [f"{'stage':10} {'median ms':>10} {'fastest':>10} {'slowest':>10}   ({len(outputs)} pictures, batch 1)"]
+    for stage in outputs[0].timings:
+        times = sorted(output.timings[stage] * 1000 for output in outputs)
+        lines.append(f"{stage:10} {statistics.median(times):10.1f} {times[0]:10.1f} {times[-1]:10.1f}")
+    return lines
+
+
+if __name__ == "__main__":
+    demo()

@@ -1,0 +1,54 @@
+"""`python -m x2i.emoji.judge_languages`: how often the embedded model draws what was asked, language by language."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from x2i.runtime import Pipeline, load
+
+from .embedded import embedded, embedded_sd, embedded_text
+from .score import Score, asked, judging
+from .world.captions import caption
+from .world.judge import judge as verdict_on
+from .world.vocabulary import languages, picture_keys
+
+
+@click.command()
+@judging
+@click.option(
+    "--backgrounds",
+    "per_picture",
+    type=click.IntRange(1, 8),
+    default=1,
+    show_default=True,
+    help="Backgrounds to draw every picture on; 8 is the whole world.",
+)
+@click.option(
+    "--batch", type=click.IntRange(1, 16), default=1, show_default=True, help="Pictures of one prompt at once."
+)
+def judge(out: Path, per_picture: int, batch: int, **options: Any) -> None:
+    """Draw the whole vocabulary in every language and let the nearest rendered picture name each drawing."""
+    text = embedded(embedded_text, out / "bundle", click.echo)
+    english = embedded(embedded_sd, out / "bundle-sd", click.echo)
+    click.echo(f"{len(picture_keys())} pictures x {per_picture} backgrounds, {options}")
+    click.echo(f"{'':22} {'picture':>8} {'background':>12} {'drawings':>9}")
+    click.echo(f"{'English (CLIP)':22} {_score(load(english), 'English', per_picture, batch, options)}")
+    pipeline = load(text)
+    for language in languages():
+        score = _score(pipeline, language, per_picture, batch, options | {"language": language})
+        click.echo(f"{language:22} {score}")
+
+
+def _score(pipeline: Pipeline, spoken: str, per_picture: int, batch: int, options: dict[str, Any]) -> Score:
+    """Every picture on `per_picture` backgrounds, each drawing with its own seed."""
+    score = Score()
+    for key, colour, number in asked(picture_keys(), per_picture):
+        output = pipeline(caption(spoken, key, colour), seed=number * batch, count=batch, **options)
+        for image in output.images:
+            score.add(verdict_on(np.asarray(image)), key, colour)
+    return score
+
+
+if __name__ == "__main__":
+    judge()

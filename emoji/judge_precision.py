@@ -1,0 +1,89 @@
+"""`python -m x2i.emoji.judge_precision`: what each precision costs the embedded models' pictures, kind by kind."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import click
+from x2i.export.lower.lowered_bundle import emulate_fp16, lower
+from x2i.export.lower.lowering import PRECISIONS, Lowering
+from x2i.runtime.bundle.reader import Bundle, open_bundle
+from x2i.runtime.gate.record import Category, Judged
+from x2i.runtime.load import pipeline_of
+
+from .embedded import EMBEDDED, embedded
+from .gate import asked_of, figures, judged
+
+LOWER = tuple(precision for precision in PRECISIONS if precision != "fp32")
+
+
+@click.command()
+@click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Folder.")
+@click.option(
+    "--system",
+    "systems",
+    type=click.Choice(list(EMBEDDED)),
+    multiple=True,
+    default=["gluegen-text"],
+    show_default=True,
+    help="What to judge; repeatable.",
+)
+@click.option(
+    "--precision",
+    "precisions",
+    type=click.Choice(LOWER),
+    multiple=True,
+    default=LOWER,
+    help="Repeatable; all if left out.",
+)
+@click.option("--backgrounds", type=click.IntRange(1, 8), default=1, show_default=True, help="Backgrounds a picture.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads; all cores if left out.")
+def judge_precision(
+    out: Path, systems: tuple[str, ...], precisions: tuple[str, ...], backgrounds: int, threads: int | None
+) -> None:
+    """Draw every picture of the embedded models' world in fp32 and in every precision, at the same seeds, and let the
+    judge and CLIP say what each loses."""
+    for system in systems:
+        plan_of, name = EMBEDDED[system]
+        fp32 = open_bundle(embedded(plan_of, out / name, click.echo))
+        wanted = asked_of(fp32, backgrounds)
+        true = figures(pipeline_of(fp32, "cpu", threads), wanted)
+        for precision in precisions:
+            lowered = open_bundle(_lowered(fp32, out / f"{name}-{precision}", precision))
+            with TemporaryDirectory(dir=out, prefix=".rounded-") as work:
+                rounds = emulate_fp16(fp32, lowered, Path(work), threads)
+                found = judged(wanted, true, figures(rounds, wanted))
+            click.echo("\n".join([f"{system}, {precision}, {_megabytes(lowered):.1f} MB", *_table(found)]))
+
+
+def _lowered(fp32: Bundle, out: Path, precision: str) -> Path:
+    """The bundle in another precision, whatever its gate says: that is what is asked here."""
+    if not out.exists():
+        lower(fp32.folder, out, Lowering({"": precision}, accept=True), click.echo)
+    return out
+
+
+def _table(found: Judged) -> list[str]:
+    whole = Category("all", found.drawings, *_means(found))
+    head = f"  {'':16}{'drawings':>9}{'fp32':>9}{'lowered':>9}{'CLIP fp32':>11}{'lowered':>9}"
+    verdict = "within" if found.passed else "PAST"
+    lines = [head, *(_line(category) for category in (*found.categories, whole))]
+    return [*lines, f"  {found.lost:.1f} points lost, {verdict} {found.within:.1f}"]
+
+
+def _means(found: Judged) -> tuple[float, ...]:
+    """Over all drawings, in the order of a category's figures."""
+    names = ("fp32_accuracy", "accuracy", "fp32_clip_score", "clip_score")
+    return tuple(sum(getattr(c, name) * c.drawings for c in found.categories) / found.drawings for name in names)
+
+
+def _line(of: Category) -> str:
+    accuracy = f"{of.fp32_accuracy:9.1%}{of.accuracy:9.1%}"
+    return f"  {of.name:16}{of.drawings:9}{accuracy}{of.fp32_clip_score:11.3f}{of.clip_score:9.3f}"
+
+
+def _megabytes(bundle: Bundle) -> float:
+    return sum(file.bytes for file in bundle.manifest.files.values()) / 1e6
+
+
+if __name__ == "__main__":
+    judge_precision()

@@ -1,0 +1,1 @@
+"""What the small models know: pictures, captions, subjects, spoken words, and who judges drawings of them."""

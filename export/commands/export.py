@@ -1,0 +1,63 @@
+"""`x2i export`: the command line over `export_bundle`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+from x2i.runtime.commands.console import refusing
+from x2i.runtime.errors import InputError
+
+from .options import lowering_options, require_extra
+
+PART = "A part of the system; repeatable. Leave it out to be told which there are."
+
+
+def _parts(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, Path]:
+    parts: dict[str, Path] = {}
+    for value in values:
+        name, equals, path = value.partition("=")
+        if not equals or not name or not path:
+            raise click.BadParameter(f"expected NAME=PATH, got {value!r}")
+        if name in parts:
+            raise click.BadParameter(f"expected each part once, got {name} twice")
+        parts[name] = Path(path)
+    return parts
+
+
+@click.command()
+@click.argument("system")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--base", help="Stable Diffusion v1: a diffusers folder, a hub name, or a CompVis .ckpt/.safetensors.")
+@click.option("--base-config", type=click.Path(path_type=Path), help="Configuration of a CompVis base (YAML or JSON).")
+@click.option("--part", "parts", multiple=True, callback=_parts, metavar="NAME=PATH", help=PART)
+@click.option("--random-weights", metavar="VARIANT", help="Full-size random weights (sd15), for measuring.")
+@click.option("--sampler", help="The bundle's default sampler, instead of the system's.")
+@click.option("--steps", type=int, help="The bundle's default number of steps.")
+@click.option("--guidance", type=float, help="The bundle's default guidance scale.")
+@click.option("--licence", "licences", multiple=True, help="A licence of the weights, kept in the manifest.")
+@lowering_options
+def export(
+    system: str,
+    out: Path,
+    base: str | None,
+    base_config: Path | None,
+    parts: dict[str, Path],
+    random_weights: str | None,
+    sampler: str | None,
+    steps: int | None,
+    guidance: float | None,
+    licences: tuple[str, ...],
+    lowering: dict[str, Any],
+) -> None:
+    """Export SYSTEM (sd, gluegen-text, gluegen-sound, elite, ip-adapter, fastcomposer) to the bundle folder OUT."""
+    with require_extra("export", "export"):
+        from x2i.models.errors import CheckpointError
+
+        from ..errors import GateError, PlanError
+        from ..exporter import export_bundle
+        from ..lower.lowering import Lowering
+        from ..plan import ExportPlan
+    options = sampler, steps, guidance, licences, Lowering(**lowering)
+    plan = ExportPlan(system, out, base, base_config, parts, random_weights, *options)
+    with refusing(CheckpointError, GateError, InputError, OSError, PlanError):
+        export_bundle(plan, click.echo)

@@ -1,0 +1,60 @@
+"""The VAE's decoder as the pipeline calls it."""
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+from x2i.runtime.bundle.plan import Decoder
+
+from ..to_onnx import Component, Sizes
+
+
+class PictureDecoder(nn.Module):
+    """`forward(latents [B, C, h, w])` gives the picture, [B, 3, h * factor, w * factor], about -1..1.
+
+    Divides by the latent scale first: latents arrive as the sampler leaves them.
+    """
+
+    def __init__(self, vae: AutoencoderKL, scaling_factor: float):
+        super().__init__()
+        self.decoder, self.post_quant_conv = vae.decoder, vae.post_quant_conv
+        self.scaling_factor = scaling_factor
+
+    def forward(self, latents: Tensor) -> Tensor:
+        latents = latents / self.scaling_factor
+        if self.post_quant_conv is not None:
+            latents = self.post_quant_conv(latents)
+        return self.decoder(latents)
+
+
+def decoder_component(vae: AutoencoderKL, scaling_factor: float) -> Component:
+    """The decoder's graph."""
+    channels = vae.config.latent_channels
+
+    def example(sizes: Sizes) -> dict[str, Tensor]:
+        random = torch.Generator().manual_seed(2)
+        shape = sizes["batch"], channels, sizes["height"], sizes["width"]
+        return {"latents": torch.randn(*shape, generator=random)}
+
+    return Component(
+        name="decoder",
+        module=PictureDecoder(vae, scaling_factor).eval(),
+        example=example,
+        outputs=("image",),
+        free={"latents": {0: "batch", 2: "height", 3: "width"}},
+        trace={"batch": 2, "height": 10, "width": 13},
+        proof={"batch": 1, "height": 9, "width": 5},
+    )
+
+
+def decoder_plan(vae: AutoencoderKL, sample_size: int | tuple[int, int], layout: str) -> Decoder:
+    """How the runtime decodes; CompVis scripts truncate to bytes where diffusers rounds."""
+    factor = 2 ** (len(vae.config.block_out_channels) - 1)
+    height, width = (sample_size, sample_size) if isinstance(sample_size, int) else sample_size
+    return Decoder(
+        graph="decoder",
+        channels=vae.config.latent_channels,
+        factor=factor,
+        size=(height * factor, width * factor),
+        size_multiple=max(8, factor),
+        to_uint8="truncate" if layout == "compvis" else "round",
+    )

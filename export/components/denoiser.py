@@ -1,0 +1,142 @@
+"""The injected attention as a graph records it: one node while tracing, the fp32 reference otherwise."""
+
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor, nn
+from x2i.kernels.injected_attention.onnx_function import ATTRIBUTES, DOMAIN, NAME, VERSION
+from x2i.kernels.injected_attention.reference import injected_attention
+from x2i.models.context_attention import InjectedOp, Injection, cross_attention_layers, install
+
+from ..errors import PlanError
+from ..to_onnx import Component, Sizes
+from .projection import KEYS, LOCAL_KEYS, LOCAL_VALUES, STRENGTH, TOKEN_INDEX, VALUES, layer_names, pattern
+
+
+def injected_op(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    local_key: Tensor,
+    local_value: Tensor,
+    token_index: Tensor,
+    strength: Tensor,
+    num_heads: int,
+) -> Tensor:
+    """Same arguments and result as `injected_attention`."""
+    inputs = (query, key, value, local_key, local_value, token_index, strength)
+    if not torch.compiler.is_exporting():
+        return injected_attention(*inputs, num_heads)
+    scale = (query.shape[-1] // num_heads) ** -0.5
+    return torch.onnx.ops.symbolic(
+        f"{DOMAIN}::{NAME}",
+        inputs,
+        {"num_heads": num_heads, "scale": scale, **ATTRIBUTES},
+        dtype=query.dtype,
+        shape=query.shape,
+        version=VERSION,
+    )
+
+
+class NoisePrediction(nn.Module):
+    """A stock UNet2DConditionModel of the Stable Diffusion v1 kind, for any latent size.
+
+    `forward(latents [B, C, h, w], timestep [B], *context)` gives the noise, [B, C, h, w]. The context is every
+    layer's keys, then every layer's values, [B, T, C] each; an injected UNet reads the local keys and values, the token
+    index [B] and the strength [B] behind them. Every upsampler is told the size of the skip it meets, so sizes that do
+    not halve evenly work in the same graph.
+    """
+
+    def __init__(self, unet: UNet2DConditionModel, op: InjectedOp = injected_op):
+        super().__init__()
+        self.unet = unet
+        self._attention = install(unet, op)
+
+    def forward(self, latents: Tensor, timestep: Tensor, *context: Tensor) -> Tensor:
+        self._hand_out(context)
+        unet = self.unet
+        time = unet.time_embedding(unet.time_proj(timestep).to(latents.dtype))
+        x = unet.conv_in(latents)
+        skips = [x]
+        for block in unet.down_blocks:
+            x, outputs = block(hidden_states=x, temb=time)
+            skips += outputs
+        if unet.mid_block is not None:
+            x = unet.mid_block(x, time)
+        for block in unet.up_blocks:
+            met, skips = tuple(skips[-len(block.resnets) :]), skips[: -len(block.resnets)]
+            size = skips[-1].shape[2:] if skips else None
+            x = block(hidden_states=x, temb=time, res_hidden_states_tuple=met, upsample_size=size)
+        return unet.conv_out(unet.conv_act(unet.conv_norm_out(x)))
+
+    def _hand_out(self, context: tuple[Tensor, ...]) -> None:
+        """Splits the context by layer."""
+        layers = tuple(self._attention)
+        injected = len(context) > 2 * len(layers)
+        groups = [
+            dict(zip(layers, context[group * len(layers) :], strict=False)) for group in range(4 if injected else 2)
+        ]
+        injection = Injection(groups[2], groups[3], *context[4 * len(layers) :]) if injected else None
+        for path, attention in self._attention.items():
+            attention.take(groups[0][path], groups[1][path], injection)
+
+
+UNSUPPORTED = (
+    "class_embed_type",
+    "addition_embed_type",
+    "encoder_hid_dim_type",
+    "num_class_embeds",
+    "time_cond_proj_dim",
+    "time_embedding_act_fn",
+    "timestep_post_act",
+    "center_input_sample",
+    "only_cross_attention",
+    "mid_block_only_cross_attention",
+    "dual_cross_attention",
+    "cross_attention_norm",
+    "upcast_attention",
+)
+"""Settings of the stock class that change the computation and that Stable Diffusion v1 does not use."""
+
+
+def denoiser_component(unet: UNet2DConditionModel, injected: bool = False) -> Component:
+    """The denoiser's graph, with the second attention if `injected`; raises PlanError for a UNet not of the v1 kind."""
+    used = {name: unet.config[name] for name in UNSUPPORTED if unet.config.get(name)}
+    if used:
+        raise PlanError(f"unet: expected a Stable Diffusion v1 UNet, got one with {used}")
+    channels = unet.config.in_channels
+    layers = {path: layer.to_k.out_features for path, layer in cross_attention_layers(unet).items()}
+    kinds = {KEYS: "tokens", VALUES: "tokens"} | ({LOCAL_KEYS: "patches", LOCAL_VALUES: "patches"} if injected else {})
+    free = {name: {0: "batch", 1: axis} for kind, axis in kinds.items() for name in layer_names(kind, layers)}
+    scalars = {TOKEN_INDEX: {0: "batch"}, STRENGTH: {0: "batch"}} if injected else {}
+
+    def example(sizes: Sizes) -> dict[str, Tensor]:
+        random = torch.Generator().manual_seed(1)
+        batch = sizes["batch"]
+        inputs = {
+            "latents": torch.randn(batch, channels, sizes["height"], sizes["width"], generator=random),
+            "timestep": torch.rand(batch, generator=random) * 999,
+        }
+        for kind, axis in kinds.items():
+            for name, width in zip(layer_names(kind, layers), layers.values(), strict=True):
+                inputs[name] = torch.randn(batch, sizes[axis], width, generator=random)
+        if injected:
+            inputs[TOKEN_INDEX] = torch.arange(batch) - 1
+            inputs[STRENGTH] = torch.linspace(0.5, 1.5, batch)
+        return inputs
+
+    return Component(
+        name="denoiser",
+        module=NoisePrediction(unet).eval(),
+        example=example,
+        outputs=("noise",),
+        free={"latents": {0: "batch", 2: "height", 3: "width"}, "timestep": {0: "batch"}} | free | scalars,
+        trace={"batch": 2, "height": 18, "width": 22, "tokens": 9, "patches": 12},
+        proof={"batch": 3, "height": 9, "width": 13, "tokens": 5, "patches": 7},
+    )
+
+
+def denoiser_context(injected: bool = False, slots: str = "") -> dict[str, str]:
+    """What the graph reads besides latents and timestep, from slots of the same names behind the prefix `slots`."""
+    kinds = (KEYS, VALUES, *((LOCAL_KEYS, LOCAL_VALUES) if injected else ()))
+    names = [pattern(kind) for kind in kinds] + ([TOKEN_INDEX, STRENGTH] if injected else [])
+    return {name: slots + name for name in names}

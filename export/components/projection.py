@@ -1,0 +1,64 @@
+"""The projection of a context into keys and values, run once per picture, and the names that both ends know them by."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+from x2i.models.context_attention import ContextProjection, KeyValueWeights
+from x2i.runtime.bundle.plan import GraphCall
+
+from ..to_onnx import Component, Sizes
+
+KEYS, VALUES = "key", "value"
+
+
+LOCAL_KEYS, LOCAL_VALUES = "local_key", "local_value"
+
+
+TOKEN_INDEX, STRENGTH = "token_index", "strength"
+
+
+def layer_names(kind: str, layers: Iterable[str]) -> list[str]:
+    """`key.down_blocks.0.attentions.0.transformer_blocks.0` and the like, from the layers' module paths."""
+    return [f"{kind}.{path.removesuffix('.attn2')}" for path in layers]
+
+
+def pattern(kind: str) -> str:
+    """All layers' tensors of a kind, as a plan writes it."""
+    return f"{kind}.*"
+
+
+def projection_component(weights: KeyValueWeights, local: bool = False) -> Component:
+    """All layers' keys and values from a context of any length; `local` names them as the second attention's."""
+    projection = ContextProjection(weights).eval()
+    width = next(iter(weights.values()))[0].shape[1]
+
+    def example(sizes: Sizes) -> dict[str, Tensor]:
+        random = torch.Generator().manual_seed(5)
+        return {"context": torch.randn(sizes["batch"], sizes["tokens"], width, generator=random)}
+
+    kinds = _kinds(local)
+    return Component(
+        name=_graph(local),
+        module=projection,
+        example=example,
+        outputs=tuple(name for kind in kinds for name in layer_names(kind, projection.layers)),
+        free={"context": {0: "batch", 1: "tokens"}},
+        trace={"batch": 2, "tokens": 9},
+        proof={"batch": 3, "tokens": 5},
+    )
+
+
+def projection_stage(slot: str, prefix: str = "", local: bool = False) -> GraphCall:
+    """The call of that graph on the context in `slot`, its outputs in slots of their own names behind `prefix`."""
+    return GraphCall(
+        _graph(local), {"context": slot}, {pattern(kind): prefix + pattern(kind) for kind in _kinds(local)}
+    )
+
+
+def _graph(local: bool) -> str:
+    return "local_projection" if local else "projection"
+
+
+def _kinds(local: bool) -> tuple[str, str]:
+    return (LOCAL_KEYS, LOCAL_VALUES) if local else (KEYS, VALUES)

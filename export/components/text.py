@@ -1,0 +1,120 @@
+"""Text encoders and translators as the conditioners call them."""
+
+import torch
+from torch import Tensor, nn
+from transformers import CLIPTextModel, XLMRobertaModel
+from x2i.models.clip.injected_text import InjectedText
+from x2i.models.translators.gluenet import GlueNetConditioner
+
+from ..to_onnx import Component, Sizes
+
+
+class ClipContext(nn.Module):
+    """`forward(input_ids [B, T])` gives CLIP's last hidden state behind its final LayerNorm, [B, T, D]; no mask, as
+    Stable Diffusion v1 runs it."""
+
+    def __init__(self, model: CLIPTextModel):
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        return self.model(input_ids=input_ids).last_hidden_state
+
+
+class XlmrFeatures(nn.Module):
+    """`forward(input_ids [B, T], attention_mask [B, T])` gives XLM-R's last hidden state, padding included."""
+
+    def __init__(self, model: XLMRobertaModel):
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        return self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+
+
+def clip_component(model: CLIPTextModel, tokens: int) -> Component:
+    """The CLIP text encoder's graph; the window is fixed, the batch is free."""
+    config = model.config
+
+    def example(sizes: Sizes) -> dict[str, Tensor]:
+        return {"input_ids": _prompt_ids(sizes["batch"], tokens, config.vocab_size, pad=config.vocab_size - 1)}
+
+    return Component(
+        name="text_encoder",
+        module=ClipContext(model).eval(),
+        example=example,
+        outputs=("context",),
+        free={"input_ids": {0: "batch"}},
+        trace={"batch": 2},
+        proof={"batch": 3},
+    )
+
+
+def injected_text_component(model: InjectedText, tokens: int) -> Component:
+    """The CLIP text encoder's graph with room for a subject's words; their number is free."""
+    config = model.model.config
+
+    def example(sizes: Sizes) -> dict[str, Tensor]:
+        random = torch.Generator().manual_seed(9)
+        batch, words = sizes["batch"], sizes["words"]
+        return {
+            "input_ids": _prompt_ids(batch, tokens, config.vocab_size, pad=config.vocab_size - 1),
+            "words": torch.randn(batch, words, config.hidden_size, generator=random),
+            "word_index": torch.tensor([tokens, 0, tokens - words])[:batch],
+        }
+
+    return Component(
+        name="text_encoder",
+        module=model.eval(),
+        example=example,
+        outputs=("context",),
+        free={"input_ids": {0: "batch"}, "words": {0: "batch", 1: "words"}, "word_index": {0: "batch"}},
+        trace={"batch": 2, "words": 3},
+        proof={"batch": 3, "words": 2},
+    )
+
+
+def xlmr_component(model: XLMRobertaModel, tokens: int) -> Component:
+    """The multilingual encoder's graph, shared by all translators."""
+    config = model.config
+
+    def example(sizes: Sizes) -> dict[str, Tensor]:
+        ids = _prompt_ids(sizes["batch"], tokens, config.vocab_size, pad=config.pad_token_id)
+        return {"input_ids": ids, "attention_mask": (ids != config.pad_token_id).long()}
+
+    return Component(
+        name="encoder",
+        module=XlmrFeatures(model).eval(),
+        example=example,
+        outputs=("features",),
+        free={"input_ids": {0: "batch"}, "attention_mask": {0: "batch"}},
+        trace={"batch": 2},
+        proof={"batch": 3},
+    )
+
+
+def translator_component(language: str, conditioner: GlueNetConditioner, tokens: int, width: int) -> Component:
+    """One language's translator, its `/ 3` and `tensor_norm / 2` inside the graph."""
+
+    def example(sizes: Sizes) -> dict[str, Tensor]:
+        random = torch.Generator().manual_seed(3)
+        return {"features": torch.randn(sizes["batch"], tokens, width, generator=random)}
+
+    return Component(
+        name=f"translator.{language}",
+        module=conditioner.eval(),
+        example=example,
+        outputs=("context",),
+        free={"features": {0: "batch"}},
+        trace={"batch": 2},
+        proof={"batch": 3},
+    )
+
+
+def _prompt_ids(batch: int, tokens: int, vocabulary: int, pad: int) -> Tensor:
+    """Ids like those of prompts of different lengths: the first fills the window, the others are padded."""
+    random = torch.Generator().manual_seed(4)
+    ids = torch.randint(4, vocabulary - 2, (batch, tokens), generator=random)
+    for row in range(1, batch):
+        ids[row, tokens // (row + 1) :] = pad
+    return ids

@@ -1,0 +1,121 @@
+"""CLIP's vision tower and what reads it, as the conditioners call them."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from x2i.models.clip.vision import VisionLevels
+from x2i.models.subjects.elite import LEVELS, GlobalMapper, LocalMapper, Mapper
+from x2i.models.subjects.ip_adapter import IpAdapterTokens
+
+from ..to_onnx import Component, Sizes
+
+LEVEL = "level"
+
+
+class _Words(nn.Module):
+    """`forward(*levels)` gives the subject's words, [B, levels, D]."""
+
+    def __init__(self, mapper: GlobalMapper):
+        super().__init__()
+        self.mapper = mapper
+
+    def forward(self, *levels: Tensor) -> Tensor:
+        return self.mapper(levels)
+
+
+class _Patches(nn.Module):
+    """`forward(mask [B, P], *levels)` gives the subject's patches, [B, P, D]."""
+
+    def __init__(self, mapper: LocalMapper):
+        super().__init__()
+        self.mapper = mapper
+
+    def forward(self, mask: Tensor, *levels: Tensor) -> Tensor:
+        return self.mapper(levels, mask)
+
+
+class _Pictures(nn.Module):
+    """`forward(pixels [1, n, 3, S, S])` gives the tokens of n pictures, [2, n * tokens, D]."""
+
+    def __init__(self, tokens: IpAdapterTokens):
+        super().__init__()
+        self.tokens = tokens
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.tokens(pixels[0])
+
+
+def vision_component(tower: VisionLevels) -> Component:
+    """The tower's graph: normalised pixels to the hidden states that ELITE's mappers read."""
+
+    def example(sizes: Sizes) -> dict[str, Tensor]:
+        random = torch.Generator().manual_seed(6)
+        return {"pixels": torch.randn(sizes["batch"], 3, tower.image_size, tower.image_size, generator=random)}
+
+    return Component(
+        name="encoder",
+        module=tower.eval(),
+        example=example,
+        outputs=level_names(LEVELS),
+        free={"pixels": {0: "batch"}},
+        trace={"batch": 2},
+        proof={"batch": 3},
+    )
+
+
+def words_component(mapper: GlobalMapper, patches: int) -> Component:
+    return _mapper_component("global_mapper", _Words(mapper), mapper, patches, "words", lambda batch: {})
+
+
+def patches_component(mapper: LocalMapper, patches: int) -> Component:
+    def mask(batch: int) -> dict[str, Tensor]:
+        return {"mask": (torch.arange(batch * patches).view(batch, patches) % 3 > 0).float()}
+
+    return _mapper_component("local_mapper", _Patches(mapper), mapper, patches, "local", mask)
+
+
+def level_names(count: int) -> tuple[str, ...]:
+    return tuple(f"{LEVEL}.{number}" for number in range(count))
+
+
+def image_tokens_component(tokens: IpAdapterTokens) -> Component:
+    """Vision tower and image projection in one graph, for any number of pictures."""
+
+    def example(sizes: Sizes) -> dict[str, Tensor]:
+        random = torch.Generator().manual_seed(8)
+        size = tokens.image_size
+        return {"pixels": torch.randn(1, sizes["pictures"], 3, size, size, generator=random)}
+
+    return Component(
+        name="image_encoder",
+        module=_Pictures(tokens).eval(),
+        example=example,
+        outputs=("tokens",),
+        free={"pixels": {1: "pictures"}},
+        trace={"pictures": 2},
+        proof={"pictures": 3},
+    )
+
+
+def _mapper_component(
+    name: str, module: nn.Module, mapper: Mapper, patches: int, output: str, first: Callable[[int], dict[str, Tensor]]
+) -> Component:
+    """A mapper's graph over the tower's levels; `first` draws the inputs that come before them, for a batch."""
+    levels = level_names(mapper.levels)
+    given = tuple(first(1)) + levels
+
+    def example(sizes: Sizes) -> dict[str, Tensor]:
+        random = torch.Generator().manual_seed(7)
+        shape = (sizes["batch"], 1 + patches, mapper.width_in)
+        return first(sizes["batch"]) | {level: torch.randn(shape, generator=random) for level in levels}
+
+    return Component(
+        name=name,
+        module=module.eval(),
+        example=example,
+        outputs=(output,),
+        free={tensor: {0: "batch"} for tensor in given},
+        trace={"batch": 2},
+        proof={"batch": 3},
+    )

@@ -1,0 +1,1 @@
+"""Tools on ONNX graphs: files, names of parts, ends, and runs in memory."""

@@ -1,0 +1,72 @@
+"""Recorded inputs of a graph, runs of it in memory, and how far its noise is from another's."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime
+from x2i.runtime.sessions.backends import open_session
+from x2i.runtime.sessions.session import GraphFile
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """The files of one graph's recorded inputs. Iterating reads them, in the same order every time."""
+
+    files: tuple[Path, ...]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __iter__(self) -> Iterator[Arrays]:
+        for path in self.files:
+            with np.load(path, allow_pickle=False) as stored:
+                yield dict(stored)
+
+
+class InMemory:
+    """Runs a model whose external weights, if any, lie in `folder`.
+
+    `folded` lets the session compute what depends on weights alone when it opens, and keep it.
+    """
+
+    def __init__(self, model: ir.Model, folder: Path, folded: bool = True):
+        self._outputs = [value.name or "" for value in model.graph.outputs]
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
+        self._session = onnxruntime.InferenceSession(
+            ir.to_proto(model).SerializeToString(),
+            options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=None if folded else ["ConstantFolding"],
+        )
+
+    def __call__(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
+        return dict(zip(self._outputs, self._session.run(self._outputs, dict(inputs)), strict=True))
+
+
+NOISE = "noise"
+
+
+def relative_error(graph: Path, reference: Path, samples: Iterable[Arrays]) -> float:
+    """Relative L2 distance of two graphs' noise over all samples; one graph is in memory at a time."""
+    return distance(noises(graph, samples), noises(reference, samples))
+
+
+def noises(graph: Path, samples: Iterable[Arrays]) -> list[np.ndarray]:
+    session = open_session("cpu", GraphFile("denoiser", graph))
+    return [session(**sample)[NOISE] for sample in samples]
+
+
+def distance(actual: Iterable[np.ndarray], expected: Iterable[np.ndarray]) -> float:
+    """|actual - expected| / |expected|, each the root of the squares of all arrays."""
+    off = total = 0.0
+    for one, other in zip(actual, expected, strict=True):
+        off += float(np.square(one - other, dtype=np.float64).sum())
+        total += float(np.square(other, dtype=np.float64).sum())
+    return float(np.sqrt(off / total))

@@ -1,0 +1,1 @@
+"""From a bundle in fp32 to one in lower precision."""

@@ -1,0 +1,140 @@
+"""Calibration data: what reaches a bundle's denoisers when our own runtime draws with it."""
+
+import gc
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from x2i.runtime.bundle.plan import Plan
+from x2i.runtime.bundle.reader import Bundle
+from x2i.runtime.pipeline import Pipeline
+from x2i.runtime.sampling.registry import make_sampler
+from x2i.runtime.sessions.backends import open_session
+from x2i.runtime.sessions.session import Outputs, Session
+
+from ..gate_cases import calibration_runs
+from ..graphs.graph_runs import Samples
+from .calibration_file import read_cases
+from .lowered_graph import Calibration
+from .lowering import Lowering
+
+CALLS_PER_RUN = 4
+
+
+def record_calibration(
+    bundle: Bundle,
+    open_session: Callable[[str], Session],
+    cases: Sequence[Mapping[str, Any]],
+    folder: Path,
+    seed: int = 0,
+    calls_per_run: int = CALLS_PER_RUN,
+) -> dict[str, Samples]:
+    """Draws every case and keeps the denoisers' inputs of some calls in `folder`; Samples by the denoiser's name.
+
+    A case holds options of a run, as `Pipeline` takes them. `seed` chooses the calls, and the start noise of cases
+    that name no seed. Raises InputError for a case that the bundle refuses.
+    """
+    plan, random = bundle.manifest.plan, np.random.default_rng(seed)
+    recorder = _Recorder(folder)
+    denoisers = {segment.graph for segment in plan.segments}
+    pipeline = Pipeline(
+        bundle, lambda name: recorder.over(name, open_session(name)) if name in denoisers else open_session(name)
+    )
+    for number, case in enumerate(cases):
+        recorder.begin(number, _calls(random, _calls_of(plan, case), calls_per_run))
+        _draw(pipeline, {"seed": seed + number} | dict(case), recorder)
+    # A full-size denoiser's session must be gone before the next one opens.
+    del pipeline
+    gc.collect()
+    return {name: Samples(tuple(sorted((folder / name).glob("*.npz")))) for name in sorted(denoisers)}
+
+
+def _draw(pipeline: Pipeline, case: dict[str, Any], recorder: "_Recorder") -> None:
+    """Walks a run until all that is wanted of it has been kept."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        for _ in pipeline.steps(**case):
+            if recorder.has_all:
+                return
+
+
+def _calls_of(plan: Plan, case: Mapping[str, Any]) -> int:
+    """How many UNet calls a run makes."""
+    name = case.get("sampler") or plan.sampler.name
+    return make_sampler(
+        plan.sampler.aliases.get(name, name), plan.schedule, case.get("steps") or plan.sampler.steps
+    ).calls
+
+
+def _calls(random: np.random.Generator, calls: int, wanted: int) -> set[int]:
+    """One call of each of `wanted` equal stretches of the run, or all where there are fewer."""
+    edges = np.linspace(0, calls, min(calls, wanted) + 1).astype(int)
+    return {int(random.integers(start, end)) for start, end in pairwise(edges)}
+
+
+class _Recorder:
+    """Counts the calls of a run's denoisers and saves the chosen ones."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self.begin(0, set())
+
+    def begin(self, run: int, chosen: set[int]) -> None:
+        self._run, self._chosen, self._call = run, chosen, 0
+
+    @property
+    def has_all(self) -> bool:
+        return self._call > max(self._chosen, default=-1)
+
+    def over(self, name: str, session: Session) -> Session:
+        (self._folder / name).mkdir(parents=True, exist_ok=True)
+        return _Recorded(session, partial(self._see, name))
+
+    def _see(self, name: str, arrays: dict[str, np.ndarray]) -> None:
+        if self._call in self._chosen:
+            np.savez(self._folder / name / f"{self._run:05}-{self._call:05}.npz", **arrays)  # type: ignore[arg-type]
+        self._call += 1
+
+
+class _Recorded:
+    """A Session that shows every call's inputs before it runs."""
+
+    def __init__(self, session: Session, see: Callable[[dict[str, np.ndarray]], None]):
+        self.inputs, self.outputs = session.inputs, session.outputs
+        self._session, self._see = session, see
+
+    def __call__(self, **arrays: np.ndarray) -> Outputs:
+        self._see(arrays)
+        return self._session(**arrays)
+
+    def bind(self, **arrays: np.ndarray) -> Callable[..., Outputs]:
+        return partial(self, **arrays)
+
+
+def calibrate(source: Bundle, lowering: Lowering, work: Path) -> dict[str, Calibration]:
+    """Every denoiser's recorded inputs, files below `work`: those that set ranges, and those kept apart.
+
+    Of a user's runs the last is kept apart, or where there is but one, other calls of it. Raises InputError for runs
+    that the bundle refuses.
+    """
+    runs, apart = _runs(source, lowering)
+
+    def recorded(part: Sequence[Mapping[str, Any]], name: str, seed: int) -> dict[str, Samples]:
+        return record_calibration(
+            source, lambda graph: open_session("cpu", source.graph_file(graph)), part, work / name, seed
+        )
+
+    ranges = recorded(runs, "ranges", lowering.seed)
+    held_out = recorded(apart, "held-out", lowering.seed + len(runs))
+    return {name: Calibration(ranges[name], held_out[name]) for name in ranges}
+
+
+def _runs(source: Bundle, lowering: Lowering) -> tuple[Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]]]:
+    if lowering.calibration is None:
+        return calibration_runs(source.manifest, lowering)
+    given = read_cases(lowering.calibration, source)
+    return given[:-1] or given, given[-1:]

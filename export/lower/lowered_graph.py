@@ -1,0 +1,182 @@
+"""One graph rewritten in its precision, and measured against fp32 torch's stored outputs."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from x2i.runtime.bundle.manifest import Graph, Measured, Precision
+from x2i.runtime.bundle.proof import proof_error
+from x2i.runtime.bundle.reader import Bundle
+from x2i.runtime.sessions.backends import open_session
+from x2i.runtime.sessions.session import GraphFile
+
+from ..errors import GateError
+from ..graphs.graph_runs import Samples
+from ..precision import fp16, fp16_emulation, int8, int8_sensitivity, weight_only
+from ..precision.fp16_exclusions import Exclusions, find_excluded
+from ..precision.int8 import Recipe
+
+GRAPH_GATES: dict[Precision, float] = {
+    "fp16": 0.02,
+    "bf16": 0.2,
+    "int8": 0.5,
+    "int8+fp16": 0.5,
+    "int8-weights": 0.3,
+    "int4-weights": 1.5,
+}
+"""Largest |graph - fp32 torch| over the output's spread that a lowered graph may show on its proof, on random inputs.
+It stops a broken graph; whether the pictures are good enough is the bundle's gate to say."""
+
+
+SAFE_HALF = 0.5
+"""The share of fp16's gate that the search for kept parts aims at: a device rounds where it likes."""
+
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Recorded inputs of one denoiser: those that set int8's ranges, and those kept apart to measure with."""
+
+    ranges: Samples
+    held_out: Samples
+
+
+def lowered_graph(
+    source: Bundle,
+    name: str,
+    precision: Precision,
+    recipe: Recipe,
+    calibration: Calibration | None,
+    folder: Path,
+    report: Report,
+) -> Graph:
+    """Writes the graph into `folder`, where its proof is already, and describes it; raises GateError past its gate."""
+    graph = source.manifest.graphs[name]
+    done = None
+    if precision != "fp32":
+        done = _REWRITES[precision](LowerTask(source, name, folder / graph.file, recipe, calibration, report))
+    if done is None:
+        for file in (graph.file, *graph.data):
+            shutil.copyfile(source.path(file), folder / file)
+        return graph
+    data = tuple(path.name for path in (folder / f"{graph.file}.data",) if path.exists())
+    made = replace(graph, precision=precision, data=data, kept=done.kept)
+    session = open_session("cpu", GraphFile(name, folder / graph.file, precision))
+    error, gate = max(proof_error(folder, made, session), done.error), GRAPH_GATES[precision]
+    if not error <= gate:
+        raise GateError(
+            f"{name}: in {precision} it differs from fp32 torch by {error:.2g} of the output's spread, the gate is "
+            f"{gate:.2g}; nothing was written; keep more of it (--keep {name}:PART), or leave it in fp32"
+        )
+    report(f"{name}: {precision}, error {error:.1e} (gate {gate:.0e}){_told(done.kept)}")
+    return replace(made, measured=Measured(error, gate))
+
+
+@dataclass(frozen=True, slots=True)
+class LowerTask:
+    """What a rewrite works on: a graph of an fp32 bundle, the file to write, and what was asked."""
+
+    source: Bundle
+    name: str
+    target: Path
+    recipe: Recipe
+    calibration: Calibration | None
+    report: Report
+
+    @property
+    def path(self) -> Path:
+        return self.source.path(self.source.manifest.graphs[self.name].file)
+
+
+@dataclass(frozen=True, slots=True)
+class LowerResult:
+    """What kept a higher precision, and the error on the proof where ONNX Runtime's CPU would not show it: that
+    computes float16 in float32."""
+
+    kept: tuple[str, ...]
+    error: float = 0.0
+
+
+Rewrite = Callable[[LowerTask], LowerResult | None]
+"""Writes the target; None where nothing was to be done, and no file is used."""
+
+
+def _half(task: LowerTask) -> LowerResult:
+    found = _parts_to_keep(task, task.recipe.keep)
+    fp16.to_fp16(task.path, task.target, found.kept)
+    return LowerResult(found.kept, found.after)
+
+
+def _bfloat16(task: LowerTask) -> LowerResult:
+    """The same file: what a device makes of it is measured on a twin that rounds as it would."""
+    graph = task.source.manifest.graphs[task.name]
+    for file in (graph.file, *graph.data):
+        shutil.copyfile(task.source.path(file), task.target.parent / file)
+    with TemporaryDirectory(dir=task.target.parent, prefix=".bf16-") as work:
+        twin = Path(work) / task.target.name
+        fp16_emulation.emulate_graph(task.path, twin, to=fp16_emulation.BFLOAT16)
+        error = proof_error(task.source.folder, graph, open_session("cpu", GraphFile(task.name, twin)))
+    return LowerResult((), error)
+
+
+def _parts_to_keep(task: LowerTask, keep: tuple[str, ...]) -> Exclusions:
+    """The parts that half precision damages on the graph's own proof."""
+    graph = task.source.manifest.graphs[task.name]
+    arrays = {key: np.load(task.source.path(file), allow_pickle=False) for key, file in graph.proof.items()}
+    inputs = {tensor.name: arrays[tensor.name] for tensor in graph.inputs}
+    expected = {tensor.name: arrays[tensor.name] for tensor in graph.outputs}
+    return find_excluded(task.path, inputs, expected, SAFE_HALF * GRAPH_GATES["fp16"], keep)
+
+
+def _int8(task: LowerTask) -> LowerResult:
+    assert task.calibration is not None, "a denoiser in int8 without calibration"
+    ranges, held_out = task.calibration.ranges, task.calibration.held_out
+    done = int8.to_int8(task.path, task.target, ranges, held_out, task.recipe)
+    for line in int8_sensitivity.damage_table(done.damage) if done.damage else ():
+        task.report(line)
+    task.report(f"{task.name}: {len(done.layers)} layers in int8, noise differs by {done.error:.2%} on runs kept apart")
+    return LowerResult(done.kept)
+
+
+def _int8_and_half(task: LowerTask) -> LowerResult:
+    with TemporaryDirectory(dir=task.target.parent, prefix=".int8-") as work:
+        quantized = Path(work) / task.target.name
+        layers = _int8(replace(task, target=quantized))
+        parts = _parts_to_keep(task, ())
+        fp16.to_fp16(quantized, task.target, parts.kept)
+    return LowerResult(tuple(dict.fromkeys((*layers.kept, *parts.kept))))
+
+
+def _weights(bits: int) -> Rewrite:
+    def rewritten(task: LowerTask) -> LowerResult | None:
+        done = weight_only.to_weight_only(task.path, task.target, bits, keep=task.recipe.keep)
+        count = len(done.weights) + len(done.tables)
+        if not count:
+            task.report(f"{task.name}: no weight is large enough to be stored in {bits} bits; it stays in fp32")
+            return None
+        task.report(
+            f"{task.name}: {count} weights in {bits} bits, {done.bytes_before / 1e6:.1f} MB of constants are now "
+            f"{done.bytes_after / 1e6:.1f} MB"
+        )
+        return LowerResult(done.kept)
+
+    return rewritten
+
+
+_REWRITES: dict[Precision, Rewrite] = {
+    "fp16": _half,
+    "bf16": _bfloat16,
+    "int8": _int8,
+    "int8+fp16": _int8_and_half,
+    "int8-weights": _weights(8),
+    "int4-weights": _weights(4),
+}
+
+
+def _told(kept: tuple[str, ...]) -> str:
+    return f", in higher precision: {', '.join(kept)}" if kept else ""

@@ -1,0 +1,1 @@
+"""Bundles from and to the folders of Hugging Face's Optimum."""

@@ -1,0 +1,241 @@
+"""The three graphs of Optimum's folder: what they take, and the nodes that make it from what our loop gives."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from x2i.runtime.bundle.manifest import Graph, Measured, Precision
+from x2i.runtime.bundle.proof import proof_error
+from x2i.runtime.sessions.onnxruntime_cpu import OnnxRuntimeSession
+
+from ..errors import GateError, PlanError
+from ..graphs.graph_ends import (
+    external_files,
+    keep_outputs,
+    read_graph,
+    replace_input,
+    replace_output,
+    unused,
+    write_graph,
+)
+from .configs import DECODER, DENOISER, GRAPH, TEXT_ENCODER
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One graph: its folder, inputs and output as Optimum names them, and the name of the output for us.
+
+    `adapt` gives a graph our inputs. `example` draws, for such a graph, what the original takes and what ours takes for
+    the same result.
+    """
+
+    folder: str
+    inputs: tuple[str, ...]
+    output: str
+    name: str
+    adapt: Callable[[GraphProto], None]
+    example: Callable[[GraphProto], tuple[Arrays, Arrays]]
+
+    def problems(self, graph: GraphProto, source: str) -> list[str]:
+        """Where a graph is of another kind, such as one of Stable Diffusion XL."""
+        inputs, outputs = (tuple(value.name for value in values) for values in (graph.input, graph.output))
+        problems = []
+        if sorted(inputs) != sorted(self.inputs):
+            problems.append(f"{source}: expected the inputs {', '.join(self.inputs)}, got {', '.join(inputs)}")
+        if self.output not in outputs:
+            problems.append(f"{source}: expected the output {self.output}, got {', '.join(outputs)}")
+        return [f"{problem}; give a folder of Stable Diffusion v1" for problem in problems]
+
+    def rewrite(self, graph: GraphProto) -> None:
+        """Gives the graph our inputs and our output, all of float32 or int64."""
+        self.adapt(graph)
+        keep_outputs(graph, {self.output})
+        (output,) = graph.output
+        half = output.type.tensor_type.elem_type == TensorProto.FLOAT16
+        replace_output(
+            graph, self.output, _retyped(output, self.name), partial(_cast, TensorProto.FLOAT) if half else None
+        )
+
+
+def parts(scaling_factor: float, window: int, vocabulary: int) -> dict[str, Part]:
+    """The parts by the names of our graphs. The text encoder reads prompts of `window` tokens of its `vocabulary`;
+    latents arrive at the decoder as the sampler leaves them, and are divided by `scaling_factor` first."""
+    return {
+        "text_encoder": Part(
+            TEXT_ENCODER,
+            ("input_ids",),
+            "last_hidden_state",
+            "context",
+            _adapt_text,
+            partial(_text_example, window, vocabulary),
+        ),
+        "denoiser": Part(
+            DENOISER,
+            ("sample", "timestep", "encoder_hidden_states"),
+            "out_sample",
+            "noise",
+            _adapt_denoiser,
+            _denoiser_example,
+        ),
+        "decoder": Part(
+            DECODER,
+            ("latent_sample",),
+            "sample",
+            "image",
+            partial(_adapt_decoder, np.float32(scaling_factor)),
+            partial(_decoder_example, np.float32(scaling_factor)),
+        ),
+    }
+
+
+def _adapt_text(graph: GraphProto) -> None:
+    ids = _input(graph, "input_ids")
+    if (kind := ids.type.tensor_type.elem_type) != TensorProto.INT64:
+        replace_input(graph, "input_ids", _retyped(ids, "input_ids", TensorProto.INT64), partial(_cast, kind))
+
+
+def _adapt_denoiser(graph: GraphProto) -> None:
+    for old, new in (("sample", "latents"), ("encoder_hidden_states", "encoder_hidden_states")):
+        _take_float(graph, old, new)
+    kind, rank = _input(graph, "timestep").type.tensor_type.elem_type, len(_sizes(graph, "timestep"))
+    # Ours is one per sample, all of them the same.
+    first = _constant(graph, "timestep.first", np.zeros((1,) * rank, np.int64))
+    batch = _input(graph, "latents").type.tensor_type.shape.dim[0].dim_param or "batch"
+    ours = helper.make_tensor_value_info("timestep", TensorProto.FLOAT, [batch])
+
+    def nodes(given: str, wanted: str) -> list[NodeProto]:
+        chosen = helper.make_node("Gather", [given, first], [f"{wanted}.float"], axis=0)
+        return [chosen, *_cast(kind, f"{wanted}.float", wanted)]
+
+    replace_input(graph, "timestep", ours, nodes)
+
+
+def _adapt_decoder(scaling_factor: np.float32, graph: GraphProto) -> None:
+    latents = _input(graph, "latent_sample")
+    factor = _constant(graph, "scaling_factor", np.asarray(scaling_factor))
+    kind = latents.type.tensor_type.elem_type
+
+    def nodes(given: str, wanted: str) -> list[NodeProto]:
+        scaled = helper.make_node("Div", [given, factor], [f"{wanted}.float"])
+        return [scaled, *_cast(kind, f"{wanted}.float", wanted)]
+
+    replace_input(graph, "latent_sample", _retyped(latents, "latents"), nodes)
+
+
+def _take_float(graph: GraphProto, old: str, new: str) -> None:
+    value = _input(graph, old)
+    kind = value.type.tensor_type.elem_type
+    cast = None if kind == TensorProto.FLOAT else partial(_cast, kind)
+    replace_input(graph, old, _retyped(value, new), cast)
+
+
+def _text_example(window: int, vocabulary: int, graph: GraphProto) -> tuple[Arrays, Arrays]:
+    ids = np.random.default_rng(4).integers(0, vocabulary, (2, window))
+    return {"input_ids": ids}, {"input_ids": ids}
+
+
+def _denoiser_example(graph: GraphProto) -> tuple[Arrays, Arrays]:
+    random = np.random.default_rng(1)
+    channels, width = _sizes(graph, "sample")[1], _sizes(graph, "encoder_hidden_states")[2]
+    latents = random.standard_normal((2, channels, 16, 24), np.float32)
+    context = random.standard_normal((2, 5, width), np.float32)
+    shared = {"encoder_hidden_states": context}
+    rank = len(_sizes(graph, "timestep"))
+    given = {"sample": latents, "timestep": np.full((1,) * rank, 321, np.float32)}
+    return shared | given, shared | {"latents": latents, "timestep": np.full(2, 321, np.float32)}
+
+
+def _decoder_example(scaling_factor: np.float32, graph: GraphProto) -> tuple[Arrays, Arrays]:
+    shape = (1, _sizes(graph, "latent_sample")[1], 8, 5)
+    latents = np.random.default_rng(2).standard_normal(shape, np.float32)
+    return {"latent_sample": latents / scaling_factor}, {"latents": latents}
+
+
+def _constant(graph: GraphProto, name: str, value: np.ndarray) -> str:
+    """Puts a constant into the graph; returns its name there."""
+    name = unused(graph, name)
+    graph.initializer.append(numpy_helper.from_array(value, name))
+    return name
+
+
+def _input(graph: GraphProto, name: str) -> ValueInfoProto:
+    return next(value for value in graph.input if value.name == name)
+
+
+def _sizes(graph: GraphProto, name: str) -> list[int]:
+    """The fixed sizes of an input; 0 for those that are free."""
+    return [dimension.dim_value for dimension in _input(graph, name).type.tensor_type.shape.dim]
+
+
+def _retyped(value: ValueInfoProto, name: str, kind: int = TensorProto.FLOAT) -> ValueInfoProto:
+    made = ValueInfoProto()
+    made.CopyFrom(value)
+    made.name, made.type.tensor_type.elem_type = name, kind
+    return made
+
+
+def _cast(kind: int, given: str, wanted: str) -> list[NodeProto]:
+    return [helper.make_node("Cast", [given], [wanted], to=kind)]
+
+
+GATE = 1e-4
+"""Between two runs of one graph: room for a session that sums in another order."""
+
+
+def adapted(folder: Path, work: Path, wanted: dict[str, Part], report: Callable[[str], None]) -> dict[str, Graph]:
+    """Writes the parts of Optimum's `folder` that are wanted into the bundle `work`, with their proofs.
+
+    Raises PlanError for graphs of other inputs or outputs, GateError where one differs from the original.
+    """
+    files = {name: folder / part.folder / GRAPH for name, part in wanted.items()}
+    models = {name: read_graph(file) for name, file in files.items()}
+    problems = [
+        problem for name, part in wanted.items() for problem in part.problems(models[name].graph, str(files[name]))
+    ]
+    if problems:
+        raise PlanError(*problems)
+    graphs = {}
+    for name, part in wanted.items():
+        model = models.pop(name)
+        precision: Precision = "fp16" if _is_half(model.graph.initializer) else "fp32"
+        original, ours = part.example(model.graph)
+        part.rewrite(model.graph)
+        write_graph(model, external_files(model, files[name].parent), work / f"{name}.onnx")
+        _write_proof(part, files[name], original, ours, work / "proof" / name)
+        graphs[name] = _proven(work, name, precision)
+        report(f"{name}: error {graphs[name].measured.error:.1e} (gate {GATE:.0e})")
+    return graphs
+
+
+def _write_proof(part: Part, file: Path, original: Arrays, ours: Arrays, to: Path) -> None:
+    """Runs the original, and keeps what it gave under our names."""
+    session = OnnxRuntimeSession(file)
+    given = {tensor.name: original[tensor.name].astype(tensor.dtype) for tensor in session.inputs}
+    output = session(**given)[part.output].astype(np.float32)
+    to.mkdir(parents=True)
+    for name, array in (ours | {part.name: output}).items():
+        np.save(to / f"{name}.npy", array)
+
+
+def _proven(work: Path, name: str, precision: Precision) -> Graph:
+    session = OnnxRuntimeSession(work / f"{name}.onnx")
+    data = tuple(path.name for path in (work / f"{name}.onnx.data",) if path.exists())
+    proof = {path.stem: f"proof/{name}/{path.name}" for path in sorted((work / "proof" / name).iterdir())}
+    graph = Graph(f"{name}.onnx", session.inputs, session.outputs, precision, Measured(0.0, GATE), data, proof)
+    error = proof_error(work, graph, session)
+    if not error <= GATE:
+        raise GateError(
+            f"{name}: differs from the original graph by {error:.2g} of the output's spread, the gate is {GATE:.2g}; "
+            "nothing was written; please report the versions `x2i doctor` prints, and Optimum's"
+        )
+    return replace(graph, measured=Measured(error, GATE))
+
+
+def _is_half(weights: list[TensorProto]) -> bool:
+    halves = sum(tensor.data_type == TensorProto.FLOAT16 for tensor in weights)
+    return halves > len(weights) / 2

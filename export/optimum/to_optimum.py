@@ -1,0 +1,158 @@
+"""A plain Stable Diffusion bundle as the folder that Optimum's ONNX Runtime pipelines load, from the bundle alone."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import onnx
+from onnx import ModelProto, NodeProto, TensorProto, compose, helper
+from x2i.runtime.bundle.plan import Plan
+from x2i.runtime.bundle.reader import Bundle, open_bundle
+from x2i.runtime.errors import InputError
+
+from ..errors import PlanError
+from ..graphs.graph_ends import external_files, read_graph, replace_input, replace_output, write_graph
+from .configs import DECODER, DENOISER, GRAPH, NEAREST, TEXT_ENCODER, configurations, scheduler_of, tokenizer_files
+
+PREFIX = "projection/"
+
+
+def write_text_encoder(bundle: Bundle, target: Path) -> None:
+    """`input_ids` [B, T] to `last_hidden_state`."""
+    _write(bundle, "text_encoder", target, {}, {"context": "last_hidden_state"})
+
+
+def write_decoder(bundle: Bundle, target: Path) -> None:
+    """`latent_sample`, which the graph scales, to `sample`."""
+    _write(bundle, "decoder", target, {"latents": "latent_sample"}, {"image": "sample"})
+
+
+def write_denoiser(bundle: Bundle, target: Path) -> None:
+    """`sample`, the scalar `timestep` and `encoder_hidden_states` to `out_sample`: the projection and the denoiser."""
+    files = {name: bundle.path(bundle.manifest.graphs[name].file) for name in ("projection", "denoiser")}
+    projection, denoiser = (read_graph(file) for file in files.values())
+    data = external_files(projection, files["projection"].parent) | external_files(denoiser, files["denoiser"].parent)
+    merged = _merged(projection, denoiser)
+    graph = merged.graph
+    replace_input(graph, f"{PREFIX}context", _renamed(merged, f"{PREFIX}context", "encoder_hidden_states"))
+    replace_input(graph, "latents", _renamed(merged, "latents", "sample"))
+    scalar = helper.make_tensor_value_info("timestep", TensorProto.FLOAT, [])
+    replace_input(graph, "timestep", scalar, partial(_for_every_sample, "sample"))
+    replace_output(graph, "noise", _renamed(merged, "noise", "out_sample"))
+    order = ("sample", "timestep", "encoder_hidden_states")
+    inputs = sorted(graph.input, key=lambda value: order.index(value.name))
+    del graph.input[:]
+    graph.input.extend(inputs)
+    _save(merged, data, target)
+
+
+def _merged(projection: ModelProto, denoiser: ModelProto) -> ModelProto:
+    """The projection's outputs joined to the denoiser's inputs of the same names."""
+    joined = [(value.name, value.name) for value in projection.graph.output]
+    graph = compose.merge_graphs(projection.graph, denoiser.graph, joined, prefix1=PREFIX)
+    graph.name = denoiser.graph.name
+    versions = {(one.domain, one.version): one for model in (projection, denoiser) for one in model.opset_import}
+    return helper.make_model(
+        graph,
+        ir_version=max(projection.ir_version, denoiser.ir_version),
+        opset_imports=list(versions.values()),
+        functions=[*projection.functions, *denoiser.functions],
+    )
+
+
+def _for_every_sample(samples: str, given: str, wanted: str) -> list[NodeProto]:
+    """A scalar to one number per sample."""
+    count = f"{wanted}.count"
+    return [
+        helper.make_node("Shape", [samples], [count], start=0, end=1),
+        helper.make_node("Expand", [given, count], [wanted]),
+    ]
+
+
+def _write(bundle: Bundle, name: str, target: Path, inputs: dict[str, str], outputs: dict[str, str]) -> None:
+    file = bundle.path(bundle.manifest.graphs[name].file)
+    model = read_graph(file)
+    for old, new in inputs.items():
+        replace_input(model.graph, old, _renamed(model, old, new))
+    for old, new in outputs.items():
+        replace_output(model.graph, old, _renamed(model, old, new))
+    _save(model, external_files(model, file.parent), target)
+
+
+def _save(model: ModelProto, data: dict[str, Path], target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_graph(model, data, target)
+
+
+def _renamed(model: ModelProto, old: str, new: str) -> onnx.ValueInfoProto:
+    """The description of an input or output under another name."""
+    made = onnx.ValueInfoProto()
+    made.CopyFrom(next(value for value in (*model.graph.input, *model.graph.output) if value.name == old))
+    made.name = new
+    return made
+
+
+STAGES = ("text_encoder", "projection")
+
+
+def export_folder(bundle: Path, out: Path, report: Callable[[str], None] = lambda line: None) -> None:
+    """Writes the new folder `out`: the bundle's graphs with Optimum's inputs and outputs, and their configurations.
+
+    The projection and the denoiser become one graph, which projects the prompt in every step. Raises InputError for a
+    folder that is no bundle or an `out` that exists, PlanError for a bundle that a plain pipeline cannot run; then
+    nothing is left behind.
+    """
+    opened = open_bundle(bundle)
+    plan = opened.manifest.plan
+    if problems := _problems(plan):
+        raise PlanError(*problems)
+    with _new_folder(out) as work:
+        for name, content in configurations(opened.manifest).items():
+            _write_json(work / name, content)
+        for name, text in tokenizer_files(opened).items():
+            (work / "tokenizer").mkdir(exist_ok=True)
+            (work / "tokenizer" / name).write_text(text, encoding="utf-8")
+        write_text_encoder(opened, work / TEXT_ENCODER / GRAPH)
+        write_denoiser(opened, work / DENOISER / GRAPH)
+        write_decoder(opened, work / DECODER / GRAPH)
+    if plan.sampler.name in NEAREST:
+        report(f"scheduler: {scheduler_of(plan.sampler.name)} is the nearest to {plan.sampler.name}, and not the same")
+    report(f"{out}: ORTStableDiffusionPipeline.from_pretrained({str(out)!r})")
+
+
+def _problems(plan: Plan) -> list[str]:
+    """What a plain text-to-image pipeline does not know."""
+    stages = [stage.graph for conditioner in plan.conditioners for stage in conditioner.stages]
+    inputs = [given for conditioner in plan.conditioners for given in conditioner.inputs()]
+    plain = tuple(stages) == STAGES and len(inputs) == 1 and plan.conditioners[0].text is not None
+    if plain and len(plan.segments) == 1 and plan.injection is None:
+        return []
+    return [
+        "bundle: expected plain Stable Diffusion as `x2i export sd` writes it, got one that runs "
+        f"{', '.join(plan.graphs())}; Optimum has no pipeline for it"
+    ]
+
+
+@contextmanager
+def _new_folder(target: Path) -> Iterator[Path]:
+    """An empty folder beside `target`, which becomes it when all went well, and is gone otherwise."""
+    if target.exists():
+        raise InputError(f"{target}: expected a new folder, but it exists; choose another name or remove it first")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
+    try:
+        yield work
+        work.chmod(0o755)
+        work.rename(target)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,223 @@
+"""Which nodes of a float32 graph work in float16, by what their operators compute."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import onnx
+import onnx_ir as ir
+from x2i.kernels.injected_attention.onnx_function import DOMAIN, NAME, function_proto
+
+from ..graphs.part_names import is_under, path_of
+from .weight_rounding import ROUNDING_LIMIT, rounding_error
+
+SUMS_AND_POWERS = frozenset(
+    {
+        "CumSum",
+        "Exp",
+        "GlobalAveragePool",
+        "GroupNormalization",
+        "InstanceNormalization",
+        "Log",
+        "LpNormalization",
+        "MeanVarianceNormalization",
+        "Pow",
+        "Reciprocal",
+        "ReduceL1",
+        "ReduceL2",
+        "ReduceLogSum",
+        "ReduceLogSumExp",
+        "ReduceMean",
+        "ReduceProd",
+        "ReduceSum",
+        "ReduceSumSquare",
+        "Sqrt",
+    }
+)
+"""Stay in float32: ONNX does not say that their sums are kept in float32, as it does for LayerNormalization, and the
+squares of ordinary activations pass 65504."""
+
+
+LEADS_IN = {"Sin": 0, "Cos": 0, "Tan": 0, "Log": 1}
+"""Stay in float32 with what leads to their argument, through so many layers on the way.
+
+A sinusoid's argument: near 1000 float16 counts in steps of a half, of a turn of 6.28. A logarithm's: it makes of a
+share that a small number is off by a difference as large as any other, and behind a spectrogram small numbers are what
+a sum leaves. Measured on a spoken word: AudioCLIP's features are off by 0.35 of their spread, and by 0.67 where it is
+spoken at a tenth of the volume, with the spectrogram in half; by 0.003 and 0.005 without.
+"""
+
+
+LAYERS = frozenset({"MatMul", "Gemm", "Conv", "ConvTranspose", "LayerNormalization", "Softmax", "Einsum"})
+"""What is no mere arithmetic on the way to an argument."""
+
+
+EXACT = frozenset(
+    {
+        "Abs",
+        "Cast",
+        "CastLike",
+        "Clip",
+        "Compress",
+        "Concat",
+        "DepthToSpace",
+        "Expand",
+        "Flatten",
+        "Gather",
+        "GatherElements",
+        "GatherND",
+        "Identity",
+        "Max",
+        "MaxPool",
+        "Min",
+        "Neg",
+        "Pad",
+        "ReduceMax",
+        "ReduceMin",
+        "Relu",
+        "Reshape",
+        "ScatterElements",
+        "ScatterND",
+        "Slice",
+        "SpaceToDepth",
+        "Split",
+        "Squeeze",
+        "Tile",
+        "Transpose",
+        "Trilu",
+        "Unsqueeze",
+        "Where",
+    }
+)
+"""Move or select numbers and round none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Positions:
+    """The inputs and outputs of one node that are float16 where the node works in half."""
+
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
+def positions(node: ir.Node, opset: int) -> Positions | None:
+    """None for a node that cannot work in half: its operator has no float16, or is not one of ONNX's or ours."""
+    inputs = [i for i, value in enumerate(node.inputs) if _is_single(value)]
+    outputs = [i for i, value in enumerate(node.outputs) if _is_single(value)]
+    if (node.domain, node.op_type) == (DOMAIN, NAME):
+        names = function_proto().input
+        return Positions(tuple(i for i in inputs if names[i] != "strength"), tuple(outputs))
+    # The type of some outputs is an attribute's.
+    if node.domain not in ("", "ai.onnx") or "dtype" in node.attributes or node.op_type == "ConstantOfShape":
+        return None
+    schema = onnx.defs.get_schema(node.op_type, opset)
+    halves = {c.type_param_str for c in schema.type_constraints if "tensor(float16)" in c.allowed_type_strs}
+    if any(_formal(schema.outputs, i).type_str not in halves for i in outputs):
+        return None
+    if node.op_type == "LayerNormalization" and len(outputs) > 1:
+        return None
+    return Positions(tuple(i for i in inputs if _formal(schema.inputs, i).type_str in halves), tuple(outputs))
+
+
+def half_nodes(model: ir.Model, keep: Collection[str] = ()) -> dict[ir.Node, Positions]:
+    """The nodes that work in half, without those under the names in `keep`."""
+    able = _able(model)
+    rounding = {n: found for n, found in able.items() if not follows(n) and not is_under(path_of(n), keep)}
+    return rounding | _followers(model, able, rounding)
+
+
+def rounding_nodes(model: ir.Model) -> dict[ir.Node, Positions]:
+    """The nodes of `half_nodes(model)` that round what they compute: those between which a search can choose."""
+    return {node: found for node, found in _able(model).items() if not follows(node)}
+
+
+def follows(node: ir.Node) -> bool:
+    """Whether a node rounds nothing."""
+    nearest = node.op_type == "Resize" and node.attributes.get_string("mode", "nearest") == "nearest"
+    return node.op_type in EXACT or nearest or not any(_is_single(value) for value in node.outputs)
+
+
+def _able(model: ir.Model) -> dict[ir.Node, Positions]:
+    """The nodes that no rule keeps in float32."""
+    opset = model.opset_imports[""]
+    single = _arguments(model.graph) | _damaged(model.graph)
+    asked = [node for node in model.graph if node.op_type not in SUMS_AND_POWERS and node not in single]
+    return {node: found for node in asked if (found := positions(node, opset)) is not None}
+
+
+def _damaged(graph: ir.Graph) -> set[ir.Node]:
+    """Nodes of which a weight loses too much by rounding."""
+    damaged: set[ir.Node] = set()
+    for value in graph.initializers.values():
+        weight = value.const_value
+        if weight is not None and _is_single(value) and rounding_error(weight.numpy()) > ROUNDING_LIMIT:
+            damaged |= {node for node, _ in value.uses()}
+    return damaged
+
+
+def _arguments(graph: ir.Graph) -> set[ir.Node]:
+    """The nodes of LEADS_IN and all that leads to their arguments."""
+    left: dict[ir.Node, int] = {}
+    waiting = [(node, LEADS_IN[node.op_type]) for node in graph if node.op_type in LEADS_IN]
+    while waiting:
+        node, layers = waiting.pop()
+        layers -= node.op_type in LAYERS
+        if layers >= 0 and layers > left.get(node, -1):
+            left[node] = layers
+            makers = [value.producer() for value in node.inputs if value is not None and _is_single(value)]
+            waiting += [(maker, layers) for maker in makers if maker is not None]
+    return set(left)
+
+
+def _followers(
+    model: ir.Model, able: Mapping[ir.Node, Positions], rounding: Mapping[ir.Node, Positions]
+) -> dict[ir.Node, Positions]:
+    """Those of the exact nodes that work in half: True below is half, False single."""
+    exact = {node: found for node, found in able.items() if follows(node)}
+    sources: dict[ir.Value, set[bool]] = {value: {False} for value in model.graph.inputs}
+    for node in model.graph:
+        given = {k for value in _taken(node, exact) for k in sources.get(value, set())} if node in exact else set()
+        for value in node.outputs:
+            sources[value] = given if node in exact else {node in rounding}
+    sinks: dict[ir.Value, set[bool]] = {value: {False} for value in model.graph.outputs}
+    for node in reversed(model.graph):
+        wanted = {k for value in node.outputs for k in sinks.get(value, set())}
+        for i, read in enumerate(node.inputs):
+            if read is not None and not reads_either(node):
+                half = node in rounding and i in rounding[node].inputs
+                sinks.setdefault(read, set()).update(wanted if node in exact else {half})
+    halves = {}
+    for node, found in exact.items():
+        given = {k for value in _taken(node, exact) for k in sources.get(value, set())}
+        wanted = {k for value in node.outputs for k in sinks.get(value, set())}
+        if not _stays_single(given, wanted, bool(found.outputs)):
+            halves[node] = found
+    return halves
+
+
+def _stays_single(given: set[bool], wanted: set[bool], gives: bool) -> bool:
+    if not gives:
+        return False in given
+    if not given:
+        return wanted == {False}
+    return (given == {False} and False in wanted) or (False in given and wanted == {False})
+
+
+def reads_either(node: ir.Node) -> bool:
+    """Whether a node takes its one float input as it comes, as Shape does."""
+    return follows(node) and not any(map(_is_single, node.outputs)) and sum(map(_is_single, node.inputs)) == 1
+
+
+def _taken(node: ir.Node, exact: Mapping[ir.Node, Positions]) -> Iterator[ir.Value]:
+    for i in exact[node].inputs:
+        value = node.inputs[i]
+        if value is not None and not value.is_initializer():
+            yield value
+
+
+def _is_single(value: ir.Value | None) -> bool:
+    return value is not None and value.dtype == ir.DataType.FLOAT
+
+
+def _formal(formals: Sequence[onnx.defs.OpSchema.FormalParameter], i: int) -> onnx.defs.OpSchema.FormalParameter:
+    """The declaration of the i-th value; the last one may repeat."""
+    return formals[min(i, len(formals) - 1)]

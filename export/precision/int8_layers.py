@@ -1,0 +1,99 @@
+"""Which layers of a denoiser int8 takes: levels that add kinds of layers, and what is skipped at every level.
+
+Levels and skips are those of NVIDIA's Model-Optimizer for diffusion: time embeddings, the first and the last
+convolution, shortcuts and the projections out of attention cost little and lose much. Keys and values of the
+cross-attentions are no part of a denoiser here: they are projected once per picture, in float.
+"""
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import onnx_ir as ir
+
+from ..errors import PlanError
+from ..graphs.part_names import is_under, path_of
+
+LEVELS = (1, 2, 2.5, 3)
+"""1 convolutions; 2 and the feed-forward layers; 2.5 and the attentions' queries, keys and values; 3 and every other
+matrix with fixed weights, split shortcuts among them: measured one by one, those do most damage. The attentions' own
+products, level 4 elsewhere, stay in float: there fused kernels win."""
+
+
+SKIPPED = {
+    *("time_embedding", "time_emb_proj", "add_embedding", "time_text_embed", "context_embedder", "pos_embed"),
+    *("conv_in", "conv_out", "conv_shortcut", "norm_out", "proj_out"),
+}
+
+
+HALF_OF_SHORTCUT = re.compile(r"\.conv_shortcut\.\d+$")
+"""One half of a split shortcut, which has its own scale and is not skipped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A convolution or matrix product with fixed weights: module path, node, its two tensors, and its level."""
+
+    path: str
+    node: str
+    activation: str
+    weight: str
+    level: float
+
+
+def check_level(level: float) -> list[str]:
+    """The problem with a level, if there is one."""
+    if level in LEVELS:
+        return []
+    hint = "; the attentions' products stay in float" if level == 4 else ""
+    return [f"--level: expected one of {', '.join(map(str, LEVELS))}, got {level:g}{hint}"]
+
+
+def layers_of(model: ir.Model) -> list[Layer]:
+    """All layers that some level takes, in the order of execution."""
+    found = []
+    for node in model.graph:
+        if node.op_type not in ("Conv", "MatMul") or node.domain not in ("", "ai.onnx"):
+            continue
+        activation, weight = node.inputs[:2]
+        assert activation is not None and weight is not None and activation.name and weight.name and node.name
+        path = path_of(node).rpartition(".")[0] or path_of(node)
+        skipped = SKIPPED & set(path.split(".")) and not HALF_OF_SHORTCUT.search(path)
+        if weight.const_value is not None and activation.const_value is None and not skipped:
+            found.append(Layer(path, node.name, activation.name, weight.name, _level(node.op_type, path)))
+    return found
+
+
+def _level(operator: str, path: str) -> float:
+    if operator == "Conv":
+        return 3 if HALF_OF_SHORTCUT.search(path) else 1
+    if ".ff.net." in path:
+        return 2
+    return 2.5 if path.endswith((".to_q", ".to_k", ".to_v")) else 3
+
+
+def chosen(layers: Sequence[Layer], level: float, keep: Collection[str] = ()) -> list[Layer]:
+    """The layers that a level takes, without those that `keep` names: a path, what lies below it, or a pattern.
+
+    Raises PlanError for an unknown level, for names that fit no layer, and where nothing is left.
+    """
+    problems = check_level(level)
+    problems += [
+        f"--keep: {name!r} fits no layer; expected a module path such as {layers[0].path if layers else 'conv_in'}, "
+        "or a pattern such as '*.attn1.*'"
+        for name in keep
+        if not any(is_kept(layer.path, (name,)) for layer in layers)
+    ]
+    if problems:
+        raise PlanError(*problems)
+    left = [layer for layer in layers if layer.level <= level and not is_kept(layer.path, keep)]
+    if not left:
+        raise PlanError(
+            f"int8: no layer is left to quantize at level {level:g}, of {len(layers)}; leave out some --keep"
+        )
+    return left
+
+
+def is_kept(path: str, keep: Collection[str]) -> bool:
+    return is_under(path, keep) or any(fnmatchcase(path, pattern) for pattern in keep)

@@ -1,0 +1,1 @@
+"""Finds a preset for a bundle on this device."""

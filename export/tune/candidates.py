@@ -1,0 +1,147 @@
+"""What is asked of `x2i tune`, what it tries, in the field's usual ranges, and which of it shares graphs."""
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+
+from x2i.runtime.bundle.cfg_batch import cfg_rows
+from x2i.runtime.bundle.plan import Plan
+from x2i.runtime.bundle.preset import Preset
+
+FEW_STEPS = "dpmpp_2m_karras"
+"""The sampler that needs the fewest steps of those that any trained model takes; LCM's needs a model made for it."""
+
+
+SHARES = (1.0, 0.6, 0.4, 0.3, 0.2)
+"""Of the plain loop's steps."""
+
+
+EVERY, DEPTHS = (1, 2, 3, 5), (1, 2)
+
+
+GUIDED_UNTIL = (0.25, 0.4)
+"""Shares of the schedule, from its quiet end, without guidance."""
+
+
+FROZEN_FROM = (0.4, 0.6)
+
+
+LEAST_STEPS = 4
+
+
+THINNED = 2
+
+
+WAYS = ("steps", "caching", "guidance", "freezing", "thinning")
+"""What a preset may change: sampler and steps, how many calls are whole, where there is guidance, whether the
+cross-attention is frozen, and the keys and values of the largest self-attention."""
+
+
+def candidates(
+    plan: Plan, steps: int, depths: tuple[int, ...] = DEPTHS, ways: Collection[str] = WAYS
+) -> Iterator[Preset]:
+    """Every combination of these ways but the plain loop itself, whose steps are `steps`; thinned ones come last."""
+    for thinned in (1, THINNED) if "thinning" in ways else (1,):
+        for preset in _unthinned(plan, steps, depths):
+            if _changed(preset, plan, steps) <= set(ways) and (thinned > 1 or _changed(preset, plan, steps)):
+                yield replace(preset, thinned=thinned)
+
+
+def _unthinned(plan: Plan, steps: int, depths: tuple[int, ...]) -> Iterator[Preset]:
+    train = float(plan.schedule.train_steps)
+    cheaper: list[tuple[float | None, float | None]] = [(None, None)]
+    if cfg_rows(plan.guidance.scale) > 1:
+        cheaper += [(share * train, None) for share in GUIDED_UNTIL]
+    cheaper += [(None, share * train) for share in FROZEN_FROM]
+    reuses = [(1, 1), *product(EVERY[1:], depths)]
+    for (sampler, number), (every, depth), (until, frozen) in product(_samplers(plan, steps), reuses, cheaper):
+        guided = None if until is None else (train, until)
+        yield Preset(sampler, number, every, depth, guided, frozen)
+
+
+def _changed(preset: Preset, plan: Plan, steps: int) -> set[str]:
+    changes = {
+        "steps": (preset.sampler, preset.steps) != (plan.sampler.name, steps),
+        "caching": preset.every > 1,
+        "guidance": preset.guided is not None,
+        "freezing": preset.frozen_from is not None,
+    }
+    return {way for way, changed in changes.items() if changed}
+
+
+def _samplers(plan: Plan, steps: int) -> Iterator[tuple[str, int]]:
+    for name in dict.fromkeys((plan.sampler.name, FEW_STEPS)):
+        for share in SHARES:
+            if (number := round(share * steps)) >= LEAST_STEPS:
+                yield name, number
+
+
+PROBE_STEPS = 12
+"""Enough for every kind of call to come at least twice: the first of a kind is slow."""
+
+
+@dataclass(frozen=True, slots=True)
+class PresetFamily:
+    """Presets that keep the same features. `probe` makes every kind of call that one of them makes."""
+
+    members: tuple[Preset, ...]
+    probe: Preset
+
+
+def preset_families(plan: Plan, found: Iterable[Preset]) -> list[PresetFamily]:
+    groups: dict[tuple[str | None, bool, int], list[Preset]] = {}
+    for preset in found:
+        groups.setdefault((preset.feature, preset.frozen_from is not None, preset.thinned), []).append(preset)
+    return [PresetFamily(tuple(members), _probe(plan, members[0])) for members in groups.values()]
+
+
+def _probe(plan: Plan, member: Preset) -> Preset:
+    """Guidance, or its freezing, ends half-way."""
+    train = float(plan.schedule.train_steps)
+    every = 3 if member.every > 1 else 1
+    calls = Preset(steps=PROBE_STEPS, every=every, depth=member.depth, thinned=member.thinned)
+    if member.frozen_from is not None:
+        return replace(calls, frozen_from=train / 2)
+    return replace(calls, guided=(train, train / 2))
+
+
+QUALITY = 25.0
+"""PSNR in dB: what differs is hard to see side by side, and another prompt or seed is far below it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """How to look for a preset `name`, and what it must keep to.
+
+    Every compared picture must come within `quality` (PSNR, dB) of the plain loop's from the same noise, and the
+    `judge`, where one is named, must name as many drawings within 2 points. The plain loop has `steps` (the plan's
+    unless given) and the plan's sampler. Presets differ from it in no other `ways`. With `like`, a bundle and its
+    preset's name, that preset is measured and no other is tried. `runs` are timed of each loop, in turns. `accept`
+    goes on past the limits; the preset tells.
+    """
+
+    name: str = "fast"
+    quality: float = QUALITY
+    steps: int | None = None
+    size: tuple[int, int] | None = None
+    backend: str | None = None
+    threads: int | None = None
+    judge: str | None = None
+    ways: tuple[str, ...] = WAYS
+    like: tuple[Path, str] | None = None
+    runs: int = 3
+    accept: bool = False
+
+    def problems(self) -> list[str]:
+        """One line for each, as far as they can be told without the bundle."""
+        found = []
+        if not self.name or not self.name.replace("-", "").replace("_", "").isalnum():
+            found.append(f"--name: expected letters, digits, - and _, got {self.name!r}")
+        if not 0 < self.quality < 100:
+            found.append(f"--quality: expected a PSNR in dB between 0 and 100, got {self.quality:g}")
+        if unknown := [way for way in self.ways if way not in WAYS]:
+            found.append(f"--way: expected {', '.join(WAYS)}, got {', '.join(unknown)}")
+        if self.runs < 1:
+            found.append(f"--runs: expected 1 or more, got {self.runs}")
+        return found

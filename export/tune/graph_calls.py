@@ -1,0 +1,73 @@
+"""How often a run calls which graph, and how long each call takes."""
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+from x2i.runtime.bundle.plan import Plan
+from x2i.runtime.bundle.preset import Preset
+from x2i.runtime.denoiser import FeatureCache
+from x2i.runtime.sampling.registry import make_sampler
+from x2i.runtime.sessions.session import Outputs, Session
+
+CountedCall = tuple[str, int]
+"""A graph, and the rows of the guidance that it is called with."""
+
+
+def calls_of(plan: Plan, preset: Preset, sides: int, steps: int | None = None) -> Counter[CountedCall]:
+    """The calls of one run by graph and rows; `steps` are the plan's where neither it nor the preset says.
+
+    Of a delayed segment its own delay is assumed.
+    """
+    steps = preset.steps or steps or plan.sampler.steps
+    name = preset.sampler or plan.sampler.name
+    walk = make_sampler(plan.sampler.aliases.get(name, name), plan.schedule, steps)
+    last_plain_call = -1.0 if plan.delay is None else plan.delay.last_call(steps, share=preset.delay)
+    reuse, made = FeatureCache(preset, sides, len(plan.segments) - 1), Counter[CountedCall]()
+
+    def noted(latents: np.ndarray, timestep: float) -> np.ndarray:
+        delayed = made.total() <= last_plain_call
+        number = plan.segment_at(timestep, delayed)
+        way = reuse.next(number, timestep)
+        made[way.variant(plan.segments[number].graph).name, way.sides] += 1
+        return np.zeros_like(latents)
+
+    nothing = np.zeros((1, plan.decoder.channels, 1, 1), np.float32)
+    for _ in walk.run(nothing, noted, lambda: nothing):
+        pass
+    return made
+
+
+class Stopwatch:
+    """Seconds of every call, by graph and rows of the batch."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[CountedCall, list[float]] = defaultdict(list)
+
+    def best(self, call: CountedCall) -> float:
+        """The least of a call's times: what else the machine did only ever adds."""
+        return min(self.seconds[call])
+
+    def watched(self, name: str, session: Session) -> Session:
+        return _Watched(name, session, self)
+
+
+class _Watched:
+    def __init__(self, name: str, session: Session, watch: Stopwatch):
+        self.inputs, self.outputs = session.inputs, session.outputs
+        self._name, self._session, self._watch = name, session, watch
+
+    def __call__(self, **arrays: np.ndarray) -> Outputs:
+        return self._timed(self._session, **arrays)
+
+    def bind(self, **arrays: np.ndarray) -> Callable[..., Outputs]:
+        return partial(self._timed, self._session.bind(**arrays))
+
+    def _timed(self, call: Callable[..., Outputs], **arrays: np.ndarray) -> Outputs:
+        began = time.perf_counter()
+        outputs = call(**arrays)
+        rows = len(next(iter(arrays.values())))
+        self._watch.seconds[self._name, rows].append(time.perf_counter() - began)
+        return outputs

@@ -1,0 +1,1 @@
+"""CLIP's two towers and its tokenizer."""

@@ -1,0 +1,1 @@
+"""Reads what authors publish: checkpoints, configurations, tokenizers."""

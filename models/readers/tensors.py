@@ -1,0 +1,123 @@
+"""Reads the named tensors of a checkpoint file, whatever its format, and refuses everything else in it."""
+
+import gzip
+import re
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import CheckpointError
+from .pickles import unpickle
+
+PICKLED = (".ckpt", ".pt", ".pth", ".bin")
+
+
+def read_tensors(path: str | Path, sections: Iterable[str] = ()) -> dict[str, Tensor]:
+    """The tensors of one `.safetensors[.gz]` file or one pickled state dict, under the file's own names and dtypes.
+
+    A wrapper `{"state_dict": ...}` is taken off. `sections` are dicts that the file may hold beside its tensors; theirs
+    come out as `section.name`. Tensors map the file where its format allows, so a large checkpoint costs memory only as
+    it is used. Raises CheckpointError: no such file, not readable, not tensors only.
+    """
+    path = Path(path)
+    content = _read(path)
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict):
+        raise CheckpointError(
+            f"{path}: expected a dict of named tensors, got {_describe(content)}; fix: save a state dict"
+        )
+    for section in sections:
+        if isinstance(content.get(section), dict):
+            inside = {f"{section}.{name}": value for name, value in content[section].items()}
+            content = {name: value for name, value in content.items() if name != section} | inside
+    strange = [f"{name!r} is {_describe(value)}" for name, value in content.items() if not _plain(name, value)]
+    if strange:
+        raise CheckpointError(f"{path}: expected named tensors only; fix: save the bare state dict", *strange)
+    if not content:
+        raise CheckpointError(f"{path}: expected named tensors, got none; fix: give the file that holds the weights")
+    return content
+
+
+def read_tensor(path: str | Path) -> Tensor:
+    """The only tensor of a `.safetensors`, `.npy` or pickled file (bare, or a dict of one); else CheckpointError."""
+    path = Path(path)
+    content = _read(path)
+    if isinstance(content, dict) and len(content) == 1:
+        content = next(iter(content.values()))
+    if not _plain("", content):
+        raise CheckpointError(f"{path}: expected one tensor, got {_describe(content)}; fix: save the tensor alone")
+    return content
+
+
+def _read(path: Path) -> Any:
+    if not path.is_file():
+        got = "a folder" if path.is_dir() else "nothing"
+        raise CheckpointError(f"{path}: expected a file of tensors, got {got}; fix: give the path of the file itself")
+    if path.suffix == ".safetensors" or path.name.endswith(".safetensors.gz"):
+        return _read_safetensors(path)
+    if path.suffix in PICKLED:
+        return unpickle(path)
+    if path.suffix == ".npy":
+        return _read_npy(path)
+    raise CheckpointError(
+        f"{path}: expected .safetensors or {', '.join(PICKLED)}, got {path.suffix or 'no suffix'!r}; "
+        "fix: give a file in one of these formats"
+    )
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load, load_file
+
+    try:
+        return load_file(path) if path.suffix != ".gz" else load(gzip.decompress(path.read_bytes()))
+    except (SafetensorError, OSError, EOFError, zlib.error) as error:
+        raise CheckpointError(
+            f"{path} cannot be read: expected a whole safetensors file, got {error}; fix: download it again"
+        ) from error
+
+
+def _read_npy(path: Path) -> Tensor:
+    import numpy as np
+
+    try:
+        return torch.from_numpy(np.load(path, allow_pickle=False))
+    except (ValueError, OSError, EOFError, TypeError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read: expected an array of numbers, got {error}; fix: save it with numpy.save"
+        ) from error
+
+
+def _plain(name: Any, value: Any) -> bool:
+    return (
+        isinstance(name, str)
+        and isinstance(value, Tensor)
+        and value.layout == torch.strided
+        and value.device.type == "cpu"
+        and not value.is_quantized
+    )
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"a dict of {len(value)} entries"
+    if isinstance(value, Tensor):
+        return f"a {value.layout} tensor on {value.device}".replace("torch.", "")
+    return f"a value of type {type(value).__name__}"
+
+
+def common_size(tensors: Mapping[str, Tensor], pattern: str, axis: int) -> int:
+    """The size most of the matching tensors agree on, so that one wrong tensor is reported and not believed.
+
+    0 where no name matches the whole pattern.
+    """
+    sizes = Counter(
+        value.shape[axis] for key, value in tensors.items() if re.fullmatch(pattern, key) and value.ndim > axis
+    )
+    return sizes.most_common(1)[0][0] if sizes else 0

@@ -1,0 +1,76 @@
+"""Finds one part's weights in a published folder: whole or sharded, safetensors or pickled, full or half precision."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ..errors import CheckpointError
+from .tensors import read_tensors
+
+
+def find_weights(folder: Path, *stems: str) -> Path | None:
+    """The best weights file or shard index of `folder`: full precision before fp16, safetensors before pickles."""
+    names = [
+        name
+        for variant in ("", "fp16")
+        for suffix in ("safetensors", "bin")
+        for stem in stems
+        for name in _names(stem, variant, suffix)
+    ]
+    return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
+def read_weights(folder: Path, *stems: str) -> dict[str, Tensor]:
+    """All tensors of the part whose files are called `<stem>[.fp16].safetensors|bin`, or of its shards."""
+    found = find_weights(folder, *stems)
+    if found is None:
+        raise CheckpointError(
+            f"{folder}: expected weights such as {stems[0]}.safetensors or {stems[-1]}.bin, got none; "
+            "fix: give the folder as it was published"
+        )
+    return read_shards(found) if found.suffix == ".json" else read_tensors(found)
+
+
+def read_shards(index: Path) -> dict[str, Tensor]:
+    """The tensors of all shards that a `*.index.json` names; each must come from the shard the index says."""
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+        raise CheckpointError(f"{index}: expected a weight_map of file names, got none; fix: download the index again")
+    shards = sorted(set(weight_map.values()))
+    absent = [name for name in shards if Path(name).name != name or not (index.parent / name).is_file()]
+    if absent:
+        raise CheckpointError(
+            f"{index}: expected its shards in the same folder, got no {', '.join(absent)}; fix: download them too"
+        )
+    tensors = {key: value for name in shards for key, value in read_tensors(index.parent / name).items()}
+    lost = [f"  missing {key} (expected in {name})" for key, name in weight_map.items() if key not in tensors]
+    if lost:
+        raise CheckpointError(f"{index}: {len(lost)} tensors are in no shard; fix: download the shards again", *lost)
+    return tensors
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file; CheckpointError when the file is absent, unreadable or holds something else."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: expected a JSON file, got {error.strerror or error}; fix: give the folder as it was published"
+        ) from error
+    except ValueError as error:
+        raise CheckpointError(f"{path}: expected JSON, got {error}; fix: download the file again") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: expected a JSON object, got {type(content).__name__}; fix: download it again")
+    return content
+
+
+def _names(stem: str, variant: str, suffix: str) -> tuple[str, ...]:
+    if not variant:
+        return f"{stem}.{suffix}", f"{stem}.{suffix}.index.json"
+    return (
+        f"{stem}.{variant}.{suffix}",
+        f"{stem}.{variant}.{suffix}.index.json",
+        f"{stem}.{suffix}.index.{variant}.json",
+    )

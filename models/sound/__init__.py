@@ -1,0 +1,1 @@
+"""AudioCLIP's audio branch."""

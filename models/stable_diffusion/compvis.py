@@ -1,0 +1,111 @@
+"""Stable Diffusion from one CompVis checkpoint: UNet, VAE and, where it is whole, CLIP's text encoder."""
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..readers.loading import Load, built, load_all_strictly
+from ..readers.tensors import read_tensors
+from .compvis_config import CompVisConfig
+from .compvis_names import TEXT_PREFIX, UNET_PREFIX, VAE_PREFIX, linear_attention, text_names, unet_names, vae_names
+
+if TYPE_CHECKING:
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+    from transformers import CLIPTextModel
+
+
+# The schedule's buffers, the averaged weights that `use_ema: False` leaves unused, the training loss, other encoders.
+EXTRAS = (
+    "betas",
+    "*alphas_cumprod*",
+    "posterior_*",
+    "lvlb_weights",
+    "logvar",
+    "scale_factor",
+    "model_ema.*",
+    "first_stage_model.loss.*",
+    "cond_stage_model.*",
+)
+
+
+TEXT_EXTRAS = ("*.position_ids", "cond_stage_model.logit_scale", "*.text_projection*")
+
+
+class CompVisParts(NamedTuple):
+    unet: "UNet2DConditionModel"
+    vae: "AutoencoderKL"
+    text_encoder: "CLIPTextModel | None"
+
+
+def read_compvis(path: Path, config: CompVisConfig) -> CompVisParts:
+    """The parts of a CompVis `.ckpt` or `.safetensors`, in eval mode and float32.
+
+    Every key of the file is accounted for: a parameter, or one of the known extras. A text encoder is read where the
+    file holds one with its embeddings and layers. Raises CheckpointError with everything that does not fit.
+    """
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+    tensors = linear_attention(read_tensors(path))
+    unet = built(lambda: UNet2DConditionModel(**config.unet), config.source)
+    vae = built(lambda: AutoencoderKL(**config.vae), config.source)
+    attends = ["CrossAttn" in each for each in config.unet["down_block_types"]]
+    parts: list[tuple[nn.Module, str, Mapping[str, str], tuple[str, ...]]] = [
+        (unet, UNET_PREFIX, unet_names(unet, config.unet["layers_per_block"], attends), ()),
+        (vae, VAE_PREFIX, vae_names(vae, len(config.vae["block_out_channels"])), ("first_stage_model.loss.*",)),
+    ]
+    text_encoder = _text_encoder(tensors, config)
+    if text_encoder is not None:
+        parts.append((text_encoder, TEXT_PREFIX, text_names(text_encoder), TEXT_EXTRAS))
+    loads = [
+        Load(module, _under(tensors, prefix), f"{path} ({prefix}*) with {config.source}", ignore, names)
+        for module, prefix, names, ignore in parts
+    ]
+    load_all_strictly(loads, [*_unknown(path, tensors), *_other_schedule(path, tensors, config)])
+    return CompVisParts(unet, vae, text_encoder)
+
+
+def _text_encoder(tensors: Mapping[str, Tensor], config: CompVisConfig) -> "CLIPTextModel | None":
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    model = TEXT_PREFIX + "text_model."
+    layers = any(key.startswith(model + "encoder.layers.") for key in tensors)
+    if not (layers and model + "embeddings.token_embedding.weight" in tensors):
+        return None
+    return built(lambda: CLIPTextModel(CLIPTextConfig(**config.text_encoder)), config.source)
+
+
+def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key: value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def _unknown(path: Path, tensors: Mapping[str, Tensor]) -> list[str]:
+    unknown = [
+        f"  unexpected {key} {list(value.shape)}"
+        for key, value in tensors.items()
+        if not key.startswith((UNET_PREFIX, VAE_PREFIX)) and not any(fnmatchcase(key, extra) for extra in EXTRAS)
+    ]
+    if not unknown:
+        return []
+    return [f"{path}: expected a CompVis checkpoint's keys only, got {len(unknown)} others; fix: remove them", *unknown]
+
+
+def _other_schedule(path: Path, tensors: Mapping[str, Tensor], config: CompVisConfig) -> list[str]:
+    """A configuration whose noise schedule is not the one the checkpoint carries would draw another picture."""
+    schedule = config.schedule
+    stored = tensors.get("betas")
+    if stored is None:
+        return []
+    roots = torch.linspace(schedule.beta_start**0.5, schedule.beta_end**0.5, schedule.train_steps, dtype=torch.float64)
+    if stored.shape == roots.shape and torch.allclose(stored.double(), roots**2, rtol=2e-3):
+        return []
+    first, last, count = float(stored.flatten()[0]), float(stored.flatten()[-1]), stored.numel()
+    return [
+        f"{path}: expected {schedule.train_steps} betas from {schedule.beta_start} to {schedule.beta_end} "
+        f"({config.source}), got {count} from {first:.6g} to {last:.6g}; fix: give the checkpoint's own configuration"
+    ]

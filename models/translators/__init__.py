@@ -1,0 +1,1 @@
+"""GlueNet's translators, and the multilingual encoder that they read."""

@@ -1,0 +1,29 @@
+"""Classifier-free guidance as a batch: how many rows a call has, and which rows of a tensor it reads."""
+
+import numpy as np
+
+from .plan import Plan
+from .preset import CROSS
+
+
+def cfg_rows(guidance: float) -> int:
+    """Rows of the guidance: 2, [unconditional, conditional], or 1 where it is switched off."""
+    return 1 if guidance == 1.0 else 2
+
+
+def expand_cfg(array: np.ndarray, sides: int) -> np.ndarray:
+    """The rows for both sides of the guidance, or for the conditional side alone; a single row serves both."""
+    return np.repeat(array, sides, axis=0) if len(array) == 1 else array[-sides:]
+
+
+def cfg_batch_sizes(plan: Plan, graph: str) -> tuple[int, ...]:
+    """Those of the plan's own guidance first; a preset that guides part of the way calls its graphs with either."""
+    usual = cfg_rows(plan.guidance.scale)
+    found: set[int] = set()
+    for segment in plan.segments:
+        for preset in plan.presets.values():
+            for variant in (variant for variant in preset.variants(segment.graph) if variant.name == graph):
+                found |= {1} if CROSS in variant.takes else {usual} if preset.guided is None else {usual, 1}
+    if not found or graph in (segment.graph for segment in plan.segments):
+        found.add(usual)
+    return tuple(sorted(found, reverse=True))

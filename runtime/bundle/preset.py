@@ -1,0 +1,117 @@
+"""Names of a denoiser's variants: the same graph, which gives features to keep, or takes kept ones in their place.
+
+A feature is `deep.N`, what comes from below at the N-th skip connection from the end (the deeper, the more is computed
+anew), or `cross`, what every cross-attention layer adds. Its tensors are `deep.N` and `cross.LAYER`. A thinned graph's
+largest self-attention reads the keys and values of every n-th row and column alone.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..gate.record import Closeness, Judged
+
+DEEP, CROSS = "deep", "cross"
+
+
+@dataclass(frozen=True, slots=True)
+class DenoiserVariant:
+    """A denoiser's graph, thinned or not, with the features that it gives and takes, in this order in the name."""
+
+    graph: str
+    gives: tuple[str, ...] = ()
+    takes: tuple[str, ...] = ()
+    thinned: int = 1
+
+    @property
+    def name(self) -> str:
+        """The graph's name in the bundle; what is not thinned, gives and takes nothing is the denoiser itself."""
+        thinned = [f".thinned-{self.thinned}"] if self.thinned > 1 else []
+        gives, takes = (f".gives-{name}" for name in self.gives), (f".takes-{name}" for name in self.takes)
+        return "".join([self.graph, *thinned, *gives, *takes])
+
+
+def deep_feature(depth: int) -> str:
+    return f"{DEEP}.{depth}"
+
+
+def is_feature_tensor(tensor: str, feature: str) -> bool:
+    """Whether a tensor belongs to a feature."""
+    return tensor == feature or tensor.startswith(f"{feature}.")
+
+
+LOWEST = 0.0
+"""Timesteps end here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """How a preset was found: seconds of a whole run with it and with the plain loop, medians over the same runs on one
+    device; how close its pictures came to those of the plain loop from the same noise, run by run; what a judge said.
+
+    `plain` says what the plain loop was, `where` the backend, device and versions.
+    """
+
+    seconds: float
+    plain_seconds: float
+    plain: str
+    where: str
+    measured: tuple[Closeness, ...]
+    judged: Judged | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """What differs from the plain loop; a caller's own options go before `sampler` and `steps`.
+
+    `every`: of so many calls of the denoiser one computes all of it, the others take what comes from below at the
+    `depth`-th skip connection from the end as that call left it (DeepCache, arXiv 2312.00858). `guided`: guidance only
+    from the first timestep down to the second (arXiv 2404.07724). `frozen_from`: from the first call at or below this
+    timestep on, what the cross-attention adds stays as that call had it, the mean of both sides of the guidance, and
+    there is no guidance (T-GATE, arXiv 2404.02747); never before the plan's last segment serves. `thinned`:
+    self-attention as large as the latents reads the keys and values of every n-th row and column (ToDo, arXiv
+    2402.13573). `delay`: where the caller says nothing of it, the share of the run that a delayed segment waits for, as
+    in the plain loop whose number of steps was another.
+    """
+
+    sampler: str | None = None
+    steps: int | None = None
+    every: int = 1
+    depth: int = 1
+    guided: tuple[float, float] | None = None
+    frozen_from: float | None = None
+    thinned: int = 1
+    delay: float | None = None
+    tuned: Tuned | None = None
+
+    @property
+    def feature(self) -> str | None:
+        """The name of what is kept between full calls, None where every call is one."""
+        return deep_feature(self.depth) if self.every > 1 else None
+
+    def variants(self, graph: str) -> list[DenoiserVariant]:
+        """The graphs that stand for `graph` under this preset: all that its calls may need."""
+        kept = () if self.feature is None else (self.feature,)
+        sides: list[tuple[tuple[str, ...], tuple[str, ...]]] = [(kept, ())]
+        if self.frozen_from is not None:
+            sides += [((*kept, CROSS), ()), (kept, (CROSS,))]
+        if kept:
+            sides.append(((), kept))
+        if kept and self.frozen_from is not None:
+            sides.append(((), (*kept, CROSS)))
+        return [DenoiserVariant(graph, gives, takes, self.thinned) for gives, takes in sides]
+
+    def problems(self, name: str, graphs: set[str], denoisers: set[str]) -> Iterator[str]:
+        """What does not fit, given the graphs present and those that the plan's segments name."""
+        where = f"presets.{name}"
+        if min(self.every, self.depth, self.thinned) < 1:
+            got = f"{self.every}, {self.depth} and {self.thinned}"
+            yield f"{where}: expected every, depth and thinned of 1 or more, got {got}"
+            return
+        if self.guided is not None and not self.guided[0] >= self.guided[1] >= LOWEST:
+            yield f"{where}: expected guidance from a timestep down to a lower one, got {list(self.guided)}"
+        if self.delay is not None and not 0 <= self.delay <= 1:
+            yield f"{where}: expected a delay from 0 to 1, a share of the run, got {self.delay:g}"
+        for graph in sorted(denoisers):
+            missing = [one.name for one in self.variants(graph) if one.name not in graphs]
+            if missing:
+                yield f"{where}: expected the graphs {', '.join(missing)}, found none; tune the bundle again"

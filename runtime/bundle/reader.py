@@ -1,0 +1,129 @@
+"""The bundle: a folder with `manifest.json`, the graphs and the tokenizers. The one contract of export and runtime."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from ..errors import InputError
+from ..sessions.session import GraphFile
+from . import manifest as manifests
+from .digests import sha256_of
+from .manifest import File, Manifest
+from .records import decode
+
+ENGINES = "engines"
+"""Built on the device and not listed in the manifest: what is in there carries its own digests."""
+
+
+_FIX = "copy or export the bundle again"
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """An opened bundle: its folder and what its manifest says."""
+
+    folder: Path
+    manifest: Manifest
+
+    def path(self, name: str) -> Path:
+        return self.folder / name
+
+    def graph_bytes(self, name: str) -> int:
+        """Bytes of a graph and its external data."""
+        graph = self.manifest.graphs[name]
+        return sum(self.manifest.files[file].bytes for file in (graph.file, *graph.data))
+
+    def graph_file(self, name: str) -> GraphFile:
+        """A graph as a backend opens it; its digest covers the graph and its external data."""
+        graph = self.manifest.graphs[name]
+        digests = "".join(self.manifest.files[file].sha256 for file in (graph.file, *graph.data))
+        digest = hashlib.sha256(digests.encode()).hexdigest()
+        path, engines = self.path(graph.file), self.folder / ENGINES
+        return GraphFile(
+            name,
+            path,
+            graph.precision,
+            digest,
+            engines,
+            graph.inputs,
+            graph.outputs,
+            self.graph_bytes(name),
+            looped=self.manifest.plan.in_loop(name),
+        )
+
+
+def open_bundle(folder: str | Path, check_files: bool = True) -> Bundle:
+    """Reads and checks a bundle; `check_files` compares every file with its digest, which may be known from an earlier
+    opening (see `digests`).
+
+    Raises InputError for a folder that is no bundle, a newer revision, unknown keys, or files that are missing,
+    truncated or altered - all of them named.
+    """
+    folder = Path(folder)
+    bundle = Bundle(folder, decode(Manifest, _read_manifest(folder), manifests.FILE_NAME))
+    problems = bundle.manifest.problems() + [
+        f"{manifests.FILE_NAME}: file name {name!r} leaves the bundle"
+        for name in bundle.manifest.files
+        if _leaves(name)
+    ]
+    if problems:
+        raise InputError(*problems)
+    if check_files and (problems := file_problems(bundle)):
+        raise InputError(*problems)
+    return bundle
+
+
+def file_problems(bundle: Bundle) -> list[str]:
+    """One line for every file whose size or SHA-256 is not the manifest's."""
+    files = {bundle.path(name): file for name, file in bundle.manifest.files.items()}
+    found = {path: _size_problem(path, file) for path, file in files.items()}
+    whole = [path for path, problem in found.items() if problem is None]
+    for path, digest in zip(whole, sha256_of(whole), strict=True):
+        if digest != files[path].sha256:
+            found[path] = f"{path}: altered: expected sha256 {files[path].sha256}, got {digest}; {_FIX}"
+    return [problem for problem in found.values() if problem]
+
+
+def hash_again(bundle: Bundle) -> None:
+    """Reads every file of a bundle, its engines too, so that nothing is believed of it because it was so before."""
+    files = [*map(bundle.path, bundle.manifest.files), *(bundle.folder / ENGINES).glob("*.engine")]
+    sha256_of([path for path in files if path.is_file()], afresh=True)
+
+
+def file_record(path: Path) -> File:
+    """Size and digest of a file as the manifest keeps them."""
+    with path.open("rb") as stream:
+        return File(path.stat().st_size, hashlib.file_digest(stream, "sha256").hexdigest())
+
+
+def _read_manifest(folder: Path) -> dict:
+    path = folder / manifests.FILE_NAME
+    if not path.is_file():
+        raise InputError(f"{folder}: expected a bundle folder with {manifests.FILE_NAME}; make one with `x2i export`")
+    try:
+        data = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise InputError(
+            f"{path}: expected JSON, got a damaged file ({error}); export or copy the bundle again"
+        ) from error
+    revision = data.get("revision", manifests.REVISION) if isinstance(data, dict) else None
+    if isinstance(revision, int) and revision > manifests.REVISION:
+        raise InputError(
+            f"{path}: bundle revision {revision}, but this x2i reads up to {manifests.REVISION}; upgrade x2i-edge"
+        )
+    return data
+
+
+def _leaves(name: str) -> bool:
+    path = PurePosixPath(name)
+    return path.is_absolute() or ".." in path.parts or "\\" in name
+
+
+def _size_problem(path: Path, expected: File) -> str | None:
+    if not path.is_file():
+        return f"{path}: expected a file of {expected.bytes} bytes, found none; {_FIX}"
+    size = path.stat().st_size
+    if size != expected.bytes:
+        return f"{path}: expected {expected.bytes} bytes (sha256 {expected.sha256}), got {size} bytes; {_FIX}"
+    return None

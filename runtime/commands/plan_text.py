@@ -1,0 +1,168 @@
+"""A plan, its presets and the gate's results in words."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from ..bundle.plan import Conditioner, Plan, Segment, matches
+from ..bundle.preset import Preset, Tuned
+from ..gate.comparison import CaseResult
+from ..gate.record import Case, Closeness, Limits
+from ..inputs.marker import MarkerInput
+from ..inputs.mix import MixInput
+from ..inputs.picture import PictureInput
+from ..inputs.prompt import TextInput
+from ..inputs.registry import Input
+from ..inputs.sound import SoundInput
+from ..inputs.strength import Injection
+from ..inputs.word import WordInput
+
+
+def limits_line(limits: Limits) -> str:
+    return (
+        f"drawings against fp32's: latents within {limits.latents:.2%}, "
+        f"PSNR from {limits.psnr:.1f} dB, SSIM from {limits.ssim:.3f}"
+    )
+
+
+def case_line(result: CaseResult) -> str:
+    """One line, and one for every problem."""
+    verdict = "ok" if result.passed else "FAILED"
+    measured = "not drawn" if result.closeness is None else closeness_text(result.closeness)
+    return "\n".join([f"{verdict}  case {result.number}, {_asked_text(result.case)}: {measured}", *_indented(result)])
+
+
+def closeness_text(closeness: Closeness) -> str:
+    signal = "the same picture" if closeness.psnr is None else f"PSNR {closeness.psnr:.1f} dB"
+    return f"latents {closeness.latents:.2%}, {signal}, SSIM {closeness.ssim:.3f}"
+
+
+def case_json(result: CaseResult) -> dict[str, Any]:
+    """`psnr` is null for the same picture, and all three are where nothing was drawn."""
+    measured = {} if result.closeness is None else asdict(result.closeness)
+    figures = {name: finite(measured.get(name)) for name in ("latents", "psnr", "ssim")}
+    asked = {"prompt": result.case.prompt, "language": result.case.language, "seed": result.case.seed}
+    return {"number": result.number, **asked, **figures, "problems": list(result.problems)}
+
+
+def finite(value: float | None) -> float | None:
+    """None for what JSON has no number for."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _asked_text(case: Case) -> str:
+    parts = [case.language, None if case.prompt is None else repr(case.prompt)]
+    return ", ".join([*(part for part in parts if part), f"seed {case.seed}"])
+
+
+def _indented(result: CaseResult) -> list[str]:
+    return [f"        {problem}" for problem in result.problems]
+
+
+def preset_lines(name: str, preset: Preset) -> list[str]:
+    """One line of what the preset does, and one of what it gained and cost."""
+    lines = [f"preset {name}: {', '.join(differences(preset)) or 'the plain loop'}"]
+    return lines + ([] if preset.tuned is None else [f"  {line}" for line in _tuned_lines(preset.tuned)])
+
+
+def differences(preset: Preset) -> Iterator[str]:
+    if preset.sampler is not None or preset.steps is not None:
+        yield " ".join(filter(None, [preset.sampler, f"{preset.steps} steps" if preset.steps else ""]))
+    if preset.every > 1:
+        yield f"one call of {preset.every} in full, the others from skip connection {preset.depth} on"
+    if preset.guided is not None:
+        yield f"guidance from timestep {preset.guided[0]:g} to {preset.guided[1]:g}"
+    if preset.frozen_from is not None:
+        yield f"cross-attention frozen and no guidance from timestep {preset.frozen_from:g} on"
+    if preset.thinned > 1:
+        yield f"keys and values of every {preset.thinned}. row and column in the largest self-attention"
+    if preset.delay is not None:
+        yield f"the subjects from {preset.delay:.0%} of the run on"
+
+
+def _tuned_lines(tuned: Tuned) -> Iterator[str]:
+    yield (
+        f"{tuned.seconds:.2f} s a run, {tuned.plain_seconds:.2f} s in {tuned.plain} "
+        f"({tuned.plain_seconds / tuned.seconds:.1f}x), on {tuned.where}"
+    )
+    for number, closeness in enumerate(tuned.measured):
+        yield f"run {number}: {closeness_text(closeness)}"
+    if tuned.judged is not None:
+        yield f"judge: {tuned.judged.lost:.1f} points lost over {tuned.judged.drawings} drawings"
+
+
+def plan_lines(plan: Plan, graphs: set[str]) -> list[str]:
+    """One line for each input, graph call, segment and choice, in the order of a run."""
+    lines = ["plan, once a picture"]
+    for conditioner in plan.conditioners:
+        lines += _conditioner_lines(conditioner, graphs)
+    if plan.injection is not None:
+        lines.append(f"  {_injection_text(plan.injection)} -> {', '.join(plan.injection.slots())}")
+    lines.append(
+        f"plan, at every step: {plan.sampler.name}, {plan.sampler.steps} steps, guidance {plan.guidance.scale:g}"
+    )
+    several = any(segment.delay is not None for segment in plan.segments)
+    for segment in plan.segments:
+        lines += _segment_lines(segment, several, plan.sampler.steps)
+    decoder = plan.decoder
+    height, width = decoder.size
+    lines.append("plan, at the end")
+    lines.append(
+        f"  latents -> {decoder.graph} -> {height}x{width} pixels, {decoder.factor} per latent, "
+        f"{decoder.to_uint8} to bytes"
+    )
+    return lines + [line for name, preset in plan.presets.items() for line in preset_lines(name, preset)]
+
+
+def _conditioner_lines(conditioner: Conditioner, graphs: set[str]) -> list[str]:
+    lines = [
+        f"  {_input_text(given)}" + (f" -> {', '.join(given.slots())}" if given.slots() else "")
+        for given in conditioner.inputs()
+    ]
+    for stage in conditioner.stages:
+        lines.append(f"  {', '.join(stage.inputs.values())} -> {stage.graph} -> {', '.join(stage.outputs.values())}")
+        if "{" in stage.graph:
+            lines.append(f"    one of: {', '.join(matches(stage.graph, graphs))}")
+    return lines
+
+
+def _segment_lines(segment: Segment, several: bool, steps: int) -> list[str]:
+    """When the segment is in charge, by the bundle's own defaults, and what it reads."""
+    when = f"from timestep {segment.from_timestep:g}"
+    if several and segment.delay is None:
+        when += ", UNet call 0 and on"
+    lines = [f"  {when}: {segment.graph}, reading {', '.join(segment.context.values())}"]
+    if segment.delay is not None:
+        start = segment.delay.last_call(steps, None, None)
+        lines = [
+            f"  {when}, UNet call {start + 1:g} and on: {segment.graph}, reading {', '.join(segment.context.values())}",
+            "    or as start_merge_step says (the last call before), or alpha ((1 - alpha) * steps is the last before)",
+        ]
+    return lines
+
+
+def _input_text(given: Input) -> str:
+    match given:
+        case TextInput():
+            return f"prompt, {given.tokenizer}, window of {given.window} tokens"
+        case WordInput():
+            return f"word ({given.default!r}), up to {given.most} embeddings"
+        case MarkerInput(marks=True):
+            return f"the prompt's nouns before the marker ({given.default!r})"
+        case MarkerInput():
+            return f"the prompt without the marker ({given.default!r})"
+        case SoundInput():
+            seconds = given.frames / given.rate
+            return f"sound, {seconds:g} s at {given.rate} Hz"
+        case MixInput():
+            return f"{given.slot}, mixed with a text bundle's where a prompt is given"
+        case PictureInput():
+            grid = f", {given.grid}x{given.grid} patches" if given.grid else ""
+            first = f", scaled to {given.resolution}x{given.resolution} first" if given.resolution else ""
+            return f"{given.kind}, {given.size}x{given.size} pixels{first}{grid}"
+
+
+def _injection_text(given: Injection) -> str:
+    where = "where the word is attended to" if given.at_word else "everywhere"
+    return f"strength ({given.strength:g}), {where}, {'both sides' if given.unconditional else 'conditional side'}"

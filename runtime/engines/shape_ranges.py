@@ -1,0 +1,210 @@
+"""The sizes that an engine serves: the plan is walked with the smallest, the usual and the largest call, and every free
+size of every graph is read off on the way."""
+
+import ast
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from ..bundle.manifest import Graph, Manifest, Tensor
+from ..bundle.plan import GraphCall, Plan, Segment, expand_wildcards, matches
+from ..errors import InputError
+from ..inputs.mix import MixInput
+from ..inputs.picture import PictureInput
+from ..inputs.registry import Input
+from ..inputs.sound import SoundInput
+from .key import Range
+
+MOST_PICTURES, MOST_CHANNELS = 4, 8
+"""Pictures of subjects, and channels of a sound, that an engine takes."""
+
+
+OPERATORS: dict[type[ast.operator], Callable[[int, int], int]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.FloorDiv: operator.floordiv,
+}
+
+
+Shape = tuple[int, ...]
+
+
+Sizes = dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class CallShape:
+    """One call in numbers: `size` is (height, width) in pixels, `sides` are those of the guidance."""
+
+    size: tuple[int, int]
+    count: int
+    sides: int
+    pictures: int = 1
+    words: int = 1
+    channels: int = 2
+
+
+def shape_ranges(
+    manifest: Manifest, sizes: Iterable[tuple[int, int]] = (), count: int = 1, sides: int = 2
+) -> dict[str, dict[str, Range]]:
+    """The range of every free size, by graph and by the size's name in it; graphs without one have none.
+
+    `sizes` are (height, width) in pixels: the first is the usual one, and the range spans them all; the plan's size
+    where none is given. `count` is the largest number of pictures, and the usual one; `sides` are the usual rows of the
+    guidance. Raises InputError for what the
+    plan cannot draw.
+    """
+    plan = manifest.plan
+    wanted = list(sizes) or [plan.decoder.size]
+    _check(plan, wanted, count)
+    heights, widths = zip(*wanted, strict=True)
+    most_words = max((c.word.most for c in plan.conditioners if c.word is not None), default=1)
+    calls = (
+        CallShape((min(heights), min(widths)), 1, sides=1),
+        CallShape(wanted[0], count, sides),
+        CallShape((max(heights), max(widths)), count, 2, MOST_PICTURES, most_words, MOST_CHANNELS),
+    )
+    walks = [_PlanWalk(manifest, call).sizes() for call in calls]
+    return {
+        graph: {name: _range([walk[graph][name] for walk in walks]) for name in free}
+        for graph, free in walks[0].items()
+    }
+
+
+def usual_shapes(inputs: Iterable[Tensor], ranges: Mapping[str, Range]) -> dict[str, Shape]:
+    """The shape of every input of a graph in the usual call, by its name; `ranges` are those of its free sizes."""
+    return {
+        tensor.name: tuple(size if isinstance(size, int) else ranges[size][1] for size in tensor.shape)
+        for tensor in inputs
+    }
+
+
+def _range(found: list[list[int]]) -> Range:
+    """A graph may serve several times in one call; the last is what the loop does most."""
+    least, usual, most = found
+    return min(least), usual[-1], max(*least, *usual, *most)
+
+
+def _check(plan: Plan, sizes: list[tuple[int, int]], count: int) -> None:
+    multiple = plan.decoder.size_multiple
+    problems = [
+        f"size: expected multiples of {multiple} pixels, got {height}x{width}"
+        for height, width in sizes
+        if min(height, width) < multiple or height % multiple or width % multiple
+    ]
+    if count < 1:
+        problems.append(f"count: expected 1 or more, got {count}")
+    if problems:
+        raise InputError(*problems)
+
+
+class _PlanWalk:
+    """The shapes of all slots in one call, filled as the runtime fills them."""
+
+    def __init__(self, manifest: Manifest, call: CallShape):
+        self._graphs, self._plan, self._call = manifest.graphs, manifest.plan, call
+        self._slots: dict[str, Shape] = {}
+        self._found: dict[str, dict[str, list[int]]] = {}
+
+    def sizes(self) -> dict[str, dict[str, list[int]]]:
+        """Every free size of every graph, in the order of the graph's calls."""
+        plan, call = self._plan, self._call
+        if plan.injection is not None:
+            self._slots |= {"strength": (call.sides,), "token_index": (call.sides,)}
+        for conditioner in plan.conditioners:
+            for given in conditioner.inputs():
+                self._slots |= _given(given, call)
+            if conditioner.word is not None:
+                window = conditioner.text.window if conditioner.text is not None else 0
+                self._slots |= {"word_index": (call.sides,), "words": (1, call.words, *self._slots["words"][2:])}
+                assert window, "a word without a prompt to stand in"
+            if conditioner.marker is not None and conditioner.text is not None:
+                self._slots["object_index"] = (call.sides, conditioner.text.window)
+            for stage in conditioner.stages:
+                self._stage(stage)
+        batch, (height, width) = call.count * call.sides, call.size
+        latents = (plan.decoder.channels, height // plan.decoder.factor, width // plan.decoder.factor)
+        for segment in plan.segments:
+            graph = self._graphs[segment.graph]
+            context = expand_wildcards(segment.context, (tensor.name for tensor in graph.inputs))
+            shapes = {name: (batch, *self._slots[slot][1:]) for name, slot in context.items()}
+            shapes |= {"latents": (batch, *latents), "timestep": (batch,)}
+            self._read(segment.graph, shapes)
+            self._variants(segment, shapes)
+        self._read(plan.decoder.graph, {"latents": (call.count, *latents)})
+        return self._found
+
+    def _variants(self, segment: Segment, shapes: dict[str, Shape]) -> None:
+        """The graphs of presets: what some give, others take, of the same size."""
+        presets = self._plan.presets.values()
+        variants = dict.fromkeys(v for preset in presets for v in preset.variants(segment.graph))
+        kept: dict[str, Shape] = {}
+        for variant in sorted(variants, key=lambda variant: bool(variant.takes)):
+            graph = self._graphs[variant.name]
+            values = self._read(variant.name, {t.name: (shapes | kept)[t.name] for t in graph.inputs})
+            kept |= {tensor.name: _shape_of(tensor, values) for tensor in graph.outputs}
+
+    def _stage(self, stage: GraphCall) -> None:
+        """One call of the graph, or of each that a choice stands for."""
+        for name in matches(stage.graph, set(self._graphs)).values():
+            graph = self._graphs[name]
+            inputs = expand_wildcards(stage.inputs, (tensor.name for tensor in graph.inputs))
+            shapes = {tensor: self._slots[slot] for tensor, slot in inputs.items()}
+            if any(shape[0] > 1 for shape in shapes.values()):
+                shapes = {tensor: (self._call.sides, *shape[1:]) for tensor, shape in shapes.items()}
+            values = self._read(name, shapes)
+            made = expand_wildcards(stage.outputs, (tensor.name for tensor in graph.outputs))
+            outputs = {tensor.name: tensor for tensor in graph.outputs}
+            self._slots |= {slot: _shape_of(outputs[tensor], values) for tensor, slot in made.items()}
+
+    def _read(self, name: str, shapes: dict[str, Shape]) -> Sizes:
+        """The free sizes of one call."""
+        values = _free(self._graphs[name], shapes)
+        known = self._found.setdefault(name, {})
+        for size, value in values.items():
+            known.setdefault(size, []).append(value)
+        return values
+
+
+def _given(given: Input, call: CallShape) -> dict[str, Shape]:
+    """The slots that a caller's input fills."""
+    match given:
+        case PictureInput(kind="subject", size=size, grid=grid):
+            pixels = (1, 3, size, size)
+            return {"subject_pixels": pixels, "object_pixels": pixels, "mask": (1, grid * grid)}
+        case PictureInput(kind=kind, size=size):
+            return {f"{kind}_pixels": (1, call.pictures, 3, size, size)}
+        case SoundInput(frames=frames):
+            return {"waveform": (1, call.channels, frames)}
+        case MixInput():
+            return {}
+    window = getattr(given, "window", None)
+    return {} if window is None else {name: (call.sides, window) for name in ("input_ids", "attention_mask")}
+
+
+def _free(graph: Graph, shapes: dict[str, Shape]) -> Sizes:
+    return {
+        name: size
+        for tensor in graph.inputs
+        for name, size in zip(tensor.shape, shapes[tensor.name], strict=True)
+        if isinstance(name, str)
+    }
+
+
+def _shape_of(tensor: Tensor, values: Sizes) -> Shape:
+    return tuple(
+        size if isinstance(size, int) else _size(ast.parse(size, mode="eval").body, values) for size in tensor.shape
+    )
+
+
+def _size(term: ast.expr, values: Sizes) -> int:
+    """A size such as `4*height` or `(height - 1)//2 + 1`, as exporters write them."""
+    match term:
+        case ast.Constant(value=int(number)):
+            return number
+        case ast.Name(id=name):
+            return values[name]
+        case ast.BinOp(left=left, op=sign, right=right) if type(sign) in OPERATORS:
+            return OPERATORS[type(sign)](_size(left, values), _size(right, values))
+    raise AssertionError(f"a size that is no sum or product: {ast.unparse(term)}")

@@ -1,0 +1,1 @@
+"""What a caller gives, one module a kind of input."""

@@ -1,0 +1,131 @@
+"""A placeholder word that stands for a subject in the prompt (ELITE, arXiv 2302.13848)."""
+
+import re
+from dataclasses import dataclass
+
+from ..errors import InputError
+from .prompt import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class WordInput:
+    """How a placeholder word becomes the slot `word_index`, int64 [B]: where in the window the embeddings in the slot
+    `words`, [1, most, D], begin. The unconditional side has the window's length, which is nowhere.
+
+    `default` is the word when the caller names none. Source: ELITE (arXiv 2302.13848).
+    """
+
+    default: str
+    most: int
+
+    def slots(self) -> tuple[str, ...]:
+        return ("word_index",)
+
+    def options(self) -> tuple[str, ...]:
+        return ("word", "placement", "words", "global_only")
+
+
+PLACEMENTS = ("token", "authors")
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """`index` is the first token of the window that is replaced; `notes` are warnings, one line each."""
+
+    index: int
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The tokens that spell one occurrence of the word, and nothing else."""
+
+    first: int
+    count: int
+
+
+def place_word(prompt: str, word: str, tokenizer: Tokenizer, placement: str = "token", words: int = 1) -> Placement:
+    """The window's index for `words` embeddings in the place of `word`, which must occur once, in this very case.
+
+    "token" finds the word's own token, also before or after punctuation ("a photo of S."). "authors" counts words as
+    ELITE's loader does, and lands elsewhere when an earlier word has several tokens, with a note. Raises InputError.
+    """
+    if not word or word.split() != [word]:
+        raise InputError(f"word: expected one word without spaces, got {word!r}; choose one such as 'S'")
+    spans = tokenizer.spans(prompt)
+    places = _places(prompt, word, spans)
+    counted = authors_index(prompt, word)
+    if len(places) != 1 or (placement == "authors" and not counted):
+        raise InputError(_not_once(prompt, word, len(places)))
+    (place,) = places
+    if placement == "authors":
+        index, notes = counted, _authors_notes(word, place, counted)
+    elif place.count > 1:
+        raise InputError(
+            f"word: expected a word of one token, {word!r} is split into {place.count}; choose one such as 'S', or "
+            "placement 'authors', which replaces the first"
+        )
+    else:
+        index, notes = place.first, []
+    window = tokenizer.window
+    # A prompt that does not fit keeps its closing token in the last place.
+    last = window - words - (placement != "authors" and len(spans) > window)
+    if index > last:
+        raise InputError(
+            f"prompt: expected {word!r} within the first {last} tokens, got it at {index} of the encoder's {window}; "
+            "shorten the text before it"
+        )
+    return Placement(index, (*notes, *_pushed_notes(prompt, spans, window, words)))
+
+
+def authors_index(prompt: str, word: str) -> int:
+    """1 + the number of the last word equal to `word`, counting what single spaces part; 0 where there is none."""
+    numbers = [number for number, one in enumerate(prompt.strip().split(" "), 1) if one == word]
+    return numbers[-1] if numbers else 0
+
+
+def _occurrences(prompt: str, word: str, flags: re.RegexFlag = re.NOFLAG) -> list[int]:
+    return [found.start() for found in re.finditer(rf"(?<!\w){re.escape(word)}(?!\w)", prompt, flags)]
+
+
+def _places(prompt: str, word: str, spans: list[tuple[int, int]]) -> list[Place]:
+    """Occurrences that share no token with their neighbours: the s of "it's" is no word of its own."""
+    places = []
+    for begin in _occurrences(prompt, word):
+        end = begin + len(word)
+        tokens = [number for number, (left, right) in enumerate(spans) if left < end and right > begin]
+        if tokens and prompt[spans[tokens[0]][0] : spans[tokens[-1]][1]].strip() == word:
+            places.append(Place(tokens[0], len(tokens)))
+    return places
+
+
+def _not_once(prompt: str, word: str, times: int) -> str:
+    shown = repr(prompt if len(prompt) <= 60 else prompt[:57] + "...")
+    expected = f"prompt: expected the word {word!r} once, where the subject goes, got"
+    if times > 1:
+        return f"{expected} it {times} times in {shown}; keep one of them"
+    if times or _occurrences(prompt, word):
+        return f"{expected} it joined to other signs in {shown}; put spaces around it"
+    if _occurrences(prompt, word, re.IGNORECASE):
+        return f"{expected} it in other letters in {shown}; write {word!r}, upper and lower case as here"
+    return f"{expected} {shown}; write {word!r} there, or name the word that stands for the subject"
+
+
+def _authors_notes(word: str, place: Place, counted: int) -> list[str]:
+    if counted != place.first:
+        return [
+            f"placement: counting words as the authors do puts the subject at token {counted}, but {word!r} is token "
+            f"{place.first}; placement 'token' puts it there"
+        ]
+    if place.count > 1:
+        return [f"word: {word!r} is split into {place.count} tokens, only the first of which is replaced"]
+    return []
+
+
+def _pushed_notes(prompt: str, spans: list[tuple[int, int]], window: int, words: int) -> list[str]:
+    """Every embedding past the first moves the rest of the prompt by one token."""
+    first = window - (words - 1)
+    if words == 1 or first >= min(len(spans), window) - 1:
+        return []
+    text = prompt[spans[first][0] :].strip()
+    return [f"prompt: {words} embeddings leave it {first} of the {window} tokens; this part is not drawn: {text!r}"]

@@ -1,0 +1,1 @@
+"""Files that a person gives - pictures and sounds - as arrays."""

@@ -1,0 +1,107 @@
+"""What a run gives: its steps, the pictures, and how long each stage took."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from .errors import InputError
+from .files import check_folder_of
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A piece of work: its name, and when it began and ended, in seconds of `time.perf_counter`."""
+
+    name: str
+    start: float
+    end: float
+
+    @property
+    def seconds(self) -> float:
+        return self.end - self.start
+
+
+class Timings:
+    """`with timings("denoise"):` adds the block's time to that stage."""
+
+    def __init__(self) -> None:
+        self.spans: list[Span] = []
+        """Every block, in the order they ended; each denoising step is one."""
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.spans.append(Span(stage, start, time.perf_counter()))
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds per stage in the order they ran, and their `total`."""
+        stages: dict[str, float] = {}
+        for span in self.spans:
+            stages[span.name] = stages.get(span.name, 0.0) + span.seconds
+        return stages | {"total": sum(stages.values())}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a run. `latents` is the sampler's state after it, float32 [count, C, h, w]."""
+
+    index: int
+    count: int
+    timestep: float
+    latents: np.ndarray
+    preview: Callable[[], list[Image.Image]]
+    """Decodes the picture the denoiser currently predicts, one image per picture drawn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a run gives: `images` (PIL, RGB), `latents` float32 [count, C, h, w] before decoding, `timings` in seconds
+    per stage, `warnings`, one line each, behind each UNet call the number of the plan's segment (`segments`) and the
+    graph (`graphs`), and when each stage and each step ran (`spans`)."""
+
+    images: list[Image.Image]
+    latents: np.ndarray
+    timings: dict[str, float]
+    warnings: tuple[str, ...]
+    segments: tuple[int, ...]
+    graphs: tuple[str, ...] = ()
+    spans: tuple[Span, ...] = ()
+
+
+def to_uint8(decoded: np.ndarray, rounding: str) -> np.ndarray:
+    """float [B, 3, H, W] in -1..1 to uint8 [B, H, W, 3].
+
+    "truncate" drops the fraction as the CompVis scripts do; "round" takes the nearest level as diffusers does.
+    """
+    levels = np.clip((decoded.astype(np.float32) + 1.0) / 2.0, 0.0, 1.0) * np.float32(255.0)
+    if rounding == "round":
+        levels = levels.round()
+    return levels.astype(np.uint8).transpose(0, 2, 3, 1)
+
+
+def to_images(decoded: np.ndarray, rounding: str) -> list[Image.Image]:
+    return [Image.fromarray(pixels) for pixels in to_uint8(decoded, rounding)]
+
+
+def check_picture_path(path: Path) -> None:
+    """Raises InputError when a picture could not be written there, before any work is done."""
+    try:
+        save_picture(Image.new("RGB", (8, 8)), path.suffix, BytesIO())
+    except (KeyError, ValueError, OSError) as error:
+        # Pillow opens more formats than it writes, and some only with a library that is not there.
+        got = path.suffix or "no suffix"
+        raise InputError(f"{path}: expected a picture name such as a.png, a.jpg or a.webp, got {got!r}") from error
+    check_folder_of(path)
+
+
+def save_picture(image: Image.Image, suffix: str, stream: BinaryIO) -> None:
+    """Writes a picture in the format of a file name's suffix."""
+    image.save(stream, format=Image.registered_extensions()[suffix.lower()])

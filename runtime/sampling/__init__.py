@@ -1,0 +1,1 @@
+"""Noise schedules and samplers, as diffusers and the systems' authors run them."""
