@@ -3,9 +3,9 @@ PYTHON ?= $(shell python3.11 -c 'print("python3.11")' 2>/dev/null || echo python
 VENV ?= .venv
 GOLDENS ?= $(or $(X2I_GOLDENS),../shared/goldens)
 BIN := $(VENV)/bin
-PARITY := tests/runtime/samplers tests/runtime/test_subject.py tests/runtime/test_placeholder.py tests/models tests/kernels/test_reference.py \
-	tests/export/test_gluegen_text.py tests/export/test_to_onnx.py tests/export/test_elite.py tests/export/test_elite_half.py tests/runtime/test_markers.py tests/runtime/test_segments.py \
-	tests/runtime/test_waveform.py tests/runtime/test_reference_pictures.py tests/export/test_fastcomposer.py tests/export/test_gluegen_sound.py
+PARITY := tests/runtime/sampling tests/runtime/inputs tests/runtime/test_segments.py tests/models tests/kernels/test_reference.py \
+	tests/export/test_gluegen_text.py tests/export/test_gluegen_sound.py tests/export/test_elite.py tests/export/test_fastcomposer.py \
+	tests/export/test_to_onnx.py tests/export/lower/test_elite_half.py
 ROOMS := models kernels export runtime emoji
 
 # Keeps the repository root off sys.path: there, kernels/ would pass for a package that transformers and diffusers look for.
@@ -36,20 +36,20 @@ judge-precision: $(VENV)/.test ## what fp16, int8 and the rest cost the embedded
 	$(BIN)/python -m x2i.emoji.judge_precision
 
 adapter-cost: $(VENV)/.export ## what an adapter adds to a step at full size; 12 GB of memory
-	$(BIN)/python -m full_size.adapter_cost
+	PYTHONPATH=bench $(BIN)/python -m full_size.adapter_cost
 
 parity: $(VENV)/.test ## compare with the original implementation's goldens, and print the errors
 	X2I_GOLDENS=$(GOLDENS) $(BIN)/python -m pytest -q --parity $(PARITY)
 
 full: $(VENV)/.export ## full-size bundles from random weights into build/full, timed; 12 GB of memory
-	$(BIN)/python -m full_size.full
+	PYTHONPATH=bench $(BIN)/python -m full_size.full
 
 precisions: $(VENV)/.test ## full-size Stable Diffusion in every precision on every backend here: a table; 16 GB of memory
-	$(BIN)/python -m full_size.full_precision
+	PYTHONPATH=bench $(BIN)/python -m full_size.full_precision
 
 footprint: $(VENV)/.export ## the runtime alone, then with OpenVINO: installed size, import time, cold start: tables
-	$(BIN)/python -m full_size.footprint
-	$(BIN)/python -m full_size.footprint --extra openvino
+	PYTHONPATH=bench $(BIN)/python -m full_size.footprint
+	PYTHONPATH=bench $(BIN)/python -m full_size.footprint --extra openvino
 
 bench: $(VENV)/.export ## x2i beside diffusers, Optimum, OpenVINO GenAI and stable-diffusion.cpp: small model; installs them all
 	$(BIN)/python bench
@@ -68,7 +68,7 @@ test: lint typecheck ## ruff, mypy and pytest
 	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=10
 
 test-gpu: $(VENV)/.test ## the kernels, the engine plugin and the backends, on a CUDA device
-	$(BIN)/python -m pytest -m gpu tests/kernels tests/runtime/test_engines_gpu.py
+	$(BIN)/python -m pytest -m gpu tests/kernels tests/runtime/engines/test_engines_gpu.py
 
 lint: $(VENV)/.test ## ruff alone
 	$(BIN)/ruff check .
@@ -85,12 +85,12 @@ clean: ## remove what the targets made; build/emoji stays, for it holds hours of
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.export: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install -c constraints.txt -e '.[export,sound]'
+$(VENV)/.export: pyproject.toml emoji/pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install -c constraints.txt -e '.[export,sound]' -e ./emoji
 	@touch $@
 
-$(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install -c constraints.txt -e '.[test]'
+$(VENV)/.test: pyproject.toml emoji/pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install -c constraints.txt -e '.[test]' -e ./emoji
 	@touch $@ $(VENV)/.export
 
 $(VENV)-interop/.interop: pyproject.toml tests/interop/constraints.txt

@@ -3,8 +3,6 @@
 from PIL import Image, ImageDraw, ImageFont
 
 CELL, GAP, LEFT, TOP = 128, 6, 110, 30
-
-
 LETTERS, SMALLEST_LETTERS = 14, 7
 
 

@@ -20,14 +20,8 @@ from .world.spoken import spoken_words
 from .world.vocabulary import languages
 
 SUBJECTS = (("red apple", "white"), ("panda", "green"), ("rocket", "blue"), ("penguin", "yellow"), ("crown", "purple"))
-
-
 HEARD = ("English", "German", "French", "Spanish", "Italian")
-
-
 PAIRS = (0, 11, 22, 33, 44)
-
-
 ALPHA = 0.8
 """Of few steps, the default of 11 text-only calls leaves too few."""
 

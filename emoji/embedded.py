@@ -11,11 +11,7 @@ from .fastcomposer.checkpoint import write_checkpoint
 
 SAMPLING: dict[str, Any] = {"sampler": "ddim", "steps": 20, "guidance": 4.0}
 """A small model that knows its few pictures by heart is stiff: at 20 steps PLMS overshoots where DDIM does not."""
-
-
 WEIGHTS = Path(__file__).parent / "weights"
-
-
 LICENCES = ("OFL-1.1 (pictures: Noto Color Emoji)", "Unicode-3.0 (captions: CLDR)", "Apache-2.0 (weights)")
 
 

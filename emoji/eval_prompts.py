@@ -16,16 +16,10 @@ from .world.subjects import judge_subject, subject_keys, subject_mask, subject_s
 from .world.vocabulary import kinds, languages, picture_keys
 
 SUBJECT_PROMPT = "a S on a {} background"
-
-
 GIVEN_BACKGROUND = "white"
 """Behind the subject in the picture of it."""
-
-
 UNSAID_BACKGROUND = "white"
 """Behind a word that is heard: nobody says one."""
-
-
 ALPHA = 0.8
 
 

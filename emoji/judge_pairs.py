@@ -21,11 +21,7 @@ MODES: dict[str, dict[str, Any]] = {
     "alpha 0.6": {"alpha": 0.6},
     "text alone": {"alpha": 0.0},
 }
-
-
 COUNTS = ("apart", "swapped", "blended", "missing", "left", "right", "background")
-
-
 SHOWN = 8
 
 

@@ -15,8 +15,6 @@ from .score import Score, asked, judging
 from .world.subjects import judge_subject, subject_keys, subject_mask, subject_scene
 
 SHOWN = 8
-
-
 MODES: dict[str, dict[str, Any]] = {"global alone": {"global_only": True}, "with local": {}}
 
 

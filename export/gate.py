@@ -58,8 +58,6 @@ def limits_of(precisions: Iterable[Precision]) -> Limits:
 
 
 PICTURES = ("subject", "mask")
-
-
 SEVERAL = ("image", "subjects")
 
 

@@ -35,14 +35,8 @@ def random_options(system: str) -> dict[str, Any]:
 
 STEPS = 8
 """Enough for errors to add up as they do over a run; at full size a step takes seconds on a desktop's CPU."""
-
-
 PROMPTS = ("a red {} on a table", "a small {} in the snow", "a {} and two dogs", "a photo of a {}")
-
-
 MOST_LANGUAGES, RUNS = 8, 2
-
-
 ALPHA = 0.6
 """Of few steps, a delay's own number of calls may be all."""
 
@@ -103,12 +97,8 @@ def _run(
 
 
 CALIBRATED, HELD_OUT, COMPARED = 6, 2, 4
-
-
 JUDGED = 16
 """Of a judge's drawings, which are small and quick, more are calibrated on: a sixteenth, an eighth, a fourth."""
-
-
 SEEDS = 1000
 """Where the seeds of the calibration's runs begin: the gate's are others."""
 

@@ -39,12 +39,8 @@ class Component:
 
 OPSET = 20
 """Read by ONNX Runtime, OpenVINO and TensorRT 10.x alike."""
-
-
 EXTERNAL_DATA_BYTES = 1 << 30
 """Weights above this leave the ONNX file, which protobuf limits to 2 GB."""
-
-
 MAX_BATCH = 63
 """diffusers' upsampler branches at a batch of 64; the bound only keeps the trace on one side, the graph takes more."""
 

@@ -12,22 +12,14 @@ from torch import Tensor
 from .injected_attention import framework, launch, reference
 
 Op = Callable[..., Tensor]
-
-
 FORMS: dict[str, Op] = {
     "kernel": launch.injected_attention,
     "decomposed": reference.injected_attention,
     "framework": framework.injected_attention,
 }
-
-
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
-
-
 # Queries and channels of the cross-attention layers at 512 x 512 pixels.
 LAYERS = ((64 * 64, 320), (32 * 32, 640), (16 * 16, 1280), (8 * 8, 1280))
-
-
 HEADS, TOKENS, LOCAL_TOKENS = 8, 77, 256
 
 

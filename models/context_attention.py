@@ -16,8 +16,6 @@ def cross_attention_layers(unet: UNet2DConditionModel) -> dict[str, Attention]:
 
 KeyValueWeights = Mapping[str, tuple[Tensor, Tensor]]
 """Attention layer's path to its key and value matrices, each [C, D] without bias."""
-
-
 InjectedOp = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, int], Tensor]
 """`x2i.kernels.injected_attention.reference.injected_attention`, or what stands for it in a graph."""
 

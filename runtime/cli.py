@@ -12,8 +12,6 @@ from typing import Any
 import click
 
 GROUP = "x2i.commands"
-
-
 BASE = ("build", "doctor", "inspect", "profile", "run", "share", "verify")
 """Commands of this room, each a function in the module of its name."""
 

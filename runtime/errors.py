@@ -4,8 +4,6 @@ from collections.abc import Callable
 from typing import TypeVar
 
 First = TypeVar("First")
-
-
 Second = TypeVar("Second")
 
 

@@ -16,8 +16,6 @@ from .text_bundle import TextBundle, check_mixable
 
 BACKEND_VARIABLE = "X2I_BACKEND"
 """Environment variable that names the backend where the caller does not."""
-
-
 SMALL_BUNDLE_BYTES = 100_000_000
 """Bytes of graphs. The embedded models have 28 MB: their first picture takes 1.9 s on OpenVINO without engines, 1.0 s
 with them, and 0.9 s on ONNX Runtime, whose steps take a little longer."""

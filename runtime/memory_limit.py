@@ -13,8 +13,6 @@ from .sessions.session import GraphFile
 
 PROCESS = 200_000_000
 """Bytes of Python, numpy, the session library and what a run keeps from part to part."""
-
-
 TIMES_THE_FILE = {
     "cpu": {"fp32": 2.8, "fp16": 4.0, "int8": 1.4},
     "openvino": {"fp32": 2.2, "bf16": 2.2, "fp16": 4.0, "int8": 2.3},
@@ -22,29 +20,19 @@ TIMES_THE_FILE = {
 """Bytes of memory for a byte of a graph's file, opened and used. Measured at full size: OpenVINO's int8 (2.1, compiled
 anew), ONNX Runtime's int8 (1.2) and fp16 (3.9), fp32 up to 500 MB (cpu 2.6, openvino 1.7); the rest is an estimate with
 room to spare."""
-
-
 TIMES_WITH_ENGINE = {
     "cpu": {"fp32": 0.2, "fp16": 0.2, "int8": 0.2},
     "openvino": {"fp32": 1.3, "bf16": 1.3, "fp16": 2.6, "int8": 1.3},
 }
 """The same where the weights are mapped from an engine, which counts for nothing: the system may drop what was read.
 Measured: ONNX Runtime's int8 (0.05), OpenVINO's int8 (1.2) and fp32 up to 500 MB (0.7); the rest is an estimate."""
-
-
 DECODER_BYTES_PER_PIXEL = 5500
 """What Stable Diffusion's decoder computes with: measured for 512 x 512, 4500 on cpu and 5400 on openvino."""
-
-
 DENOISER_BYTES_PER_CELL = {"cpu": 130_000, "openvino": 40_000}
 """What Stable Diffusion's UNet computes with, for each cell of one row of latents: measured, 130 000 on cpu (256 x 256)
 and 30 000 on openvino (512 x 512)."""
-
-
 ATTENTION_BYTES_PER_PAIR = {"cpu": 96, "openvino": 0}
 """And for each pair of cells where attention weights are written out: three times eight heads of float32."""
-
-
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
 
 

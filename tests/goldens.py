@@ -8,8 +8,6 @@ import pytest
 from safetensors.numpy import load_file
 
 ROOT = Path(os.environ.get("X2I_GOLDENS", Path(__file__).parents[2] / "shared" / "goldens"))
-
-
 READ: dict[str, set[str]] = {}
 """Goldens by the test that read them."""
 

@@ -15,12 +15,10 @@ import pytest
 import x2i.runtime
 
 from tests import architecture
-from tests.architecture import BROAD_EXCEPT, ROOT, RULES, Source, sources, wrong_medians
+from tests.architecture import BROAD_EXCEPT, ROOT, RULES, Source, crowded_folders, import_circles, sources
 from tests.processes import run
 
 TREE = sources(*architecture.ARROWS)
-
-
 HEAVY = ("torch", "transformers", "diffusers", "onnx", "onnxruntime", "onnxscript", "safetensors", "huggingface_hub")
 
 
@@ -38,8 +36,9 @@ def test_the_tests_import_what_their_extra_declares() -> None:
     assert not broken, "\n".join(broken)
 
 
-def test_the_medians() -> None:
-    assert not list(wrong_medians(TREE))
+@pytest.mark.parametrize("rule", [crowded_folders, import_circles], ids=lambda rule: rule.__name__)
+def test_the_tree_as_a_whole_keeps_the_rule(rule: Callable[[list[Source]], Iterator[str]]) -> None:
+    assert not list(rule(TREE))
 
 
 def test_no_allowance_outlives_its_reason() -> None:
@@ -64,7 +63,7 @@ BAD = {
             "import kernels",
             "from models import xlmr",
         ],
-        "wrong_sizes": ["x = 1\n" * 301, "def f():\n" + "    x = 1\n" * 60],
+        "wrong_sizes": ["x = 1\n" * 401, "x = 1\n" * 39, "def f():\n" + "    x = 1\n" * 80],
         "broad_excepts": [
             "try:\n    pass\nexcept:\n    pass",
             "try:\n    pass\nexcept Exception as error:\n    print(error)",
@@ -97,15 +96,13 @@ BAD = {
         "work_in_init": ["from .plan import x\nprint(x)", "import torch", "X = {}", "def f():\n    pass"],
     },
 }
-
-
 GOOD = {
     "runtime/good.py": {
         "wrong_arrows": [
             "import json, numpy as np\nfrom PIL import Image\nfrom .plan import Plan",
             "import onnxruntime",
         ],
-        "wrong_sizes": ["x = 1\n" * 300, "def f():\n" + "    x = 1\n" * 59],
+        "wrong_sizes": ["x = 1\n" * 400, "x = 1\n" * 40, "def f():\n" + "    x = 1\n" * 79],
         "broad_excepts": [
             "try:\n    pass\nexcept (OSError, ValueError):\n    pass",
             "try:\n    pass\nexcept BaseException:\n    print()\n    raise",
@@ -149,9 +146,17 @@ def test_every_rule_was_seen_to_fail() -> None:
     assert {rule for _, rule, _ in snippets(BAD)} == {rule.__name__ for rule in RULES}
 
 
-def test_the_medians_can_fail() -> None:
-    long = "def f():\n" + "    x = 1\n" * 130
-    assert len(list(wrong_medians([Source("runtime/a.py", long)]))) == 2
+def test_a_crowded_folder_is_seen() -> None:
+    assert not list(crowded_folders([Source(f"runtime/a/{letter}.py", "") for letter in "abcdefghijkl"]))
+    assert list(crowded_folders([Source(f"runtime/a/{letter}.py", "") for letter in "abcdefghijklm"]))
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_a_circle_of_imports_is_seen(lazy: bool) -> None:
+    back = "def f():\n    from ..one import x" if lazy else "from ..one import x"
+    circle = [Source("runtime/one.py", "from .two.three import y"), Source("runtime/two/three.py", back)]
+    assert len(list(import_circles(circle))) == 2
+    assert not list(import_circles([circle[0], Source("runtime/two/three.py", "import numpy")]))
 
 
 @pytest.mark.parametrize("module", ["x2i.runtime", "x2i.runtime.cli", "x2i.export.commands.export"])

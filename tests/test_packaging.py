@@ -11,20 +11,15 @@ from packaging.requirements import Requirement
 from tests.architecture import ARROWS, ROOT
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-
-
 PROJECT = PYPROJECT["project"]
-
-
-TABLES = {f"models/emoji/{name}" for name in ("vocabulary.json", "vocabulary.png", "subjects.json", "subjects.png")}
-
-
-PROFILING = {f"runtime/profiling/{name}" for name in ("matmul.onnx", "matmul_int8.onnx", "report.css")}
+ROOMS = ARROWS.keys() - {"emoji"}
+"""The rooms of the wheel: the reference world is a distribution of its own."""
+DATA = {"runtime/profiling/matmul.onnx", "runtime/profiling/matmul_int8.onnx", "runtime/report/page.css"}
 
 
 def package_folders() -> set[str]:
     """Every folder of the rooms that holds Python files, as the package it should be."""
-    folders = {path.parent.relative_to(ROOT) for room in ARROWS for path in (ROOT / room).rglob("*.py")}
+    folders = {path.parent.relative_to(ROOT) for room in ROOMS for path in (ROOT / room).rglob("*.py")}
     return {".".join(["x2i", *folder.parts]) for folder in folders}
 
 
@@ -79,9 +74,9 @@ def test_a_second_onnxruntime_is_seen() -> None:
 def test_the_wheel_holds_the_rooms_and_nothing_else(wheel: Path) -> None:
     with ZipFile(wheel) as archive:
         files = {name for name in archive.namelist() if ".dist-info/" not in name}
-    sources = {path.relative_to(ROOT).as_posix() for room in ARROWS for path in (ROOT / room).rglob("*.py")}
-    typed = {f"{room}/py.typed" for room in ARROWS}
-    assert files == {f"x2i/{path}" for path in sources | typed | TABLES | PROFILING}
+    sources = {path.relative_to(ROOT).as_posix() for room in ROOMS for path in (ROOT / room).rglob("*.py")}
+    typed = {f"{room}/py.typed" for room in ROOMS}
+    assert files == {f"x2i/{path}" for path in sources | typed | DATA}
 
 
 def test_the_wheel_announces_its_commands(wheel: Path) -> None:

@@ -19,14 +19,8 @@ from x2i.runtime import load
 from full_size.full import exported
 
 PLAIN = "sd"
-
-
 RUN_STEPS = 50
-
-
 CONTEXT_TOKENS = 77
-
-
 Seconds = dict[str, list[float]]
 
 

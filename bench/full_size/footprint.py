@@ -14,11 +14,7 @@ import click
 from x2i.emoji.embedded import EMBEDDED, embedded
 
 ROOT = Path(__file__).parents[1]
-
-
 SOURCES = ("models", "kernels", "export", "runtime", "pyproject.toml", "README.md", "LICENSE")
-
-
 ASKED = ("a red apple", "--language", "English")
 
 

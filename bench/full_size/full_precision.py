@@ -21,28 +21,14 @@ from x2i.runtime.sessions.session import Settings
 from full_size.full import exported
 
 SYSTEM = "sd"
-
-
 PRECISIONS = ("fp16", "int8", "int8+fp16", "int8-weights", "int4-weights")
-
-
 TRIALS = ("--trial-steps", "2", "--trial-size", "256x256", "--accept")
 """Random weights draw nothing that could be judged: few and small runs, and the gate's figures are kept as they are."""
-
-
 BUILT = {"openvino": ("fp32", "fp16", "int8"), "rtx": ("fp16", "int8+fp16")}
 """What `x2i build` makes: of the denoiser alone, which is nearly all of a bundle."""
-
-
 PACKAGES = ("x2i-edge", "onnxruntime", "openvino", "tensorrt-rtx", "numpy")
-
-
 X2I = "-c", "from x2i.runtime.cli import main; main()"
-
-
 Facts = dict[str, Any]
-
-
 LatentsOf = Callable[[str, str], Path]
 """The file of what a precision drew on a backend."""
 

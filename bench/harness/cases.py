@@ -35,8 +35,6 @@ class Case:
 # Random weights know no words. These letters have the same numbers in CLIP's own vocabulary, which one peer carries in
 # its source, as in the vocabulary of bytes that the random model comes with.
 LETTERS = "a b c d e"
-
-
 CASES = {
     case.name: case
     for case in (

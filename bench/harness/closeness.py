@@ -8,8 +8,6 @@ from x2i.runtime.gate.metrics import psnr, relative_l2
 
 RUNS = "picture", "short"
 """The whole picture where both drew one, else the run whose steps were timed."""
-
-
 FARTHEST, WORST = 0.5, 20.0
 """Latents off by more than this share, or pictures below so many dB, are no drawing of the same picture."""
 

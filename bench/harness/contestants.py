@@ -4,8 +4,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 REFERENCE = "diffusers eager, fp32"
-
-
 EULER_REFERENCE = "diffusers eager, fp32, Euler"
 
 

@@ -7,12 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-
-
 BUILD = {"sdcpp": {"CMAKE_ARGS": "-DGGML_NATIVE=ON"}}
 """Settings of what is compiled here: for this machine's own instructions."""
-
-
 REMOVED = {"openvino-export": ("torchvision",)}
 """What a package index may serve for another build of torch, and nothing here uses."""
 

@@ -9,25 +9,13 @@ from x2i.runtime.bundle.reader import open_bundle
 from harness.environments import ROOT, Environments, said
 
 X2I = "-c", "from x2i.runtime.cli import main; main()"
-
-
 TRIALS = ("--trial-steps", "2", "--trial-size", "256x256", "--accept")
 """Random weights draw nothing that could be judged: few and small runs, and the gate's figures are kept as they are."""
-
-
 THINNED = ("--steps", "20", "--runs", "1", "--way", "thinning")
-
-
 JUDGED = ("--steps", "50", "--judge", "emoji")
-
-
 UNJUDGED = ("--steps", "20", "--runs", "1", "--size", "256x256", "--accept")
-
-
 EXPORTED = ("-c", "import sys; from pathlib import Path; from full_size.full import exported; "
             "exported('sd', Path(sys.argv[1]), 'sd15')")  # fmt: skip
-
-
 EMBEDDED = ("-c", "import sys; from pathlib import Path; from x2i.emoji.embedded import embedded, embedded_sd; "
             "embedded(embedded_sd, Path(sys.argv[1]), print)")  # fmt: skip
 

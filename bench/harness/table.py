@@ -5,8 +5,6 @@ from collections.abc import Callable, Iterator, Sequence
 from harness.row import Row, Spread
 
 Figure = Callable[[Row], Spread | None]
-
-
 EMPTY = ""
 
 

@@ -13,11 +13,7 @@ from typing import Any
 
 SIDE = 256
 """Pixels of the calibration's pictures, or less where the model is smaller: no more, for that takes memory."""
-
-
 PROMPTS = ("a red apple on white", "a b c d")
-
-
 STEPS = 4
 
 

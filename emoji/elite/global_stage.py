@@ -19,26 +19,14 @@ from .shown_subjects import draw_subject, shown, word_index
 from .subject_latents import subject_latents
 
 SUBJECTS = 26
-
-
 EMPTY = 3
-
-
 PLAIN = 3
 """Rows of one batch: subjects by picture, unconditional ones, and scenes of the vocabulary by name. The last keep the
 backgrounds what they were."""
-
-
 PEAK = 2e-3
-
-
 ALL_WORDS_SHARE = 0.2
-
-
 SPARSITY = 0.01
 """Weight of the words' mean absolute value, as the authors train."""
-
-
 PLACE = 0.05
 """Weight of `misplaced`."""
 

@@ -19,15 +19,9 @@ from .shown_subjects import draw_subject, matches, shown, word_index
 from .subject_latents import subject_latents
 
 BATCH = 32
-
-
 PEAK = 2e-3
-
-
 SPARSITY = 1e-4
 """Weight of the patch features' mean absolute value, as the authors train."""
-
-
 MATCH = 0.005
 """Weight of `unmatched`."""
 

@@ -15,11 +15,7 @@ from ..world.subject_views import plain_view, rendered, solid, tile_of
 from .subject_latents import EDGE, LATENT_VIEWS, characters
 
 PLACEHOLDER = "S"
-
-
 ALIGNED_SHARE = 0.8
-
-
 SMALLEST = 44
 
 

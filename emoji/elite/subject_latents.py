@@ -27,8 +27,6 @@ class LatentView:
 
 
 PLAIN = LatentView(False, (0, 1, 2))
-
-
 LATENT_VIEWS = (PLAIN, LatentView(True, (0, 1, 2)), LatentView(False, (2, 0, 1)), LatentView(True, (1, 2, 0)))
 """1,200 subjects are few; with mirrored and recoloured ones a mapper must look rather than recognise."""
 

@@ -15,8 +15,6 @@ from torch import Tensor
 from ..recipe.training import WEIGHTS
 
 CHANGED = WEIGHTS / "fastcomposer" / "changed.safetensors"
-
-
 PARTS = {
     "text_encoder.": WEIGHTS / "sd" / "text_encoder" / "model.safetensors",
     "vae.": WEIGHTS / "sd" / "vae" / "diffusion_pytorch_model.safetensors",
@@ -24,8 +22,6 @@ PARTS = {
     "image_encoder.vision_model.": WEIGHTS / "elite" / "image_encoder" / "model.safetensors",
 }
 """Where the base's tensors are by what the checkpoint's names begin with."""
-
-
 ATTENTION = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
 """The VAE's attention by the names that FastComposer's checkpoint has for it."""
 

@@ -20,42 +20,22 @@ from .views import fresh_encoder, objects, states, thaw
 
 SCENES = 16000
 """Different scenes in all. Each is encoded once, when it is first drawn."""
-
-
 SINGLE = 8
 """One scene in so many has a single subject, the others have two."""
-
-
 SUBJECTS = 27
 """Rows of one batch with a prompt and subjects."""
-
-
 PLAIN = 5
 """How many of these are drawn from the text alone, as the first calls of a run are; they see much noise only."""
-
-
 PLAIN_FROM = 400
-
-
 KNOWN = 2
 """Rows of the vocabulary's scenes by name, which keep the denoiser's words what they were."""
-
-
 EMPTY = 3
 """Rows of such scenes without any prompt, a tenth of the batch as the authors drop the condition."""
-
-
 PEAK = 1.2e-3
-
-
 PLACE = 0.01
 """Weight of `misplaced`. The authors' is 1e-3 beside an unweighted loss, for a hundred times as many steps."""
-
-
 LOOK = 0.05
 """Weight of how far objects are from telling what their subjects look like."""
-
-
 FROZEN = ("down_blocks.2.", "mid_block.resnets.1.", "up_blocks.0.resnets.0.")
 """Parts of the denoiser that stay the base's, so that what is published beside the base stays small. They work on
 4 x 4 places, where there is only a layout."""

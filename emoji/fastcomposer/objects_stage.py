@@ -21,15 +21,9 @@ from .scenes import tile
 from .views import CHANGES, VIEWS, fresh_encoder, image_encoder, objects, states
 
 BATCH = 128
-
-
 PEAK = 2e-3
-
-
 GRID = 10
 """Side of the thumbnail that is read off an object."""
-
-
 SPREAD = 0.01
 """Weight of what keeps objects as large as the text encoder's vectors."""
 

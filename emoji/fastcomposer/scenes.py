@@ -15,12 +15,8 @@ from ..world.subject_views import solid, tile_of
 from .views import CHANGES, VIEWS
 
 ALIGNED_SHARE = 0.6
-
-
 NAMED_SHARE = 0.15
 """How many subjects are pictures of the vocabulary under their own name; the others are toys."""
-
-
 JOINTS = ("and", "and", "and", "with")
 
 

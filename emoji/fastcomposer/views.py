@@ -16,19 +16,11 @@ from ..world.subject_views import View, normalised, plain_view, rendered
 
 CHANGES = tuple(LatentView(flipped, (r, g, b)) for flipped in (False, True) for r, g, b in permutations((0, 1, 2)))
 """Mirrored or not, colours in every order: what the reference picture and the target are both changed by."""
-
-
 VIEWS = 2
 """Reference pictures of each changed subject."""
-
-
 TRAINED_LAYERS = 2
 """How many of the tower's last layers the authors train; the others are frozen."""
-
-
 SMALLEST = 40
-
-
 CHUNK = 240
 
 

@@ -17,11 +17,7 @@ from ..world.spoken import prepared
 from .training import TrainingStage, averaged, device, low_precision, report
 
 BATCH = 64
-
-
 PEAK = 3e-3
-
-
 SETTINGS = AudioClipSettings(
     rate=RATE,
     frames=24000,
@@ -35,27 +31,15 @@ SETTINGS = AudioClipSettings(
     group_width=4,
     features=256,
 )
-
-
 SHARPNESS = 16.0
 """How much a cosine counts in the softmax over the pictures."""
-
-
 FASTEST = 1.18
-
-
 NOISY_SHARE, LOUDEST_NOISE, FAINTEST_NOISE = 0.8, -14.0, -75.0
 """How many words get noise, and its level against the word's loudest sample, in dB."""
-
-
 TILT = 5.0
 """Standard deviation of the slope and the two waves, in dB, that a microphone lays over the spectrum."""
-
-
 AUDIBLE, FLOOR_SHIFT = -100.0, 25.0
 """Below this level in dB a bin holds nothing but rounding, which no two machines do alike."""
-
-
 HIDDEN = 0.15
 """Longest share of the rows, and of the columns, that is hidden from the encoder."""
 

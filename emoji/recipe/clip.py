@@ -20,30 +20,14 @@ from ..world.subject_views import View, draw_view, normalised, rendered
 from .training import TrainingStage, averaged, device, low_precision, report
 
 BATCH = 128
-
-
 PEAK = 1.5e-3
-
-
 IMAGE = 64
-
-
 PATCH = 8
-
-
 WIDTH = 96
-
-
 LEVELS = (17, 4, 8, 12, 16)
 """Hidden states in the order in which ELITE reads them, the last one first."""
-
-
 TEXT_POSITIONS = 48
-
-
 THUMBNAIL = 4
-
-
 THUMBNAIL_WEIGHT = 2.0
 
 

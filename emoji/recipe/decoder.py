@@ -16,11 +16,7 @@ from . import vae
 from .training import TrainingStage, averaged, device, low_precision, report
 
 BATCH = 12
-
-
 PEAK = 1e-3
-
-
 NOISE = 0.04
 
 

@@ -36,8 +36,6 @@ SCHEDULER = {
     "steps_offset": 1,
     "clip_sample": False,
 }
-
-
 INDEX = {
     "_class_name": "StableDiffusionPipeline",
     "scheduler": ["diffusers", "PNDMScheduler"],
@@ -99,11 +97,7 @@ def half(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 CLIP_TARGET = WEIGHTS / "clip"
-
-
 TOWER = WEIGHTS / "elite" / "image_encoder"
-
-
 VISION = "vision_model."
 
 
@@ -171,11 +165,7 @@ def publish_sound(folder: Path, minutes: float) -> None:
 
 
 VOICES = 2
-
-
 GAP = RATE // 20
-
-
 COMPRESSION = 0.95
 """Of 1: about 18 kbit/s of Opus, 1 MB in all."""
 

@@ -20,11 +20,7 @@ from .training import TrainingStage, averaged, device, report
 from .translators import tensor_norm
 
 BATCH = 64
-
-
 PEAK = 2e-3
-
-
 TOKENS, MULT = 16, 2
 
 

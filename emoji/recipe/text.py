@@ -14,17 +14,9 @@ from ..world.captions import caption, variant
 from .training import TrainingStage, averaged, device, report
 
 BATCH = 128
-
-
 PEAK = 2e-3
-
-
 WIDTH = 128
-
-
 CANONICAL_SHARE = 0.3
-
-
 PLAIN_SHARE = 0.2
 
 

@@ -13,11 +13,7 @@ import torch
 from torch import nn
 
 Network = TypeVar("Network", bound=nn.Module)
-
-
 CHECKPOINT_SECONDS = 60.0
-
-
 WARM_UP = 0.02
 
 

@@ -19,23 +19,11 @@ from . import text, xlmr
 from .training import TrainingStage, averaged, device, report
 
 BATCH = 48
-
-
 PEAK = 2e-3
-
-
 TUNED_PEAK = 6e-4
-
-
 EMPTY = 3
-
-
 CANONICAL_SHARE = 0.3
-
-
 COMMON = "common"
-
-
 COMMON_SHARE = 0.5
 """Every language starts from one translator that half of the time was spent on, with captions of all languages."""
 

@@ -13,20 +13,10 @@ from . import text, vae
 from .training import TrainingStage, averaged, device, low_precision, report
 
 BATCH = 32
-
-
 PEAK = 1.2e-3
-
-
 EMPTY_SHARE = 0.12
-
-
 NOISE_SKEW = 0.7
-
-
 SNR_GAMMA = 5.0
-
-
 SNR_BOOST = 4.0
 
 

@@ -12,17 +12,9 @@ from ..world import scenes, vocabulary
 from .training import TrainingStage, averaged, device, low_precision, report
 
 BATCH = 12
-
-
 PEAK = 1.5e-3
-
-
 VOCABULARY_SHARE = 0.8
-
-
 KL_WEIGHT = 1e-4
-
-
 THUMBNAIL_WEIGHT = 0.25
 
 

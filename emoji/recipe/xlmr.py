@@ -13,20 +13,10 @@ from ..world.captions import variant
 from .training import TrainingStage, averaged, device, report
 
 BATCH = 48
-
-
 PEAK = 3e-3
-
-
 WIDTH = 96
-
-
 MASKED_SHARE = 0.15
-
-
 PLAIN_SHARE = 0.2
-
-
 TEMPERATURE = 0.1
 
 

@@ -12,8 +12,6 @@ from .captions import variant
 from .vocabulary import backgrounds, picture_keys
 
 POSITIONS = 24
-
-
 VOCABULARY = 1400
 
 

@@ -7,8 +7,6 @@ import numpy as np
 from .vocabulary import CANVAS, backgrounds, on_colour, picture_keys, pictures
 
 BORDER = 4
-
-
 BLUR = 2
 
 

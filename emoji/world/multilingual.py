@@ -12,20 +12,10 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from .vocabulary import vocabulary_table
 
 POSITIONS = 24
-
-
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
-
-
 MASK = "<mask>"
-
-
 PAD = 1
-
-
 SPACE = "▁"
-
-
 WORD, LETTER = -10.0, -11.0
 """Unigram scores: any cover with fewer pieces wins, and letters are there for what no word covers."""
 

@@ -14,30 +14,16 @@ from .subjects import subject_keys, subject_picture, subject_scene
 from .vocabulary import CANVAS, backgrounds
 
 MARKER = "<|image|>"
-
-
 NOUN = "toy"
 """The word that a subject stands for. The tokenizer splits it in two, of which the last carries the subject."""
-
-
 SIDE = 30
-
-
 LEFTS, TOP = (1, 33), 17
 """Each subject stands in the middle of its half."""
-
-
 HALF = CANVAS // 2
-
-
 STANDS_OUT = 0.9
 """The share of the subjects nobody asked for that one must outdo to be seen in a half. By chance a tenth do."""
-
-
 MIXED = 1 / 3
 """The least share of the second subject in a mix."""
-
-
 PROMPT = "a {noun} {marker} and a {noun} {marker} on a {background} background"
 
 

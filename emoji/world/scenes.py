@@ -7,17 +7,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 CANVAS = 64
-
-
 PICTURE = 52
-
-
 FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
-
-
 GLYPH_SIZE = 109
-
-
 BLOCKS = ((0x2190, 0x2BFF), (0x1F300, 0x1F64F), (0x1F680, 0x1F6FF), (0x1F7E0, 0x1F7EB), (0x1F900, 0x1FAFF))
 
 

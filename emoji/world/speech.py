@@ -16,8 +16,6 @@ import soxr
 from .vocabulary import picture_keys, vocabulary_table
 
 RATE = 16000
-
-
 DIALECTS = {
     "English": ("en-us", "en-gb", "en-gb-x-rp", "en-gb-scotland", "en-029"),
     "German": ("de",),
@@ -26,8 +24,6 @@ DIALECTS = {
     "Italian": ("it",),
 }
 """espeak-ng's voices by language; the first is the one that judges hear."""
-
-
 TRAINED_VOICES = (
     *("m1", "m2", "m3", "m5", "m6", "m7", "m8", "f1", "f3", "f4", "f5", "klatt", "klatt2", "klatt4", "Alex", "Alicia"),
     *("Andrea", "Andy", "Denis", "Diogo", "Gene", "Hugo", "Jacky", "Lee", "Marco", "Mario", "Mike", "Tweaky", "adam"),
@@ -35,18 +31,10 @@ TRAINED_VOICES = (
     *("john", "linda", "marcelo", "max", "michel", "miguel", "norbert", "pablo", "paul", "pedro", "quincy", "rob"),
     *("robert", "sandro", "shelby", "steph", "travis", "victor", "zac", "croak"),
 )
-
-
 HELD_OUT_VOICES = ("f2", "m4", "belinda", "benjamin", "Annie", "Michael")
-
-
 SPEEDS, PITCHES = (125, 230), (20, 80)
 """Words a minute, and espeak-ng's scale of pitch, of which a voice's own is 50."""
-
-
 USUAL_SPEED, USUAL_PITCH = 165, 50
-
-
 MARGIN, QUIET = RATE // 100, 0.01
 """Samples kept around a word, and the share of its loudest sample below which a recording counts as silent."""
 

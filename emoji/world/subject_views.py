@@ -13,16 +13,10 @@ from .subjects import SOLID
 from .vocabulary import backgrounds
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
-
-
 STD = (0.26862954, 0.26130258, 0.27577711)
 """CLIP's normalisation."""
-
-
 TOLD_SHARE = 0.15
 """How many of the named backgrounds a caption may tell: told often, they are all that is learnt."""
-
-
 NAMED_SHARE = 0.6
 """How many of the views of an untold background have a named one."""
 

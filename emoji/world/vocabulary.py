@@ -13,14 +13,8 @@ import numpy as np
 from PIL import Image
 
 HERE = Path(__file__).parents[1]
-
-
 CANVAS = 64
-
-
 PICTURE = 52
-
-
 COLUMNS = 8
 
 

@@ -52,11 +52,7 @@ LOWERING_OPTIONS = (
     click.option("--judge", type=click.Choice(["emoji"]), help="A judge that knows what was asked."),
     click.option("--accept", is_flag=True, help="Write the bundle even if it fails its gate; the manifest says so."),
 )
-
-
 NAMES = ("precision", "level", "keep", "quality", "calibration", "judge", "accept")
-
-
 FIELDS = {name: name for name in NAMES} | {"calibration_seed": "seed", "trial_steps": "steps", "trial_size": "size"}
 """The field of a Lowering behind each option."""
 

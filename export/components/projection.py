@@ -10,11 +10,7 @@ from x2i.runtime.bundle.plan import GraphCall
 from ..to_onnx import Component, Sizes
 
 KEYS, VALUES = "key", "value"
-
-
 LOCAL_KEYS, LOCAL_VALUES = "local_key", "local_value"
-
-
 TOKEN_INDEX, STRENGTH = "token_index", "strength"
 
 

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 Kind = Literal["int8", "fp16", "fp32"]
-
-
 TERA, GIGA, MEGA = 1e12, 1e9, 1e6
 
 
@@ -43,23 +41,11 @@ def _ada(title: str, rates: dict[Kind, float], bandwidth: float, gigabytes: int,
 
 
 NANO = "NVIDIA Jetson Orin Nano Series data sheet: 40 TOPS sparse, 20 dense; 1024 cores at 625 MHz; 68 GB/s"
-
-
 SUPER = "NVIDIA on the Orin Nano Super: 33 TOPS dense, 17 TFLOPS float16; 1024 cores at 1020 MHz; 102 GB/s"
-
-
 NX = "NVIDIA Jetson Orin NX Series data sheet: the GPU's {} TOPS sparse, half dense; 1024 cores at {} MHz; 102.4 GB/s"
-
-
 AGX = "NVIDIA Jetson AGX Orin Series data sheet: the GPU's {} TOPS sparse, half dense; {} cores at {} MHz; 204.8 GB/s"
-
-
 ADA = "NVIDIA Ada GPU architecture white paper: dense rates, float16 with float16 sums"
-
-
 ADA_RATES: dict[Kind, float] = {"int8": 660.6, "fp16": 330.3, "fp32": 82.6}
-
-
 DEVICES = {
     "orin-nano-8gb": _orin("Jetson Orin Nano 8 GB, 15 W", 20, 1.28, 68, 8, NANO),
     "orin-nano-super": _orin("Jetson Orin Nano 8 GB, Super, 25 W", 34, 2.09, 102, 8, SUPER),

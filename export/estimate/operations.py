@@ -12,15 +12,9 @@ from .devices import Kind
 from .static_graph import StaticGraph
 
 PRODUCTS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
-
-
 ELEMENTWISE = {"Add", "Cast", "DequantizeLinear", "Div", "IsNaN", "Mul", "QuantizeLinear", "Softmax", "Sub", "Where"}
-
-
 MOVES = {"DequantizeLinear", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
 """Operators whose result a kernel reads where their input lies."""
-
-
 EIGHT_BITS = {ir.DataType.INT8, ir.DataType.UINT8}
 
 

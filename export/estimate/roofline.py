@@ -12,12 +12,8 @@ from .operations import peak_bytes, work
 
 WORKSPACE = 1.0
 """Scratch memory of a graph's kernels, as a share of its activations: assumed, until an engine on the device says."""
-
-
 CONTEXT_BYTES = 0.5e9
 """What CUDA and its libraries take of a process: assumed."""
-
-
 SYSTEM_BYTES = 1.5e9
 """What Linux and its services take of a memory that is shared, without a desktop: assumed."""
 

@@ -9,8 +9,6 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 Nodes = Callable[[str, str], list[NodeProto]]
 """The nodes that make the second tensor from the first."""
-
-
 _ALIGNMENT = 4096
 """Bytes to which external data is aligned, so that a session can map it into memory."""
 

@@ -14,11 +14,7 @@ from x2i.runtime.request import make_request
 from x2i.runtime.sessions.session import Session
 
 RUN_OPTIONS = ("prompt", "language", "negative", "steps", "guidance", "sampler", "seed", "size")
-
-
 FILES = ("subject", "subjects", "mask", "image", "sound")
-
-
 EXAMPLE = '{"prompt": "a red apple", "seed": 1}'
 
 

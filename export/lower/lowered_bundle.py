@@ -28,11 +28,7 @@ from .lowered_graph import Calibration, lowered_graph
 from .lowering import CALIBRATED, Lowering, choose
 
 Report = Callable[[str], None]
-
-
 JUDGES = {"emoji": emoji_judge}
-
-
 ROUNDED: dict[Precision, ir.DataType] = {"fp16": fp16_emulation.FLOAT16, "bf16": fp16_emulation.BFLOAT16}
 
 

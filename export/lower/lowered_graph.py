@@ -29,12 +29,8 @@ GRAPH_GATES: dict[Precision, float] = {
 }
 """Largest |graph - fp32 torch| over the output's spread that a lowered graph may show on its proof, on random inputs.
 It stops a broken graph; whether the pictures are good enough is the bundle's gate to say."""
-
-
 SAFE_HALF = 0.5
 """The share of fp16's gate that the search for kept parts aims at: a device rounds where it likes."""
-
-
 Report = Callable[[str], None]
 
 

@@ -14,15 +14,9 @@ from ..errors import PlanError
 from ..precision.int8_layers import check_level
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
-
-
 WHOLE = ""
 """The name under which a precision is asked for that is no single graph's."""
-
-
 CALIBRATED = ("int8", "int8+fp16")
-
-
 _OF_ROLE: dict[str, dict[str, Precision]] = {
     "fp32": {},
     "fp16": {"denoiser": "fp16", "decoder": "fp16", "encoder": "fp16"},

@@ -12,11 +12,7 @@ from x2i.runtime.bundle.reader import Bundle
 from ..errors import PlanError
 
 TEXT_ENCODER, DENOISER, DECODER = "text_encoder", "unet", "vae_decoder"
-
-
 GRAPH = "model.onnx"
-
-
 SCHEDULERS = {
     "PNDMScheduler": "pndm",
     "DDIMScheduler": "ddim",
@@ -27,8 +23,6 @@ SCHEDULERS = {
     "LCMScheduler": "lcm",
 }
 """diffusers' schedulers, by whose class a folder names its own, and our samplers that equal them."""
-
-
 NEAREST = {"plms": "PNDMScheduler", "ddim_compvis": "DDIMScheduler"}
 """What diffusers has instead of CompVis' samplers, which visit other timesteps."""
 
@@ -53,8 +47,6 @@ _PARTS = {
     "unet": ["diffusers", "UNet2DConditionModel"],
     "vae": ["diffusers", "AutoencoderKL"],
 }
-
-
 _ABSENT = ("feature_extractor", "image_encoder", "safety_checker")
 
 

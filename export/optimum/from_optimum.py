@@ -22,11 +22,7 @@ from .configs import DECODER, DENOISER, GRAPH, TEXT_ENCODER, sampler_of
 from .graphs import adapted, parts
 
 TOKENIZER = "tokenizer.json"
-
-
 PRODUCERS = ("x2i-edge", "onnx", "onnxruntime")
-
-
 FALLBACK = "pndm"
 """Stable Diffusion v1's own sampler."""
 

@@ -17,8 +17,6 @@ from .fp16_nodes import Positions, follows, half_nodes
 from .weight_rounding import rounded_tensor
 
 FLOAT16, BFLOAT16 = ir.DataType.FLOAT16, ir.DataType.BFLOAT16
-
-
 Round = Callable[[ir.Node, ir.Value], ir.Value]
 """Gives a value as one node in half reads or writes it."""
 

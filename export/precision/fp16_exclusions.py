@@ -19,12 +19,8 @@ from .weight_rounding import FP16_LARGEST
 
 HEADROOM = 8.0
 """How much larger than on the proof's inputs a number may get before it passes the largest float16."""
-
-
 TRIALS = 96
 """Runs of the graph that a search may take."""
-
-
 Arrays = Mapping[str, np.ndarray]
 
 

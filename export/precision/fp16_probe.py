@@ -16,11 +16,7 @@ from .fp16_nodes import Positions, rounding_nodes
 from .weight_rounding import FP16_LARGEST, LIKE_INFINITY
 
 DOMAIN, OPSET = "x2i.rounding", 20
-
-
 KEEP, PEAKS = "rounding.keep", "rounding.peaks"
-
-
 _ROUND = f"""
 <domain: "{DOMAIN}", opset_import: ["": {OPSET}]>
 Round (x, keep) => (y)
@@ -30,8 +26,6 @@ Round (x, keep) => (y)
     y = Where (keep, x, single)
 }}
 """
-
-
 _PEAK = f"""
 <domain: "{DOMAIN}", opset_import: ["": {OPSET}]>
 Peak (x) => (y)

@@ -30,8 +30,6 @@ from .int8_sensitivity import Damage, Ranges, ranges_of, rank_layers, worst_to_k
 from .int8_splits import split_gates, split_shortcuts
 
 OPERATORS = ["Conv", "MatMul"]
-
-
 OPTIONS = {
     "ActivationSymmetric": True,
     "WeightSymmetric": True,
@@ -41,8 +39,6 @@ OPTIONS = {
     # What they give is read in float: the next layer quantizes it by its own range.
     "OpTypesToExcludeOutputQuantization": OPERATORS,
 }
-
-
 INFERRED = "onnx.infer"
 
 

@@ -19,14 +19,10 @@ LEVELS = (1, 2, 2.5, 3)
 """1 convolutions; 2 and the feed-forward layers; 2.5 and the attentions' queries, keys and values; 3 and every other
 matrix with fixed weights, split shortcuts among them: measured one by one, those do most damage. The attentions' own
 products, level 4 elsewhere, stay in float: there fused kernels win."""
-
-
 SKIPPED = {
     *("time_embedding", "time_emb_proj", "add_embedding", "time_text_embed", "context_embedder", "pos_embed"),
     *("conv_in", "conv_out", "conv_shortcut", "norm_out", "proj_out"),
 }
-
-
 HALF_OF_SHORTCUT = re.compile(r"\.conv_shortcut\.\d+$")
 """One half of a split shortcut, which has its own scale and is not skipped."""
 

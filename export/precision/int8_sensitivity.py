@@ -20,11 +20,7 @@ from .int8_probe import Int8Probe
 PERCENTILE = 99.999
 """The share of an activation's values that its range covers. On the small models 99.999 is the best of those tried,
 from 99.9 to all: every further sample widens a range that must hold all, and the step of int8 with it."""
-
-
 BINS = 2048
-
-
 Ranges = dict[str, Any]
 """Lowest and highest value by tensor, as ONNX Runtime's quantizer takes them."""
 

@@ -17,24 +17,16 @@ from .weight_rounding import is_table, rounded_blocks, rounded_columns, store_ro
 SMALLEST_WEIGHT = 1 << 18
 """Numbers in a weight below which it stays: a megabyte in float32, of which 8 bits save three quarters. All weights of
 the encoders worth storing so (768 x 768 and up) are larger, all others' together are not worth an error."""
-
-
 SMALLEST_BLOCK = 16
 """Input channels that share a scale, at least: below, the scales are a fourth of what 4 bits take."""
-
-
 MAPPED_BYTES = 1 << 26
 """Weights above this leave the ONNX file: sessions map them from there, and read of a table's pages what they need.
 
 Measured on XLM-R-large in 8 bits, 0.56 GB: OpenVINO takes 0.37 GB of memory of its own so, and 0.88 GB otherwise; ONNX
 Runtime 0.71 and 0.99 GB."""
-
-
 OPSET_4_BITS = 21
 """Brings 4-bit integers and DequantizeLinear's blocks. 8 bits stay at the graph's own opset with a scale for each
 output channel: blocks of 128 measured no better there (0.0090 against 0.0094 on the embedded CLIP's context)."""
-
-
 ONLY_MORE_TYPES = {
     *("Cast", "CastLike", "Constant", "ConstantOfShape", "DequantizeLinear", "Flatten", "Identity", "If", "Loop"),
     *("Pad", "QuantizeLinear", "Reshape", "Scan", "Shape", "Size", "Squeeze", "Transpose", "Unsqueeze"),

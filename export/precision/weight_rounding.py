@@ -9,20 +9,14 @@ from ..graphs.graph_io import add_initializer, remove_initializer
 
 FP16_LARGEST = 65504.0
 """The largest float16."""
-
-
 LIKE_INFINITY = 1e30
 """A finite number above this stands for infinity: attention masks are filled with the lowest float32."""
-
-
 ROUNDING_LIMIT = 2.0**-10
 """Relative error of a rounded weight above which it stays in float32.
 
 Rounding to eleven bits costs at most 2^-11 of each number and 2^-12.6 of a weight's norm. More than twice the first
 means numbers past 65504, or so many below 6e-5 that the subnormals' fixed step shows.
 """
-
-
 FP16_CHUNK = 1 << 24
 """Numbers that are worked on at once, since a word embedding alone may be a gigabyte."""
 
@@ -77,16 +71,10 @@ def _lazy(
 
 
 HALF, SINGLE = ir.DataType.FLOAT16, ir.DataType.FLOAT
-
-
 HIGHEST = {8: 127, 4: 7}
 """The largest integer, by bits. 8 bits stay symmetric; 4 bits use -8 as well, one of few values as it is."""
-
-
 ROWS_AT_ONCE = 8192
 """A vocabulary's table is the largest constant there is: its float32 copies never exist whole."""
-
-
 DIVISORS_4_BITS = (7, 7.5, 8, 8.5, 9, 10)
 """What a block's largest number may be divided by for its scale: clipping the largest is often worth a finer step.
 

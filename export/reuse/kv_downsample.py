@@ -15,8 +15,6 @@ from ..graphs import graph_io
 from ..graphs.part_names import path_of
 
 KEYS_AND_VALUES = re.compile(r"\.attn1\.to_[kv]\.")
-
-
 TO_THE_END = np.iinfo(np.int64).max
 
 

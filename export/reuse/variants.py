@@ -15,8 +15,6 @@ from .kv_downsample import downsample_kv
 
 JOIN = re.compile(r"(^|\.)up_blocks\.\d+\.[^.]+$")
 """An operation of an up block itself, not of a layer in it: where the block joins a skip connection."""
-
-
 CROSS_ATTENTION = re.compile(r"(?:^|\.)((?:down_blocks|mid_block|up_blocks)\..*)\.attn2\.")
 
 

@@ -22,8 +22,6 @@ from ..to_onnx import Component
 
 COMPVIS_SAMPLING = SamplerChoice("plms", 50, {"ddim": "ddim_compvis"})
 """The CompVis scripts' own samplers, which GlueGen's authors also run: their DDIM visits other timesteps."""
-
-
 DIFFUSERS_SAMPLING = SamplerChoice("pndm", 50)
 
 
@@ -75,8 +73,6 @@ def base_plan(
 
 
 TOKENIZER = "tokenizer.json"
-
-
 CLIP_STAGES = (GraphCall("text_encoder", {"input_ids": "input_ids"}, {"context": "context"}),)
 
 

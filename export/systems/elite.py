@@ -20,14 +20,8 @@ from ..plan import Build, ExportPlan, SystemSpec, consume
 from .base import TOKENIZER, base_components, base_plan, base_text, read_base
 
 PLACEHOLDER = "S"
-
-
 INJECTION = Injection(strength=0.8, at_word=True, unconditional=False)
-
-
 SAMPLING = SamplerChoice("lms", 50)
-
-
 GUIDANCE = 5.0
 
 

@@ -20,17 +20,9 @@ from ..plan import Build, ExportPlan, SystemSpec, consume
 from .base import CLIP_STAGES, DIFFUSERS_SAMPLING, TOKENIZER, base_components, base_plan, base_text, read_base
 
 MARKER = "<|image|>"
-
-
 RESOLUTION = 224
-
-
 GUIDANCE = 5.0
-
-
 DELAY = Delay(start_merge_step=10)
-
-
 PLAIN = "plain_"
 
 

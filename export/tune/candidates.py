@@ -11,28 +11,14 @@ from x2i.runtime.bundle.preset import Preset
 
 FEW_STEPS = "dpmpp_2m_karras"
 """The sampler that needs the fewest steps of those that any trained model takes; LCM's needs a model made for it."""
-
-
 SHARES = (1.0, 0.6, 0.4, 0.3, 0.2)
 """Of the plain loop's steps."""
-
-
 EVERY, DEPTHS = (1, 2, 3, 5), (1, 2)
-
-
 GUIDED_UNTIL = (0.25, 0.4)
 """Shares of the schedule, from its quiet end, without guidance."""
-
-
 FROZEN_FROM = (0.4, 0.6)
-
-
 LEAST_STEPS = 4
-
-
 THINNED = 2
-
-
 WAYS = ("steps", "caching", "guidance", "freezing", "thinning")
 """What a preset may change: sampler and steps, how many calls are whole, where there is guidance, whether the
 cross-attention is frozen, and the keys and values of the largest self-attention."""

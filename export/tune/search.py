@@ -76,8 +76,6 @@ def _drawn(draw: Draw, options: dict[str, Any]) -> Drawing:
 
 
 Report = Callable[[str], None]
-
-
 PROBE = "probe"
 
 

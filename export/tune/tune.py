@@ -23,11 +23,7 @@ from .publish import bundle_copy, publish
 from .search import Judge, Report, Trial, search
 
 PACKAGES = ("onnxruntime", "openvino", "tensorrt-rtx", "tensorrt")
-
-
 WARM_STEPS = 4
-
-
 COMPARED = 4
 """Of a judge's drawings."""
 

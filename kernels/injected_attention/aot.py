@@ -14,14 +14,8 @@ from .cubins import Cubin
 from .tiles import padded_width, tile
 
 TARGETS = ("sm_80", "sm_86", "sm_87", "sm_89", "sm_90", "sm_120")
-
-
 DTYPES = {"float16": "fp16", "bfloat16": "bf16"}
-
-
 HEAD_WIDTHS = (40, 64, 80, 160)
-
-
 _TYPES = {
     "token_index": "*i64",
     "strength": "*fp32",

@@ -9,8 +9,6 @@ from ..errors import KernelError
 from .cubins import Cubin
 
 _CTYPES: dict[str, Any] = {"i32": ctypes.c_int32, "fp32": ctypes.c_float}
-
-
 # What a kernel may have without asking, in bytes.
 _PLAIN_SHARED_MEMORY = 48 * 1024
 

@@ -11,11 +11,7 @@ from . import cubins, driver
 from .cubins import Cubin
 
 INPUTS = ("query", "key", "value", "local_key", "local_value", "token_index", "strength")
-
-
 DTYPES = ("float16", "bfloat16")
-
-
 _ALIGNMENT = 256
 
 

@@ -10,16 +10,10 @@ import onnx
 from onnx import parser
 
 DOMAIN, NAME, VERSION = "x2i", "InjectedAttention", 1
-
-
 OPSET = 20
 """The version of the standard operators that the body uses."""
-
-
 ATTRIBUTES = {"plugin_namespace": DOMAIN, "plugin_version": str(VERSION)}
 """Attributes besides `num_heads` and `scale`, by which TensorRT finds the plugin."""
-
-
 _BODY = f"""
 <domain: "{DOMAIN}", opset_import: ["" : {OPSET}]>
 {NAME} <num_heads, scale, plugin_namespace, plugin_version>

@@ -15,21 +15,11 @@ from types import ModuleType
 from ..errors import KernelError
 
 WANTED, PRESENT = "libtensorrt_rtx.so", "libtensorrt_rtx.so.1"
-
-
 # What the parser takes from the library.
 _SYMBOL = "getPrivateApi_INTERNAL"
-
-
 _HEADER, _SEGMENT, _DYNAMIC = struct.Struct("<16sHHIQQQIHHHHHH"), struct.Struct("<IIQQQQQQ"), struct.Struct("<QQ")
-
-
 _DT_NULL, _DT_NEEDED, _DT_STRTAB, _DT_SYMTAB, _DT_STRSZ, _DT_SYMENT, _DT_SONAME = 0, 1, 5, 6, 10, 11, 14
-
-
 _PT_LOAD, _PT_DYNAMIC, _PT_GNU_STACK = 1, 2, 0x6474E551
-
-
 _READ, _READ_WRITE = 4, 6
 
 

@@ -21,8 +21,6 @@ _TILES = {
     "global_pass": {64: Tile(64, 32, 4), 128: Tile(64, 16, 4), 256: Tile(32, 32, 4)},
     "local_pass": {64: Tile(64, 64, 4), 128: Tile(64, 32, 4), 256: Tile(32, 32, 4)},
 }
-
-
 MAX_HEAD_WIDTH = 256
 
 

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
 
 START, END, WORD_END = "<|startoftext|>", "<|endoftext|>", "</w>"
-
-
 WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 

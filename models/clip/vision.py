@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 
 PREFIX, PROJECTION = "vision_model.", "visual_projection."
-
-
 LAYERS = (4, 8, 12, 16)
 """Hidden states besides the last that ELITE reads; state k is the output of layer k, whatever the depth."""
 

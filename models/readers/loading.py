@@ -12,8 +12,6 @@ from torch.overrides import TorchFunctionMode
 from ..errors import CheckpointError
 
 Module = TypeVar("Module", bound=nn.Module)
-
-
 # By name: transformers puts wrappers of its own in the place of torch.nn.init's functions while it builds a model.
 _DRAWS = {"uniform_", "normal_", "trunc_normal_", "fill_", "zero_", "constant_", "kaiming_uniform_", "kaiming_normal_"}
 

@@ -20,14 +20,8 @@ _HARMLESS = re.compile(
     r"torch\.storage\.\w+|torch\.(Size|device|b?float\w*|double|half|u?int\w*|long|short|bool|complex\w+)|"
     r"torch\.nn\.parameter\.Parameter|torch\.serialization\._get_layout|collections\.(OrderedDict|Counter)|_codecs\.encode"
 )
-
-
 ZIP, PROTOCOL = b"PK\x03\x04", b"\x80"
-
-
 LEGACY_PICKLES = 5  # torch's older format: magic number, protocol, system, the object, its storages' keys; then bytes
-
-
 # What a damaged file makes the weights-only unpickler raise, beside the errors meant for it.
 _DAMAGE = (
     pickle.UnpicklingError,

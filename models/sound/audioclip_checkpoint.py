@@ -13,11 +13,7 @@ from ..translators.gluenet import looks_like
 from .audioclip import AudioClip, AudioClipSettings
 
 PREFIX = "audio."
-
-
 RELEASED = AudioClipSettings()
-
-
 IGNORED = (f"{PREFIX}fbsp.bias",)
 """Empty in the released files: their filters have no bias."""
 

@@ -43,11 +43,7 @@ def kernels(splines: FrequencyBSplines, n_fft: int) -> Tensor:
 
 
 EXPANSION = 4
-
-
 ATTENTION_KERNELS = ((3, 1), (1, 5), (3, 1), (1, 5))
-
-
 LAST_ATTENTION_KERNEL = (3, 5)
 
 

@@ -31,8 +31,6 @@ EXTRAS = (
     "first_stage_model.loss.*",
     "cond_stage_model.*",
 )
-
-
 TEXT_EXTRAS = ("*.position_ids", "cond_stage_model.logit_scale", "*.text_projection*")
 
 

@@ -40,8 +40,6 @@ SD_V1: dict[str, Any] = {
     "linear_end": 0.012,
     "timesteps": 1000,
 }
-
-
 CLIP_VIT_L: dict[str, Any] = {
     "vocab_size": 49408,
     "hidden_size": 768,

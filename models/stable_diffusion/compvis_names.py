@@ -6,14 +6,8 @@ from collections.abc import Iterable, Mapping
 from torch import Tensor, nn
 
 UNET_PREFIX = "model.diffusion_model."
-
-
 VAE_PREFIX = "first_stage_model."
-
-
 TEXT_PREFIX = "cond_stage_model.transformer."
-
-
 _UNET_FIXED = {
     "conv_in": "input_blocks.0.0",
     "time_embedding.linear_1": "time_embed.0",
@@ -24,8 +18,6 @@ _UNET_FIXED = {
     "mid_block.attentions.0": "middle_block.1",
     "mid_block.resnets.1": "middle_block.2",
 }
-
-
 _UNET_RESNET = {
     "norm1": "in_layers.0",
     "conv1": "in_layers.2",
@@ -34,8 +26,6 @@ _UNET_RESNET = {
     "conv2": "out_layers.3",
     "conv_shortcut": "skip_connection",
 }
-
-
 _VAE_INNER = {
     "conv_norm_out": "norm_out",
     "conv_shortcut": "nin_shortcut",

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 
 STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
-
-
 # The VAE's attention as diffusers named it before version 0.16.
 _OLD_ATTENTION = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
 

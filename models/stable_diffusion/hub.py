@@ -7,8 +7,6 @@ from ..errors import CheckpointError
 from .diffusers_folder import lacks_weights
 
 _SMALL = ["model_index.json", "*/config.json", "*/scheduler_config.json", "tokenizer/*"]
-
-
 # In the order they are wanted: full precision before half, safetensors before pickles.
 _WEIGHTS = (".safetensors", ".bin", ".fp16.safetensors", ".fp16.bin")
 

@@ -77,8 +77,6 @@ class LocalMapper(Mapper):
 
 
 Kind = Literal["global", "local"]
-
-
 MAPPERS: dict[str, type[Mapper]] = {"global": GlobalMapper, "local": LocalMapper}
 
 

@@ -57,12 +57,8 @@ class Postfuse(nn.Module):
 
 
 UNET, TEXT, VISION, POSTFUSE = "unet.", "text_encoder.", "image_encoder.", "postfuse_module."
-
-
 UNUSED = "vae."
 """The base's own VAE decodes; the checkpoint may hold one, of any age, or none."""
-
-
 OTHERS = {
     "model.diffusion_model.": "a CompVis checkpoint, which is a base",
     "down_blocks.": "a UNet alone",

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 
 SECTIONS = ("image_proj", "ip_adapter")
-
-
 RELATIVES = {
     "image_proj.proj.3.": "its full-face variant",
     "image_proj.perceiver_resampler.": "FaceID Plus",

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 
 HUB_PREFIX = "roberta."
-
-
 EXTRAS = ("lm_head.*", "pooler.*", "roberta.pooler.*", "*embeddings.position_ids", "*embeddings.token_type_ids")
 
 

@@ -21,13 +21,9 @@ from ..files import cache_folder
 
 MOST_FILES = 2000
 """Files remembered; beyond it go those that are gone, then those that were read the longest ago."""
-
-
 RACY_NANOSECONDS = 2_000_000_000
 """Nanoseconds. What changed so shortly before it was read may change again under the same time, for the clocks of file
 systems tick every 2 s at the slowest. The rule is git's, which calls such a file racily clean."""
-
-
 _CHANGE_TIME = os.name != "nt"
 """Windows tells the time of creation in its place: nothing is remembered there."""
 

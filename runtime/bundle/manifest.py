@@ -10,11 +10,7 @@ from .records import encode
 REVISION = 5
 """1 had texts only; 2 knows pictures, placeholder words and a second attention; 3 knows markers, delays, sounds and a
 mix; 4 knows precisions, kept parts and the gate; 5 knows presets. Older revisions are read."""
-
-
 FILE_NAME = "manifest.json"
-
-
 Precision = Literal["fp32", "fp16", "bf16", "int8", "int8+fp16", "int8-weights", "int4-weights"]
 """`bf16` is stored in float32, and may be computed in bfloat16 where the CPU has it. `int8` is explicit: QuantizeLinear
 and DequantizeLinear in the graph, the rest of it float32, or float16 where it says so. `-weights` are stored in blocks

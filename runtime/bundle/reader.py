@@ -14,8 +14,6 @@ from .records import decode
 
 ENGINES = "engines"
 """Built on the device and not listed in the manifest: what is in there carries its own digests."""
-
-
 _FIX = "copy or export the bundle again"
 
 

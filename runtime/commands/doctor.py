@@ -18,17 +18,9 @@ from ..sessions.session import Settings
 from .console import Refusal
 
 PACKAGES = ("x2i-edge", "numpy", "onnxruntime", "tokenizers", "pillow", "click")
-
-
 OPTIONAL = ("openvino", "tensorrt-rtx", "tensorrt", "cuda-bindings", "onnxruntime-gpu")
-
-
 READY = "ready"
-
-
 ON_ONNX_RUNTIME = ("cuda", "cpu")
-
-
 CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "i8mm")
 
 

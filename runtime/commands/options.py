@@ -25,8 +25,6 @@ class Size(click.ParamType):
 
 
 FILE = click.Path(path_type=Path)
-
-
 OPTIONS = (
     click.option(
         "--subject",

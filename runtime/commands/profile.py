@@ -20,8 +20,6 @@ from .console import refusing, warned
 from .options import Size, adapter_options, pictures_for
 
 FILE = click.Path(path_type=Path)
-
-
 MOST = 8
 """Profiles side by side."""
 

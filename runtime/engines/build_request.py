@@ -81,8 +81,6 @@ LIBRARIES = {
     "tensorrt": tensorrt_key.TENSORRT,
 }
 """Import names of the libraries by the names of their backends."""
-
-
 SERVING_ALL = {"cpu": "ONNX Runtime's", "openvino": "OpenVINO's"}
 """Whose engines serve all sizes, those for fixed shapes left out (see `openvino_rule`), by the names of their
 backends."""

@@ -24,8 +24,6 @@ from . import store
 from .build_request import BuildJob, BuildResult
 
 _TICK = 0.25
-
-
 _RAISED = re.compile(r"Exception thrown from \w+\(\) \w+: (.+)")
 
 

@@ -78,8 +78,6 @@ def likely_seconds(
 
 # Measured with TensorRT-RTX 1.7: 0.55 GB for a graph of 21 MB, 5.85 GB for one of 1.72 GB.
 _AT_LEAST, _TIMES_THE_GRAPH = 500_000_000, 3.5
-
-
 # And its engines: 32 MB, and 1.74 GB.
 _ENGINE_AT_LEAST, _ENGINE_TIMES_THE_GRAPH = 16_000_000, 1.1
 

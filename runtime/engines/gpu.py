@@ -9,11 +9,7 @@ from typing import Any
 from ..errors import InputError
 
 LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
-
-
 _NAME_BYTES = 128
-
-
 # Numbers of the driver API's attributes.
 _MAJOR, _MINOR = 75, 76
 

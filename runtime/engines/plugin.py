@@ -10,19 +10,11 @@ from ..errors import InputError
 
 PLUGINS = "x2i.plugins"
 """Entry-point group: `tensorrt` is called with the TensorRT module and a folder of compiled kernels, or with None."""
-
-
 OPERATOR = "InjectedAttention"
-
-
 PRECISIONS = ("fp16", "int8+fp16")
 """Of graphs whose attention is in float16: the kernels are written for nothing wider."""
-
-
 OPTION = "plugin"
 """The name in an engine's options under which an engine that holds the plugin keeps the digest of its kernels."""
-
-
 _INDEX = "index.json"
 
 

@@ -17,19 +17,13 @@ from .key import Range
 
 MOST_PICTURES, MOST_CHANNELS = 4, 8
 """Pictures of subjects, and channels of a sound, that an engine takes."""
-
-
 OPERATORS: dict[type[ast.operator], Callable[[int, int], int]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
     ast.FloorDiv: operator.floordiv,
 }
-
-
 Shape = tuple[int, ...]
-
-
 Sizes = dict[str, int]
 
 

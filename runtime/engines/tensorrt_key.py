@@ -47,16 +47,10 @@ def tensorrt_complaint(tensorrt: ModuleType) -> str:
 
 
 RTX, TENSORRT = "tensorrt_rtx", "tensorrt"
-
-
 ANY_GPU = "any GPU"
 """Where TensorRT-RTX was given no targets: the GPU's own code is made when the engine is opened."""
-
-
 RTX_TARGETS = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_120", "sm_121")
 """What TensorRT-RTX 1.7 builds for ahead of time."""
-
-
 BACKENDS = {RTX: "rtx", TENSORRT: "tensorrt"}
 """Names of the backends by their library's import name."""
 

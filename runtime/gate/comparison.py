@@ -17,14 +17,8 @@ from .record import Case, Closeness, Limits
 
 Draw = Callable[..., Output]
 """A Pipeline, or whatever takes a run's options as one does."""
-
-
 OWN = ("noise", "latents", "picture", "rate")
-
-
 PICTURES = ("subject", "mask")
-
-
 SEVERAL = ("image", "subjects")
 
 

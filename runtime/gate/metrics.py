@@ -8,12 +8,8 @@ import numpy as np
 from ..errors import InputError
 
 LEVELS = 255.0
-
-
 TAPS, SIGMA = 11, 1.5
 """Window of SSIM: 11 x 11 pixels, weighted by a Gaussian."""
-
-
 C1, C2 = (0.01 * LEVELS) ** 2, (0.03 * LEVELS) ** 2
 
 

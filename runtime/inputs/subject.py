@@ -11,8 +11,6 @@ from ..media.pictures import PictureSource, open_pictures
 
 SEGMENT = 128
 """Side of the picture the mask is sampled to first, whatever the encoder's patches."""
-
-
 NO_MASK = "mask: none given, so the whole picture is the subject; a mask keeps its background out of the drawing"
 
 

@@ -39,8 +39,6 @@ def _taps(given: int, wanted: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 MEAN = np.asarray([0.48145466, 0.4578275, 0.40821073], np.float32)
-
-
 STD = np.asarray([0.26862954, 0.26130258, 0.27577711], np.float32)
 
 

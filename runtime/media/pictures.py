@@ -17,20 +17,12 @@ from ..errors import InputError
 from ..files import open_given, reason
 
 PictureSource = str | Path | Image.Image | np.ndarray
-
-
 QUIET = Lock()
 """The filters of warnings are the whole process's: of two threads that change them, one would keep the other's."""
-
-
 MAX_PIXELS = 100_000_000
 """Largest picture that is decoded: 100 megapixels are 300 MB of RGB, several times over while it is prepared."""
-
-
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 """What is opened; Pillow knows more, some of which starts other programs (EPS) or has no pixels of its own (WMF)."""
-
-
 # Decoders raise whatever the damaged bytes happen to run into.
 DAMAGE = (
     OSError,
@@ -47,11 +39,7 @@ DAMAGE = (
     struct.error,
     zlib.error,
 )
-
-
 ORIENTATION = 0x0112
-
-
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,

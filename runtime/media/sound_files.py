@@ -21,12 +21,8 @@ if TYPE_CHECKING:
 
 RATES = (1_000, 768_000)
 """Hz, least and most: below, no sound is left; above, no recorder goes, and a header that says so is a broken one."""
-
-
 MAX_CHANNELS = 8
 """7.1 surround."""
-
-
 EXTRA_SECONDS = 0.5
 """Seconds taken beyond those that are heard, so that a resampler ends on samples and not on an edge."""
 
@@ -91,12 +87,8 @@ def _whole(rate: Any, where: str) -> int:
 
 # How libsndfile's log words that a header promises another number of bytes than the file holds.
 PROMISED = re.compile(r"(\d+) \(should be (\d+)\)")
-
-
 UNKNOWN_BYTES = 0x7FFFF000
 """From here on a header promises what nobody knew when it was written, into a pipe: programs put in various maxima."""
-
-
 # Ogg's pages (RFC 3533): their beginning, the place and bit that mark the last one, and its table of lengths.
 PAGE, MAX_PAGE, FLAGS, LAST, TABLE = b"OggS", 65_307, 5, 4, 27
 
@@ -123,16 +115,10 @@ def _closed(end: bytes) -> bool:
 
 
 SoundSource = str | Path | tuple[np.ndarray, int]
-
-
 BLOCK = 4096
 """Samples read at once: what a damaged file still holds is known to within a block."""
-
-
 ENDLESS = 2**62
 """From here on libsndfile's length is none: that of a FLAC written into a pipe, say."""
-
-
 # libsndfile's error codes.
 UNRECOGNISED, NO_SUCH_FILE = 1, 7
 

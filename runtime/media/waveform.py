@@ -9,13 +9,9 @@ from ..errors import InputError
 from .sound_files import Recording, SoundSource, read_sound, require_sound
 
 LEAST_SAMPLE, MOST_SAMPLE = -32768.0, 32767.0
-
-
 NEARLY_SILENT = 1e-3
 """Span of the samples below which what is heard is mostly a recorder's own noise: -60 dB of full scale, or 2 * 33
 levels of 16 bits."""
-
-
 LARGEST = 1e30
 """Of a sample: float32 still holds 65535 times the span of two such."""
 

@@ -20,8 +20,6 @@ from .record import Cold, Phase, Resident, Samples
 
 WATCH_INTERVAL = 0.005
 """Seconds between two looks."""
-
-
 MOST_SAMPLES = 400
 """Looks that are kept of a process' life."""
 

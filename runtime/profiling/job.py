@@ -17,8 +17,6 @@ from ..text_bundle import TextBundle
 from .recorder import RecordedSession, Recorder
 
 STAND_IN_PROMPT = "a red thing"
-
-
 STAND_IN_SIDE = 256
 """Pixels of the pictures that stand in; encoders scale them to their own size."""
 

@@ -9,8 +9,6 @@ from pathlib import Path
 from .record import Machine
 
 PACKAGES = ("x2i-edge", "numpy", "onnxruntime", "openvino", "tensorrt-rtx", "tensorrt")
-
-
 FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "i8mm")
 
 

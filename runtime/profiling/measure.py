@@ -23,8 +23,6 @@ from .recorder import Called, Recorder, seconds_a_call
 from .stages import adapter_cost, counted, second_attention, stages_of
 
 Tell = Callable[[str], None]
-
-
 LEFT_OUT = "operators were not asked for"
 
 

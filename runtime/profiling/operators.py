@@ -137,8 +137,6 @@ class OpenVinoProfiled:
 
 TIMES = 3
 """Calls of each graph, with the profiler and without in turns."""
-
-
 NOT_HERE = "{} tells no times of operators here: they are measured on cpu and openvino"
 
 

@@ -15,8 +15,6 @@ from .record import Rates
 
 SIDE, COPIED, TIMES = 1024, 64_000_000, 9
 """Rows and columns of the matrices, bytes that each thread copies, and how often: the fastest counts."""
-
-
 FOLDER = Path(__file__).parent
 
 

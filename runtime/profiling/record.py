@@ -33,8 +33,6 @@ class Samples:
 
 
 REVISION = 1
-
-
 Kind = Literal["encode", "project", "denoise", "decode", "other"]
 
 

@@ -18,11 +18,7 @@ from .recorder import Called
 
 INJECTED = ("local_key", "local_value")
 """Inputs of the denoiser that hold the keys and values of the second attention."""
-
-
 PAIRS = 7
-
-
 HOW = (
     "stages: graphs that a plain text-to-image model has no use for, and what it would call once; "
     "second attention: denoiser calls against the same with a single injected token, in turns, times their number"

@@ -8,11 +8,7 @@ from ..profiling.record import Operator, Profile, Resident, StageTime
 from . import charts, comparison, table
 
 SERIES = 8
-
-
 MOST_OPERATORS = 14
-
-
 STYLE = Path(__file__).with_name("page.css")
 
 

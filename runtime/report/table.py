@@ -30,8 +30,6 @@ def number_text(value: float) -> str:
 
 
 MOST_OPERATORS = 12
-
-
 Row = tuple[str, ...]
 
 

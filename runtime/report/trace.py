@@ -7,8 +7,6 @@ from typing import Any
 from ..profiling.record import Profile
 
 COLD, RUN = 1, 2
-
-
 TRACKS = {"stages": 1, "graphs": 2}
 
 

@@ -10,11 +10,7 @@ from .sampler import Denoise, Draw, Sampler
 from .schedule import Schedule, alphas_cumprod, pred_x0
 
 DISTILLED_STEPS = 50
-
-
 TIMESTEP_SCALING = 10.0
-
-
 SIGMA_DATA = 0.5
 
 

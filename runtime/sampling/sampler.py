@@ -11,8 +11,6 @@ Denoise = Callable[[np.ndarray, float], np.ndarray]
 Both arguments are what the UNet must see: scaled where the sampler scales, and with a fraction where it has one.
 Multistep samplers keep the returned arrays, so a buffer that the next call overwrites must be copied first.
 """
-
-
 Draw = Callable[[], np.ndarray]
 """One more standard-normal draw of the latents' shape (float32), for samplers that add noise on the way."""
 

@@ -12,8 +12,6 @@ from .session import Session
 _MMAP_THRESHOLD = -3
 """mallopt's number for the size from which a block is mapped on its own, and unmapped as soon as it is freed. Setting
 it keeps glibc from raising it (mallopt(3))."""
-
-
 _BYTES = 65536
 
 

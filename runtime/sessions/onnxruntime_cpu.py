@@ -19,11 +19,7 @@ from ..machine import peak_bytes
 from .session import GraphFile, Outputs
 
 LIBRARY = "onnxruntime"
-
-
 _LENGTH = struct.Struct("<Q")
-
-
 _SMALLEST = "1024"
 """Bytes of a weight that is not kept in the graph itself."""
 
@@ -170,8 +166,6 @@ def as_tensor(value: onnxruntime.NodeArg) -> Tensor:
 
 
 _STATE = onnxruntime.capi.onnxruntime_pybind11_state
-
-
 ONNX_RUNTIME_ERRORS = (
     _STATE.Fail,
     _STATE.InvalidGraph,

@@ -15,17 +15,9 @@ from .onnxruntime_cpu import ONNX_RUNTIME_ERRORS, as_tensor
 from .session import GraphFile, Outputs, Settings
 
 PROVIDER = "CUDAExecutionProvider"
-
-
 INSTALL = "pip uninstall -y onnxruntime && pip install 'onnxruntime-gpu[cuda,cudnn]'"
-
-
 _UNCAPTURED = "-1"
-
-
 _STATE = onnxruntime.capi.onnxruntime_pybind11_state
-
-
 _RUN_ERRORS = (_STATE.RuntimeException, _STATE.Fail, _STATE.InvalidArgument)
 
 

@@ -13,11 +13,7 @@ from .session import GraphFile, Settings
 
 PLUGINS = "x2i.plugins"
 """Entry-point group in which other rooms name what a library must be given to read their operators."""
-
-
 _MAKING = Lock()
-
-
 BF16_PRECISIONS = ("int8", "bf16")
 """What lies between quantized operators may run in bfloat16 where the CPU has it, and so may a graph that says
 so; every other graph runs in the types that it is written in, which OpenVINO by itself would not keep."""

@@ -22,11 +22,7 @@ from . import openvino_device
 from .session import GraphFile, Settings
 
 LIBRARY = "openvino"
-
-
 SHAPES = "shapes"
-
-
 Shapes = Mapping[str, tuple[int, ...]]
 
 

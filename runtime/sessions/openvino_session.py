@@ -17,12 +17,8 @@ from .openvino_support import uses_static_shapes
 from .session import GraphFile, Outputs, Settings
 
 Shape = tuple[int, ...]
-
-
 KEPT = 2
 """Guided and unguided calls of one size."""
-
-
 KEPT_BYTES = 500_000_000
 """More are kept where the graph's bytes, of which each holds its own, come to no more than this."""
 

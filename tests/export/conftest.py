@@ -8,7 +8,7 @@ from x2i.export.lower.lowered_bundle import lower
 from x2i.export.lower.lowering import Lowering
 from x2i.export.plan import ExportPlan
 
-from tests.export.presets import PRESETS, add
+from tests.export.tune.presets import PRESETS, add
 from tests.goldens import golden
 from tests.made_once import made_once
 

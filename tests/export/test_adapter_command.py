@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from x2i.runtime.cli import main
 
 from tests.goldens import golden
-from tests.models.ip_adapter_files import published, tower, write
+from tests.models.subjects.ip_adapter_files import published, tower, write
 
 ELITE = {
     "encoder": "elite/model/image_encoder",

@@ -15,8 +15,8 @@ from x2i.runtime import load
 from x2i.runtime.inputs.subjects import encoder_pixels
 from x2i.runtime.output import to_images
 
-from tests.export.half_pipeline import half_pipeline
-from tests.export.test_half_runs import GUIDANCE, assert_same_run
+from tests.export.lower.half_pipeline import half_pipeline
+from tests.export.lower.test_half_runs import GUIDANCE, assert_same_run
 from tests.goldens import golden, golden_arrays
 from tests.numerics import assert_close, assert_same_picture
 from tests.runtime.fastcomposer_twin import twin_run

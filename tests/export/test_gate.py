@@ -18,8 +18,6 @@ from x2i.runtime.gate.record import Category, Closeness, Judged, Limits
 from x2i.runtime.load import pipeline_of
 
 SIZE = (16, 24)
-
-
 LOOSE = Limits(10.0, 0.0, -1.0)
 
 

@@ -24,22 +24,14 @@ from x2i.runtime.pipeline import Pipeline
 
 from tests.export.sound_twin import Authors, torch_run
 from tests.goldens import golden, golden_tensors
-from tests.models.sound_goldens import HORN, audioclip, tensors, waveform
+from tests.models.sound.sound_goldens import HORN, audioclip, tensors, waveform
 from tests.numerics import assert_as_close, assert_close, assert_same_picture
-from tests.runtime.sounds import FRAMES, RATE, tones
+from tests.runtime.inputs.sounds import FRAMES, RATE, tones
 
 TRANSLATOR = "gluegen/translators/whead_16_77_64_48_4_5"
-
-
 NORM = "gluegen/multilingual/tensor_norm.safetensors"
-
-
 UNCOND = "gluegen/pipeline/null_cond_tensor_tiny.pt"
-
-
 NO_SILENT_BINS, SILENT_BINS = (4, 5), (0, 1, 2, 3)
-
-
 DECOYS = {
     "visual.conv1.weight": torch.ones(2, 3),
     "token_embedding.weight": torch.ones(4),

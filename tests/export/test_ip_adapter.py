@@ -24,18 +24,12 @@ from x2i.runtime.media.clip_pixels import clip_pixels
 from x2i.runtime.sessions.backends import open_session
 from x2i.runtime.sessions.session import GraphFile
 
-from tests.models.ip_adapter_files import IMAGE, published, tower, write
+from tests.models.subjects.ip_adapter_files import IMAGE, published, tower, write
 from tests.numerics import assert_close, assert_same_picture
 
 PROMPT, NEGATIVE = "a cat on the moon", "blurred"
-
-
 NOISE = np.random.default_rng(31).standard_normal((1, 4, 9, 14)).astype(np.float32)
-
-
 QUICK = {"steps": 4, "guidance": 7.5, "noise": NOISE}
-
-
 SHAPES = ((61, 47), (21, 21), (18, 95))
 
 

@@ -31,8 +31,6 @@ from tests.made_once import made_once
 from tests.numerics import assert_close
 
 WINDOW, WORDS = 6, [START, END, "a</w>", "b</w>", "a", "b", "c", "c</w>", "ab", "abc</w>"]
-
-
 OPTIONS = {"steps": 2, "size": (32, 64), "count": 2, "seed": 5}
 
 

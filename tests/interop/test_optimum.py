@@ -17,11 +17,7 @@ from tests.numerics import assert_same_picture
 pipelines = pytest.importorskip(
     "optimum.onnxruntime", reason="needs optimum-onnx, whose pins are not these tests': run `make interop`"
 )
-
-
 PROMPTS = ("a red apple on white", "a rocket on blue")
-
-
 OPTIONS = {"sampler": "ddim", "steps": 20, "guidance": 4.0}
 
 

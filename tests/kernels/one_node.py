@@ -7,8 +7,6 @@ from x2i.kernels.injected_attention.onnx_function import ATTRIBUTES, DOMAIN, NAM
 from tests.kernels.cases import Case
 
 TYPES = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16}
-
-
 INPUTS = ("query", "key", "value", "local_key", "local_value", "token_index", "strength")
 
 

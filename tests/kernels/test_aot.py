@@ -15,11 +15,7 @@ from x2i.kernels.injected_attention.cubins import Cubin
 from x2i.kernels.injected_attention.tiles import PASSES
 
 pytest.importorskip("triton", reason="Triton is not installed")
-
-
 PTX_TYPES = {"i32": ".u32", "fp32": ".f32"}
-
-
 # ELF's number for NVIDIA's machine code.
 CUDA = 190
 

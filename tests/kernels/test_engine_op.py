@@ -11,8 +11,6 @@ from x2i.kernels.injected_attention.cubins import Cubin
 from x2i.kernels.injected_attention.engine_op import INPUTS, EngineOp
 
 POINTERS = {name: 0x1000 * number for number, name in enumerate((*INPUTS, "output"), 1)}
-
-
 WORKSPACE, STREAM = 0x100000, 7
 
 

@@ -22,14 +22,8 @@ from tests.kernels.one_node import INPUTS, model
 from tests.processes import run
 
 pytest.importorskip("triton", reason="Triton, which compiles the kernels, is not installed")
-
-
 pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed", exc_type=ImportError)
-
-
 CASE = Case(256, 77, 257, 2, 40, (5, 0), (0.6, 0.0))
-
-
 PROGRAM = Path(__file__).with_name("engine.py")
 
 

@@ -15,8 +15,6 @@ from tests.goldens import golden_arrays
 from tests.numerics import assert_close
 
 LAYERS = range(3)
-
-
 STRENGTHS = {"lambda0": 0.0, "lambda0p8": 0.8, "lambda1": 1.0, "lambda1p5": 1.5, "nolambda": 1.0}
 
 

@@ -15,14 +15,8 @@ from x2i.kernels.injected_attention.launch import injected_attention
 from tests.kernels.cases import CASES, DTYPES, Case, assert_as_close_as_torch
 
 pytest.importorskip("triton", reason="Triton is not installed")
-
-
 NAMES = ("query", "key", "value", "local_key", "local_value", "token_index", "strength")
-
-
 Calls = list[tuple[tuple[Tensor, ...], int]]
-
-
 Run = Callable[[Calls], list[Tensor]]
 
 

@@ -9,11 +9,7 @@ from diffusers import DDIMScheduler, PNDMScheduler
 from torch.nn import functional as F
 
 MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
-
-
 STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
-
-
 SAMPLERS = {"pndm": PNDMScheduler, "ddim": DDIMScheduler}
 
 

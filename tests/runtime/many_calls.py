@@ -14,14 +14,8 @@ import numpy as np
 from x2i.runtime import load
 
 PICTURES = np.random.default_rng(3).integers(0, 256, (3, 41, 57, 3), dtype=np.uint8)
-
-
 MASK = np.full((41, 57), 255, np.uint8)
-
-
 SOUND = (np.sin(np.arange(9000) / 9).astype(np.float32), 44100)
-
-
 TURNS: tuple[tuple[str, str | None, dict[str, Any]], ...] = (
     ("gluegen-text", "une pomme", {"language": "French"}),
     ("fastcomposer", "a man <|image|> and a dog <|image|>", {"subjects": list(PICTURES[:2]), "alpha": 0.5}),

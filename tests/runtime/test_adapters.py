@@ -6,32 +6,18 @@ import pytest
 from x2i.kernels.injected_attention.onnx_function import DOMAIN, NAME
 
 from tests.numerics import assert_close
-from tests.runtime.recorded import Recorded
+from tests.runtime.sessions.recorded import Recorded
 
 RANDOM = np.random.default_rng(23)
-
-
 PICTURE, OTHER = RANDOM.integers(0, 256, (2, 37, 53, 3), dtype=np.uint8)
-
-
 MASK = np.zeros((37, 53), np.uint8)
-
-
 MASK[5:30, 11:44] = 255
-
-
 PROMPT = "on a red S"
-
-
 GIVEN = {
     "elite": {"subject": PICTURE, "mask": MASK},
     "ip-adapter": {"image": [PICTURE, OTHER]},
 }
-
-
 QUICK = {"steps": 2, "size": (24, 40)}
-
-
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 

@@ -10,14 +10,8 @@ from tests.numerics import assert_close
 from tests.runtime.elite_twin import twin_latents
 
 RANDOM = np.random.default_rng(11)
-
-
 SUBJECT = RANDOM.integers(0, 256, (41, 67, 3), dtype=np.uint8)
-
-
 MASK = np.zeros((41, 67), np.uint8)
-
-
 MASK[9:33, 12:50] = 255
 
 

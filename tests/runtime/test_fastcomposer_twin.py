@@ -11,21 +11,13 @@ from tests.numerics import assert_close
 from tests.runtime.fastcomposer_twin import object_of, twin_run
 
 RANDOM = np.random.default_rng(21)
-
-
 PICTURES = [
     np.kron(RANDOM.integers(0, 256, (*size, 3)), np.ones((block, block, 1))).astype(np.uint8)
     for size, block in (((4, 7), 10), ((7, 3), 9), ((3, 3), 14), ((1, 9), 12))
 ]
 """Coloured blocks: to a tower of random weights, all pictures of noise look alike."""
-
-
 IMAGE = "<|image|>"
-
-
 SIZE = SIZES["tiny"].elite_vision["image_size"]
-
-
 CASES = {
     "one": ((16, 16), f"a cat {IMAGE} on a mat", {"steps": 6, "start": 2, "guidance": 5.0}),
     "two, wide": ((9, 14), f"a cat {IMAGE} and a dog{IMAGE}", {"steps": 7, "alpha": 0.6, "guidance": 2.5}),

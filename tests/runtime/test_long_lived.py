@@ -20,12 +20,8 @@ from tests.runtime.many_calls import TURNS
 from tests.runtime.toy import toy_pipeline
 
 QUICK = {"steps": 2, "size": (16, 24), "sampler": "ddim"}
-
-
 GROWTH = 8.0
 """Megabytes that 100 calls may add once every kind of call was made: an allocator's rounding, no picture's tensors."""
-
-
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 

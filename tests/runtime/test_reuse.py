@@ -6,8 +6,6 @@ from x2i.runtime.bundle.preset import CROSS, Preset, deep_feature
 from x2i.runtime.denoiser import FeatureCache, StepPlan
 
 DEEP = deep_feature(1)
-
-
 FULL, SHALLOW = "full", "shallow"
 
 

@@ -14,8 +14,6 @@ from tests.goldens import golden
 from tests.runtime.toy import plan, toy_pipeline
 
 PLAIN = Segment("denoiser", 1000, {"context": "context"})
-
-
 SUBJECTS = Segment("denoiser", 1000, {"context": "features"}, Delay(2))
 
 

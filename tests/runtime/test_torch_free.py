@@ -9,7 +9,7 @@ from x2i.runtime import load
 
 from tests.numerics import assert_close
 from tests.processes import imported, run
-from tests.runtime.sounds import saved, tones
+from tests.runtime.inputs.sounds import saved, tones
 
 HEAVY = {"torch", "transformers", "diffusers", "onnx", "safetensors"}
 

@@ -14,8 +14,6 @@ from x2i.runtime.inputs.prompt import TextInput
 from x2i.runtime.pipeline import Pipeline
 
 LANGUAGES = ("French", "German")
-
-
 WORDS = ["<s>", "<pad>", "</s>", "<unk>", "red", "apple", "pomme", "rouge", "blue"]
 
 

@@ -1,0 +1,67 @@
+"""Walks of diffusers' own schedulers over the toy model, set up from Stable Diffusion v1's scheduler file."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+
+from tests.runtime.sampling.toy import Recorder, draws
+
+STABLE_DIFFUSION_V1 = {
+    "_class_name": "PNDMScheduler",
+    "_diffusers_version": "0.7.0.dev0",
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "clip_sample": False,
+    "num_train_timesteps": 1000,
+    "set_alpha_to_one": False,
+    "skip_prk_steps": True,
+    "steps_offset": 1,
+    "trained_betas": None,
+}
+SCHEDULERS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "ddim": lambda config: diffusers.DDIMScheduler.from_config(config),
+    "pndm": lambda config: diffusers.PNDMScheduler.from_config(config),
+    "lms": lambda config: diffusers.LMSDiscreteScheduler.from_config(config),
+    "euler": lambda config: diffusers.EulerDiscreteScheduler.from_config(config),
+    "euler_a": lambda config: diffusers.EulerAncestralDiscreteScheduler.from_config(config),
+    "dpmpp_2m_karras": lambda config: diffusers.DPMSolverMultistepScheduler.from_config(config, use_karras_sigmas=True),
+    "lcm": lambda config: diffusers.LCMScheduler.from_config(config),
+}
+
+
+@dataclass(frozen=True)
+class PeerWalk:
+    noise_scale: float
+    timesteps: list[float]
+    latents: list[np.ndarray]
+
+
+def scheduler(name: str, **settings: Any) -> Any:
+    return SCHEDULERS[name]({**STABLE_DIFFUSION_V1, **settings})
+
+
+def same_step_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes the schedulers that add noise take it from `toy.draws`, restarted here."""
+    draw = draws()
+    for module in ("scheduling_lcm", "scheduling_euler_ancestral_discrete"):
+        where = f"diffusers.schedulers.{module}.randn_tensor"
+        monkeypatch.setattr(where, lambda *args, **kwargs: torch.from_numpy(draw()))
+
+
+def peer_walk(peer: Any, steps: int, noise: np.ndarray, denoise: Recorder) -> PeerWalk:
+    """The loop of diffusers' text-to-image pipeline."""
+    peer.set_timesteps(steps)
+    scale = float(peer.init_noise_sigma)
+    x = torch.from_numpy(noise * np.float32(scale))
+    latents = []
+    for timestep in peer.timesteps:
+        shown = peer.scale_model_input(x, timestep)
+        x = peer.step(torch.from_numpy(denoise(shown.numpy(), float(timestep))), timestep, x).prev_sample
+        latents.append(x.numpy())
+    return PeerWalk(scale, peer.timesteps.tolist(), latents)
