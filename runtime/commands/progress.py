@@ -1,0 +1,82 @@
+"""Progress bars with the time left, on stderr where that is a terminal; elsewhere a command prints its lines alone.
+
+A command switches bars on for its work (`with bars():`). What works below it calls `track` or `progress_bar`, which
+show nothing unless a command did so. Lines of results go through `echo`, which keeps bars out of them.
+"""
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from operator import length_hint
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+Item = TypeVar("Item")
+
+_shown: ContextVar[bool] = ContextVar("bars are shown", default=False)
+
+
+@contextmanager
+def bars(shown: bool = True) -> Iterator[None]:
+    """Shows the bars of the block, if `shown` and stderr is a terminal; commands pass `not as_json`."""
+    before = _shown.set(shown and sys.stderr.isatty())
+    try:
+        yield
+    finally:
+        _shown.reset(before)
+
+
+class ProgressBar:
+    """Moves one bar; does nothing where bars are not shown."""
+
+    def __init__(self, bar: "tqdm[Any] | None"):
+        self._bar = bar
+
+    def advance(self, count: float = 1) -> None:
+        """Counts that much more as done."""
+        if self._bar is not None:
+            self._bar.update(count)
+
+    def move_to(self, done: float, total: float | None = None) -> None:
+        """Says how much is done in all, and out of how much where that is known only now."""
+        if self._bar is not None:
+            self._bar.total = self._bar.total if total is None else total
+            self._bar.update(done - self._bar.n)
+
+
+@contextmanager
+def progress_bar(label: str, total: float | None = None, unit: str = "") -> Iterator[ProgressBar]:
+    """A bar that is removed when the block ends. Without a `total` it shows the count and the time that has passed."""
+    if not _shown.get():
+        yield ProgressBar(None)
+        return
+    # Only a terminal needs it, and importing it takes a tenth of a second.
+    from tqdm import tqdm
+
+    unit = f" {unit}".rstrip()
+    with tqdm(desc=label, total=total, unit=unit, file=sys.stderr, leave=False, dynamic_ncols=True) as bar:
+        yield ProgressBar(bar)
+
+
+def track(items: Iterable[Item], label: str, total: int | None = None, unit: str = "") -> Iterator[Item]:
+    """The items, with a bar that advances when the caller asks for the next; `total` where `items` has no length."""
+    known = total if total is not None else length_hint(items) or None
+    with progress_bar(label, known, unit) as bar:
+        for item in items:
+            yield item
+            bar.advance()
+
+
+def echo(line: str) -> None:
+    """Prints a line on stdout, above the bars where there are any."""
+    if not _shown.get():
+        click.echo(line)
+        return
+    from tqdm import tqdm
+
+    tqdm.write(line, file=sys.stdout)
