@@ -20,7 +20,8 @@ from x2i.runtime.sessions.session import GraphFile, Session
 from .errors import GateError
 from .plan import ExportPlan
 from .provenance import sources
-from .systems.registry import SYSTEMS
+from .system import SystemSpec
+from .systems.registry import system_spec
 from .to_onnx import Component, to_onnx
 
 PRODUCERS = ("x2i-edge", "torch", "diffusers", "transformers", "onnx", "onnxscript", "onnxruntime")
@@ -33,9 +34,10 @@ def export_bundle(plan: ExportPlan, report: Callable[[str], None] = lambda line:
     in memory together. A lower precision starts from a bundle in fp32, which is gone afterwards. Raises PlanError,
     CheckpointError, InputError or GateError; then nothing is left behind.
     """
-    plan.validate(SYSTEMS)
+    system = system_spec(plan.system)
+    system.check(plan)
     if not plan.lowering.lowers:
-        _export_fp32(plan, report)
+        _export_fp32(system, plan, report)
         return
     # Quantizers and judges are slow to import, and fp32 needs none.
     from .lower.lowered_bundle import lower
@@ -43,13 +45,13 @@ def export_bundle(plan: ExportPlan, report: Callable[[str], None] = lambda line:
     plan.out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=plan.out.parent, prefix=f".{plan.out.name}.fp32-") as work:
         fp32 = Path(work) / "bundle"
-        _export_fp32(replace(plan, out=fp32), report)
+        _export_fp32(system, replace(plan, out=fp32), report)
         lower(fp32, plan.out, plan.lowering, report)
 
 
-def _export_fp32(plan: ExportPlan, report: Callable[[str], None]) -> None:
+def _export_fp32(system: SystemSpec, plan: ExportPlan, report: Callable[[str], None]) -> None:
     with new_bundle(plan.out) as folder:
-        runtime_plan, gates = _trace_all(plan, folder, report)
+        runtime_plan, gates = _trace_all(system, plan, folder, report)
         gc.collect()
         graphs = {name: _prove(folder, name, gate, report) for name, gate in gates.items()}
         manifest = Manifest(
@@ -65,9 +67,12 @@ def _export_fp32(plan: ExportPlan, report: Callable[[str], None]) -> None:
     report(f"{plan.out}: {len(graphs)} graphs, {_megabytes(manifest):.1f} MB")
 
 
-def _trace_all(plan: ExportPlan, folder: Path, report: Callable[[str], None]) -> tuple[Plan, dict[str, float]]:
+def _trace_all(
+    system: SystemSpec, plan: ExportPlan, folder: Path, report: Callable[[str], None]
+) -> tuple[Plan, dict[str, float]]:
     """Writes tokenizers, graphs and proofs; returns the runtime's plan and every graph's gate."""
-    build = SYSTEMS[plan.system].build(plan)
+    build = system.build(plan)
+    runtime_plan = plan.with_defaults(build.plan)
     for name, text in build.tokenizers.items():
         (folder / name).write_text(text, encoding="utf-8")
     gates: dict[str, float] = {}
@@ -77,7 +82,7 @@ def _trace_all(plan: ExportPlan, folder: Path, report: Callable[[str], None]) ->
         _write_proof(component, folder / "proof" / component.name)
         gates[component.name] = component.gate
         report(f"[{len(gates)}/{build.count}] {component.name}: traced in {time.perf_counter() - start:.1f} s")
-    return plan.with_defaults(build.plan), gates
+    return runtime_plan, gates
 
 
 def _write_proof(component: Component, folder: Path) -> None:

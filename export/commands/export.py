@@ -7,6 +7,7 @@ import click
 from x2i.runtime.commands.console import refusing
 from x2i.runtime.errors import InputError
 
+from ..systems.registry import SYSTEMS
 from .options import lowering_options, require_extra
 
 PART = "A part of the system; repeatable. Leave it out to be told which there are."
@@ -24,7 +25,7 @@ def _parts(context: click.Context, parameter: click.Parameter, values: tuple[str
     return parts
 
 
-@click.command()
+@click.command(help=f"Export SYSTEM ({', '.join(SYSTEMS)}) to the bundle folder OUT.")
 @click.argument("system")
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--base", help="Stable Diffusion v1: a diffusers folder, a hub name, or a CompVis .ckpt/.safetensors.")
@@ -49,7 +50,7 @@ def export(
     licences: tuple[str, ...],
     lowering: dict[str, Any],
 ) -> None:
-    """Export SYSTEM (sd, gluegen-text, gluegen-sound, elite, ip-adapter, fastcomposer) to the bundle folder OUT."""
+    """Writes a bundle as `export_bundle` does; every problem is refused with exit code 2."""
     with require_extra("export", "export"):
         from x2i.models.errors import CheckpointError
 

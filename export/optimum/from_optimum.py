@@ -14,10 +14,10 @@ from x2i.runtime.bundle.manifest import Manifest, Source
 from x2i.runtime.bundle.plan import Conditioner, Decoder, GraphCall, Guidance, Plan, SamplerChoice, Segment
 from x2i.runtime.bundle.writer import file_records, new_bundle, write_manifest
 from x2i.runtime.inputs.prompt import TextInput
-from x2i.runtime.sampling.schedule import Schedule
 
 from ..errors import PlanError
 from ..provenance import digest
+from ..sampling import runtime_schedule
 from .configs import DECODER, DENOISER, GRAPH, TEXT_ENCODER, sampler_of
 from .graphs import adapted, parts
 
@@ -128,8 +128,7 @@ def _plan(folder: OptimumFolder, tokenizer: Tokenizer) -> Plan:
     if pad is None:
         raise PlanError(f"{folder.path / 'tokenizer'}: expected {token!r} in its vocabulary, got none")
     stage = GraphCall(TEXT_ENCODER, {"input_ids": "input_ids"}, {"context": "context"})
-    read = folder.schedule
-    schedule = Schedule(read.train_steps, read.beta_start, read.beta_end, read.steps_offset, read.set_alpha_to_one)
+    schedule = runtime_schedule(folder.schedule)
     size, factor = folder.unet["sample_size"], folder.factor
     height, width = (size, size) if isinstance(size, int) else size
     return Plan(

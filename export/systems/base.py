@@ -1,5 +1,4 @@
-"""What every system takes from its Stable Diffusion base: denoiser, decoder, text encoder, schedule, sampling
-defaults."""
+"""What every system takes from its Stable Diffusion base: denoiser, decoder, text encoder and schedule."""
 
 from dataclasses import dataclass
 
@@ -11,21 +10,18 @@ from x2i.models.stable_diffusion.base import StableDiffusion, read_stable_diffus
 from x2i.runtime.bundle.plan import Conditioner, GraphCall, Guidance, Plan, SamplerChoice, Segment
 from x2i.runtime.inputs.prompt import TextInput
 from x2i.runtime.inputs.strength import Injection
-from x2i.runtime.sampling.schedule import Schedule
 
 from ..components.decoder import decoder_component, decoder_plan
 from ..components.denoiser import denoiser_component, denoiser_context
 from ..components.projection import projection_component
 from ..errors import PlanError
 from ..plan import ExportPlan
+from ..sampling import runtime_schedule
 from ..to_onnx import Component
-
-COMPVIS_SAMPLING = SamplerChoice("plms", 50, {"ddim": "ddim_compvis"})
-"""The CompVis scripts' own samplers, which GlueGen's authors also run: their DDIM visits other timesteps."""
-DIFFUSERS_SAMPLING = SamplerChoice("pndm", 50)
 
 
 def read_base(plan: ExportPlan) -> StableDiffusion:
+    """The Stable Diffusion v1 that the plan names, float32 in eval mode; raises CheckpointError with all problems."""
     if plan.random_weights is not None:
         return random_stable_diffusion(plan.random_weights)
     assert plan.base is not None
@@ -54,13 +50,7 @@ def base_plan(
     guidance: float = 7.5,
 ) -> Plan:
     """The plan of a system whose conditioners leave all keys and values in slots, and with `injection` a second set."""
-    schedule = Schedule(
-        base.schedule.train_steps,
-        base.schedule.beta_start,
-        base.schedule.beta_end,
-        base.schedule.steps_offset,
-        base.schedule.set_alpha_to_one,
-    )
+    schedule = runtime_schedule(base.schedule)
     return Plan(
         conditioners=conditioners,
         segments=(Segment("denoiser", schedule.train_steps, denoiser_context(injection is not None)),),

@@ -16,7 +16,8 @@ from ..components.projection import projection_stage
 from ..components.text import injected_text_component
 from ..components.vision import LEVEL, patches_component, vision_component, words_component
 from ..errors import PlanError
-from ..plan import Build, ExportPlan, SystemSpec, consume
+from ..plan import ExportPlan
+from ..system import Build, SystemSpec, consume
 from .base import TOKENIZER, base_components, base_plan, base_text, read_base
 
 PLACEHOLDER = "S"
@@ -79,6 +80,7 @@ def _text_stages() -> tuple[GraphCall, ...]:
 
 SYSTEM = SystemSpec(
     build_elite,
+    SAMPLING,
     required={
         "encoder": "the CLIP vision tower's folder, or a whole CLIP's",
         "global": "global_mapper.pt",

@@ -16,8 +16,10 @@ from ..components.denoiser import denoiser_context
 from ..components.projection import projection_stage
 from ..components.subjects import objects_component, postfuse_component
 from ..components.text import clip_component
-from ..plan import Build, ExportPlan, SystemSpec, consume
-from .base import CLIP_STAGES, DIFFUSERS_SAMPLING, TOKENIZER, base_components, base_plan, base_text, read_base
+from ..plan import ExportPlan
+from ..sampling import DIFFUSERS_SAMPLING
+from ..system import Build, SystemSpec, consume
+from .base import CLIP_STAGES, TOKENIZER, base_components, base_plan, base_text, read_base
 
 MARKER = "<|image|>"
 RESOLUTION = 224
@@ -72,6 +74,7 @@ def _segments(first: float) -> tuple[Segment, ...]:
 
 SYSTEM = SystemSpec(
     build_fastcomposer,
+    DIFFUSERS_SAMPLING,
     required={
         "checkpoint": "pytorch_model.bin (or .safetensors), the whole model",
         "encoder": "the folder of the CLIP it was trained from, of which config.json will do",

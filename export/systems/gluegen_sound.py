@@ -15,8 +15,10 @@ from x2i.runtime.inputs.sound import SoundInput
 from ..components.projection import projection_stage
 from ..components.sound import audio_component, sound_translator_component
 from ..errors import PlanError
-from ..plan import Build, ExportPlan, SystemSpec, consume
-from .base import COMPVIS_SAMPLING, base_components, base_plan, read_base
+from ..plan import ExportPlan
+from ..sampling import COMPVIS_SAMPLING
+from ..system import Build, SystemSpec, consume
+from .base import base_components, base_plan, read_base
 
 SAMPLING = SamplerChoice("ddim", 50, COMPVIS_SAMPLING.aliases)
 
@@ -65,6 +67,7 @@ def build_gluegen_sound(plan: ExportPlan) -> Build:
 
 SYSTEM = SystemSpec(
     build_gluegen_sound,
+    SAMPLING,
     required={
         "encoder": "AudioCLIP's checkpoint",
         "translator": "GlueNet's sound translator",

@@ -14,8 +14,10 @@ from x2i.runtime.inputs.prompt import TextInput
 from ..components.projection import projection_stage
 from ..components.text import translator_component, xlmr_component
 from ..errors import PlanError
-from ..plan import Build, ExportPlan, SystemSpec, consume
-from .base import COMPVIS_SAMPLING, base_components, base_plan, read_base
+from ..plan import ExportPlan
+from ..sampling import COMPVIS_SAMPLING
+from ..system import Build, SystemSpec, consume
+from .base import base_components, base_plan, read_base
 
 TOKENIZER = "tokenizer.json"
 
@@ -75,6 +77,7 @@ def _misfits(
 
 SYSTEM = SystemSpec(
     build_gluegen_text,
+    COMPVIS_SAMPLING,
     required={
         "encoder": "the XLM-R folder",
         "translator:LANGUAGE": "a GlueNet translator's checkpoint, one for each language",

@@ -15,8 +15,10 @@ from x2i.runtime.inputs.strength import Injection
 from ..components.projection import projection_stage
 from ..components.text import clip_component
 from ..components.vision import image_tokens_component
-from ..plan import Build, ExportPlan, SystemSpec, consume
-from .base import CLIP_STAGES, DIFFUSERS_SAMPLING, TOKENIZER, base_components, base_plan, base_text, read_base
+from ..plan import ExportPlan
+from ..sampling import DIFFUSERS_SAMPLING
+from ..system import Build, SystemSpec, consume
+from .base import CLIP_STAGES, TOKENIZER, base_components, base_plan, base_text, read_base
 
 INJECTION = Injection(strength=0.6, at_word=False, unconditional=True)
 
@@ -49,6 +51,7 @@ def build_ip_adapter(plan: ExportPlan) -> Build:
 
 SYSTEM = SystemSpec(
     build_ip_adapter,
+    DIFFUSERS_SAMPLING,
     required={
         "encoder": "the folder of CLIP's vision tower with projection (models/image_encoder of its authors)",
         "adapter": "ip-adapter_sd15.safetensors or .bin",

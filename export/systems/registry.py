@@ -1,13 +1,27 @@
-"""The systems `x2i export` knows, by name."""
+"""The systems that `x2i export` knows, by name. A system's file, and with it torch, is imported on demand."""
 
-from ..plan import SystemSpec
-from . import elite, fastcomposer, gluegen_sound, gluegen_text, ip_adapter, stable_diffusion
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-SYSTEMS: dict[str, SystemSpec] = {
-    "sd": stable_diffusion.SYSTEM,
-    "gluegen-text": gluegen_text.SYSTEM,
-    "gluegen-sound": gluegen_sound.SYSTEM,
-    "elite": elite.SYSTEM,
-    "ip-adapter": ip_adapter.SYSTEM,
-    "fastcomposer": fastcomposer.SYSTEM,
+from ..errors import PlanError
+
+if TYPE_CHECKING:
+    from ..system import SystemSpec
+
+SYSTEMS = {
+    "sd": "stable_diffusion",
+    "gluegen-text": "gluegen_text",
+    "gluegen-sound": "gluegen_sound",
+    "elite": "elite",
+    "ip-adapter": "ip_adapter",
+    "fastcomposer": "fastcomposer",
 }
+"""The module in this folder behind each name; its SYSTEM is a SystemSpec."""
+
+
+def system_spec(name: str) -> "SystemSpec":
+    """The system of that name; raises PlanError for any other."""
+    if name not in SYSTEMS:
+        raise PlanError(f"system: expected one of {', '.join(SYSTEMS)}, got {name!r}")
+    spec: SystemSpec = import_module(f".{SYSTEMS[name]}", __package__).SYSTEM
+    return spec

@@ -11,7 +11,7 @@ from .compvis import read_compvis
 from .compvis_config import read_compvis_config
 from .diffusers_folder import read_diffusers_folder
 from .hub import fetch_stable_diffusion, is_hub_name
-from .schedule_config import ScheduleConfig
+from .schedule_config import ScheduleConfig, read_schedule
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -62,6 +62,20 @@ def read_stable_diffusion(
         f"{base}: expected a diffusers folder, a CompVis .ckpt or .safetensors, or a hub name org/name, got nothing; "
         "fix: check the path"
     )
+
+
+def stated_schedule(base: str | Path, config: str | Path | None = None) -> tuple[str, ScheduleConfig] | None:
+    """The layout and the schedule of a base by its configuration alone, in milliseconds; weights are not read.
+
+    Returns None for a hub name, whose files may not be here yet, and for a path without a base. Raises CheckpointError
+    for a configuration that cannot be read or is of another kind, as `read_stable_diffusion` does.
+    """
+    path = Path(base)
+    if path.is_file():
+        return "compvis", read_compvis_config(Path(config) if config is not None else None).schedule
+    if (path / "scheduler" / "scheduler_config.json").is_file():
+        return "diffusers", read_schedule(path)
+    return None
 
 
 def _from_folder(folder: Path, tokenizer: str | Path | None) -> StableDiffusion:

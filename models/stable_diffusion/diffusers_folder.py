@@ -12,7 +12,7 @@ from ..clip.tokenizer import clip_pad_token, clip_tokenizer_json
 from ..errors import CheckpointError
 from ..readers.loading import Load, built, load_all_strictly
 from ..readers.weights_folder import find_weights, read_json, read_weights
-from .schedule_config import ScheduleConfig, read_scheduler
+from .schedule_config import ScheduleConfig, read_schedule
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -43,7 +43,7 @@ def read_diffusers_folder(folder: Path) -> FolderParts:
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
     _require_files(folder)
-    schedule = read_scheduler(read_json(folder / "scheduler" / "scheduler_config.json"), str(folder / "scheduler"))
+    schedule = read_schedule(folder)
     unet = _empty(UNet2DConditionModel, folder / "unet")
     vae = _empty(AutoencoderKL, folder / "vae")
     loads = [_load(unet, folder / "unet"), _load(vae, folder / "vae")]

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError
+from ..readers.weights_folder import read_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,11 @@ _KIND = {
     "trained_betas": None,
     "rescale_betas_zero_snr": False,
 }
+
+
+def read_schedule(folder: Path) -> ScheduleConfig:
+    """The schedule of a diffusers folder, from its scheduler/scheduler_config.json; raises CheckpointError."""
+    return read_scheduler(read_json(folder / "scheduler" / "scheduler_config.json"), str(folder / "scheduler"))
 
 
 def read_scheduler(settings: Mapping[str, Any], source: str) -> ScheduleConfig:

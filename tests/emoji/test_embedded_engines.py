@@ -12,7 +12,7 @@ import pytest
 from x2i.emoji import embedded
 from x2i.export.plan import ExportPlan
 from x2i.export.precision import fp16
-from x2i.export.systems.registry import SYSTEMS
+from x2i.export.systems.registry import system_spec
 from x2i.export.to_onnx import Component, to_onnx
 from x2i.runtime.bundle.manifest import Graph, Manifest, Measured
 from x2i.runtime.engines import builder
@@ -42,7 +42,7 @@ class Traced:
 
     def add(self, plan: ExportPlan, bundle: Path | None = None) -> None:
         """A system's graphs: those of its bundle, else traced where none of the architecture has been."""
-        build = SYSTEMS[plan.system].build(plan)
+        build = system_spec(plan.system).build(plan)
         graphs = {component.name: self.graph(component, bundle) for component in build.components}
         manifest = Manifest(plan.system, plan.with_defaults(build.plan), graphs, {})
         for name, profile in shape_ranges(manifest).items():

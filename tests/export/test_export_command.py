@@ -1,10 +1,14 @@
 """What `x2i export` refuses: exit code 2, every problem named, and nothing left behind."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
-from x2i.export.systems.registry import SYSTEMS
+from x2i.export.system import SystemSpec
+from x2i.export.systems.registry import SYSTEMS, system_spec
 from x2i.runtime.cli import main
 
 from tests.goldens import golden
@@ -40,6 +44,21 @@ def test_unknown_system(tmp_path):
 def test_help_names_every_system():
     help_text = " ".join(export("--help").output.split())
     assert f"SYSTEM ({', '.join(SYSTEMS)})" in help_text
+
+
+def test_help_imports_no_torch():
+    """The names of the systems are known without the rooms' libraries."""
+    code = (
+        "import sys; from click.testing import CliRunner; from x2i.runtime.cli import main; "
+        "assert 'fastcomposer' in CliRunner().invoke(main, ['export', '--help']).output; "
+        "assert not {'torch', 'onnx', 'transformers', 'diffusers'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-P", "-c", code], check=True)
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_every_name_has_its_system(name):
+    assert isinstance(system_spec(name), SystemSpec)
 
 
 def test_all_missing_pieces_are_told_together(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from x2i.export.exporter import export_bundle
 from x2i.export.plan import ExportPlan
-from x2i.export.systems.registry import SYSTEMS
+from x2i.export.systems.registry import system_spec
 from x2i.models.stable_diffusion.base import read_stable_diffusion
 from x2i.models.subjects.fastcomposer import read_fastcomposer
 from x2i.runtime import load
@@ -217,7 +217,7 @@ def test_defaults_are_the_published_example(pipeline):
 def test_the_encoder_needs_no_weights(pipeline, tmp_path):
     (tmp_path / "encoder").mkdir()
     (tmp_path / "encoder" / "config.json").write_bytes(golden("fastcomposer/image_encoder/config.json").read_bytes())
-    build = SYSTEMS["fastcomposer"].build(golden_plan(tmp_path / "out", encoder=tmp_path / "encoder"))
+    build = system_spec("fastcomposer").build(golden_plan(tmp_path / "out", encoder=tmp_path / "encoder"))
     assert build.plan == pipeline.bundle.manifest.plan
 
 

@@ -1,6 +1,8 @@
 """Graphs against their truth: GlueNet's text translators, weights outside the file, and what the proof notices."""
 
 import json
+import logging
+import warnings
 
 import numpy as np
 import onnx
@@ -53,6 +55,23 @@ def test_large_weights_leave_the_file_and_still_run(tmp_path):
     actual = open_session("cpu", GraphFile("network", tmp_path / "network.onnx"))(features=features.numpy())["context"]
     with torch.no_grad():
         assert_close(actual, network(features).numpy(), "unet")
+
+
+def test_a_failed_trace_leaves_the_loggers_as_they_were(tmp_path):
+    class Broken(torch.nn.Module):
+        def forward(self, features):
+            raise ValueError("no forward")
+
+    logger = logging.getLogger("torch")
+    before, filters = logger.level, list(warnings.filters)
+    logger.setLevel(logging.INFO)
+    try:
+        with pytest.raises(ValueError, match="no forward"):
+            to_onnx(component(Broken(), 7, 48), tmp_path / "network.onnx")
+        assert logger.level == logging.INFO and warnings.filters == filters
+    finally:
+        logger.setLevel(before)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_graph_is_strongly_typed_standard_onnx(golden_bundle):

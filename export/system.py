@@ -1,0 +1,92 @@
+"""What a system is to the exporter: the parts it takes, the sampler it draws with, and how it is built."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from x2i.runtime.bundle.plan import Plan, SamplerChoice
+from x2i.runtime.sampling.schedule import Schedule
+
+from .errors import PlanError
+from .plan import ExportPlan
+from .sampling import DIFFUSERS_SAMPLING, count_problems, early_schedule
+from .to_onnx import Component
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """A system read from its files: the runtime's plan, the tokenizers (file name to JSON text), and its components.
+
+    `components` is an iterator over `count` of them, so that a component's weights can be freed before the next one is
+    traced.
+    """
+
+    plan: Plan
+    tokenizers: dict[str, str]
+    components: Iterator[Component]
+    count: int
+
+
+def consume(components: list[Component]) -> Iterator[Component]:
+    """Yields components front to back and removes each from the list, so that its weights can be freed after use."""
+    while components:
+        yield components.pop(0)
+
+
+@dataclass(frozen=True, slots=True)
+class SystemSpec:
+    """A system: how it is built, what it samples with, and the parts it takes.
+
+    `build(plan)` reads the files and raises CheckpointError or PlanError. `sampler` is the default; for a base in
+    CompVis' layout `compvis_sampler`, where there is one. `required` and `optional` map part names to what the part is;
+    a name that ends in `:NAME` is repeatable.
+    """
+
+    build: Callable[[ExportPlan], Build]
+    sampler: SamplerChoice = DIFFUSERS_SAMPLING
+    compvis_sampler: SamplerChoice | None = None
+    required: dict[str, str] = field(default_factory=dict)
+    optional: dict[str, str] = field(default_factory=dict)
+
+    def sampler_of(self, layout: str) -> SamplerChoice:
+        """The default sampler on a base of this layout, "diffusers" or "compvis"."""
+        return self.compvis_sampler or self.sampler if layout == "compvis" else self.sampler
+
+    def check(self, plan: ExportPlan) -> None:
+        """Raises PlanError with one line per problem, before any weight is read.
+
+        A count of steps that depends on a schedule not yet known, as that of a hub's base, is checked after the build.
+        """
+        problems = plan.problems()
+        if plan.random_weights is None:
+            problems += self._part_problems(plan.parts)
+            known = early_schedule(plan.base, plan.base_config)
+        else:
+            # Random weights are drawn for Stable Diffusion v1's own schedule.
+            known = "diffusers", Schedule()
+        layout, schedule = known or ("diffusers", None)
+        problems += count_problems(plan.sampling(self.sampler_of(layout)), schedule)
+        if problems:
+            raise PlanError(*problems)
+
+    def _part_problems(self, parts: dict[str, Path]) -> list[str]:
+        """Parts that are missing, unknown or badly named."""
+        known = self.required | self.optional
+        usage = "; ".join(f"{name} ({meaning})" for name, meaning in known.items()) or "no parts"
+        problems = [
+            f"--part {name}: unknown for this system; it takes {usage}" for name in parts if not _fits(name, known)
+        ]
+        problems += [
+            f"--part {name}: expected {meaning}, got nothing"
+            for name, meaning in self.required.items()
+            if not any(_fits(part, {name: meaning}) for part in parts)
+        ]
+        return problems
+
+
+def _fits(part: str, known: dict[str, str]) -> bool:
+    kind, colon, name = part.partition(":")
+    if not colon:
+        return part in known
+    return any(k.startswith(f"{kind}:") for k in known) and re.fullmatch(r"[\w-]+", name) is not None

@@ -1,0 +1,130 @@
+"""The defaults that a bundle samples with are refused where its own sampler cannot run them, and nowhere else."""
+
+from dataclasses import fields, replace
+from functools import cache
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from x2i.export.errors import PlanError
+from x2i.export.plan import ExportPlan
+from x2i.export.sampling import runtime_schedule
+from x2i.export.systems.registry import SYSTEMS, system_spec
+from x2i.models.stable_diffusion.schedule_config import ScheduleConfig
+from x2i.runtime.bundle.plan import Plan, SamplerChoice
+from x2i.runtime.cli import main
+from x2i.runtime.errors import InputError
+from x2i.runtime.sampling.registry import SAMPLERS, make_sampler
+from x2i.runtime.sampling.schedule import Schedule
+
+from tests.goldens import golden
+
+COUNTS = range(1, 61)
+
+
+def plan_of(system: str, **options) -> ExportPlan:
+    return ExportPlan(system, Path("not/there"), random_weights="tiny", **options)
+
+
+def refused(check, *arguments) -> bool:
+    try:
+        check(*arguments)
+    except PlanError as error:
+        assert len(error.problems) == 1 and error.problems[0].startswith("steps: expected"), error
+        return True
+    return False
+
+
+def runs(plan: Plan) -> bool:
+    """Whether the runtime's own rule takes what a bundle's plan says."""
+    sampler = plan.sampler
+    try:
+        make_sampler(sampler.aliases.get(sampler.name, sampler.name), plan.schedule, sampler.steps)
+    except InputError:
+        return False
+    return True
+
+
+@cache
+def built_plan(system: str) -> Plan:
+    return system_spec(system).build(plan_of(system)).plan
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_a_count_is_refused_where_it_could_not_run(system):
+    built = built_plan(system)
+    for count in COUNTS:
+        plan = plan_of(system, steps=count)
+        able = runs(replace(built, sampler=replace(built.sampler, steps=count)))
+        assert refused(system_spec(system).check, plan) == (not able), count
+        assert refused(plan.with_defaults, built) == (not able), count
+
+
+@pytest.mark.parametrize("name", [*SAMPLERS])
+@pytest.mark.parametrize("system", ["sd", "gluegen-text"])
+def test_a_chosen_sampler_decides(system, name):
+    """By the name that the runtime gives it: `ddim` on a CompVis system is CompVis' own."""
+    built = built_plan(system)
+    for count in (*COUNTS, 9, 333, 600, 1000):
+        able = runs(replace(built, sampler=replace(built.sampler, name=name, steps=count)))
+        assert refused(system_spec(system).check, plan_of(system, sampler=name, steps=count)) == (not able), count
+
+
+def test_counts_that_only_plms_refuses_pass():
+    """Nine steps of PLMS end past the schedule; ELITE samples with LMS."""
+    assert refused(system_spec("gluegen-text").check, plan_of("gluegen-text", steps=9))
+    assert not refused(system_spec("elite").check, plan_of("elite", steps=9))
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_the_layout_of_the_base_decides_for_sd(tmp_path, count):
+    """A CompVis file samples with PLMS, a folder of diffusers' with PNDM."""
+    samplers = {golden("gluegen/pipeline/sd-tiny.ckpt"): "plms", golden("elite/model"): "pndm"}
+    for base, sampler in samplers.items():
+        plan = ExportPlan("sd", tmp_path / "out", str(base), steps=count)
+        try:
+            make_sampler(sampler, Schedule(), count)
+        except InputError as error:
+            with pytest.raises(PlanError) as refusal:
+                system_spec("sd").check(plan)
+            assert refusal.value.problems == error.problems
+        else:
+            system_spec("sd").check(plan)
+
+
+def test_a_count_is_refused_in_one_line_before_the_weights_are_read(tmp_path):
+    (tmp_path / "base.ckpt").write_bytes(b"")
+    result = CliRunner().invoke(
+        main, ["export", "sd", str(tmp_path / "out"), "--base", str(tmp_path / "base.ckpt"), "--steps", "9"]
+    )
+    assert result.exit_code == 2 and result.stderr.count("\n") == 1, result.output
+    assert "steps: expected a count whose timesteps end at 999" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_schedule_is_known_once_the_base_is_read():
+    """Where nothing states it before, the check after the build has the last word."""
+    built = replace(built_plan("gluegen-text"), schedule=Schedule(train_steps=1008))
+    hub = ExportPlan("gluegen-text", Path("not/there"), "someone/model", steps=9)
+    with pytest.raises(PlanError) as early:
+        system_spec("gluegen-text").check(hub)
+    assert not any(problem.startswith("steps:") for problem in early.value.problems)
+    assert hub.with_defaults(built).sampler.steps == 9
+    assert refused(hub.with_defaults, replace(built, schedule=Schedule()))
+
+
+def test_both_records_of_a_schedule_agree():
+    """`runtime_schedule` copies by name, and neither room's defaults drift from the other's."""
+    assert [(f.name, f.default) for f in fields(ScheduleConfig)] == [(f.name, f.default) for f in fields(Schedule)]
+    config = ScheduleConfig(500, 0.001, 0.01, 0, True)
+    assert runtime_schedule(config) == Schedule(500, 0.001, 0.01, 0, True)
+
+
+def test_the_spec_and_the_build_name_one_sampler():
+    for system in SYSTEMS:
+        assert built_plan(system).sampler == system_spec(system).sampler_of("diffusers")
+
+
+def test_an_exported_plan_keeps_the_aliases():
+    chosen = plan_of("gluegen-text", sampler="ddim", steps=20).sampling(SamplerChoice("plms", 50, {"ddim": "x"}))
+    assert chosen == SamplerChoice("ddim", 20, {"ddim": "x"})
