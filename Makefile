@@ -12,7 +12,7 @@ ROOMS := models kernels export runtime emoji
 export PYTHONSAFEPATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo judge subjects pairs sounds judge-precision parity full adapter-cost precisions footprint bench bench-full interop test test-gpu lint typecheck clean
+.PHONY: help demo judge subjects pairs sounds judge-precision parity full adapter-cost precisions footprint bench bench-full docs interop test test-gpu lint typecheck clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' $(MAKEFILE_LIST) | expand -t 18
@@ -56,6 +56,9 @@ bench: $(VENV)/.export ## x2i beside diffusers, Optimum, OpenVINO GenAI and stab
 
 bench-full: $(VENV)/.export ## the same at full size, 256 x 256 and 512 x 512; 40 GB of disk, 16 GB of memory, hours
 	$(BIN)/python bench --case sd15-256 --case sd15-512
+
+docs: $(VENV)/.export ## docs/api.md, from the docstrings
+	$(BIN)/python docs/api.py
 
 # An environment of its own: Optimum's pins are not those of the other tests.
 interop: $(VENV)-interop/.interop ## draw the same pictures with Optimum, both ways
