@@ -12,7 +12,8 @@ from typing import Any
 import onnx_ir
 import torch
 from torch import Tensor, nn
-from x2i.kernels.injected_attention.onnx_function import DOMAIN, VERSION, function_proto
+from x2i.kernels.injected_attention.onnx_function import function_proto
+from x2i.kernels.injected_attention.op import DOMAIN, VERSION
 
 Sizes = dict[str, int]
 

@@ -9,13 +9,14 @@ import torch
 import triton
 from torch import Tensor
 
-from .injected_attention import framework, launch, reference
+from .injected_attention.launch import injected_attention_triton
+from .injected_attention.reference import injected_attention, injected_attention_sdpa
 
 Op = Callable[..., Tensor]
 FORMS: dict[str, Op] = {
-    "kernel": launch.injected_attention,
-    "decomposed": reference.injected_attention,
-    "framework": framework.injected_attention,
+    "kernel": injected_attention_triton,
+    "decomposed": injected_attention,
+    "framework": injected_attention_sdpa,
 }
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 # Queries and channels of the cross-attention layers at 512 x 512 pixels.

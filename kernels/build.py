@@ -8,7 +8,7 @@ import click
 
 from .injected_attention import cubins
 from .injected_attention.aot import DTYPES, HEAD_WIDTHS, TARGETS, compile_pass, source_digest
-from .injected_attention.tiles import MAX_HEAD_WIDTH, PASSES
+from .injected_attention.op import MAX_HEAD_WIDTH, PASSES
 
 
 @click.command()

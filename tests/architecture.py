@@ -51,8 +51,6 @@ SMALL_MODULES = {
     "export/systems/registry.py": "the table of systems",
     "export/systems/stable_diffusion.py": "one system",
     "kernels/errors.py": "the room's error",
-    "kernels/injected_attention/framework.py": "torch's own form of the op",
-    "kernels/injected_attention/tiles.py": "a table of sizes",
     "models/clip/byte_tokenizer.py": "a tokenizer of bytes",
     "models/errors.py": "the room's error",
     "models/readers/tokenizer_json.py": "one format",

@@ -3,7 +3,7 @@
 import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
-from x2i.kernels.injected_attention.onnx_function import ATTRIBUTES, DOMAIN, NAME, VERSION
+from x2i.kernels.injected_attention.op import ATTRIBUTES, DOMAIN, NAME, VERSION
 from x2i.kernels.injected_attention.reference import injected_attention
 from x2i.models.context_attention import InjectedOp, Injection, cross_attention_layers, install
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import onnx
 import onnx_ir as ir
-from x2i.kernels.injected_attention.onnx_function import DOMAIN, NAME, function_proto
+from x2i.kernels.injected_attention.onnx_function import function_proto
+from x2i.kernels.injected_attention.op import DOMAIN, NAME
 
 from ..graphs.part_names import is_under, path_of
 from .weight_rounding import ROUNDING_LIMIT, rounding_error

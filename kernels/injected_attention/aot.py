@@ -11,7 +11,7 @@ from triton.compiler import ASTSource
 
 from . import triton_kernel
 from .cubins import Cubin
-from .tiles import padded_width, tile
+from .op import padded_width, tile
 
 TARGETS = ("sm_80", "sm_86", "sm_87", "sm_89", "sm_90", "sm_120")
 DTYPES = {"float16": "fp16", "bfloat16": "bf16"}

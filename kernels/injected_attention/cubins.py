@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import KernelError
-from .tiles import PASSES
+from .op import PASSES
 
 INDEX = "index.json"
 

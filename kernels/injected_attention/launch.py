@@ -5,11 +5,11 @@ import triton
 from torch import Tensor
 
 from ..errors import KernelError
-from .tiles import MAX_HEAD_WIDTH, padded_width, tile
+from .op import MAX_HEAD_WIDTH, padded_width, tile
 from .triton_kernel import global_pass, local_pass
 
 
-def injected_attention(
+def injected_attention_triton(
     query: Tensor,
     key: Tensor,
     value: Tensor,

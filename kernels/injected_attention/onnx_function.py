@@ -9,11 +9,10 @@ which changes no score, because fused attention kernels want keys and values of 
 import onnx
 from onnx import parser
 
-DOMAIN, NAME, VERSION = "x2i", "InjectedAttention", 1
+from .op import DOMAIN, NAME
+
 OPSET = 20
 """The version of the standard operators that the body uses."""
-ATTRIBUTES = {"plugin_namespace": DOMAIN, "plugin_version": str(VERSION)}
-"""Attributes besides `num_heads` and `scale`, by which TensorRT finds the plugin."""
 _BODY = f"""
 <domain: "{DOMAIN}", opset_import: ["" : {OPSET}]>
 {NAME} <num_heads, scale, plugin_namespace, plugin_version>

@@ -9,7 +9,7 @@ from openvino import opset13 as ops
 from openvino.frontend import NodeContext
 from openvino.frontend.onnx import ConversionExtension
 
-DOMAIN, NAME = "x2i", "InjectedAttention"
+from .op import DOMAIN, NAME
 
 
 def extension() -> ConversionExtension:

@@ -14,10 +14,11 @@ import numpy as np
 
 from ..errors import KernelError
 from .cubins import Cubin, read
-from .engine_op import INPUTS, EngineOp
+from .engine_op import EngineOp
+from .op import DOMAIN, INPUTS, NAME, VERSION
 from .parser_library import let_parser_find_library
 
-NAME, VERSION, NAMESPACE = "InjectedAttention", "1", "x2i"
+_VERSION = str(VERSION)
 
 
 def register(tensorrt: ModuleType, kernels: Iterable[Cubin] = ()) -> None:
@@ -31,8 +32,8 @@ def register(tensorrt: ModuleType, kernels: Iterable[Cubin] = ()) -> None:
     creator = _creator(tensorrt)
     creator.kernels = tuple(kernels)
     registry = tensorrt.get_plugin_registry()
-    if registry.get_creator(NAME, VERSION, NAMESPACE) is None and not registry.register_creator(creator, NAMESPACE):
-        raise KernelError(f"{tensorrt.__name__} {tensorrt.__version__} refused to register {NAMESPACE}::{NAME}")
+    if registry.get_creator(NAME, _VERSION, DOMAIN) is None and not registry.register_creator(creator, DOMAIN):
+        raise KernelError(f"{tensorrt.__name__} {tensorrt.__version__} refused to register {DOMAIN}::{NAME}")
 
 
 def register_compiled(tensorrt: ModuleType, folder: Path | None = None) -> None:
@@ -50,7 +51,7 @@ def _creator(tensorrt: ModuleType) -> Any:
 
         def __init__(self) -> None:
             super().__init__()
-            self.name, self.plugin_version, self.plugin_namespace = NAME, VERSION, NAMESPACE
+            self.name, self.plugin_version, self.plugin_namespace = NAME, _VERSION, DOMAIN
             kinds = tensorrt.PluginFieldType
             declared = {"num_heads": kinds.INT32, "scale": kinds.FLOAT32}
             empty = [tensorrt.PluginField(name, np.array([]), kind) for name, kind in declared.items()]
@@ -76,7 +77,7 @@ def _plugin_class(tensorrt: ModuleType) -> Any:
         def __init__(self, op: EngineOp) -> None:
             for base in bases:
                 base.__init__(self)
-            self.plugin_name, self.plugin_version, self.plugin_namespace = NAME, VERSION, NAMESPACE
+            self.plugin_name, self.plugin_version, self.plugin_namespace = NAME, _VERSION, DOMAIN
             self.num_outputs = 1
             self.op = op
 

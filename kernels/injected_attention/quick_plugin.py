@@ -17,16 +17,16 @@ from onnx import helper
 
 from ..errors import KernelError
 from .aot import compile_pass
-from .onnx_function import ATTRIBUTES, DOMAIN, NAME
+from .op import ATTRIBUTES, DOMAIN, NAME
 
 GLOBAL, LOCAL = f"{NAME}Global", f"{NAME}Local"
 
 
 def split_nodes(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with every InjectedAttention node as nodes that `register` has plugins for."""
+    """The model with every injected attention as nodes that `register_ahead_of_time` has plugins for."""
     made = onnx.ModelProto()
     made.CopyFrom(model)
-    axes = helper.make_tensor("InjectedAttention_axes", onnx.TensorProto.INT64, [2], [1, 2])
+    axes = helper.make_tensor(f"{NAME}_axes", onnx.TensorProto.INT64, [2], [1, 2])
     nodes = [part for node in model.graph.node for part in (_split(node, axes.name) if _is_ours(node) else [node])]
     del made.graph.node[:], made.functions[:]
     made.graph.node.extend(nodes)
@@ -37,7 +37,7 @@ def split_nodes(model: onnx.ModelProto) -> onnx.ModelProto:
     return made
 
 
-def register(target: str) -> None:
+def register_ahead_of_time(target: str) -> None:
     """Makes both plugins known to TensorRT, for engines on GPUs of `target` (sm_89) or newer."""
     import tensorrt.plugin as trtp
     from tensorrt import DataType

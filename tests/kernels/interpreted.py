@@ -13,8 +13,8 @@ import torch
 import triton.language as tl
 from torch import Tensor
 from triton.runtime.interpreter import InterpreterBuilder
-from x2i.kernels.injected_attention import launch
-from x2i.kernels.injected_attention.tiles import padded_width, tile
+from x2i.kernels.injected_attention.launch import injected_attention_triton
+from x2i.kernels.injected_attention.op import padded_width, tile
 from x2i.kernels.injected_attention.triton_kernel import global_pass, local_pass
 
 
@@ -57,7 +57,7 @@ def three_steps(
     return output
 
 
-FORMS: dict[str, Callable[..., Tensor]] = {"launch": launch.injected_attention, "three_steps": three_steps}
+FORMS: dict[str, Callable[..., Tensor]] = {"launch": injected_attention_triton, "three_steps": three_steps}
 
 
 def main() -> None:

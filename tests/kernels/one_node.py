@@ -2,7 +2,8 @@
 
 import onnx
 from onnx import TensorProto, helper
-from x2i.kernels.injected_attention.onnx_function import ATTRIBUTES, DOMAIN, NAME, OPSET, VERSION, function_proto
+from x2i.kernels.injected_attention.onnx_function import OPSET, function_proto
+from x2i.kernels.injected_attention.op import ATTRIBUTES, DOMAIN, NAME, VERSION
 
 from tests.kernels.cases import Case
 

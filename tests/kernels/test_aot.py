@@ -12,7 +12,7 @@ from x2i.kernels.errors import KernelError
 from x2i.kernels.injected_attention import cubins
 from x2i.kernels.injected_attention.aot import TARGETS, Compiled, compile_pass
 from x2i.kernels.injected_attention.cubins import Cubin
-from x2i.kernels.injected_attention.tiles import PASSES
+from x2i.kernels.injected_attention.op import PASSES
 
 pytest.importorskip("triton", reason="Triton is not installed")
 PTX_TYPES = {"i32": ".u32", "fp32": ".f32"}

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 from x2i.kernels.errors import KernelError
-from x2i.kernels.injected_attention import driver
+from x2i.kernels.injected_attention import engine_op
 from x2i.kernels.injected_attention.cubins import Cubin
-from x2i.kernels.injected_attention.engine_op import INPUTS, EngineOp
+from x2i.kernels.injected_attention.engine_op import EngineOp
+from x2i.kernels.injected_attention.op import INPUTS
 
 POINTERS = {name: 0x1000 * number for number, name in enumerate((*INPUTS, "output"), 1)}
 WORKSPACE, STREAM = 0x100000, 7
@@ -75,8 +76,8 @@ class Notes:
 @pytest.fixture
 def notes(monkeypatch: pytest.MonkeyPatch) -> Notes:
     taken = Notes()
-    monkeypatch.setattr(driver, "_driver", lambda: taken)
-    driver._load.cache_clear()
+    monkeypatch.setattr(engine_op, "_driver", lambda: taken)
+    engine_op._load_once.cache_clear()
     return taken
 
 

@@ -7,8 +7,8 @@ import onnxruntime
 import pytest
 import torch
 from torch import Tensor
-from x2i.kernels.injected_attention.framework import injected_attention as framework
 from x2i.kernels.injected_attention.reference import injected_attention as reference
+from x2i.kernels.injected_attention.reference import injected_attention_sdpa as framework
 
 from tests.kernels.cases import CASES, Case, assert_as_close_as_torch
 from tests.kernels.one_node import INPUTS, model

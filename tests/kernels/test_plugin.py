@@ -16,6 +16,7 @@ import torch
 from x2i.kernels.errors import KernelError
 from x2i.kernels.injected_attention import cubins, parser_library, plugin
 from x2i.kernels.injected_attention.engine_op import EngineOp
+from x2i.kernels.injected_attention.op import DOMAIN, NAME, VERSION
 
 from tests.kernels.cases import Case, assert_as_close_as_torch
 from tests.kernels.one_node import INPUTS, model
@@ -94,7 +95,7 @@ def test_what_it_cannot_do_it_says(dtype: str, head_width: int, complaint: str, 
 def test_the_runtime_needs_only_what_the_engine_holds(kernels: Path) -> None:
     """What the build serializes makes an equal plugin in a process that was given no kernels."""
     plugin.register(rtx, cubins.read(kernels))
-    creator = rtx.get_plugin_registry().get_creator(plugin.NAME, plugin.VERSION, plugin.NAMESPACE)
+    creator = rtx.get_plugin_registry().get_creator(NAME, str(VERSION), DOMAIN)
     attributes = {"num_heads": np.array([2], np.int32), "scale": np.array([0.125], np.float32)}
     op = EngineOp.from_fields(attributes, cubins.read(kernels)).configured("float16", 80)
     built = plugin._plugin_class(rtx)(op)

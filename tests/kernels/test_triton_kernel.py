@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 from x2i.kernels.errors import KernelError
-from x2i.kernels.injected_attention.launch import injected_attention
+from x2i.kernels.injected_attention.launch import injected_attention_triton
 
 from tests.kernels.cases import CASES, DTYPES, Case, assert_as_close_as_torch
 
@@ -56,7 +56,9 @@ def kernel(request: pytest.FixtureRequest) -> Run:
         return request.getfixturevalue("interpreted")
     if not torch.cuda.is_available():
         pytest.skip("torch sees no CUDA device")
-    return lambda calls: [injected_attention(*(part.cuda() for part in inputs), heads).cpu() for inputs, heads in calls]
+    return lambda calls: [
+        injected_attention_triton(*(part.cuda() for part in inputs), heads).cpu() for inputs, heads in calls
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +118,9 @@ def test_an_index_of_32_bits_will_do(kernel: Run) -> None:
 def test_wrong_inputs_are_all_named() -> None:
     query, key, value, local_key, local_value, _, strength = Case(20, 9, 6, 2, 24).inputs(torch.float32)
     with pytest.raises(KernelError) as caught:
-        injected_attention(query, key.half(), value[:, 1:], local_key, local_value.mT, strength, strength.half(), 5)
+        injected_attention_triton(
+            query, key.half(), value[:, 1:], local_key, local_value.mT, strength, strength.half(), 5
+        )
     assert [problem.partition(":")[0] for problem in caught.value.problems] == [
         *("query", "key", "value", "local_value", "token_index", "strength"),
         "expected 5 heads of at most 256 channels each, got 48 in all",

@@ -16,7 +16,7 @@ from x2i.export.plan import ExportPlan
 from x2i.export.precision import fp16, fp16_emulation
 from x2i.export.systems.elite import build_elite
 from x2i.export.to_onnx import to_onnx
-from x2i.kernels.injected_attention.onnx_function import DOMAIN, NAME
+from x2i.kernels.injected_attention.op import DOMAIN, NAME
 from x2i.runtime.bundle.plan import Plan
 from x2i.runtime.denoiser import Denoiser
 from x2i.runtime.output import to_images

@@ -5,7 +5,7 @@ import torch
 from click.testing import CliRunner
 from torch import Tensor
 from x2i.kernels import bench
-from x2i.kernels.injected_attention import framework, reference
+from x2i.kernels.injected_attention.reference import injected_attention, injected_attention_sdpa
 
 from tests.kernels.cases import CASES, DTYPES, Case, assert_as_close_as_torch
 from tests.numerics import assert_close
@@ -16,7 +16,7 @@ pytest.importorskip("triton", reason="Triton is not installed")
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_it_equals_the_reference(case: Case) -> None:
     inputs = case.inputs(torch.float32)
-    outputs = [form.injected_attention(*inputs, case.heads).numpy() for form in (framework, reference)]
+    outputs = [form(*inputs, case.heads).numpy() for form in (injected_attention_sdpa, injected_attention)]
     assert_close(*outputs, "injected-attention")
 
 
@@ -24,7 +24,7 @@ def test_it_equals_the_reference(case: Case) -> None:
 @pytest.mark.parametrize("case", CASES[:2], ids=lambda case: case.id)
 def test_it_is_as_close_as_torch(case: Case, dtype: str) -> None:
     inputs = case.inputs(DTYPES[dtype])
-    assert_as_close_as_torch(framework.injected_attention(*inputs, case.heads), inputs, case.heads)
+    assert_as_close_as_torch(injected_attention_sdpa(*inputs, case.heads), inputs, case.heads)
 
 
 def test_without_a_gpu_there_are_no_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,9 +37,9 @@ def test_without_a_gpu_there_are_no_numbers(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("wrong", [lambda output: output + 0.01, lambda output: output * torch.nan, torch.zeros_like])
 def test_a_wrong_form_is_not_timed(wrong, monkeypatch: pytest.MonkeyPatch) -> None:
     def spoilt(*arguments: Tensor | int) -> Tensor:
-        return wrong(reference.injected_attention(*arguments))
+        return wrong(injected_attention(*arguments))
 
     inputs = bench.layer_inputs(1, 64, 320, torch.float16, "cpu")
-    monkeypatch.setattr(bench, "FORMS", bench.FORMS | {"kernel": framework.injected_attention, "framework": spoilt})
+    monkeypatch.setattr(bench, "FORMS", bench.FORMS | {"kernel": injected_attention_sdpa, "framework": spoilt})
     (problem,) = bench.wrong_forms(inputs)
     assert problem.startswith("framework, [1, 64, 320]: largest error")

@@ -1,8 +1,17 @@
-"""How the two passes cut their work up: block sizes, warps and pipeline stages for each head width."""
+"""What every form of the op agrees on: its name and inputs in a graph, and how its two passes cut their work up.
+
+It imports nothing, so that the forms inside an engine can use it.
+"""
 
 from dataclasses import dataclass
 
+DOMAIN, NAME, VERSION = "x2i", "InjectedAttention", 1
+ATTRIBUTES = {"plugin_namespace": DOMAIN, "plugin_version": str(VERSION)}
+"""Attributes besides `num_heads` and `scale`, by which TensorRT finds the plugin."""
+INPUTS = ("query", "key", "value", "local_key", "local_value", "token_index", "strength")
+"""The node's inputs in their order; `reference.injected_attention` says what each holds."""
 PASSES = ("global_pass", "local_pass")
+"""The two kernels, in the order of their launches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +31,7 @@ _TILES = {
     "local_pass": {64: Tile(64, 64, 4), 128: Tile(64, 32, 4), 256: Tile(32, 32, 4)},
 }
 MAX_HEAD_WIDTH = 256
+"""Channels of the widest head that the kernels take."""
 
 
 def padded_width(head_width: int) -> int:
