@@ -4,7 +4,6 @@ import gc
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,6 +13,7 @@ from x2i.runtime.bundle.manifest import Graph, Manifest, Measured
 from x2i.runtime.bundle.plan import Plan
 from x2i.runtime.bundle.proof import proof_error
 from x2i.runtime.bundle.writer import file_records, new_bundle, write_manifest
+from x2i.runtime.machine import package_versions
 from x2i.runtime.sessions.backends import open_session
 from x2i.runtime.sessions.session import GraphFile, Session
 
@@ -61,7 +61,7 @@ def _export_fp32(system: SystemSpec, plan: ExportPlan, report: Callable[[str], N
             files=file_records(folder),
             sources=sources(plan),
             licences=plan.licences,
-            producer={name: version(name) for name in PRODUCERS},
+            producer=package_versions(PRODUCERS),
         )
         write_manifest(folder, manifest)
     report(f"{plan.out}: {len(graphs)} graphs, {_megabytes(manifest):.1f} MB")

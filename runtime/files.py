@@ -4,6 +4,7 @@ cache folder."""
 import os
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -66,10 +67,14 @@ def save_whole(path: Path, write: Callable[[BinaryIO], None]) -> None:
 
 
 def cache_folder() -> Path:
-    """Our folder in the user's: in XDG_CACHE_HOME, or ~/.cache. A user without a home has one that cannot be made."""
-    if given := os.environ.get("XDG_CACHE_HOME"):
-        return Path(given) / "x2i"
-    try:
-        return Path.home() / ".cache" / "x2i"
-    except RuntimeError:
-        return Path(os.devnull) / "x2i"
+    """Our folder in the user's cache: $XDG_CACHE_HOME/x2i or ~/.cache/x2i on Linux, what is usual elsewhere.
+
+    Nothing is made. A user without a home gets a folder that cannot be made, and whose callers then keep nothing.
+    """
+    from platformdirs import user_cache_path
+
+    # Some releases of platformdirs refuse where there is no home, others give a relative path.
+    with suppress(RuntimeError):
+        if (folder := user_cache_path("x2i", appauthor=False)).is_absolute():
+            return folder
+    return Path(os.devnull) / "x2i"

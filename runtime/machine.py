@@ -1,4 +1,8 @@
-"""What this machine is and has: CPU, memory, versions."""
+"""What this machine is and has: its processor, its memory, and the packages that are installed.
+
+The processor is read from /proc/cpuinfo by hand: py-cpuinfo starts processes and takes 1.5 s, where engines are looked
+for whenever a bundle is opened. Memory comes from psutil where psutil knows it, and is imported when it is asked for.
+"""
 
 import hashlib
 import os
@@ -6,10 +10,13 @@ import platform
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 _CPUINFO = Path("/proc/cpuinfo")
+CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "i8mm")
+"""The instruction sets that decide which kernels a CPU backend runs, in the words of Linux."""
 
 
 def cpu_problem() -> str | None:
@@ -21,51 +28,97 @@ def cpu_problem() -> str | None:
 
 @cache
 def cpu_identity() -> str | None:
-    """The CPU's model and a digest of all its abilities, such as `Some CPU @ 2 GHz 1f0c...`; None if not told."""
+    """The CPU's model and a digest of all its features, such as `Some CPU @ 2 GHz 1f0c...`; None if not told.
+
+    Engines are stored under it: another text for the same CPU would orphan every engine that was built before.
+    """
+    fields = _cpu_fields()
+    features = " ".join(sorted(_cpu_flags(fields)))
+    if not features:
+        return None
+    told = [fields.get(name, "") for name in ("model name", "CPU implementer", "CPU part", "model", "stepping")]
+    digest = hashlib.sha256(" ".join([*told, features]).encode()).hexdigest()
+    return f"{told[0] or 'CPU'} {digest[:16]}"
+
+
+def cpu_model() -> str:
+    """The CPU's name, such as `AMD EPYC 7763`; its architecture where the system tells no name."""
+    return _cpu_fields().get("model name") or platform.processor() or platform.machine()
+
+
+def cpu_features() -> tuple[str, ...]:
+    """Those of `CPU_FEATURES` that this CPU has, in that order; empty where the system does not tell."""
+    flags = _cpu_flags(_cpu_fields())
+    return tuple(name for name in CPU_FEATURES if name in flags)
+
+
+def usable_cores() -> int:
+    """The logical cores that this process may run on, at least 1."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def processor() -> str:
+    """The CPU's name and the cores that this process may run on, in words."""
+    return f"{cpu_model()}, {usable_cores()} cores"
+
+
+def _cpu_fields() -> dict[str, str]:
+    """What Linux tells of the first core; empty elsewhere."""
     try:
         first, _, _ = _CPUINFO.read_text("utf-8", errors="replace").partition("\n\n")
     except OSError:
-        return None
-    fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in first.splitlines())}
-    abilities = " ".join(sorted(fields.get("flags", fields.get("Features", "")).split()))
-    if not abilities:
-        return None
-    told = [fields.get(name, "") for name in ("model name", "CPU implementer", "CPU part", "model", "stepping")]
-    digest = hashlib.sha256(" ".join([*told, abilities]).encode()).hexdigest()
-    return f"{told[0] or 'CPU'} {digest[:16]}"
+        return {}
+    return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in first.splitlines())}
+
+
+def _cpu_flags(fields: dict[str, str]) -> list[str]:
+    """All features, in the order of the system: `flags` on x86, `Features` on ARM."""
+    return fields.get("flags", fields.get("Features", "")).split()
 
 
 _PROC, _CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 
 
-def peak_bytes() -> int:
-    """The most memory that this process has had; 0 where the system does not tell."""
+def peak_memory() -> int:
+    """The most bytes of memory that this process has had; 0 where the system does not tell.
+
+    By hand: psutil knows the peak on Windows alone, and getrusage may tell that of the process which started this one.
+    """
     with suppress(OSError):
-        # What getrusage tells on Linux may be the process's that started this one.
         lines = (_PROC / "self" / "status").read_text("ascii", errors="replace").splitlines()
         if found := [line for line in lines if line.startswith("VmHWM:")]:
             return int(found[0].split()[1]) * 1024
     with suppress(ImportError):
         import resource
 
+        # In bytes on macOS, the one system that comes this far: Linux has answered, Windows has no such module.
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return 0
+    import psutil
+
+    return getattr(psutil.Process().memory_info(), "peak_wset", 0)
+
+
+def total_memory() -> int | None:
+    """Bytes of memory that the system has, whatever a container may use of it; None where the system does not tell."""
+    import psutil
+
+    with suppress(OSError):
+        return psutil.virtual_memory().total
+    return None
 
 
 def available_memory(proc: Path = _PROC, cgroups: Path = _CGROUPS) -> int | None:
     """Bytes that can be used without swapping: the system's, or what is left under the limit of a container.
 
-    None where the system does not tell, as outside Linux.
+    None where the system does not tell. psutil knows the system's alone. Inside a container that may use 4 GB of 64 GB
+    it promises 64, so the limits of the control groups are read by hand.
     """
-    try:
-        lines = (proc / "meminfo").read_text("ascii").splitlines()
-    except OSError:
-        return None
-    fields = dict(line.split(":", 1) for line in lines if ":" in line)
-    if "MemAvailable" not in fields:
-        return None
-    free = int(fields["MemAvailable"].split()[0]) * 1024
-    return min([free, *(left for folder in _groups(proc, cgroups) if (left := _left(folder)) is not None)])
+    import psutil
+
+    with suppress(OSError):
+        limits = [_left(folder) for folder in _groups(proc, cgroups)]
+        return min([psutil.virtual_memory().available, *(left for left in limits if left is not None)])
+    return None
 
 
 def _groups(proc: Path, cgroups: Path) -> list[Path]:
@@ -110,19 +163,29 @@ def _number(path: Path) -> int | None:
     return int(text) if text.isdigit() else None
 
 
-def processor() -> str:
-    """The processor's name and its cores, as the system tells them."""
-    with open("/proc/cpuinfo", encoding="utf-8") as stream:
-        model = next((line.partition(":")[2].strip() for line in stream if line.startswith("model name")), "")
-    return f"{model or platform.machine()}, {os.cpu_count()} cores"
+def package_version(name: str) -> str | None:
+    """The version of an installed distribution; None where it is not installed.
+
+    ONNX Runtime comes under several names (onnxruntime-gpu, onnxruntime-directml...), and `onnxruntime` then says what
+    it is itself.
+    """
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        pass
+    if name == "onnxruntime":
+        with suppress(ImportError, OSError):
+            # Nothing is told by the empty folder that an uninstalled twin may leave.
+            return getattr(import_module(name), "__version__", None)
+    return None
 
 
-def versions(packages: Iterable[str]) -> str:
-    """Python's version, and those of the packages that are installed."""
-    found = [f"Python {platform.python_version()}"]
-    for name in packages:
-        try:
-            found.append(f"{name} {version(name)}")
-        except PackageNotFoundError:
-            continue
-    return ", ".join(found)
+def package_versions(names: Iterable[str]) -> dict[str, str]:
+    """The versions of those distributions that are installed, by their names in the given order."""
+    return {name: found for name in names if (found := package_version(name)) is not None}
+
+
+def versions(names: Iterable[str]) -> str:
+    """Python's version and those of the distributions that are installed, in words."""
+    packages = (f"{name} {found}" for name, found in package_versions(names).items())
+    return ", ".join([f"Python {platform.python_version()}", *packages])

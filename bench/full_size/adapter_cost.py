@@ -1,20 +1,18 @@
 """`python -m full_size.adapter_cost`: what a second attention adds to a step of the plain UNet, at full size."""
 
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 
 import click
 import numpy as np
 from x2i.export.gate_cases import random_options
 from x2i.runtime import load
+from x2i.runtime.machine import processor, versions
 
 from full_size.full import exported
 
@@ -35,8 +33,7 @@ def adapter_cost(context: click.Context, out: Path, variant: str, repeats: int, 
     if context.invoked_subcommand is not None:
         return
     bundles = {system: exported(system, out, variant) for system in (PLAIN, *systems)}
-    versions = ", ".join(f"{name} {version(name)}" for name in ("onnxruntime", "numpy"))
-    click.echo(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {versions}, fp32, {variant}")
+    click.echo(f"{processor()}, {versions(('onnxruntime', 'numpy'))}, fp32, {variant}")
     timed: dict[str, Seconds] = {}
     for system in [PLAIN, *(name for adapter in systems for name in (adapter, PLAIN))]:
         for kind, seconds in _measured(system, bundles[system], repeats).items():

@@ -1,6 +1,5 @@
 """`python -m full_size.full`: full-size bundles from random weights, one UNet step, and what they cost."""
 
-import resource
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from x2i.export.gate_cases import random_options
 from x2i.export.plan import ExportPlan
 from x2i.export.systems.registry import SYSTEMS
 from x2i.runtime import load
+from x2i.runtime.machine import peak_memory
 
 
 @click.group(invoke_without_command=True)
@@ -34,7 +34,7 @@ def export(system: str, bundle: Path, variant: str) -> None:
     """Export one system."""
     start = time.perf_counter()
     export_bundle(ExportPlan(system, bundle, random_weights=variant), click.echo)
-    click.echo(f"{system}: exported in {time.perf_counter() - start:.0f} s, peak {_peak_gigabytes():.1f} GB")
+    click.echo(f"{system}: exported in {time.perf_counter() - start:.0f} s, peak {peak_memory() / 1e9:.1f} GB")
 
 
 @full.command()
@@ -47,7 +47,7 @@ def step(system: str, bundle: Path) -> None:
     loaded = time.perf_counter()
     for taken in pipeline.steps(steps=2, sampler="ddim", **random_options(system)):
         click.echo(f"{system}: step {taken.index + 1} done {time.perf_counter() - loaded:.1f} s after loading")
-    click.echo(f"{system}: loaded in {loaded - start:.1f} s, peak {_peak_gigabytes():.1f} GB")
+    click.echo(f"{system}: loaded in {loaded - start:.1f} s, peak {peak_memory() / 1e9:.1f} GB")
 
 
 def exported(system: str, out: Path, variant: str) -> Path:
@@ -60,11 +60,6 @@ def exported(system: str, out: Path, variant: str) -> Path:
 
 def _apart(*words: str) -> None:
     subprocess.run([sys.executable, "-m", "full_size.full", *words], check=True)
-
-
-def _peak_gigabytes() -> float:
-    """Largest resident size of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 if __name__ == "__main__":

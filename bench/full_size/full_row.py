@@ -1,7 +1,6 @@
 """`python -m full_size.full_row`: one bundle on one backend, in a process of its own: load, steps, memory, latents."""
 
 import json
-import resource
 import statistics
 import time
 from pathlib import Path
@@ -10,6 +9,7 @@ import click
 import numpy as np
 from x2i.export.gate_cases import random_options
 from x2i.runtime import load
+from x2i.runtime.machine import peak_memory
 
 
 @click.command()
@@ -33,7 +33,7 @@ def full_row(bundle: Path, backend: str, latents: Path, steps: int) -> None:
         times.append(time.perf_counter() - began)
         last = step
     assert last is not None
-    before_decoding = _peak_bytes()
+    before_decoding = peak_memory()
     began = time.perf_counter()
     last.preview()
     decoded = time.perf_counter() - began
@@ -46,14 +46,9 @@ def full_row(bundle: Path, backend: str, latents: Path, steps: int) -> None:
         "slowest": timed[-1],
         "decode": decoded,
         "peak_bytes": before_decoding,
-        "peak_bytes_decoded": _peak_bytes(),
+        "peak_bytes_decoded": peak_memory(),
     }
     click.echo(json.dumps(facts))
-
-
-def _peak_bytes() -> int:
-    """Largest resident size of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 if __name__ == "__main__":

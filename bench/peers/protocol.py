@@ -89,7 +89,10 @@ def _save(drawn: Drawn, folder: Path, name: str) -> None:
 
 
 def _peak_bytes() -> int:
-    """Largest resident size of this program, mapped files included, and not of what started it."""
+    """Largest resident size of this program, mapped files included, and not of what started it.
+
+    As `x2i.runtime.machine.peak_memory`, which a peer's environment does not have: this module needs numpy alone.
+    """
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
     return int(line.split()[1]) * 1024

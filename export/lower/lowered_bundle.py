@@ -3,7 +3,6 @@
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,6 +12,7 @@ from x2i.runtime.bundle.manifest import REVISION, Manifest, Precision
 from x2i.runtime.bundle.reader import Bundle, open_bundle
 from x2i.runtime.bundle.writer import file_records, new_bundle, write_manifest
 from x2i.runtime.load import pipeline_of
+from x2i.runtime.machine import package_versions
 from x2i.runtime.pipeline import Pipeline
 from x2i.runtime.sessions.backends import open_session
 from x2i.runtime.sessions.session import Session
@@ -28,6 +28,7 @@ from .lowered_graph import Calibration, lowered_graph
 from .lowering import CALIBRATED, Lowering, choose
 
 Report = Callable[[str], None]
+PRODUCERS = ("x2i-edge", "onnx", "onnx-ir", "onnxruntime")
 JUDGES = {"emoji": emoji_judge}
 ROUNDED: dict[Precision, ir.DataType] = {"fp16": fp16_emulation.FLOAT16, "bf16": fp16_emulation.BFLOAT16}
 
@@ -147,4 +148,4 @@ def emulate_fp16(source: Bundle, lowered: Bundle, work: Path, threads: int | Non
 
 
 def _producer(manifest: Manifest) -> dict[str, str]:
-    return manifest.producer | {name: version(name) for name in ("x2i-edge", "onnx", "onnx-ir", "onnxruntime")}
+    return manifest.producer | package_versions(PRODUCERS)

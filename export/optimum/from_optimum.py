@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from x2i.runtime.bundle.manifest import Manifest, Source
 from x2i.runtime.bundle.plan import Conditioner, Decoder, GraphCall, Guidance, Plan, SamplerChoice, Segment
 from x2i.runtime.bundle.writer import file_records, new_bundle, write_manifest
 from x2i.runtime.inputs.prompt import TextInput
+from x2i.runtime.machine import package_versions
 
 from ..errors import PlanError
 from ..provenance import digest
@@ -67,7 +67,7 @@ def import_folder(
             files=file_records(work),
             sources=(Source("optimum", folder.name, digest(folder)),),
             licences=licences,
-            producer={name: version(name) for name in PRODUCERS},
+            producer=package_versions(PRODUCERS),
         )
         write_manifest(work, manifest)
     if read.sampler is None:

@@ -69,7 +69,7 @@ def build(
         made = _build_all(opened, jobs, (lambda line: None) if as_json else click.echo)
     if as_json:
         several = Counter(job.name for job in jobs)
-        names = [job.told if several[job.name] > 1 else job.name for job in jobs]
+        names = [job.label if several[job.name] > 1 else job.name for job in jobs]
         click.echo(json.dumps({name: _facts(built) for name, built in zip(names, made, strict=True)}))
 
 
@@ -88,10 +88,10 @@ def _build(bundle: Bundle, job: BuildJob, say: Callable[[str], None]) -> BuildRe
     size = bundle.graph_bytes(job.name)
     expected = likely_seconds(job.library, job.name, job.precision, size, past_builds())
     estimate = "no estimate before the first build" if expected is None else f"about {expected:.0f} s"
-    say(f"{job.told}: {size / 1e6:.1f} MB, {job.precision}; {estimate}")
+    say(f"{job.label}: {size / 1e6:.1f} MB, {job.precision}; {estimate}")
     built = builder.build_engine(job, Path(job.engines), partial(_tick, job.name, expected))
     _clear_line()
-    if built.there:
+    if built.cached:
         say(f"  {built.engine} is there")
         return built
     remember_build(PastBuild(job.library, job.name, job.precision, size, built.seconds, built.peak_bytes))
@@ -126,7 +126,7 @@ def _check_room(bundle: Bundle, jobs: list[BuildJob]) -> None:
 def _facts(built: BuildResult) -> dict[str, object]:
     return {
         "engine": built.engine,
-        "there": built.there,
+        "there": built.cached,
         "seconds": round(built.seconds, 3),
         "peak_bytes": built.peak_bytes,
         "remarks": list(built.remarks),

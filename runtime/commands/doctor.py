@@ -6,13 +6,13 @@ import platform
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, distributions, version
+from importlib.metadata import distributions
 
 import click
 
 from ..engines.gpu import driver
 from ..errors import InputError
-from ..machine import available_memory
+from ..machine import available_memory, cpu_features, package_version, package_versions, usable_cores
 from ..sessions.backends import BACKENDS
 from ..sessions.session import Settings
 from .console import Refusal
@@ -21,7 +21,6 @@ PACKAGES = ("x2i-edge", "numpy", "onnxruntime", "tokenizers", "pillow", "click")
 OPTIONAL = ("openvino", "tensorrt-rtx", "tensorrt", "cuda-bindings", "onnxruntime-gpu")
 READY = "ready"
 ON_ONNX_RUNTIME = ("cuda", "cpu")
-CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "i8mm")
 
 
 @click.command()
@@ -31,8 +30,8 @@ def doctor(as_json: bool) -> None:
     problems = [*double_installs(), *_broken_onnxruntime()]
     facts: dict[str, object] = {
         "python": f"{platform.python_version()} ({sys.platform}, {platform.machine()})",
-        "packages": {name: _version(name) for name in PACKAGES} | _installed(OPTIONAL),
-        "cpu": " ".join([f"{os.cpu_count()} cores", *_cpu_features()]),
+        "packages": {name: package_version(name) or "not installed" for name in PACKAGES} | package_versions(OPTIONAL),
+        "cpu": " ".join([f"{usable_cores()} cores", *cpu_features()]),
         "memory": _memory(),
         "gpus": _gpus(),
         "backends": {name: _backend(name, broken=bool(problems)) for name in BACKENDS},
@@ -105,28 +104,6 @@ def _providers() -> list[str]:
     import onnxruntime
 
     return list(onnxruntime.get_available_providers())
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"
-
-
-def _installed(names: tuple[str, ...]) -> dict[str, str]:
-    """Those that are there: what is missing is told by the backends that want it."""
-    return {name: found for name in names if (found := _version(name)) != "not installed"}
-
-
-def _cpu_features() -> list[str]:
-    """The instruction sets that decide which CPU kernels run, where the system tells them."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as stream:
-            flags = next((line.split(":")[1].split() for line in stream if line.startswith(("flags", "Features"))), [])
-    except OSError:
-        return []
-    return [name for name in CPU_FEATURES if name in flags]
 
 
 def _lines(name: str, value: object) -> list[str]:

@@ -47,7 +47,7 @@ class BuildJob:
         return usual_shapes(self.inputs, self.shapes)
 
     @property
-    def told(self) -> str:
+    def label(self) -> str:
         """The graph's name, with the shape of its first input where the engine serves one alone."""
         shapes = self.usual() if self.library == "openvino" else None
         if not shapes:
@@ -64,14 +64,14 @@ class BuildJob:
 class BuildResult:
     """How it went: the engine's file name, seconds and peak memory in bytes, and remarks for the user.
 
-    `there` says that nothing was built, for the very engine was in the bundle.
+    `cached` says that nothing was built, for the bundle had the very engine.
     """
 
     engine: str
     seconds: float
     peak_bytes: int
     remarks: tuple[str, ...] = ()
-    there: bool = False
+    cached: bool = False
 
 
 LIBRARIES = {

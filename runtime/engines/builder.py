@@ -1,7 +1,7 @@
 """One engine, built by a process of its own, which can be stopped at any time and leaves nothing behind.
 
-`python -m x2i.runtime.engines.builder FOLDER` reads a job as JSON from standard input, puts the engine with its record
-into FOLDER, and prints how it went. It ends with the process that started it: its standard input is then closed.
+`python -P -m x2i.runtime.engines.builder FOLDER` reads a job as JSON from standard input, puts the engine with its
+record into FOLDER, and prints how it went. It ends with the process that started it: its standard input is then closed.
 """
 
 import contextlib
@@ -18,12 +18,12 @@ from pathlib import Path
 
 from ..bundle.records import decode, encode
 from ..errors import InputError
-from ..machine import peak_bytes
+from ..machine import peak_memory
 from ..sessions.session import Settings
 from . import store
 from .build_request import BuildJob, BuildResult
 
-_TICK = 0.25
+_TICK_SECONDS = 0.25
 _RAISED = re.compile(r"Exception thrown from \w+\(\) \w+: (.+)")
 
 
@@ -57,7 +57,7 @@ def build_engine(job: BuildJob, folder: Path, tick: Callable[[float], None]) -> 
     Raises InputError where it cannot be built. Whatever ends this early, the process goes, and so does its work.
     """
     if (engine := find_cached(job)) is not None:
-        return BuildResult(engine.name, 0.0, 0, there=True)
+        return BuildResult(engine.name, 0.0, 0, cached=True)
     with store.staging_dir(folder) as scratch:
         code, output, complaints = _run(job, scratch, tick)
         if code != 0:
@@ -72,7 +72,8 @@ def build_engine(job: BuildJob, folder: Path, tick: Callable[[float], None]) -> 
 def _run(job: BuildJob, scratch: Path, tick: Callable[[float], None]) -> tuple[int, str, str]:
     """Exit code, output and complaints of the process."""
     out, complaints = scratch / "out", scratch / "complaints"
-    command = (sys.executable, "-m", "x2i.runtime.engines.builder", str(scratch))
+    # Without -P a numpy.py or a json.py in the working folder would be run.
+    command = (sys.executable, "-P", "-m", "x2i.runtime.engines.builder", str(scratch))
     start = time.perf_counter()
     with out.open("wb") as output, complaints.open("wb") as errors:
         # A session of its own: Ctrl-C reaches all of a terminal's group, and this process decides what it means.
@@ -84,7 +85,7 @@ def _run(job: BuildJob, scratch: Path, tick: Callable[[float], None]) -> tuple[i
             while process.poll() is None:
                 tick(time.perf_counter() - start)
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(_TICK)
+                    process.wait(_TICK_SECONDS)
         finally:
             process.kill()
             process.wait()
@@ -136,7 +137,7 @@ def _openvino_job(job: BuildJob, folder: Path) -> BuildResult:
 
     start = time.perf_counter()
     path = openvino_engine.build_openvino_engine(job.graph(folder), Settings(device=job.device), job.usual())
-    return BuildResult(path.name, time.perf_counter() - start, peak_bytes())
+    return BuildResult(path.name, time.perf_counter() - start, peak_memory())
 
 
 def _onnxruntime_job(job: BuildJob, folder: Path) -> BuildResult:
@@ -144,7 +145,7 @@ def _onnxruntime_job(job: BuildJob, folder: Path) -> BuildResult:
 
     start = time.perf_counter()
     path = onnxruntime_cpu.build_onnxruntime_engine(job.graph(folder))
-    return BuildResult(path.name, time.perf_counter() - start, peak_bytes())
+    return BuildResult(path.name, time.perf_counter() - start, peak_memory())
 
 
 if __name__ == "__main__":

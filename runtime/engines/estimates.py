@@ -8,10 +8,10 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from .. import machine
 from ..bundle.records import decode, encode
 from ..errors import InputError
 from ..files import cache_folder
-from ..machine import available_memory
 
 _KEPT = 200
 
@@ -85,7 +85,7 @@ _ENGINE_AT_LEAST, _ENGINE_TIMES_THE_GRAPH = 16_000_000, 1.1
 def check_room(needed: int, disk: int, folder: Path) -> None:
     """Raises InputError where fewer than `needed` bytes of memory, or `disk` bytes where `folder` is, are free."""
     problems = []
-    free = available_memory()
+    free = machine.available_memory()
     if free is not None and free < needed:
         problems.append(
             f"building needs about {_gigabytes(needed)} of memory, {_gigabytes(free)} are free; close other "

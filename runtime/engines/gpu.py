@@ -1,4 +1,7 @@
-"""The NVIDIA driver and its GPUs, asked through the driver's own library: no package is needed."""
+"""The NVIDIA driver and its GPUs, asked through the driver's own library.
+
+By hand, through ctypes: NVML and its Python package are not on Jetson, and `x2i doctor` must see a GPU without extras.
+"""
 
 import ctypes
 import sys

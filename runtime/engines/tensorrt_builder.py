@@ -9,7 +9,7 @@ from typing import Any
 
 from ..bundle.manifest import Tensor
 from ..errors import InputError
-from ..machine import peak_bytes
+from ..machine import peak_memory
 from . import plugin, store, tensorrt_key
 from .build_request import BuildJob, BuildResult
 from .gpu import first_gpu
@@ -24,12 +24,12 @@ def build_tensorrt_engine(job: BuildJob, folder: Path) -> BuildResult:
     kernels = _kernels(job)
     key = _key(job, tensorrt.__version__, kernels)
     if (there := store.find_engine(Path(job.engines), key)) is not None:
-        return BuildResult(there.name, 0.0, 0, there=True)
+        return BuildResult(there.name, 0.0, 0, cached=True)
     if kernels is not None:
         plugin.register_plugin(tensorrt, kernels)
     made = folder / "engine"
     remarks = _write(tensorrt, job, kernels, made)
-    seconds, peak = time.perf_counter() - start, peak_bytes()
+    seconds, peak = time.perf_counter() - start, peak_memory()
     return BuildResult(store.save_engine(folder, key, made, seconds, peak).name, seconds, peak, remarks)
 
 

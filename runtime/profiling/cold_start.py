@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..load import load
-from ..machine import peak_bytes
+from ..machine import peak_memory
 from .job import ProfileJob, completed_options
 from .record import Cold, Phase, Resident, Samples
 
@@ -132,7 +132,7 @@ def _draw(job: ProfileJob, begun: float) -> dict[str, Any]:
     if len(steps) > 1:
         ends["other steps"] = steps[-1].end
     ends["decode"] = output.spans[-1].end
-    return {"ends": ends, "peak": peak_bytes(), "backend": pipeline.backend, "notes": pipeline.notes}
+    return {"ends": ends, "peak": peak_memory(), "backend": pipeline.backend, "notes": pipeline.notes}
 
 
 def _to_json(job: ProfileJob) -> dict[str, Any]:

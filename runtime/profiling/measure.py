@@ -1,5 +1,7 @@
 """Measures a bundle: fresh processes first, then runs that are recorded and runs that are not, in turns."""
 
+import os
+import platform
 import time
 import warnings
 from collections import Counter, defaultdict
@@ -11,19 +13,21 @@ from typing import Any
 from ..bundle.preset import Preset
 from ..bundle.reader import Bundle, open_bundle
 from ..errors import EngineWarning
+from ..machine import cpu_features, cpu_model, package_versions, total_memory, usable_cores
 from ..output import Output, Span
 from ..pipeline import Pipeline
 from .cold_start import cold_start
 from .job import ProfileJob, completed_options, pipelines, plain_pipeline
-from .machine import this_machine
 from .operators import operator_times
 from .rates import measured_rates
-from .record import REVISION, Asked, Event, Operators, Overhead, Profile, Samples
+from .record import REVISION, Asked, Event, Machine, Operators, Overhead, Profile, Samples
 from .recorder import Called, Recorder, seconds_a_call
 from .stages import adapter_cost, counted, second_attention, stages_of
 
 Tell = Callable[[str], None]
 LEFT_OUT = "operators were not asked for"
+PACKAGES = ("x2i-edge", "numpy", "onnxruntime", "openvino", "tensorrt-rtx", "tensorrt")
+"""Distributions whose versions a profile keeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,7 @@ def measure(job: ProfileJob, tell: Tell = lambda line: None) -> Profile:
 
     Raises InputError for what `x2i.runtime.load` and a Pipeline refuse.
     """
-    machine = this_machine()
+    machine = _this_machine()
     tell(f"{job.bundle}: {job.cold} fresh processes")
     cold, backend, notes = cold_start(job)
     recorder = Recorder()
@@ -180,4 +184,16 @@ def _events(runs: Sequence[Run]) -> tuple[Event, ...]:
         Event(track, span.name, span.start - run.start, span.end - run.start)
         for track, spans in tracks.items()
         for span in spans
+    )
+
+
+def _this_machine() -> Machine:
+    return Machine(
+        cpu_model(),
+        usable_cores(),
+        cpu_features(),
+        total_memory(),
+        f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
+        package_versions(PACKAGES),
+        os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
     )

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
+from ..machine import usable_cores
 from ..sessions.backends import open_session
 from ..sessions.session import GraphFile
-from .machine import usable_cores
 from .record import Rates
 
 SIDE, COPIED, TIMES = 1024, 64_000_000, 9

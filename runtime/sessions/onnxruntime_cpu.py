@@ -15,7 +15,7 @@ from ..bundle.manifest import Tensor
 from ..engines import store
 from ..engines.key import EngineKey
 from ..errors import EngineWarning, InputError
-from ..machine import peak_bytes
+from ..machine import peak_memory
 from .session import GraphFile, Outputs
 
 LIBRARY = "onnxruntime"
@@ -51,7 +51,7 @@ def build_onnxruntime_engine(graph: GraphFile) -> Path:
         with made.open("ab") as file:
             file.write(content := prepared.read_bytes())
             file.write(_LENGTH.pack(len(content)))
-        return store.save_engine(graph.engines, wanted, made, time.perf_counter() - start, peak_bytes())
+        return store.save_engine(graph.engines, wanted, made, time.perf_counter() - start, peak_memory())
 
 
 def onnxruntime_key(graph: GraphFile) -> EngineKey:

@@ -17,7 +17,7 @@ import openvino
 from ..engines import store
 from ..engines.key import EngineKey, differences
 from ..errors import EngineWarning, InputError
-from ..machine import peak_bytes
+from ..machine import peak_memory
 from . import openvino_device
 from .session import GraphFile, Settings
 
@@ -51,7 +51,7 @@ def build_openvino_engine(graph: GraphFile, settings: Settings, shapes: Shapes |
         with made.open("w+b") as file:
             compiled.export_model(_ToFile(file))
         return store.save_engine(
-            graph.engines, openvino_key(graph, device, shapes), made, time.perf_counter() - start, peak_bytes()
+            graph.engines, openvino_key(graph, device, shapes), made, time.perf_counter() - start, peak_memory()
         )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pwd
 import shutil
 import subprocess
 import sys
@@ -139,15 +140,25 @@ def test_a_cache_folder_that_cannot_be_made(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / place) if place else "")
     if not place:
         monkeypatch.delenv("HOME", raising=False)
-        monkeypatch.setattr(Path, "home", _homeless)
+        monkeypatch.setattr(pwd, "getpwuid", _homeless)
     first = sha256_of(paths)
     another_process()
     assert sha256_of(paths) == first
     assert len(hashed) == 6
 
 
-def _homeless() -> Path:
-    raise RuntimeError("Could not determine home directory.")
+def _homeless(number: int) -> None:
+    raise KeyError(number)
+
+
+def test_the_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "x2i"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    if sys.platform == "linux":
+        assert cache_folder() == tmp_path / "home" / ".cache" / "x2i"
+    assert not any(tmp_path.iterdir())
 
 
 def test_the_memory_stays_small(paths: list[Path], hashed: list[str], tmp_path: Path) -> None:
@@ -164,7 +175,7 @@ def test_the_memory_stays_small(paths: list[Path], hashed: list[str], tmp_path: 
 def test_processes_at_once_leave_a_whole_memory(paths: list[Path], tmp_path: Path) -> None:
     program = f"""
 from pathlib import Path
-from x2i.runtime import digests
+from x2i.runtime.bundle import digests
 digests.MARGIN = -10**12
 own = digests.Digests(Path({str(tmp_path / "own.json")!r}))
 for _ in range(20):

@@ -139,7 +139,7 @@ def test_tables_of_integers_are_refused_with_the_fix_and_without_them_it_builds(
     with pytest.raises(InputError, match=r"lower it again with --keep model\.embeddings"):
         builder.build_engine(job, bundle / "engines", lambda seconds: None)
     weight_only.to_weight_only(bundle / "encoder.onnx", lowered, bits, keep=("model.embeddings",), smallest=1)
-    assert not builder.build_engine(job, bundle / "engines", lambda seconds: None).there
+    assert not builder.build_engine(job, bundle / "engines", lambda seconds: None).cached
 
 
 def test_a_process_that_dies_is_told_in_one_line(bundle: Path) -> None:

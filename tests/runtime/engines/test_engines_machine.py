@@ -5,10 +5,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnxruntime
+import psutil
 import pytest
 from x2i.runtime import machine
 from x2i.runtime.engines import gpu
@@ -22,7 +26,7 @@ from x2i.runtime.engines.estimates import (
     remember_build,
 )
 from x2i.runtime.errors import InputError
-from x2i.runtime.machine import available_memory, peak_bytes
+from x2i.runtime.machine import available_memory, package_versions, peak_memory
 
 GB = 10**9
 
@@ -72,16 +76,22 @@ def test_memory_is_what_it_took_last_time_or_an_estimate() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="getrusage's own meaning elsewhere")
 def test_the_peak_is_the_processs_own() -> None:
     held = np.ones(200_000_000, np.uint8)
-    program = "from x2i.runtime.machine import peak_bytes; print(peak_bytes())"
+    program = "from x2i.runtime.machine import peak_memory; print(peak_memory())"
     made = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert peak_bytes() > len(held) > 1.5 * int(made.stdout)
+    assert peak_memory() > len(held) > 1.5 * int(made.stdout)
 
 
+@pytest.fixture
+def eight_megabytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=9_000_000, available=8_000_000))
+
+
+@pytest.mark.usefixtures("eight_megabytes")
 def test_memory_is_the_systems_or_what_a_container_has_left(tmp_path: Path) -> None:
     proc, groups = tmp_path / "proc", tmp_path / "groups"
-    assert available_memory(proc, groups) is None
-    lay_down(proc, meminfo="MemTotal: 9000 kB\nMemAvailable: 8000 kB\n", self__cgroup="0::/box/inner\n")
-    assert available_memory(proc, groups) == 8_192_000
+    assert available_memory(proc, groups) == 8_000_000
+    lay_down(proc, self__cgroup="0::/box/inner\n")
+    assert available_memory(proc, groups) == 8_000_000
     lay_down(groups, box__memory_dot_max="5000000", box__memory_dot_current="4000000")
     lay_down(groups, box__inner__memory_dot_max="max", box__inner__memory_dot_current="100")
     assert available_memory(proc, groups) == 1_000_000
@@ -89,11 +99,48 @@ def test_memory_is_the_systems_or_what_a_container_has_left(tmp_path: Path) -> N
     assert available_memory(proc, groups) == 1_500_000
 
 
+@pytest.mark.usefixtures("eight_megabytes")
 def test_memory_under_control_groups_of_the_first_version(tmp_path: Path) -> None:
     proc, groups = tmp_path / "proc", tmp_path / "groups"
-    lay_down(proc, meminfo="MemAvailable: 8000 kB\n", self__cgroup="4:cpu:/box\n3:memory:/box\n")
+    lay_down(proc, self__cgroup="4:cpu:/box\n3:memory:/box\n")
     lay_down(groups, memory__box__memory_dot_limit_in_bytes="3000000", memory__box__memory_dot_usage_in_bytes="2999999")
     assert available_memory(proc, groups) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux's own words")
+def test_memory_is_what_linux_says() -> None:
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    told = {name: int(value.split()[0]) * 1024 for name, value in (line.split(":") for line in lines)}
+    assert machine.total_memory() == told["MemTotal"]
+    free = available_memory(cgroups=Path("/nowhere"))
+    assert free is not None and abs(free - told["MemAvailable"]) < GB
+
+
+def test_a_system_that_tells_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise FileNotFoundError("/proc/meminfo")
+
+    monkeypatch.setattr(psutil, "virtual_memory", refuse)
+    assert available_memory() is None and machine.total_memory() is None
+
+
+@pytest.mark.parametrize("fails", ["nothing", "an emptied folder"])
+def test_versions_of_packages(fails: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After `pip install onnxruntime-gpu` no distribution is called onnxruntime."""
+    real = machine.version
+
+    def renamed(name: str) -> str:
+        if name == "onnxruntime":
+            raise PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(machine, "version", renamed)
+    names = ("numpy", "onnxruntime", "no-such-package")
+    expected = {"numpy": np.__version__, "onnxruntime": onnxruntime.__version__}
+    assert package_versions(names) == expected
+    assert machine.versions(names).endswith(f", numpy {np.__version__}, onnxruntime {onnxruntime.__version__}")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None if fails == "nothing" else ModuleType("onnxruntime"))
+    assert machine.package_version("onnxruntime") is None
 
 
 def test_too_little_of_both_is_told_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Engines of ONNX Runtime: the graph's very numbers, weights that stay on the disk, and never another machine's."""
 
+import contextlib
 import json
 import shutil
 import sys
@@ -13,8 +14,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from x2i.runtime import machine
-from x2i.runtime.engines import store
-from x2i.runtime.engines.build_request import BuildRequest
+from x2i.runtime.engines import builder, store
+from x2i.runtime.engines.build_request import BuildJob, BuildRequest
 from x2i.runtime.errors import EngineWarning, InputError
 from x2i.runtime.sessions import onnxruntime_cpu
 from x2i.runtime.sessions.backends import open_session
@@ -102,6 +103,22 @@ def test_an_engine_of_another_machine_is_never_opened(graph: GraphFile, monkeypa
     assert onnxruntime_cpu.find_onnxruntime_engine(graph) is None
     monkeypatch.setattr(machine, "cpu_identity", lambda: None)
     assert onnxruntime_cpu.find_onnxruntime_engine(graph) is None
+
+
+def test_files_of_the_working_folder_are_not_run(
+    graph: GraphFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A numpy.py there may be anybody's: the process that builds imports what is installed."""
+    (poisoned := tmp_path / "poisoned").mkdir()
+    for module in ("numpy", "json", "onnxruntime", "x2i"):
+        (poisoned / f"{module}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    monkeypatch.chdir(poisoned)
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    job = BuildJob("onnxruntime", graph.name, str(graph.path), graph.precision, graph.digest, str(graph.engines))
+    with contextlib.suppress(InputError):
+        builder.build_engine(job, graph.engines, lambda seconds: None)
+    assert not (tmp_path / "ran").exists()
+    assert onnxruntime_cpu.find_onnxruntime_engine(graph) is not None
 
 
 @pytest.mark.parametrize("damage", ["cut", "altered"])
