@@ -176,7 +176,7 @@ def test_processes_at_once_leave_a_whole_memory(paths: list[Path], tmp_path: Pat
     program = f"""
 from pathlib import Path
 from x2i.runtime.bundle import digests
-digests.MARGIN = -10**12
+digests.RACY_NANOSECONDS = -10**12
 own = digests.Digests(Path({str(tmp_path / "own.json")!r}))
 for _ in range(20):
     own([Path(name) for name in {[str(path) for path in paths]!r}], afresh=True)
