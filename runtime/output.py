@@ -38,8 +38,10 @@ class Timings:
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
         start = time.perf_counter()
-        yield
-        self.spans.append(Span(stage, start, time.perf_counter()))
+        try:
+            yield
+        finally:
+            self.spans.append(Span(stage, start, time.perf_counter()))
 
     def seconds(self) -> dict[str, float]:
         """Seconds per stage in the order they ran, and their `total`."""

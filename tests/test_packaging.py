@@ -14,7 +14,12 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT = PYPROJECT["project"]
 ROOMS = ARROWS.keys() - {"emoji"}
 """The rooms of the wheel: the reference world is a distribution of its own."""
-DATA = {"runtime/profiling/matmul.onnx", "runtime/profiling/matmul_int8.onnx", "runtime/report/page.css"}
+DATA = {
+    "runtime/profiling/matmul.onnx",
+    "runtime/profiling/matmul_int8.onnx",
+    "runtime/report/page.css",
+    "runtime/report/page.html",
+}
 
 
 def package_folders() -> set[str]:

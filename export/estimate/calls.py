@@ -3,14 +3,13 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
-from x2i.runtime.bundle.manifest import Graph
 from x2i.runtime.bundle.reader import Bundle
 from x2i.runtime.pipeline import Pipeline
 from x2i.runtime.profiling.job import stand_ins
+from x2i.runtime.sessions.session import Outputs, UnboundSession
 
 from .static_graph import StaticGraph, static_graph
 
@@ -31,14 +30,14 @@ def graph_calls(bundle: Bundle, options: Mapping[str, Any]) -> list[EstimatedCal
     tally = Counter[tuple[str, Shapes]]()
     graphs: dict[tuple[str, Shapes], StaticGraph] = {}
 
-    def counting(name: str) -> _Counting:
-        return _Counting(name, bundle, tally, graphs)
+    def counting(name: str) -> _CountingSession:
+        return _CountingSession(name, bundle, tally, graphs)
 
     Pipeline(bundle, counting)(**{**stand_ins(bundle), **options})
     return [EstimatedCall(name, graphs[name, shapes], count) for (name, shapes), count in tally.items()]
 
 
-class _Counting:
+class _CountingSession(UnboundSession):
     """A session that notes what it is called with and returns zeros."""
 
     def __init__(
@@ -48,11 +47,11 @@ class _Counting:
         tally: Counter[tuple[str, Shapes]],
         graphs: dict[tuple[str, Shapes], StaticGraph],
     ):
-        graph: Graph = bundle.manifest.graphs[name]
-        self.inputs, self.outputs = graph.inputs, graph.outputs
+        graph = bundle.manifest.graphs[name]
+        super().__init__(graph.inputs, graph.outputs)
         self._name, self._path, self._tally, self._graphs = name, bundle.path(graph.file), tally, graphs
 
-    def __call__(self, **arrays: np.ndarray) -> dict[str, np.ndarray]:
+    def __call__(self, **arrays: np.ndarray) -> Outputs:
         shapes = {name: array.shape for name, array in arrays.items()}
         key = self._name, tuple(sorted(shapes.items()))
         if key not in self._graphs:
@@ -60,6 +59,3 @@ class _Counting:
         self._tally[key] += 1
         tensors = self._graphs[key].tensors
         return {output.name: np.zeros(tensors[output.name].shape, output.dtype) for output in self.outputs}
-
-    def bind(self, **arrays: np.ndarray) -> partial[dict[str, np.ndarray]]:
-        return partial(self, **arrays)

@@ -14,7 +14,7 @@ from x2i.runtime.bundle.reader import Bundle
 from x2i.runtime.pipeline import Pipeline
 from x2i.runtime.sampling.registry import make_sampler
 from x2i.runtime.sessions.backends import open_session
-from x2i.runtime.sessions.session import Outputs, Session
+from x2i.runtime.sessions.session import Arrays, BoundCall, Outputs, Session, SessionWrapper
 
 from ..gate_cases import calibration_runs
 from ..graphs.graph_runs import Samples
@@ -92,7 +92,7 @@ class _Recorder:
 
     def over(self, name: str, session: Session) -> Session:
         (self._folder / name).mkdir(parents=True, exist_ok=True)
-        return _Recorded(session, partial(self._see, name))
+        return _RecordedSession(session, partial(self._see, name))
 
     def _see(self, name: str, arrays: dict[str, np.ndarray]) -> None:
         if self._call in self._chosen:
@@ -100,19 +100,16 @@ class _Recorder:
         self._call += 1
 
 
-class _Recorded:
+class _RecordedSession(SessionWrapper):
     """A Session that shows every call's inputs before it runs."""
 
     def __init__(self, session: Session, see: Callable[[dict[str, np.ndarray]], None]):
-        self.inputs, self.outputs = session.inputs, session.outputs
-        self._session, self._see = session, see
+        super().__init__(session)
+        self._see = see
 
-    def __call__(self, **arrays: np.ndarray) -> Outputs:
-        self._see(arrays)
-        return self._session(**arrays)
-
-    def bind(self, **arrays: np.ndarray) -> Callable[..., Outputs]:
-        return partial(self, **arrays)
+    def around(self, call: BoundCall, bound: Arrays, rest: Arrays) -> Outputs:
+        self._see(bound | rest)
+        return call(**rest)
 
 
 def calibrate(source: Bundle, lowering: Lowering, work: Path) -> dict[str, Calibration]:

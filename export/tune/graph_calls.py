@@ -2,15 +2,13 @@
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 from x2i.runtime.bundle.plan import Plan
 from x2i.runtime.bundle.preset import Preset
 from x2i.runtime.denoiser import FeatureCache
 from x2i.runtime.sampling.registry import make_sampler
-from x2i.runtime.sessions.session import Outputs, Session
+from x2i.runtime.sessions.session import Arrays, BoundCall, Outputs, Session, SessionWrapper
 
 CountedCall = tuple[str, int]
 """A graph, and the rows of the guidance that it is called with."""
@@ -51,23 +49,17 @@ class Stopwatch:
         return min(self.seconds[call])
 
     def watched(self, name: str, session: Session) -> Session:
-        return _Watched(name, session, self)
+        return _TimedSession(name, session, self)
 
 
-class _Watched:
+class _TimedSession(SessionWrapper):
     def __init__(self, name: str, session: Session, watch: Stopwatch):
-        self.inputs, self.outputs = session.inputs, session.outputs
-        self._name, self._session, self._watch = name, session, watch
+        super().__init__(session)
+        self._name, self._watch = name, watch
 
-    def __call__(self, **arrays: np.ndarray) -> Outputs:
-        return self._timed(self._session, **arrays)
-
-    def bind(self, **arrays: np.ndarray) -> Callable[..., Outputs]:
-        return partial(self._timed, self._session.bind(**arrays))
-
-    def _timed(self, call: Callable[..., Outputs], **arrays: np.ndarray) -> Outputs:
+    def around(self, call: BoundCall, bound: Arrays, rest: Arrays) -> Outputs:
         began = time.perf_counter()
-        outputs = call(**arrays)
-        rows = len(next(iter(arrays.values())))
+        outputs = call(**rest)
+        rows = len(next(iter(rest.values())))
         self._watch.seconds[self._name, rows].append(time.perf_counter() - began)
         return outputs

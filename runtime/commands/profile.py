@@ -18,6 +18,7 @@ from ..report.trace import trace
 from ..sessions.backends import check_backend
 from .console import refusing, warned
 from .options import Size, adapter_options, pictures_for
+from .progress import bars, echo, track
 
 FILE = click.Path(path_type=Path)
 MOST = 8
@@ -97,8 +98,8 @@ def _profiles(what: Sequence[Path], backends: tuple[str, ...], given: dict[str, 
         problems.append(f"expected at most {MOST} profiles side by side, got {len(ready)}; leave some out")
     if problems:
         raise InputError(*problems)
-    with warned(EngineWarning):
-        return [measure(one, _tell) if isinstance(one, ProfileJob) else one for one in ready]
+    with warned(EngineWarning), bars():
+        return [measure(one, _tell, track) if isinstance(one, ProfileJob) else one for one in ready]
 
 
 def _split(what: Path) -> tuple[Path, tuple[str, ...]]:
@@ -141,4 +142,4 @@ def _numbered(path: Path, number: int, of: int) -> Path:
 
 
 def _tell(line: str) -> None:
-    click.echo(f"x2i: {line}", err=True)
+    echo(f"x2i: {line}", err=True)

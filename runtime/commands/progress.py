@@ -4,6 +4,7 @@ A command switches bars on for its work (`with bars():`). What works below it ca
 show nothing unless a command did so. Lines of results go through `echo`, which keeps bars out of them.
 """
 
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 
+COLUMNS = 80
+"""Width of a bar on a terminal that does not tell its own."""
 _shown: ContextVar[bool] = ContextVar("bars are shown", default=False)
 
 
@@ -58,9 +61,21 @@ def progress_bar(label: str, total: float | None = None, unit: str = "") -> Iter
     # Only a terminal needs it, and importing it takes a tenth of a second.
     from tqdm import tqdm
 
+    wide = _width_is_known()
+    columns = None if wide else COLUMNS
     unit = f" {unit}".rstrip()
-    with tqdm(desc=label, total=total, unit=unit, file=sys.stderr, leave=False, dynamic_ncols=True) as bar:
+    with tqdm(
+        desc=label, total=total, unit=unit, file=sys.stderr, leave=False, dynamic_ncols=wide, ncols=columns
+    ) as bar:
         yield ProgressBar(bar)
+
+
+def _width_is_known() -> bool:
+    """Terminals of containers and recorders may say that they have no columns, in which tqdm would draw nothing."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns > 0
+    except (OSError, ValueError):
+        return False
 
 
 def track(items: Iterable[Item], label: str, total: int | None = None, unit: str = "") -> Iterator[Item]:
@@ -72,11 +87,11 @@ def track(items: Iterable[Item], label: str, total: int | None = None, unit: str
             bar.advance()
 
 
-def echo(line: str) -> None:
-    """Prints a line on stdout, above the bars where there are any."""
+def echo(line: str, err: bool = False) -> None:
+    """Prints a line on stdout, or on stderr, above the bars where there are any."""
     if not _shown.get():
-        click.echo(line)
+        click.echo(line, err=err)
         return
     from tqdm import tqdm
 
-    tqdm.write(line, file=sys.stdout)
+    tqdm.write(line, file=sys.stderr if err else sys.stdout)

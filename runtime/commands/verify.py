@@ -13,6 +13,7 @@ from ..gate.comparison import CaseResult, compare
 from ..pipeline import Pipeline
 from .console import Refusal, load_announced, refusing, warned
 from .plan_text import case_json, case_line, finite, limits_line
+from .progress import bars, echo, track
 
 
 @click.command()
@@ -26,9 +27,10 @@ def verify(bundle: Path, backend: str | None, quick: bool, as_json: bool) -> Non
     with refusing(InputError, OSError, MemoryError):
         hash_again(open_bundle(bundle, check_files=False))
         pipeline = load_announced(bundle, backend)
-        with warned(EngineWarning):
-            graphs = _prove(pipeline, as_json)
-        cases = [] if quick else _compare(pipeline, as_json)
+        with bars(not as_json):
+            with warned(EngineWarning):
+                graphs = _prove(pipeline, as_json)
+            cases = [] if quick else _compare(pipeline, as_json)
     if as_json:
         click.echo(json.dumps(_as_json(pipeline, graphs, cases)))
     if failed := _failed(graphs, cases):
@@ -40,11 +42,12 @@ def verify(bundle: Path, backend: str | None, quick: bool, as_json: bool) -> Non
 
 def _prove(pipeline: Pipeline, silent: bool) -> list[GraphCheck]:
     results = []
-    for result in check_against_fp32(pipeline.bundle, pipeline.session):
+    number = len(pipeline.bundle.manifest.graphs)
+    for result in track(check_against_fp32(pipeline.bundle, pipeline.session), "graphs", number, "graph"):
         results.append(result)
         if not silent:
             verdict = "ok" if result.passed else "FAILED"
-            click.echo(f"{verdict}  {result.graph}: error {result.error:.1e} (gate {result.gate:.0e})")
+            echo(f"{verdict}  {result.graph}: error {result.error:.1e} (gate {result.gate:.0e})")
     return results
 
 
@@ -53,13 +56,14 @@ def _compare(pipeline: Pipeline, silent: bool) -> list[CaseResult]:
     if gate is None:
         return []
     if not silent:
-        click.echo(limits_line(gate.limits))
+        echo(limits_line(gate.limits))
     # What else a run warns of was known when its case was stored.
     with warned(EngineWarning):
-        for result in compare(pipeline, gate.cases, gate.limits, pipeline.bundle.folder):
+        found = compare(pipeline, gate.cases, gate.limits, pipeline.bundle.folder)
+        for result in track(found, "cases", len(gate.cases), "case"):
             results.append(result)
             if not silent:
-                click.echo(case_line(result))
+                echo(case_line(result))
     return results
 
 

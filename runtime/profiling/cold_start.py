@@ -15,7 +15,7 @@ from typing import Any
 from ..errors import InputError
 from ..load import load
 from ..machine import peak_memory
-from .job import ProfileJob, completed_options
+from .job import ProfileJob, Track, completed_options, untracked
 from .record import Cold, Phase, Resident, Samples
 
 WATCH_INTERVAL = 0.005
@@ -59,7 +59,16 @@ class MemoryWatch:
                     self._seen.append(Resident(at, resident * page, files * page))
 
 
-PROGRAM = f"import time; begun = time.perf_counter(); from {__name__} import main; main(begun)"
+PROGRAM = f"""
+import os, time
+begun = time.perf_counter()
+answer = os.dup(1)
+os.dup2(2, 1)
+from {__name__} import main
+main(begun, answer)
+"""
+"""What a fresh process runs. What libraries print from here on reaches stderr, so that the answer is the pipe's last
+line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +86,13 @@ class _Started:
         return self.phases[-1].end
 
 
-def cold_start(job: ProfileJob) -> tuple[Cold, str, tuple[str, ...]]:
+def cold_start(job: ProfileJob, track: Track = untracked) -> tuple[Cold, str, tuple[str, ...]]:
     """Starts a process `job.cold` times; also the backend that served, and why no better one did.
 
     The disk's cache is warm from the second on, and before the first if the bundle was read lately. Raises InputError
     as the run in the process does.
     """
-    started = sorted((_start(job) for _ in range(job.cold)), key=lambda one: one.seconds)
+    started = sorted((_start(job) for _ in track(range(job.cold), "fresh processes")), key=lambda one: one.seconds)
     middle = started[len(started) // 2]
     cold = Cold(
         Samples(tuple(one.seconds for one in started)),
@@ -96,8 +105,9 @@ def cold_start(job: ProfileJob) -> tuple[Cold, str, tuple[str, ...]]:
 
 def _start(job: ProfileJob) -> _Started:
     start = time.perf_counter()
+    # Without -P a numpy.py or a json.py in the working folder would be run.
     child = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-P", "-c", PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     try:
         with MemoryWatch(child.pid, start) as watch:
@@ -110,13 +120,13 @@ def _start(job: ProfileJob) -> _Started:
         raise InputError(
             f"{job.bundle}: the process that draws the first picture ended with code {child.returncode}: {last}"
         )
-    told = json.loads(out)
-    if "problems" in told:
-        raise InputError(*told["problems"])
-    ends = [*told["ends"].items()]
+    answer = json.loads(out.splitlines()[-1])
+    if "problems" in answer:
+        raise InputError(*answer["problems"])
+    ends = [*answer["ends"].items()]
     starts = [0.0, *(end - start for _, end in ends)]
     phases = tuple(Phase(name, begin, end - start) for (name, end), begin in zip(ends, starts, strict=False))
-    return _Started(phases, watch.seen(), told["peak"], told["backend"], tuple(told["notes"]))
+    return _Started(phases, watch.seen(), answer["peak"], answer["backend"], tuple(answer["notes"]))
 
 
 def _draw(job: ProfileJob, begun: float) -> dict[str, Any]:
@@ -159,11 +169,13 @@ def _from_json(data: dict[str, Any]) -> ProfileJob:
     return replace(job, **data)
 
 
-def main(begun: float) -> None:
-    """The fresh process: a job in JSON comes in, and what was measured goes out."""
+def main(begun: float, answer: int) -> None:
+    """The fresh process, which began at `begun`: a job in JSON comes in on stdin, and what was measured goes out to the
+    file descriptor `answer`."""
     warnings.simplefilter("ignore")
     try:
-        told = _draw(_from_json(json.load(sys.stdin)), begun)
+        found = _draw(_from_json(json.load(sys.stdin)), begun)
     except (InputError, OSError, MemoryError) as error:
-        told = {"problems": getattr(error, "problems", (f"{type(error).__name__}: {error}",))}
-    print(json.dumps(told))
+        found = {"problems": getattr(error, "problems", (f"{type(error).__name__}: {error}",))}
+    with open(answer, "w", encoding="utf-8") as stream:
+        stream.write(f"\n{json.dumps(found)}\n")

@@ -1,9 +1,9 @@
 """What to measure: a bundle, how it is opened, a call's options, and what stands in for those that nobody gave."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -89,6 +89,20 @@ def _is_empty(value: Any) -> bool:
     return value is None or (isinstance(value, list | tuple) and not value)
 
 
+Item = TypeVar("Item")
+
+
+class Track(Protocol):
+    """Gives the items on, and shows how many of them are done."""
+
+    def __call__(self, items: Iterable[Item], label: str, /) -> Iterable[Item]: ...
+
+
+def untracked(items: Iterable[Item], label: str) -> Iterable[Item]:
+    """The items, with nothing shown."""
+    return items
+
+
 @dataclass(frozen=True, slots=True)
 class ProfileJob:
     """`options` are those of a Pipeline's call, with paths instead of pictures and sounds; `cold` is how many fresh
@@ -107,6 +121,7 @@ class ProfileJob:
 
 
 def opener(bundle: Bundle, backend: str, threads: int | None) -> Callable[[str], Session]:
+    """Opens a bundle's graphs by name; raises InputError as `open_session` does."""
     return lambda name: open_session(backend, bundle.graph_file(name), threads)
 
 
@@ -127,6 +142,6 @@ def plain_pipeline(watched: Pipeline) -> Callable[[str], Session]:
     def session(graph: str) -> Session:
         found = watched.session(graph)
         assert isinstance(found, RecordedSession), graph
-        return found.plain
+        return found.wrapped
 
     return session

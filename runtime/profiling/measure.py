@@ -17,7 +17,7 @@ from ..machine import cpu_features, cpu_model, package_versions, total_memory, u
 from ..output import Output, Span
 from ..pipeline import Pipeline
 from .cold_start import cold_start
-from .job import ProfileJob, completed_options, pipelines, plain_pipeline
+from .job import ProfileJob, Track, completed_options, pipelines, plain_pipeline, untracked
 from .operators import operator_times
 from .rates import measured_rates
 from .record import REVISION, Asked, Event, Machine, Operators, Overhead, Profile, Samples
@@ -43,14 +43,14 @@ class Run:
         return self.output.spans[-1].end - self.start
 
 
-def measure(job: ProfileJob, tell: Tell = lambda line: None) -> Profile:
-    """Measures one bundle on one backend; `tell` is given a line before each part.
+def measure(job: ProfileJob, tell: Tell = lambda line: None, track: Track = untracked) -> Profile:
+    """Measures one bundle on one backend; `tell` is given a line before each part, and `track` shows how far it is.
 
     Raises InputError for what `x2i.runtime.load` and a Pipeline refuse.
     """
     machine = _this_machine()
     tell(f"{job.bundle}: {job.cold} fresh processes")
-    cold, backend, notes = cold_start(job)
+    cold, backend, notes = cold_start(job, track)
     recorder = Recorder()
     start = time.perf_counter()
     bundle = open_bundle(job.bundle)
@@ -58,16 +58,17 @@ def measure(job: ProfileJob, tell: Tell = lambda line: None) -> Profile:
     pipeline, bare = pipelines(bundle, job, backend, recorder)
     options, stand_ins = completed_options(bundle, job.options)
     tell(f"{job.bundle} on {backend}: {job.warm_up} + {job.runs} runs, each with the recorder and without")
-    runs, overhead = _runs(pipeline, bare, recorder, options, job)
+    runs, overhead = _runs(pipeline, bare, recorder, options, job, track)
     load = {"check files": checked} | {span.name: span.seconds for span in recorder.opened}
     tell(f"{job.bundle} on {backend}: operators, counts and this machine's rates")
     called = _captured(pipeline, recorder, options)
     session = plain_pipeline(pipeline)
     operators = Operators((), None, LEFT_OUT)
     if job.operators:
-        operators = operator_times(bundle, backend, job.threads, called, session)
+        operators = operator_times(bundle, backend, job.threads, track(called, "operators"), session)
     attention = second_attention(called, session)
-    stages = stages_of(bundle, [run.calls for run in runs], called, counted(bundle, called) if job.operators else {})
+    macs = counted(bundle, track(called, "products")) if job.operators else {}
+    stages = stages_of(bundle, [run.calls for run in runs], called, macs)
     picture = Samples(tuple(run.seconds for run in runs))
     graphs = {one.graph for one in called}
     precision = tuple(dict.fromkeys(bundle.manifest.graphs[name].precision for name in sorted(graphs)))
@@ -95,11 +96,11 @@ def measure(job: ProfileJob, tell: Tell = lambda line: None) -> Profile:
 
 
 def _runs(
-    pipeline: Pipeline, bare: Pipeline, recorder: Recorder, options: dict[str, Any], job: ProfileJob
+    pipeline: Pipeline, bare: Pipeline, recorder: Recorder, options: dict[str, Any], job: ProfileJob, track: Track
 ) -> tuple[list[Run], Overhead]:
     """The recorded runs, and by what share they took longer than the others."""
     runs, ratios = [], []
-    for number in range(job.warm_up + job.runs):
+    for number in track(range(job.warm_up + job.runs), "runs"):
         # Which of the two comes first changes, so that a drift of the machine falls on both.
         pair: dict[bool, float] = {}
         for watched in (True, False) if number % 2 else (False, True):

@@ -1,10 +1,10 @@
-"""Seconds by kind of operator, from ONNX Runtime's and OpenVINO's own profilers, in calls of their own."""
+"""Seconds by kind of operator, from the backends' own profilers, in calls of their own; here ONNX Runtime's."""
 
 import json
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -13,14 +13,11 @@ from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime
-import openvino
 
 from ..bundle.reader import Bundle
 from ..errors import InputError
-from ..sessions import openvino_device
 from ..sessions.backends import backend_named
 from ..sessions.onnxruntime_cpu import ONNX_RUNTIME_ERRORS, session_options
-from ..sessions.openvino_support import uses_static_shapes
 from ..sessions.session import GraphFile, Session, Settings
 from .record import Operator, Operators
 from .recorder import Called
@@ -106,35 +103,6 @@ def _shape(value: dict[str, list[int]]) -> list[int]:
     return shape
 
 
-class OpenVinoProfiled:
-    """A graph compiled with the same types and for the same device, but with the counters on; the first call warms
-    up."""
-
-    def __init__(self, graph: GraphFile, settings: Settings, one: Called):
-        device = openvino_device.choose_device(settings.device)
-        properties = openvino_device.properties(graph, device, settings) | {"PERF_COUNT": True}
-        model = openvino_device.read_model(graph, device)
-        if uses_static_shapes(graph, device):
-            # As the session does, which compiles it for the shapes of its call.
-            model.reshape({name: list(array.shape) for name, array in one.arrays.items()})
-        self._request = openvino_device.core().compile_model(model, device, properties).create_infer_request()
-        self._found: defaultdict[str, list[float]] = defaultdict(lambda: [0, 0.0])
-        self._warm = False
-
-    def call(self, arrays: dict[str, np.ndarray]) -> None:
-        self._request.infer(arrays, share_inputs=True, share_outputs=False)
-        for node in self._request.get_profiling_info():
-            if node.status != openvino.ProfilingInfo.Status.EXECUTED:
-                continue
-            entry = self._found[node.node_type]
-            entry[0] += 1
-            entry[1] += node.real_time.total_seconds() if self._warm else 0
-        self._warm = True
-
-    def tally(self) -> dict[str, tuple[int, float]]:
-        return {kind: (int(number), seconds) for kind, (number, seconds) in self._found.items()}
-
-
 TIMES = 3
 """Calls of each graph, with the profiler and without in turns."""
 NOT_HERE = "{} tells no times of operators here: they are measured on cpu and openvino"
@@ -151,7 +119,7 @@ class Profiled(Protocol):
 
 
 def operator_times(
-    bundle: Bundle, backend: str, threads: int | None, called: Sequence[Called], plain: Callable[[str], Session]
+    bundle: Bundle, backend: str, threads: int | None, called: Iterable[Called], plain: Callable[[str], Session]
 ) -> Operators:
     """All calls of one run, each graph at each set of its shapes; `plain(graph)` is its session without a profiler."""
     name, _, device = backend_named(backend)
@@ -169,7 +137,8 @@ def operator_times(
             entry[0] += number * one.count / (TIMES + 1)
             entry[1] += seconds * one.count / TIMES
     operators = (Operator(graph, kind, round(n), seconds) for (graph, kind), (n, seconds) in found.items())
-    return Operators(tuple(sorted(operators, key=lambda o: -o.seconds)), with_profiler / without - 1)
+    overhead = with_profiler / without - 1 if without else None
+    return Operators(tuple(sorted(operators, key=lambda o: -o.seconds)), overhead)
 
 
 def _in_turns(first: Callable[[], object], second: Callable[[], object]) -> tuple[float, float]:
@@ -186,13 +155,12 @@ def _in_turns(first: Callable[[], object], second: Callable[[], object]) -> tupl
 
 
 def _onnxruntime(graph: GraphFile, settings: Settings, one: Called) -> Profiled:
-    pass  # REMOVED
-
     return OnnxRuntimeProfiled(graph.path, settings.threads)
 
 
 def _openvino(graph: GraphFile, settings: Settings, one: Called) -> Profiled:
-    pass  # REMOVED
+    # Only this backend has the package.
+    from .openvino_operators import OpenVinoProfiled
 
     return OpenVinoProfiled(graph, settings, one)
 

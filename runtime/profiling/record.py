@@ -137,11 +137,12 @@ class Operators:
 @dataclass(frozen=True, slots=True)
 class Adapter:
     """Seconds of one run that the plain model would not take: in stages of its own, and in the second attention of the
-    denoiser (None: it has none, or it could not be told), and both as a share of what the plain model takes."""
+    denoiser (None: it has none, or it could not be measured), and both as a share of what the plain model takes (None:
+    no time is left for that)."""
 
     stages: float
     attention: float | None
-    share: float
+    share: float | None
     how: str
 
 

@@ -7,9 +7,8 @@ from functools import partial
 
 import numpy as np
 
-from ..bundle.manifest import Tensor
 from ..output import Span
-from ..sessions.session import Outputs, Session
+from ..sessions.session import Arrays, BoundCall, Outputs, Session, SessionWrapper, UnboundSession
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,37 +52,28 @@ class Recorder:
         return opened
 
 
-class RecordedSession:
+class RecordedSession(SessionWrapper):
     """A Session that tells a recorder of its calls."""
 
     def __init__(self, graph: str, session: Session, recorder: Recorder):
-        self.inputs, self.outputs = session.inputs, session.outputs
-        self.plain = session
+        super().__init__(session)
         self._graph, self._recorder = graph, recorder
 
-    def __call__(self, **arrays: np.ndarray) -> Outputs:
-        return self._noted(self.plain, {}, arrays)
-
-    def bind(self, **arrays: np.ndarray) -> Callable[..., Outputs]:
-        call = self.plain.bind(**arrays)
-        return lambda **rest: self._noted(call, arrays, rest)
-
-    def _noted(
-        self, call: Callable[..., Outputs], held: dict[str, np.ndarray], arrays: dict[str, np.ndarray]
-    ) -> Outputs:
+    def around(self, call: BoundCall, bound: Arrays, rest: Arrays) -> Outputs:
+        """Makes the call and notes it in the recorder."""
         start = time.perf_counter()
-        outputs = call(**arrays)
+        outputs = call(**rest)
         self._recorder.calls.append(Span(self._graph, start, time.perf_counter()))
         if self._recorder.captured is not None:
             made = sum(array.nbytes for array in outputs.values())
-            self._recorder.captured.append(Called(self._graph, held, arrays, made))
+            self._recorder.captured.append(Called(self._graph, bound, rest, made))
         return outputs
 
 
 def seconds_a_call(times: int = 2000) -> float:
     """What the recorder adds to a call, measured on one that does nothing."""
     idle = RecordedSession("idle", _Idle(), Recorder())
-    call, plain = idle.bind(held=np.zeros(1)), idle.plain.bind(held=np.zeros(1))
+    call, plain = idle.bind(held=np.zeros(1)), idle.wrapped.bind(held=np.zeros(1))
     seconds = []
     for work in (call, plain):
         start = time.perf_counter()
@@ -96,14 +86,8 @@ def seconds_a_call(times: int = 2000) -> float:
 _NOTHING = np.zeros(1)
 
 
-class _Idle:
+class _Idle(UnboundSession):
     """A Session without a graph."""
-
-    inputs: tuple[Tensor, ...] = ()
-    outputs: tuple[Tensor, ...] = ()
 
     def __call__(self, **arrays: np.ndarray) -> Outputs:
         return {}
-
-    def bind(self, **arrays: np.ndarray) -> Callable[..., Outputs]:
-        return partial(self, **arrays)

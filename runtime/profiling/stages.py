@@ -13,6 +13,7 @@ from ..bundle.reader import Bundle
 from ..errors import InputError
 from ..output import Span
 from ..sessions.session import Session
+from .operators import products
 from .record import Adapter, Kind, Samples, StageTime
 from .recorder import Called
 
@@ -40,10 +41,12 @@ def plain_graphs(plan: Plan) -> set[str]:
 
 
 def adapter_cost(stages: Sequence[StageTime], attention: float | None, picture: float) -> Adapter:
+    """What the adapter adds to a run of `picture` seconds; `attention` are those of the second attention."""
     own = sum(stage.seconds.p50 for stage in stages if stage.adapter)
     own += sum(stage.seconds.p50 * (1 - 1 / stage.calls) for stage in stages if _repeated(stage))
     added = own + max(0.0, attention or 0.0)
-    return Adapter(own, attention, added / (picture - added), HOW)
+    plain = picture - added
+    return Adapter(own, attention, added / plain if plain > 0 else None, HOW)
 
 
 def _repeated(stage: StageTime) -> bool:
@@ -103,11 +106,9 @@ def stages_of(
     return tuple(stages)
 
 
-def counted(bundle: Bundle, called: Sequence[Called]) -> dict[str, int]:
+def counted(bundle: Bundle, called: Iterable[Called]) -> dict[str, int]:
     """Multiplications with their additions of one run by graph; a graph that ONNX Runtime cannot run as it is written
     is left out."""
-    from .operators import products
-
     found: defaultdict[str, int] = defaultdict(int)
     unknown = set()
     for one in called:

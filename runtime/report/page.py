@@ -1,212 +1,244 @@
-"""A profile as one HTML file with charts, which asks nothing of the network."""
+"""A profile as one HTML file with charts, which asks nothing of the network: the numbers of page.html."""
 
 from collections.abc import Sequence
-from html import escape
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..profiling.record import Operator, Profile, Resident, StageTime
 from . import charts, comparison, table
+from .charts import Bar, Key, Plot, Row, Tick
 
 SERIES = 8
+"""Colours of page.css; the last is a grey."""
 MOST_OPERATORS = 14
-STYLE = Path(__file__).with_name("page.css")
+FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """All that was measured in several profiles, a row for each profile and value."""
+
+    rows: tuple[Row, ...]
+    legend: tuple[Key, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Article:
+    """What the page shows of one profile. `tiles` are a name, a value and a note each; `stages` are the cells of a
+    table; `memory` is None where the system tells none."""
+
+    title: str
+    lines: tuple[str, ...]
+    tiles: tuple[tuple[str, str, str], ...]
+    calls: tuple[Row, ...]
+    call_ticks: tuple[Tick, ...]
+    runs: int
+    steps: Plot
+    rates: str
+    achieved: tuple[Row, ...]
+    operators_text: str
+    operators: tuple[Row, ...]
+    graphs: tuple[Key, ...]
+    memory: Plot | None
+    phases: tuple[Key, ...]
+    stages: tuple[tuple[str, ...], ...]
+    facts: dict[str, str]
 
 
 def html_page(profiles: Sequence[Profile]) -> str:
     """The whole page; several profiles are compared first."""
-    title = " and ".join(profile.title for profile in profiles)
-    body = _compared(profiles) if len(profiles) > 1 else ""
-    body += "".join(_article(profile) for profile in profiles)
-    return (
-        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{STYLE.read_text('utf-8')}</style></head>"
-        f"<body><main>{body}</main></body></html>\n"
+    # A tenth of a second to import, for which a command without --html need not wait.
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        autoescape=True, loader=FileSystemLoader(FOLDER), undefined=StrictUndefined, trim_blocks=True
+    )
+    return environment.get_template("page.html").render(
+        title=" and ".join(profile.title for profile in profiles),
+        compared=_compared(profiles) if len(profiles) > 1 else None,
+        articles=[_article(profile) for profile in profiles],
     )
 
 
-def _compared(profiles: Sequence[Profile]) -> str:
+def _compared(profiles: Sequence[Profile]) -> Compared:
     rows = []
-    series = [(f"{chr(ord('A') + i)}: {profile.title}", _series(i)) for i, profile in enumerate(profiles)]
+    legend = tuple(Key(f"{chr(ord('A') + i)}: {profile.title}", _series(i)) for i, profile in enumerate(profiles))
     for name, values in comparison.measured(profiles):
-        there = [value for value in values if value]
+        most, named = max((value for value in values if value), default=0.0), False
         for i, value in enumerate(values):
             if value:
-                told = table.megabytes_text(value) if "memory" in name else table.seconds_text(value)
+                text = table.megabytes_text(value) if "memory" in name else table.seconds_text(value)
                 ratio = f" {values[0] / value:.2f}x" if i and values[0] else ""
-                first = value is there[0]
-                bar = charts.bar(value / max(there), f"{profiles[i].title}: {told}", _series(i))
-                rows.append(charts.row(name.strip() if first else "", bar, told + ratio))
-    told = "Seconds and bytes. Ratios are of the first over the other: above 1 the other takes less."
-    article = (
-        f"<h1>Side by side</h1>{_section('Everything measured in both', told, ''.join(rows) + charts.legend(series))}"
-    )
-    return f"<article>{article}</article>"
+                bar = Bar(value / most, f"{profiles[i].title}: {text}", _series(i))
+                rows.append(Row("" if named else name.strip(), (bar,), text + ratio))
+                named = True
+    return Compared(tuple(rows), legend)
 
 
-def _article(profile: Profile) -> str:
-    told = f"{profile.system}, {', '.join(profile.precision)}", table.machine_line(profile), table.asked_line(profile)
-    head = f"<h1>{escape(profile.title)}</h1>" + "".join(f"<p class='sub'>{escape(line)}</p>" for line in told)
+def _article(profile: Profile) -> Article:
     colours = {stage.name: _series(number) for number, stage in enumerate(profile.stages)}
-    pair = f'<div class="pair">{_steps(profile)}{_achieved(profile, colours)}</div>'
-    parts = _tiles(profile), _waterfall(profile, colours), pair, _operators(profile, colours), _memory(profile)
-    return f"<article>{head}{''.join(parts)}{_stages(profile)}{_facts(profile)}</article>"
-
-
-def _tiles(profile: Profile) -> str:
-    picture, steps, cold = profile.picture, profile.all_steps, profile.cold
-    return charts.tiles(
-        [
-            ("one picture", table.seconds_text(picture.p50), f"p95 {table.seconds_text(picture.p95)}"),
-            ("one step", table.seconds_text(steps.p50), f"p95 {table.seconds_text(steps.p95)}"),
-            ("cold start", table.seconds_text(cold.seconds.p50), "process to first picture"),
-            ("peak memory", table.megabytes_text(cold.peak), "mapped files included"),
-            ("adapter", f"+{table.share_text(profile.adapter.share)}", "over the plain model"),
-        ]
+    whole = max(event.end for event in profile.events)
+    cold = profile.cold.phases
+    return Article(
+        title=profile.title,
+        lines=(
+            f"{profile.system}, {', '.join(profile.precision)}",
+            table.machine_line(profile),
+            table.asked_line(profile),
+        ),
+        tiles=_tiles(profile),
+        calls=tuple(_calls(profile, stage, whole, colours) for stage in profile.stages),
+        call_ticks=charts.x_ticks(whole, table.seconds_text),
+        runs=profile.asked.runs,
+        steps=_steps(profile),
+        rates=", ".join(f"{kind} {table.rate_text(rate, 'OP')}" for kind, rate in profile.rates.products.items()),
+        achieved=tuple(_achieved(profile, stage, colours) for stage in profile.stages),
+        operators_text=_operators_text(profile),
+        operators=_operators(profile.operators.found, colours),
+        graphs=tuple(Key(stage.name, colours[stage.name]) for stage in profile.stages),
+        memory=_memory(profile),
+        phases=tuple(
+            Key(f"{p.name} {table.seconds_text(p.end - p.start)}", _series(number)) for number, p in enumerate(cold)
+        ),
+        stages=tuple(_cells(profile, stage) for stage in profile.stages),
+        facts=_facts(profile),
     )
 
 
-def _waterfall(profile: Profile, colours: dict[str, int]) -> str:
-    most = max(event.end for event in profile.events)
-    rows = []
-    for stage in profile.stages:
-        calls = [event for event in profile.events if event.track == "graphs" and event.name == stage.name]
-        bars = "".join(
-            charts.bar(
-                (call.end - call.start) / most,
-                f"{stage.name}, call {number}: {table.seconds_text(call.end - call.start)}",
-                colours[stage.name],
-                call.start / most,
-            )
-            for number, call in enumerate(calls, 1)
+def _tiles(profile: Profile) -> tuple[tuple[str, str, str], ...]:
+    picture, steps, cold, share = profile.picture, profile.all_steps, profile.cold, profile.adapter.share
+    return (
+        ("one picture", table.seconds_text(picture.p50), f"p95 {table.seconds_text(picture.p95)}"),
+        ("one step", table.seconds_text(steps.p50), f"p95 {table.seconds_text(steps.p95)}"),
+        ("cold start", table.seconds_text(cold.seconds.p50), "process to first picture"),
+        ("peak memory", table.megabytes_text(cold.peak), "mapped files included"),
+        ("adapter", "-" if share is None else f"+{table.share_text(share)}", "over the plain model"),
+    )
+
+
+def _calls(profile: Profile, stage: StageTime, whole: float, colours: dict[str, int]) -> Row:
+    """Every call of a graph in the run in the middle, along the run's seconds."""
+    calls = [event for event in profile.events if event.track == "graphs" and event.name == stage.name]
+    bars = tuple(
+        Bar(
+            (call.end - call.start) / whole,
+            f"{stage.name}, call {number}: {table.seconds_text(call.end - call.start)}",
+            colours[stage.name],
+            call.start / whole,
         )
-        called = f"{stage.kind}, {stage.calls} call{'s' * (stage.calls > 1)}" + (", adapter" if stage.adapter else "")
-        rows.append(charts.row(stage.name, bars, table.seconds_text(sum(c.end - c.start for c in calls)), called))
-    told = "The warm run in the middle: every call of every graph. What is empty is the loop's own work."
-    return _section("Where a picture's time goes", told, "".join(rows) + charts.time_axis(most, table.seconds_text))
+        for number, call in enumerate(calls, 1)
+    )
+    note = f"{stage.kind}, {stage.calls} call{'s' * (stage.calls > 1)}" + (", adapter" if stage.adapter else "")
+    return Row(stage.name, bars, table.seconds_text(sum(call.end - call.start for call in calls)), note)
 
 
-def _steps(profile: Profile) -> str:
-    points = list(enumerate(profile.steps, 1))
-    most = max(len(points) + 1.0, 2.0), 1.15 * max(step.p95 for step in profile.steps)
-    low, high = ([(float(n), step.percentile(p)) for n, step in points] for p in (5, 95))
-    curve = [(float(n), step.p50) for n, step in points]
-    shapes = charts.area(low, high, most, 1) + charts.line(curve, most, 1)
-    plot = charts.plot(shapes, most, lambda x: f"{x:g}" if x == int(x) and x else "", table.seconds_text)
-    told = f"Each denoising step over {profile.asked.runs} run(s): median, and from p5 to p95."
-    return _section("Step by step", told, plot)
+def _steps(profile: Profile) -> Plot:
+    """Seconds by number of the step."""
+    steps = list(enumerate(profile.steps, 1))
+    most = max(len(steps) + 1.0, 2.0), 1.15 * max(step.p95 for step in profile.steps)
+    low, middle, high = ([(float(number), step.percentile(p)) for number, step in steps] for p in (5, 50, 95))
+    return Plot(
+        (charts.area(low, high, most, 1),),
+        (charts.line(middle, most, 1),),
+        charts.x_ticks(most[0], lambda x: f"{x:g}" if x == int(x) and x else ""),
+        charts.y_ticks(most[1], table.seconds_text),
+    )
 
 
-def _achieved(profile: Profile, colours: dict[str, int]) -> str:
-    rows = []
-    for stage in profile.stages:
-        product, copy = table.achieved(profile, stage)
-        shares = table.product_shares(profile, stage)
-        # The fastest type that a graph uses is the one that it could be computed in at best.
-        kind = min(shares, key=lambda one: shares[one], default="")
-        bar = charts.bar(min(1.0, shares.get(kind, 0.0)), f"{stage.name}: {product}", colours[stage.name])
-        rows.append(
-            charts.row(stage.name, bar, f"{table.share_text(shares[kind])} {kind}" if kind else "-", f"copy {copy}")
-        )
-    rates = ", ".join(f"{kind} {table.rate_text(rate, 'OP')}" for kind, rate in profile.rates.products.items())
-    told = f"Share of this machine's own product rate in the fastest type that the graph uses: {rates}."
-    return _section("How close to the machine's best", told, "".join(rows))
+def _achieved(profile: Profile, stage: StageTime, colours: dict[str, int]) -> Row:
+    """A graph's share of the machine's product rate."""
+    product, copy = table.achieved(profile, stage)
+    shares = table.product_shares(profile, stage)
+    # The fastest type that a graph uses is the one that it could be computed in at best.
+    kind = min(shares, key=lambda one: shares[one], default="")
+    bar = Bar(min(1.0, shares.get(kind, 0.0)), f"{stage.name}: {product}", colours[stage.name])
+    return Row(stage.name, (bar,), f"{table.share_text(shares[kind])} {kind}" if kind else "-", f"copy {copy}")
 
 
-def _operators(profile: Profile, colours: dict[str, int]) -> str:
-    found = profile.operators
-    if found.note:
-        return _section("Operators", found.note, "")
-    total = sum(one.seconds for one in found.found)
+def _operators_text(profile: Profile) -> str:
+    if note := table.operators_note(profile):
+        return note
+    text = "One run, as the backend's own profiler tells it, in calls of their own."
+    overhead = profile.operators.overhead
+    if overhead is None:
+        return text
+    than = "longer" if overhead >= 0 else "less long"
+    return f"{text} These calls took {table.share_text(abs(overhead))} {than} than others."
+
+
+def _operators(found: Sequence[Operator], colours: dict[str, int]) -> tuple[Row, ...]:
+    """A row for each kind of operator, with a bar for each graph that has it; the largest first."""
     by_type: dict[str, list[Operator]] = {}
-    for one in found.found:
+    for one in found:
         by_type.setdefault(one.type, []).append(one)
     sums = sorted(((sum(o.seconds for o in ones), kind) for kind, ones in by_type.items()), reverse=True)
+    total = sum(seconds for seconds, _ in sums)
+    if not total:
+        return ()
     most = sums[0][0]
     rows = [_operator_row(kind, by_type[kind], most, total, colours) for _, kind in sums[:MOST_OPERATORS]]
     rest = sum(seconds for seconds, _ in sums[MOST_OPERATORS:])
     if rest:
-        note = f"{len(sums) - MOST_OPERATORS} kinds"
-        rows.append(
-            charts.row(
-                "all others", charts.bar(rest / most, "all others", SERIES), table.share_text(rest / total), note
-            )
-        )
-    graphs = [(stage.name, colours[stage.name]) for stage in profile.stages]
-    extra = ""
-    if found.overhead is not None:
-        than = "longer" if found.overhead >= 0 else "less long"
-        extra = f" These calls took {table.share_text(abs(found.overhead))} {than} than others."
-    told = f"One run, as the backend's own profiler tells it, in calls of their own.{extra}"
-    return _section("Operators", told, "".join(rows) + charts.legend(graphs))
+        bar = Bar(rest / most, "all others", SERIES)
+        rows.append(Row("all others", (bar,), table.share_text(rest / total), f"{len(sums) - MOST_OPERATORS} kinds"))
+    return tuple(rows)
 
 
-def _operator_row(kind: str, ones: list[Operator], most: float, total: float, colours: dict[str, int]) -> str:
-    bars, start = "", 0.0
+def _operator_row(kind: str, ones: list[Operator], most: float, total: float, colours: dict[str, int]) -> Row:
+    bars, start = [], 0.0
     for one in ones:
         title = f"{kind} in {one.graph}: {table.seconds_text(one.seconds)}"
-        bars += charts.bar(one.seconds / most, title, colours.get(one.graph, SERIES), start)
+        bars.append(Bar(one.seconds / most, title, colours.get(one.graph, SERIES), start))
         start += one.seconds / most
     seconds, calls = sum(one.seconds for one in ones), sum(one.calls for one in ones)
-    return charts.row(kind, bars, table.share_text(seconds / total), f"{calls} calls, {table.seconds_text(seconds)}")
+    note = f"{calls} calls, {table.seconds_text(seconds)}"
+    return Row(kind, tuple(bars), table.share_text(seconds / total), note)
 
 
-def _memory(profile: Profile) -> str:
+def _memory(profile: Profile) -> Plot | None:
+    """A fresh process' memory over its seconds, with its phases as bands."""
     cold = profile.cold
     if not cold.memory:
-        return _section("Memory", "This system does not tell a process' memory over time.", "")
+        return None
     most = cold.phases[-1].end, 1.1 * max(look.resident for look in cold.memory)
-    looks = [look for look in cold.memory if look.at <= most[0]]
-    bands = "".join(
-        f'<rect class="phase s{_series(i)}" x="{phase.start / most[0]:.4f}" y="0" height="1" '
-        f'width="{(phase.end - phase.start) / most[0]:.4f}"/>'
-        for i, phase in enumerate(cold.phases)
-    )
-    shapes = _stack(looks, most)
-    plot = charts.plot(shapes, most, table.seconds_text, table.megabytes_text, bands)
-    strip = "".join(
-        charts.bar(
-            (phase.end - phase.start) / most[0],
-            f"{phase.name}: {table.seconds_text(phase.end - phase.start)}",
-            _series(i),
-            phase.start / most[0],
-        )
-        for i, phase in enumerate(cold.phases)
-    )
-    strip = f'<div class="plot strip"><div></div><span class="track">{strip}</span></div>'
-    names = [(f"{p.name} {table.seconds_text(p.end - p.start)}", _series(i)) for i, p in enumerate(cold.phases)]
-    told = "A fresh process from its start to its first picture. Upper line: all that is resident; lower: mapped files."
-    return _section("Cold start, and memory over time", told, plot + strip + charts.legend(names))
-
-
-def _stack(looks: Sequence[Resident], most: charts.Point) -> str:
+    looks: list[Resident] = [look for look in cold.memory if look.at <= most[0]]
     ground = [(look.at, 0.0) for look in looks]
     files = [(look.at, float(look.files)) for look in looks]
     everything = [(look.at, float(look.resident)) for look in looks]
-    fills = charts.area(ground, files, most, SERIES) + charts.area(files, everything, most, 1)
-    return fills + charts.line(files, most, SERIES) + charts.line(everything, most, 1)
-
-
-def _stages(profile: Profile) -> str:
-    rows = [_stage_row(profile, stage) for stage in profile.stages]
-    head = "graph", "calls", "p50", "p95", "share", "GMAC", "of product rate", "of copy rate"
-    return _section("In numbers", "All calls of a run together.", charts.html_table(head, rows))
-
-
-def _stage_row(profile: Profile, stage: StageTime) -> list[str]:
-    one = stage.seconds
-    macs = "-" if stage.macs is None else table.number_text(stage.macs / 1e9)
-    told = (
-        table.seconds_text(one.p50),
-        table.seconds_text(one.p95),
-        table.share_text(one.p50 / profile.picture.p50),
-        macs,
+    bands = tuple(
+        Bar(
+            (phase.end - phase.start) / most[0],
+            f"{phase.name}: {table.seconds_text(phase.end - phase.start)}",
+            _series(number),
+            phase.start / most[0],
+        )
+        for number, phase in enumerate(cold.phases)
     )
-    return [stage.name, str(stage.calls), *told, *table.achieved(profile, stage)]
+    return Plot(
+        (charts.area(ground, files, most, SERIES), charts.area(files, everything, most, 1)),
+        (charts.line(files, most, SERIES), charts.line(everything, most, 1)),
+        charts.x_ticks(most[0], table.seconds_text),
+        charts.y_ticks(most[1], table.megabytes_text),
+        bands,
+    )
 
 
-def _facts(profile: Profile) -> str:
-    facts = {
+def _cells(profile: Profile, stage: StageTime) -> tuple[str, ...]:
+    """A graph's line in the table; its columns are named in page.html."""
+    seconds = stage.seconds
+    return (
+        stage.name,
+        str(stage.calls),
+        table.seconds_text(seconds.p50),
+        table.seconds_text(seconds.p95),
+        table.share_text(seconds.p50 / profile.picture.p50),
+        "-" if stage.macs is None else table.number_text(stage.macs / 1e9),
+        *table.achieved(profile, stage),
+    )
+
+
+def _facts(profile: Profile) -> dict[str, str]:
+    return {
         "memory": table.memory_line(profile),
         "loop itself": table.loop_line(profile),
         "adapter": f"{table.adapter_line(profile)}. {profile.adapter.how}",
@@ -217,13 +249,6 @@ def _facts(profile: Profile) -> str:
         "system": profile.machine.system,
         "versions": ", ".join(f"{name} {version}" for name, version in profile.machine.versions.items()),
     }
-    listed = "".join(f"<dt>{name}</dt><dd>{escape(told)}</dd>" for name, told in facts.items())
-    return _section("How it was measured", "", f"<dl>{listed}</dl>")
-
-
-def _section(title: str, told: str, body: str) -> str:
-    said = f"<p>{escape(told)}</p>" if told else ""
-    return f"<section><h2>{escape(title)}</h2>{said}{body}</section>"
 
 
 def _series(number: int) -> int:

@@ -95,10 +95,8 @@ def loop_line(profile: Profile) -> str:
 def adapter_line(profile: Profile) -> str:
     adapter = profile.adapter
     attention = "none" if adapter.attention is None else seconds_text(adapter.attention)
-    return (
-        f"{share_text(adapter.share)} over the plain model: stages {seconds_text(adapter.stages)}, second attention "
-        f"{attention}"
-    )
+    share = "an unknown share" if adapter.share is None else share_text(adapter.share)
+    return f"{share} over the plain model: stages {seconds_text(adapter.stages)}, second attention {attention}"
 
 
 def rates_line(profile: Profile) -> str:
@@ -109,18 +107,27 @@ def rates_line(profile: Profile) -> str:
 def achieved(profile: Profile, stage: StageTime) -> tuple[str, str]:
     """Share of the machine's product rate, in float32 and in every other type that the graph uses, and of its copy
     rate."""
-    moved = share_text(stage.moved / stage.seconds.p50 / profile.rates.copy) if stage.moved else "-"
+    moved = (
+        share_text(stage.moved / stage.seconds.p50 / profile.rates.copy) if stage.moved and stage.seconds.p50 else "-"
+    )
     shares = [f"{share_text(share)} {kind}" for kind, share in product_shares(profile, stage).items()]
     return ", ".join(shares) or "-", moved
 
 
 def product_shares(profile: Profile, stage: StageTime) -> dict[str, float]:
     """Of the machine's product rate, by type: float32 and what else the graph uses; none where nothing was counted."""
-    if stage.macs is None:
+    if stage.macs is None or not stage.seconds.p50:
         return {}
     done = 2 * stage.macs / stage.seconds.p50
     kinds = ["fp32", *(kind for kind in profile.rates.products if kind != "fp32" and kind in _types(stage))]
     return {kind: done / profile.rates.products[kind] for kind in kinds}
+
+
+def operators_note(profile: Profile) -> str:
+    """Why there are no operators to show; empty where there are some."""
+    if profile.operators.note:
+        return profile.operators.note
+    return "" if any(one.seconds for one in profile.operators.found) else "none took any time that could be measured"
 
 
 def _types(stage: StageTime) -> set[str]:
@@ -170,8 +177,8 @@ def _run(profile: Profile) -> Iterator[str]:
 
 def _operators(profile: Profile) -> Iterator[str]:
     operators = profile.operators
-    if operators.note:
-        yield f"operators: {operators.note}"
+    if note := operators_note(profile):
+        yield f"operators: {note}"
         return
     total = sum(one.seconds for one in operators.found)
     rows: list[Row] = [("operators", "graph", "calls", "seconds", "share")]

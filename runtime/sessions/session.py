@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -31,7 +32,10 @@ class GraphFile:
     looped: bool = False
 
 
-Outputs = dict[str, np.ndarray]
+Arrays = dict[str, np.ndarray]
+Outputs = Arrays
+BoundCall = Callable[..., Outputs]
+"""A session, or one with some inputs bound: takes the rest by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,43 @@ class Session(Protocol):
 
     def __call__(self, **arrays: np.ndarray) -> Outputs: ...
 
-    def bind(self, **arrays: np.ndarray) -> Callable[..., Outputs]:
+    def bind(self, **arrays: np.ndarray) -> BoundCall:
         """The session with some inputs given once for many calls: a device keeps them in its own memory."""
         ...
+
+
+class UnboundSession:
+    """A base for sessions without memory of their own, whose bound calls only keep the arrays for later.
+
+    A subclass gives `__call__`, which takes every input by name and returns every output by name.
+    """
+
+    def __init__(self, inputs: tuple[Tensor, ...] = (), outputs: tuple[Tensor, ...] = ()):
+        self.inputs, self.outputs = inputs, outputs
+
+    def __call__(self, **arrays: np.ndarray) -> Outputs:
+        raise NotImplementedError
+
+    def bind(self, **arrays: np.ndarray) -> BoundCall:
+        """The session with some inputs given once for many calls."""
+        return partial(self, **arrays)
+
+
+class SessionWrapper:
+    """A Session around another, `wrapped`, which does what it wraps. A subclass overrides `around` to see the calls."""
+
+    def __init__(self, wrapped: Session):
+        self.inputs, self.outputs = wrapped.inputs, wrapped.outputs
+        self.wrapped = wrapped
+
+    def around(self, call: BoundCall, bound: Arrays, rest: Arrays) -> Outputs:
+        """One call of the wrapped session, which is `call(**rest)`; the inputs `bound` were given to `call` before."""
+        return call(**rest)
+
+    def __call__(self, **arrays: np.ndarray) -> Outputs:
+        return self.around(self.wrapped, {}, arrays)
+
+    def bind(self, **arrays: np.ndarray) -> BoundCall:
+        """The wrapped session with these inputs bound, each of whose calls goes through `around`."""
+        call = self.wrapped.bind(**arrays)
+        return lambda **rest: self.around(call, arrays, rest)

@@ -35,10 +35,10 @@ def terminal_in(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     return screen
 
 
-def on_a_terminal(*command: str | Path, cwd: Path) -> tuple[str, str]:
-    """What a program prints on stdout, a pipe, and on stderr, a terminal of 100 columns."""
+def on_a_terminal(*command: str | Path, cwd: Path, columns: int = 100) -> tuple[str, str]:
+    """What a program prints on stdout, a pipe, and on stderr, a terminal."""
     ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (24, 100))
+    termios.tcsetwinsize(theirs, (24, columns))
     words = [str(word) for word in command]
     with subprocess.Popen(words, cwd=cwd, stdout=subprocess.PIPE, stderr=theirs) as process:
         os.close(theirs)
@@ -63,8 +63,9 @@ def _read_all(terminal: int) -> str:
         shown += piece
 
 
-def test_a_terminal_shows_how_far_it_is_and_stdout_has_the_lines_alone(tmp_path: Path):
-    out, screen = on_a_terminal(sys.executable, "-c", PROGRAM, "shown", cwd=tmp_path)
+@pytest.mark.parametrize("columns", [100, 0])
+def test_a_terminal_shows_how_far_it_is_and_stdout_has_the_lines_alone(tmp_path: Path, columns: int):
+    out, screen = on_a_terminal(sys.executable, "-c", PROGRAM, "shown", cwd=tmp_path, columns=columns)
     assert out == "line 0\nline 1\nline 2\n"
     assert "counting:" in screen and "0/3" in screen
 

@@ -1,5 +1,6 @@
 """What a profile is taken of, what the loop takes, and products counted twice."""
 
+import sys
 from dataclasses import replace
 
 import pytest
@@ -11,8 +12,13 @@ from x2i.runtime.cli import main
 from x2i.runtime.errors import InputError
 from x2i.runtime.profiling.job import ProfileJob
 from x2i.runtime.profiling.measure import measure
-from x2i.runtime.profiling.record import Event, Profile, loop_seconds
+from x2i.runtime.profiling.record import Event, Operators, Profile, Samples, loop_seconds
+from x2i.runtime.profiling.stages import adapter_cost
+from x2i.runtime.report.page import html_page
+from x2i.runtime.report.table import profile_lines
 from x2i.runtime.sessions import openvino_support
+
+from tests.processes import run
 
 MEASURED = "x2i.runtime.commands.profile.measure"
 
@@ -41,6 +47,41 @@ def test_the_loop_is_what_steps_take_beside_their_graphs(elite):
     assert loop_seconds(replace(elite, events=tuple(Event(*one) for one in events))) == (1.5, 5)
     loop, whole = loop_seconds(elite)
     assert 0 < loop < whole
+
+
+NO_TIME = "none took any time that could be measured"
+
+
+def test_a_profile_without_measured_operators_is_shown(elite):
+    for found in ((), (replace(elite.operators.found[0], seconds=0.0),)):
+        bare = replace(elite, operators=Operators(found, None))
+        assert NO_TIME in html_page([bare]) and f"operators: {NO_TIME}" in profile_lines(bare)
+
+
+def test_a_graph_that_took_no_time_reaches_no_share_of_the_machines_rates(elite):
+    idle = tuple(replace(stage, seconds=Samples((0.0,))) for stage in elite.stages)
+    bare = replace(elite, stages=idle)
+    assert "denoiser" in html_page([bare]) and profile_lines(bare)
+
+
+def test_an_adapter_that_is_all_of_a_run_has_no_share_of_the_plain_model(elite):
+    assert adapter_cost(elite.stages, 0.0, 0.0).share is None
+    own = tuple(replace(stage, adapter=True, seconds=Samples((0.25,))) for stage in elite.stages[:2])
+    cost = adapter_cost(own, None, 0.5)
+    assert (cost.stages, cost.share) == (0.5, None)
+    bare = replace(elite, adapter=cost)
+    assert "<strong>-</strong>" in html_page([bare])
+    assert any("an unknown share over the plain model" in line for line in profile_lines(bare))
+
+
+def test_a_command_loads_only_what_it_needs(tmp_path):
+    """Neither OpenVINO, which may be missing, nor what only reports and terminals take."""
+    program = (
+        "import sys; sys.modules['openvino'] = None\n"
+        "import x2i.runtime, x2i.runtime.commands.profile, x2i.runtime.commands.run\n"
+        "print(*sorted({'jinja2', 'rich', 'tqdm'} & sys.modules.keys()))"
+    )
+    assert run(sys.executable, "-c", program, cwd=tmp_path).stdout == "\n"
 
 
 def test_a_bundle_names_its_own_backend(monkeypatch, elite_bundle):
@@ -73,7 +114,7 @@ def test_backends_that_are_not_here_are_refused_before_anything_is_measured(monk
 
 def test_what_was_measured_is_kept_where_it_cannot_be_compared(monkeypatch, elite, elite_bundle, tmp_path):
     found = iter((elite, replace(elite, asked=replace(elite.asked, steps=9))))
-    monkeypatch.setattr(MEASURED, lambda job, tell: next(found))
+    monkeypatch.setattr(MEASURED, lambda job, *shown: next(found))
     result = x2i(elite_bundle, elite_bundle, "--json", tmp_path / "a.json", "--html", tmp_path / "a.html")
     assert result.exit_code == 2 and "steps" in result.output
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a-1.json", "a-2.json"]
@@ -83,7 +124,7 @@ def asked(monkeypatch, enough: int) -> list[ProfileJob]:
     """What would be measured, up to so many."""
     jobs: list[ProfileJob] = []
 
-    def refuse_the_last(job: ProfileJob, tell: object) -> None:
+    def refuse_the_last(job: ProfileJob, *shown: object) -> None:
         jobs.append(job)
         if len(jobs) == enough:
             raise InputError("enough")
