@@ -15,16 +15,16 @@ from .sessions.session import Outputs, Session
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """How one call is made: rows of the guidance, the features it gives and those it takes, how far it is thinned."""
+    """How one call is made: rows of the guidance, features to output and to read, downsampling of keys and values."""
 
     sides: int
-    gives: tuple[str, ...] = ()
-    takes: tuple[str, ...] = ()
-    thinned: int = 1
+    features_out: tuple[str, ...] = ()
+    features_in: tuple[str, ...] = ()
+    kv_downsample: int = 1
 
     def variant(self, graph: str) -> DenoiserVariant:
         """The graph that stands for a segment's `graph` in this call."""
-        return DenoiserVariant(graph, self.gives, self.takes, self.thinned)
+        return DenoiserVariant(graph, self.features_out, self.features_in, self.kv_downsample)
 
 
 class FeatureCache:
@@ -48,21 +48,21 @@ class FeatureCache:
         freezes = preset.frozen_from is not None and not self._frozen
         freezes = freezes and segment == self._last_segment and timestep <= (preset.frozen_from or 0)
         sides = 1 if self._frozen or not self._guided(timestep) else self._sides
-        takes = (CROSS,) if self._frozen else ()
+        frozen = (CROSS,) if self._frozen else ()
         if feature is not None and not freezes and self._serves(segment, sides):
             self._shallow += 1
-            return StepPlan(sides, (), (feature, *takes), preset.thinned)
+            return StepPlan(sides, (), (feature, *frozen), preset.thinned)
         self._full, self._shallow = (segment, sides), 0
-        gives = (() if feature is None else (feature,)) + ((CROSS,) if freezes else ())
+        outputs = (() if feature is None else (feature,)) + ((CROSS,) if freezes else ())
         self._frozen = self._frozen or freezes
-        return StepPlan(sides, gives, takes, preset.thinned)
+        return StepPlan(sides, outputs, frozen, preset.thinned)
 
     def keep(self, way: StepPlan, outputs: dict[str, np.ndarray]) -> None:
         """Keeps what a call gave; of the cross-attention the mean of the guidance's rows."""
         for name, array in outputs.items():
             if is_feature_tensor(name, CROSS):
                 self._kept[name] = array.reshape(way.sides, -1, *array.shape[1:]).mean(axis=0)
-            elif any(is_feature_tensor(name, feature) for feature in way.gives):
+            elif any(is_feature_tensor(name, feature) for feature in way.features_out):
                 self._kept[name] = array
 
     def taken(self, way: StepPlan, rows: int) -> dict[str, np.ndarray]:
@@ -70,7 +70,7 @@ class FeatureCache:
         return {
             name: array[-rows:]
             for name, array in self._kept.items()
-            if any(is_feature_tensor(name, f) for f in way.takes)
+            if any(is_feature_tensor(name, f) for f in way.features_in)
         }
 
     def _serves(self, segment: int, sides: int) -> bool:

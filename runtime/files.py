@@ -3,12 +3,15 @@ cache folder."""
 
 import os
 import tempfile
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from .errors import InputError
+
+_UMASK_LOCK = threading.Lock()
 
 
 def open_given(path: Path, where: str, kind: str) -> BinaryIO:
@@ -58,12 +61,22 @@ def save_whole(path: Path, write: Callable[[BinaryIO], None]) -> None:
     try:
         with os.fdopen(handle, "wb") as stream:
             write(stream)
-        os.chmod(temporary, 0o644)
+        apply_umask(Path(temporary))
         os.replace(temporary, path)
     except OSError as error:
         raise InputError(f"{path}: could not be written: {error.strerror or error}") from error
     finally:
         Path(temporary).unlink(missing_ok=True)
+
+
+def apply_umask(path: Path) -> None:
+    """Gives a file or folder that was made for its owner alone the mode that a plain one gets: 0o666 or 0o777 less the
+    process's umask."""
+    with _UMASK_LOCK:
+        # There is no call that reads the umask alone.
+        umask = os.umask(0o077)
+        os.umask(umask)
+    path.chmod((0o777 if path.is_dir() else 0o666) & ~umask)
 
 
 def cache_folder() -> Path:

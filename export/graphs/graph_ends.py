@@ -51,12 +51,12 @@ def keep_outputs(graph: GraphProto, names: set[str]) -> None:
         graph.output.remove(value)
 
 
-def read_graph(path: Path) -> ModelProto:
+def read_proto(path: Path) -> ModelProto:
     """The model without its external data."""
     return onnx.load(path, load_external_data=False)
 
 
-def write_graph(model: ModelProto, sources: dict[str, Path], target: Path) -> None:
+def write_proto(model: ModelProto, sources: dict[str, Path], target: Path) -> None:
     """Writes the model, and the external data it refers to, `sources` by location, into one file beside it."""
     tensors = list(_external(model.graph))
     if tensors:

@@ -63,8 +63,8 @@ def read_graph(path: Path) -> ir.Model:
     return model
 
 
-def write_variant(model: ir.Model, path: Path) -> None:
-    """Writes the model in the order of execution; weights in a file beside `path` stay there, and are shared."""
+def write_beside(model: ir.Model, path: Path) -> None:
+    """Writes the model in the order of execution, and refers to weights that lie in a file beside `path` already."""
     model.graph.sort()
     _write_whole(model, path, None)
 

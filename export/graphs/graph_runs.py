@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 import onnxruntime
+from x2i.runtime.gate.metrics import relative_l2
 from x2i.runtime.sessions.backends import open_session
 from x2i.runtime.sessions.session import GraphFile
 
@@ -55,18 +56,17 @@ NOISE = "noise"
 
 def relative_error(graph: Path, reference: Path, samples: Iterable[Arrays]) -> float:
     """Relative L2 distance of two graphs' noise over all samples; one graph is in memory at a time."""
-    return distance(noises(graph, samples), noises(reference, samples))
+    return relative_l2_of_all(noise_of_samples(graph, samples), noise_of_samples(reference, samples))
 
 
-def noises(graph: Path, samples: Iterable[Arrays]) -> list[np.ndarray]:
+def noise_of_samples(graph: Path, samples: Iterable[Arrays]) -> list[np.ndarray]:
+    """What a denoiser's graph on disk returns for every sample, run by ONNX Runtime on the CPU."""
     session = open_session("cpu", GraphFile("denoiser", graph))
     return [session(**sample)[NOISE] for sample in samples]
 
 
-def distance(actual: Iterable[np.ndarray], expected: Iterable[np.ndarray]) -> float:
-    """|actual - expected| / |expected|, each the root of the squares of all arrays."""
-    off = total = 0.0
-    for one, other in zip(actual, expected, strict=True):
-        off += float(np.square(one - other, dtype=np.float64).sum())
-        total += float(np.square(other, dtype=np.float64).sum())
-    return float(np.sqrt(off / total))
+def relative_l2_of_all(actual: Iterable[np.ndarray], expected: Iterable[np.ndarray]) -> float:
+    """`relative_l2` of all arrays as one vector; shapes may differ from pair to pair."""
+    pairs = list(zip(actual, expected, strict=True))
+    first, second = (np.concatenate([pair[side].ravel() for pair in pairs]) for side in (0, 1))
+    return relative_l2(first, second)

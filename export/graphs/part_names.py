@@ -40,7 +40,7 @@ def is_under(path: str, names: Collection[str]) -> bool:
     return any(fnmatchcase(path, name) or fnmatchcase(path, f"{name}.*") for name in names)
 
 
-def check_fit(names: Collection[str], paths: Collection[str]) -> None:
+def check_names(names: Collection[str], paths: Collection[str]) -> None:
     """Raises PlanError with a line for each name that fits none of the paths."""
     problems = [
         f"--keep: {name!r} fits no part; expected a module path such as {part_of(next(iter(paths), 'conv_in'))}, or a "
@@ -52,7 +52,7 @@ def check_fit(names: Collection[str], paths: Collection[str]) -> None:
         raise PlanError(*problems)
 
 
-def grouped(paths: Iterable[str]) -> Mapping[str, list[str]]:
+def paths_by_part(paths: Iterable[str]) -> Mapping[str, list[str]]:
     """Paths by part, both in the order of execution."""
     groups: dict[str, list[str]] = {}
     for path in dict.fromkeys(paths):

@@ -29,8 +29,8 @@ GRAPH_GATES: dict[Precision, float] = {
 }
 """Largest |graph - fp32 torch| over the output's spread that a lowered graph may show on its proof, on random inputs.
 It stops a broken graph; whether the pictures are good enough is the bundle's gate to say."""
-SAFE_HALF = 0.5
-"""The share of fp16's gate that the search for kept parts aims at: a device rounds where it likes."""
+FP16_GATE_SHARE = 0.5
+"""The share of fp16's gate that the search for exclusions aims at: a device may round in other places."""
 Report = Callable[[str], None]
 
 
@@ -61,7 +61,7 @@ def lowered_graph(
             shutil.copyfile(source.path(file), folder / file)
         return graph
     data = tuple(path.name for path in (folder / f"{graph.file}.data",) if path.exists())
-    made = replace(graph, precision=precision, data=data, kept=done.kept)
+    made = replace(graph, precision=precision, data=data, kept=done.excluded)
     session = open_session("cpu", GraphFile(name, folder / graph.file, precision))
     error, gate = max(proof_error(folder, made, session), done.error), GRAPH_GATES[precision]
     if not error <= gate:
@@ -69,13 +69,13 @@ def lowered_graph(
             f"{name}: in {precision} it differs from fp32 torch by {error:.2g} of the output's spread, the gate is "
             f"{gate:.2g}; nothing was written; keep more of it (--keep {name}:PART), or leave it in fp32"
         )
-    report(f"{name}: {precision}, error {error:.1e} (gate {gate:.0e}){_told(done.kept)}")
+    report(f"{name}: {precision}, error {error:.1e} (gate {gate:.0e}){_exclusion_text(done.excluded)}")
     return replace(made, measured=Measured(error, gate))
 
 
 @dataclass(frozen=True, slots=True)
 class LowerTask:
-    """What a rewrite works on: a graph of an fp32 bundle, the file to write, and what was asked."""
+    """What a rewrite works on: a graph of an fp32 bundle, the file to write, the recipe, and calibration data."""
 
     source: Bundle
     name: str
@@ -91,24 +91,26 @@ class LowerTask:
 
 @dataclass(frozen=True, slots=True)
 class LowerResult:
-    """What kept a higher precision, and the error on the proof where ONNX Runtime's CPU would not show it: that
-    computes float16 in float32."""
+    """What stayed in higher precision, and the error on the proof where it was emulated.
 
-    kept: tuple[str, ...]
+    ONNX Runtime's CPU computes float16 in float32 and would show none.
+    """
+
+    excluded: tuple[str, ...]
     error: float = 0.0
 
 
 Rewrite = Callable[[LowerTask], LowerResult | None]
-"""Writes the target; None where nothing was to be done, and no file is used."""
+"""Writes the target; returns None, and writes nothing, where no part of the graph takes the precision."""
 
 
-def _half(task: LowerTask) -> LowerResult:
-    found = _parts_to_keep(task, task.recipe.keep)
-    fp16.to_fp16(task.path, task.target, found.kept)
-    return LowerResult(found.kept, found.after)
+def _lower_to_fp16(task: LowerTask) -> LowerResult:
+    found = _find_exclusions(task, task.recipe.keep_fp32)
+    fp16.to_fp16(task.path, task.target, found.excluded)
+    return LowerResult(found.excluded, found.after)
 
 
-def _bfloat16(task: LowerTask) -> LowerResult:
+def _lower_to_bf16(task: LowerTask) -> LowerResult:
     """The same file: what a device makes of it is measured on a twin that rounds as it would."""
     graph = task.source.manifest.graphs[task.name]
     for file in (graph.file, *graph.data):
@@ -120,37 +122,37 @@ def _bfloat16(task: LowerTask) -> LowerResult:
     return LowerResult((), error)
 
 
-def _parts_to_keep(task: LowerTask, keep: tuple[str, ...]) -> Exclusions:
+def _find_exclusions(task: LowerTask, keep_fp32: tuple[str, ...]) -> Exclusions:
     """The parts that half precision damages on the graph's own proof."""
     graph = task.source.manifest.graphs[task.name]
     arrays = {key: np.load(task.source.path(file), allow_pickle=False) for key, file in graph.proof.items()}
     inputs = {tensor.name: arrays[tensor.name] for tensor in graph.inputs}
     expected = {tensor.name: arrays[tensor.name] for tensor in graph.outputs}
-    return find_excluded(task.path, inputs, expected, SAFE_HALF * GRAPH_GATES["fp16"], keep)
+    return find_excluded(task.path, inputs, expected, FP16_GATE_SHARE * GRAPH_GATES["fp16"], keep_fp32)
 
 
-def _int8(task: LowerTask) -> LowerResult:
+def _lower_to_int8(task: LowerTask) -> LowerResult:
     assert task.calibration is not None, "a denoiser in int8 without calibration"
     ranges, held_out = task.calibration.ranges, task.calibration.held_out
     done = int8.to_int8(task.path, task.target, ranges, held_out, task.recipe)
     for line in int8_sensitivity.damage_table(done.damage) if done.damage else ():
         task.report(line)
     task.report(f"{task.name}: {len(done.layers)} layers in int8, noise differs by {done.error:.2%} on runs kept apart")
-    return LowerResult(done.kept)
+    return LowerResult(done.excluded)
 
 
-def _int8_and_half(task: LowerTask) -> LowerResult:
+def _lower_to_int8_and_fp16(task: LowerTask) -> LowerResult:
     with TemporaryDirectory(dir=task.target.parent, prefix=".int8-") as work:
         quantized = Path(work) / task.target.name
-        layers = _int8(replace(task, target=quantized))
-        parts = _parts_to_keep(task, ())
-        fp16.to_fp16(quantized, task.target, parts.kept)
-    return LowerResult(tuple(dict.fromkeys((*layers.kept, *parts.kept))))
+        layers = _lower_to_int8(replace(task, target=quantized))
+        parts = _find_exclusions(task, ())
+        fp16.to_fp16(quantized, task.target, parts.excluded)
+    return LowerResult(tuple(dict.fromkeys((*layers.excluded, *parts.excluded))))
 
 
-def _weights(bits: int) -> Rewrite:
+def _lower_weights(bits: int) -> Rewrite:
     def rewritten(task: LowerTask) -> LowerResult | None:
-        done = weight_only.to_weight_only(task.path, task.target, bits, keep=task.recipe.keep)
+        done = weight_only.to_weight_only(task.path, task.target, bits, keep_fp32=task.recipe.keep_fp32)
         count = len(done.weights) + len(done.tables)
         if not count:
             task.report(f"{task.name}: no weight is large enough to be stored in {bits} bits; it stays in fp32")
@@ -159,20 +161,20 @@ def _weights(bits: int) -> Rewrite:
             f"{task.name}: {count} weights in {bits} bits, {done.bytes_before / 1e6:.1f} MB of constants are now "
             f"{done.bytes_after / 1e6:.1f} MB"
         )
-        return LowerResult(done.kept)
+        return LowerResult(done.excluded)
 
     return rewritten
 
 
 _REWRITES: dict[Precision, Rewrite] = {
-    "fp16": _half,
-    "bf16": _bfloat16,
-    "int8": _int8,
-    "int8+fp16": _int8_and_half,
-    "int8-weights": _weights(8),
-    "int4-weights": _weights(4),
+    "fp16": _lower_to_fp16,
+    "bf16": _lower_to_bf16,
+    "int8": _lower_to_int8,
+    "int8+fp16": _lower_to_int8_and_fp16,
+    "int8-weights": _lower_weights(8),
+    "int4-weights": _lower_weights(4),
 }
 
 
-def _told(kept: tuple[str, ...]) -> str:
-    return f", in higher precision: {', '.join(kept)}" if kept else ""
+def _exclusion_text(excluded: tuple[str, ...]) -> str:
+    return f", in higher precision: {', '.join(excluded)}" if excluded else ""

@@ -11,7 +11,7 @@ from x2i.runtime.bundle.plan import Plan
 
 from ..components.projection import KEYS, LOCAL_KEYS
 from ..errors import PlanError
-from ..precision.int8_layers import check_level
+from ..precision.int8_layers import level_problems
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 WHOLE = ""
@@ -102,7 +102,7 @@ class Lowering:
             for precision in self.precision.values()
             if precision not in PRECISIONS
         ]
-        found += check_level(self.level)
+        found += level_problems(self.level)
         if self.quality is not None and not 0 < self.quality < 1:
             found.append(f"--quality: expected a relative error between 0 and 1, got {self.quality:g}")
         if self.calibration is not None and not self.calibration.is_file():

@@ -15,11 +15,11 @@ from ..errors import GateError, PlanError
 from ..graphs.graph_ends import (
     external_files,
     keep_outputs,
-    read_graph,
+    read_proto,
     replace_input,
     replace_output,
     unused,
-    write_graph,
+    write_proto,
 )
 from .configs import DECODER, DENOISER, GRAPH, TEXT_ENCODER
 
@@ -193,7 +193,7 @@ def adapted(folder: Path, work: Path, wanted: dict[str, Part], report: Callable[
     Raises PlanError for graphs of other inputs or outputs, GateError where one differs from the original.
     """
     files = {name: folder / part.folder / GRAPH for name, part in wanted.items()}
-    models = {name: read_graph(file) for name, file in files.items()}
+    models = {name: read_proto(file) for name, file in files.items()}
     problems = [
         problem for name, part in wanted.items() for problem in part.problems(models[name].graph, str(files[name]))
     ]
@@ -205,7 +205,7 @@ def adapted(folder: Path, work: Path, wanted: dict[str, Part], report: Callable[
         precision: Precision = "fp16" if _is_half(model.graph.initializer) else "fp32"
         original, ours = part.example(model.graph)
         part.rewrite(model.graph)
-        write_graph(model, external_files(model, files[name].parent), work / f"{name}.onnx")
+        write_proto(model, external_files(model, files[name].parent), work / f"{name}.onnx")
         _write_proof(part, files[name], original, ours, work / "proof" / name)
         graphs[name] = _proven(work, name, precision)
         report(f"{name}: error {graphs[name].measured.error:.1e} (gate {GATE:.0e})")

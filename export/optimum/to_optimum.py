@@ -1,10 +1,7 @@
 """A plain Stable Diffusion bundle as the folder that Optimum's ONNX Runtime pipelines load, from the bundle alone."""
 
 import json
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,10 +10,10 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto, compose, helper
 from x2i.runtime.bundle.plan import Plan
 from x2i.runtime.bundle.reader import Bundle, open_bundle
-from x2i.runtime.errors import InputError
+from x2i.runtime.bundle.writer import new_folder
 
 from ..errors import PlanError
-from ..graphs.graph_ends import external_files, read_graph, replace_input, replace_output, write_graph
+from ..graphs.graph_ends import external_files, read_proto, replace_input, replace_output, write_proto
 from .configs import DECODER, DENOISER, GRAPH, NEAREST, TEXT_ENCODER, configurations, scheduler_of, tokenizer_files
 
 PREFIX = "projection/"
@@ -35,9 +32,9 @@ def write_decoder(bundle: Bundle, target: Path) -> None:
 def write_denoiser(bundle: Bundle, target: Path) -> None:
     """`sample`, the scalar `timestep` and `encoder_hidden_states` to `out_sample`: the projection and the denoiser."""
     files = {name: bundle.path(bundle.manifest.graphs[name].file) for name in ("projection", "denoiser")}
-    projection, denoiser = (read_graph(file) for file in files.values())
+    projection, denoiser = (read_proto(file) for file in files.values())
     data = external_files(projection, files["projection"].parent) | external_files(denoiser, files["denoiser"].parent)
-    merged = _merged(projection, denoiser)
+    merged = _merge_graphs(projection, denoiser)
     graph = merged.graph
     replace_input(graph, f"{PREFIX}context", _renamed(merged, f"{PREFIX}context", "encoder_hidden_states"))
     replace_input(graph, "latents", _renamed(merged, "latents", "sample"))
@@ -51,7 +48,7 @@ def write_denoiser(bundle: Bundle, target: Path) -> None:
     _save(merged, data, target)
 
 
-def _merged(projection: ModelProto, denoiser: ModelProto) -> ModelProto:
+def _merge_graphs(projection: ModelProto, denoiser: ModelProto) -> ModelProto:
     """The projection's outputs joined to the denoiser's inputs of the same names."""
     joined = [(value.name, value.name) for value in projection.graph.output]
     graph = compose.merge_graphs(projection.graph, denoiser.graph, joined, prefix1=PREFIX)
@@ -76,7 +73,7 @@ def _for_every_sample(samples: str, given: str, wanted: str) -> list[NodeProto]:
 
 def _write(bundle: Bundle, name: str, target: Path, inputs: dict[str, str], outputs: dict[str, str]) -> None:
     file = bundle.path(bundle.manifest.graphs[name].file)
-    model = read_graph(file)
+    model = read_proto(file)
     for old, new in inputs.items():
         replace_input(model.graph, old, _renamed(model, old, new))
     for old, new in outputs.items():
@@ -86,7 +83,7 @@ def _write(bundle: Bundle, name: str, target: Path, inputs: dict[str, str], outp
 
 def _save(model: ModelProto, data: dict[str, Path], target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_graph(model, data, target)
+    write_proto(model, data, target)
 
 
 def _renamed(model: ModelProto, old: str, new: str) -> onnx.ValueInfoProto:
@@ -111,7 +108,7 @@ def export_folder(bundle: Path, out: Path, report: Callable[[str], None] = lambd
     plan = opened.manifest.plan
     if problems := _problems(plan):
         raise PlanError(*problems)
-    with _new_folder(out) as work:
+    with new_folder(out) as work:
         for name, content in configurations(opened.manifest).items():
             _write_json(work / name, content)
         for name, text in tokenizer_files(opened).items():
@@ -136,21 +133,6 @@ def _problems(plan: Plan) -> list[str]:
         "bundle: expected plain Stable Diffusion as `x2i export sd` writes it, got one that runs "
         f"{', '.join(plan.graphs())}; Optimum has no pipeline for it"
     ]
-
-
-@contextmanager
-def _new_folder(target: Path) -> Iterator[Path]:
-    """An empty folder beside `target`, which becomes it when all went well, and is gone otherwise."""
-    if target.exists():
-        raise InputError(f"{target}: expected a new folder, but it exists; choose another name or remove it first")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
-    try:
-        yield work
-        work.chmod(0o755)
-        work.rename(target)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -16,36 +16,40 @@ SUFFIX = {HALF: "half", SINGLE: "single"}
 
 
 @dataclass(frozen=True, slots=True)
-class Halved:
-    """What became of a graph: the parts kept in float32 by name, by which operators others are, and the casts put in.
+class Fp16Result:
+    """A graph in mixed precision, by numbers.
 
-    `single` counts nodes in float32 by operator, `half` nodes in float16.
+    `excluded` names the parts that stay in float32. `half` counts nodes in float16, `single` nodes in float32 by
+    operator, `casts` the casts that were added.
     """
 
-    kept: tuple[str, ...]
+    excluded: tuple[str, ...]
     half: int
     single: dict[str, int]
     casts: int
 
 
-def to_fp16(source: Path, target: Path, keep: Collection[str] = ()) -> Halved:
+def to_fp16(source: Path, target: Path, keep_fp32: Collection[str] = ()) -> Fp16Result:
     """Writes a float32 graph in mixed float16 and float32 to `target`.
 
-    `keep` names parts that stay in float32, by path or pattern; a name that no part has keeps nothing. Raises
-    PlanError for a graph with branches or loops.
+    `keep_fp32` names parts that stay in float32, by path or pattern; a name that fits no part has no effect. Inputs and
+    outputs stay float32. Raises PlanError for a graph with branches or loops.
     """
     model = read_graph(source)
     refuse_subgraphs(model, source)
-    half = half_nodes(model, keep)
+    half = half_nodes(model, keep_fp32)
     computing = [node for node in model.graph if any(value.dtype == SINGLE for value in node.outputs)]
     single = Counter(node.op_type for node in computing if node not in half)
     before = len(model.graph)
     convert_to_fp16(model, half)
     write_graph(model, target)
-    return Halved(tuple(keep), len(computing) - single.total(), dict(sorted(single.items())), len(model.graph) - before)
+    return Fp16Result(
+        tuple(keep_fp32), len(computing) - single.total(), dict(sorted(single.items())), len(model.graph) - before
+    )
 
 
 def refuse_subgraphs(model: ir.Model, source: Path) -> None:
+    """Raises PlanError for a graph with branches or loops, whose bodies the passes would not see."""
     held = sorted({n.op_type for n in model.graph for a in n.attributes.values() if a.type in _SUBGRAPHS})
     if held:
         raise PlanError(

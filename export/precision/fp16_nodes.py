@@ -34,18 +34,18 @@ SUMS_AND_POWERS = frozenset(
         "Sqrt",
     }
 )
-"""Stay in float32: ONNX does not say that their sums are kept in float32, as it does for LayerNormalization, and the
+"""Operators that stay in float32: ONNX does not promise them sums in float32, as it does for LayerNormalization, and
 squares of ordinary activations pass 65504."""
 LEADS_IN = {"Sin": 0, "Cos": 0, "Tan": 0, "Log": 1}
-"""Stay in float32 with what leads to their argument, through so many layers on the way.
+"""Operators that stay in float32 with what leads to their argument, through so many layers on the way.
 
-A sinusoid's argument: near 1000 float16 counts in steps of a half, of a turn of 6.28. A logarithm's: it makes of a
-share that a small number is off by a difference as large as any other, and behind a spectrogram small numbers are what
-a sum leaves. Measured on a spoken word: AudioCLIP's features are off by 0.35 of their spread, and by 0.67 where it is
-spoken at a tenth of the volume, with the spectrogram in half; by 0.003 and 0.005 without.
+Sinusoids: near 1000 float16 has steps of 0.5, and a whole turn is 6.28. Logarithms turn the relative error of a small
+number into an absolute error of any size, and behind a spectrogram many numbers are small differences of sums. Measured
+on a spoken word with the spectrogram in half: AudioCLIP's features are off by 0.35 of their spread, by 0.67 at a tenth
+of the volume; with the spectrogram in float32 by 0.003 and 0.005.
 """
 LAYERS = frozenset({"MatMul", "Gemm", "Conv", "ConvTranspose", "LayerNormalization", "Softmax", "Einsum"})
-"""What is no mere arithmetic on the way to an argument."""
+"""Operators that count as a layer on the way to an argument; all others are arithmetic."""
 EXACT = frozenset(
     {
         "Abs",
@@ -83,7 +83,7 @@ EXACT = frozenset(
         "Where",
     }
 )
-"""Move or select numbers and round none."""
+"""Operators that move or select numbers and round none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class Positions:
 
 
 def positions(node: ir.Node, opset: int) -> Positions | None:
-    """None for a node that cannot work in half: its operator has no float16, or is not one of ONNX's or ours."""
+    """The positions of a node that may be float16; None where its operator has no float16 or is a foreign one."""
     inputs = [i for i, value in enumerate(node.inputs) if _is_single(value)]
     outputs = [i for i, value in enumerate(node.outputs) if _is_single(value)]
     if (node.domain, node.op_type) == (DOMAIN, NAME):
@@ -113,10 +113,10 @@ def positions(node: ir.Node, opset: int) -> Positions | None:
     return Positions(tuple(i for i in inputs if _formal(schema.inputs, i).type_str in halves), tuple(outputs))
 
 
-def half_nodes(model: ir.Model, keep: Collection[str] = ()) -> dict[ir.Node, Positions]:
-    """The nodes that work in half, without those under the names in `keep`."""
+def half_nodes(model: ir.Model, keep_fp32: Collection[str] = ()) -> dict[ir.Node, Positions]:
+    """The nodes that work in half, without those under the names in `keep_fp32`."""
     able = _able(model)
-    rounding = {n: found for n, found in able.items() if not follows(n) and not is_under(path_of(n), keep)}
+    rounding = {n: found for n, found in able.items() if not follows(n) and not is_under(path_of(n), keep_fp32)}
     return rounding | _followers(model, able, rounding)
 
 
@@ -135,12 +135,12 @@ def _able(model: ir.Model) -> dict[ir.Node, Positions]:
     """The nodes that no rule keeps in float32."""
     opset = model.opset_imports[""]
     single = _arguments(model.graph) | _damaged(model.graph)
-    asked = [node for node in model.graph if node.op_type not in SUMS_AND_POWERS and node not in single]
-    return {node: found for node in asked if (found := positions(node, opset)) is not None}
+    free = [node for node in model.graph if node.op_type not in SUMS_AND_POWERS and node not in single]
+    return {node: found for node in free if (found := positions(node, opset)) is not None}
 
 
 def _damaged(graph: ir.Graph) -> set[ir.Node]:
-    """Nodes of which a weight loses too much by rounding."""
+    """Nodes that read a weight which loses more than ROUNDING_LIMIT by rounding."""
     damaged: set[ir.Node] = set()
     for value in graph.initializers.values():
         weight = value.const_value
@@ -166,35 +166,38 @@ def _arguments(graph: ir.Graph) -> set[ir.Node]:
 def _followers(
     model: ir.Model, able: Mapping[ir.Node, Positions], rounding: Mapping[ir.Node, Positions]
 ) -> dict[ir.Node, Positions]:
-    """Those of the exact nodes that work in half: True below is half, False single."""
+    """The exact nodes that work in half, by what is around them; True stands for half, False for float32."""
     exact = {node: found for node, found in able.items() if follows(node)}
     sources: dict[ir.Value, set[bool]] = {value: {False} for value in model.graph.inputs}
     for node in model.graph:
-        given = {k for value in _taken(node, exact) for k in sources.get(value, set())} if node in exact else set()
+        kinds = {node in rounding}
+        if node in exact:
+            kinds = {k for value in _float_inputs(node, exact) for k in sources.get(value, set())}
         for value in node.outputs:
-            sources[value] = given if node in exact else {node in rounding}
+            sources[value] = kinds
     sinks: dict[ir.Value, set[bool]] = {value: {False} for value in model.graph.outputs}
     for node in reversed(model.graph):
         wanted = {k for value in node.outputs for k in sinks.get(value, set())}
-        for i, read in enumerate(node.inputs):
-            if read is not None and not reads_either(node):
+        for i, source in enumerate(node.inputs):
+            if source is not None and not reads_either(node):
                 half = node in rounding and i in rounding[node].inputs
-                sinks.setdefault(read, set()).update(wanted if node in exact else {half})
+                sinks.setdefault(source, set()).update(wanted if node in exact else {half})
     halves = {}
     for node, found in exact.items():
-        given = {k for value in _taken(node, exact) for k in sources.get(value, set())}
+        read = {k for value in _float_inputs(node, exact) for k in sources.get(value, set())}
         wanted = {k for value in node.outputs for k in sinks.get(value, set())}
-        if not _stays_single(given, wanted, bool(found.outputs)):
+        if not _stays_single(read, wanted, bool(found.outputs)):
             halves[node] = found
     return halves
 
 
-def _stays_single(given: set[bool], wanted: set[bool], gives: bool) -> bool:
-    if not gives:
-        return False in given
-    if not given:
+def _stays_single(read: set[bool], wanted: set[bool], has_outputs: bool) -> bool:
+    """Whether an exact node is better left in float32, by the halves (True) and singles that it reads and feeds."""
+    if not has_outputs:
+        return False in read
+    if not read:
         return wanted == {False}
-    return (given == {False} and False in wanted) or (False in given and wanted == {False})
+    return (read == {False} and False in wanted) or (False in read and wanted == {False})
 
 
 def reads_either(node: ir.Node) -> bool:
@@ -202,7 +205,7 @@ def reads_either(node: ir.Node) -> bool:
     return follows(node) and not any(map(_is_single, node.outputs)) and sum(map(_is_single, node.inputs)) == 1
 
 
-def _taken(node: ir.Node, exact: Mapping[ir.Node, Positions]) -> Iterator[ir.Value]:
+def _float_inputs(node: ir.Node, exact: Mapping[ir.Node, Positions]) -> Iterator[ir.Value]:
     for i in exact[node].inputs:
         value = node.inputs[i]
         if value is not None and not value.is_initializer():

@@ -1,4 +1,4 @@
-"""One session that computes a graph with any of its operations in half: an input switches the rounding of each."""
+"""One session that computes a graph with any set of its operations in half: an input switches the rounding of each."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -11,9 +11,9 @@ from ..graphs.graph_io import read_graph
 from ..graphs.graph_runs import InMemory
 from ..graphs.part_names import path_of
 from .fp16 import refuse_subgraphs
-from .fp16_emulation import after, put_roundings
+from .fp16_emulation import insert_after, insert_roundings
 from .fp16_nodes import Positions, rounding_nodes
-from .weight_rounding import FP16_LARGEST, LIKE_INFINITY
+from .weight_rounding import INFINITY_FROM, LARGEST_FP16
 
 DOMAIN, OPSET = "x2i.rounding", 20
 KEEP, PEAKS = "rounding.keep", "rounding.peaks"
@@ -31,7 +31,7 @@ _PEAK = f"""
 Peak (x) => (y)
 {{
     size = Abs (x)
-    limit = Constant <value_float = {LIKE_INFINITY}> ()
+    limit = Constant <value_float = {INFINITY_FROM}> ()
     zero = Constant <value_float = 0.0> ()
     is_number = Less (size, limit)
     number = Where (is_number, size, zero)
@@ -57,9 +57,9 @@ class Fp16Probe:
         # Folding would compute both forms of every weight while loading, and hold them.
         self._session = InMemory(model, source.parent, folded=False)
 
-    def __call__(self, inputs: Mapping[str, np.ndarray], kept: Collection[str]) -> dict[str, np.ndarray]:
-        """The graph's outputs with every operation in half but those kept."""
-        outputs = self._session({**inputs, KEEP: np.array([path in kept for path in self.paths], bool)})
+    def __call__(self, inputs: Mapping[str, np.ndarray], excluded: Collection[str]) -> dict[str, np.ndarray]:
+        """The graph's outputs with every operation in half but the excluded ones, which are in float32."""
+        outputs = self._session({**inputs, KEEP: np.array([path in excluded for path in self.paths], bool)})
         outputs.pop(PEAKS, None)
         return outputs
 
@@ -73,32 +73,32 @@ class Fp16Probe:
 
 
 def _switch(model: ir.Model, nodes: Mapping[ir.Node, Positions]) -> list[str]:
-    """Puts in the roundings, the input that switches them and the output of the peaks; the path of each peak."""
+    """Inserts the roundings, the input that switches them and the output of the peaks; returns each peak's path."""
     graph = model.graph
     for text in (_ROUND, _PEAK):
         function = ir.serde.deserialize_function(parser.parse_function(text))
         model.functions[function.identifier()] = function
     model.opset_imports[DOMAIN] = 1
     switches = _switches(graph, tuple(dict.fromkeys(map(path_of, nodes))))
-    rounded: dict[tuple[ir.Value, str], ir.Value] = {}
+    emulated: dict[tuple[ir.Value, str], ir.Value] = {}
     peaks: list[ir.Value] = []
     peaks_of: list[str] = []
 
     def switched(node: ir.Node, value: ir.Value) -> ir.Value:
         path = path_of(node)
-        if (value, path) not in rounded:
+        if (value, path) not in emulated:
             out = _value(f"{value.name}.in.{path}", ir.DataType.FLOAT, value.shape)
-            rounded[value, path] = rounded[out, path] = out
+            emulated[value, path] = emulated[out, path] = out
             if value.is_initializer():
                 _saturate(value)
             else:
                 peaks.append(_value(f"{value.name}.peak.{path}", ir.DataType.FLOAT, ir.Shape([1])))
                 peaks_of.append(path)
-                after(value, node, ir.node("Peak", [value], domain=DOMAIN, outputs=peaks[-1:]))
-            after(value, node, ir.node("Round", [value, switches[path]], domain=DOMAIN, outputs=[out]))
-        return rounded[value, path]
+                insert_after(value, node, ir.node("Peak", [value], domain=DOMAIN, outputs=peaks[-1:]))
+            insert_after(value, node, ir.node("Round", [value, switches[path]], domain=DOMAIN, outputs=[out]))
+        return emulated[value, path]
 
-    put_roundings(model, nodes, switched)
+    insert_roundings(model, nodes, switched)
     if peaks:
         graph.outputs.append(_value(PEAKS, ir.DataType.FLOAT, ir.Shape([len(peaks)])))
         graph.append(ir.node("Concat", peaks, {"axis": 0}, outputs=[graph.outputs[-1]]))
@@ -106,7 +106,7 @@ def _switch(model: ir.Model, nodes: Mapping[ir.Node, Positions]) -> list[str]:
 
 
 def _switches(graph: ir.Graph, paths: tuple[str, ...]) -> dict[str, ir.Value]:
-    """A scalar per operation, cut from the one input that says which are kept."""
+    """A scalar per operation, gathered from the one input that says which stay in float32."""
     keep = _value(KEEP, ir.DataType.BOOL, ir.Shape([len(paths)]))
     graph.inputs.append(keep)
     first = next(iter(graph))
@@ -121,12 +121,12 @@ def _switches(graph: ir.Graph, paths: tuple[str, ...]) -> dict[str, ir.Value]:
 
 
 def _saturate(weight: ir.Value) -> None:
-    """Gives what stands for infinity the size that it has in half."""
+    """Replaces what stands for infinity by the largest float16, as `as_fp16` does."""
     assert weight.const_value is not None
     array = weight.const_value.numpy()
-    stands_in = np.isfinite(array) & (np.abs(array) > LIKE_INFINITY)
+    stands_in = np.isfinite(array) & (np.abs(array) > INFINITY_FROM)
     if stands_in.any():
-        finite = np.where(stands_in, np.copysign(np.float32(FP16_LARGEST), array), array)
+        finite = np.where(stands_in, np.copysign(np.float32(LARGEST_FP16), array), array)
         weight.const_value = ir.tensor(finite, name=weight.name)
 
 

@@ -24,9 +24,9 @@ from onnxruntime.quantization.quant_utils import add_infer_metadata
 from ..graphs.graph_io import read_graph, read_hardlinked, write_graph
 from ..graphs.graph_runs import Samples, relative_error
 from ..graphs.part_names import SCOPES
-from .int8_layers import LEVELS, Layer, chosen, layers_of
+from .int8_layers import LEVELS, Layer, layers_to_quantize, quantizable_layers
 from .int8_probe import Int8Probe
-from .int8_sensitivity import Damage, Ranges, ranges_of, rank_layers, worst_to_keep
+from .int8_sensitivity import Damage, Ranges, ranges_of, rank_layers, worst_layers
 from .int8_splits import split_gates, split_shortcuts
 
 OPERATORS = ["Conv", "MatMul"]
@@ -34,9 +34,9 @@ OPTIONS = {
     "ActivationSymmetric": True,
     "WeightSymmetric": True,
     "QuantizeBias": False,
-    # Else weights get coarser steps for the sake of integer biases, which there are none of.
+    # Without this, weights get coarser steps for the sake of integer biases, of which there are none here.
     "QDQDisableWeightAdjustForInt32Bias": True,
-    # What they give is read in float: the next layer quantizes it by its own range.
+    # Their outputs are read in float: the next layer quantizes them by its own range.
     "OpTypesToExcludeOutputQuantization": OPERATORS,
 }
 INFERRED = "onnx.infer"
@@ -44,28 +44,29 @@ INFERRED = "onnx.infer"
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How far int8 goes: the level, layers to keep in float, and the largest error allowed.
+    """How far int8 goes: the level, layers to leave in float, and the largest error allowed.
 
-    `keep` holds module paths and patterns. Where `target` is given, as many of the worst layers stay in float as it
-    takes; the error is the relative L2 distance of the noise. `split` gives each half of a skip connection its scale.
+    `keep_fp32` holds module paths and patterns. With a `target`, as many of the worst layers stay in float as it takes;
+    the error is the relative L2 distance of the noise. `split` gives each half of a skip connection its scale.
     """
 
     level: float = LEVELS[-1]
-    keep: tuple[str, ...] = ()
+    keep_fp32: tuple[str, ...] = ()
     target: float | None = None
     split: bool = True
 
 
 @dataclass(frozen=True, slots=True)
-class Quantized:
-    """What became of a graph: the layers in int8, those of the level that stayed in float, and the error.
+class Int8Result:
+    """A graph in int8: the layers in int8, those of the level that stayed in float, and the error.
 
-    `error` is the relative L2 distance of the noise from the float32 graph's, over samples kept apart. `damage` ranks
-    layers, the worst first; it is empty where nobody asked.
+    `split` counts skip connections whose halves have scales of their own, `samples` the recorded calls behind the
+    ranges. `error` is the relative L2 distance of the noise from the float32 graph's, over held-out samples. `damage`
+    ranks layers, the worst first; it is empty unless a ranking or a target was wanted.
     """
 
     layers: tuple[str, ...]
-    kept: tuple[str, ...]
+    excluded: tuple[str, ...]
     split: int
     samples: int
     error: float
@@ -79,7 +80,7 @@ def to_int8(
     held_out: Samples,
     recipe: Recipe = Recipe(),
     ranked: bool = False,
-) -> Quantized:
+) -> Int8Result:
     """Writes a float32 graph with int8 layers to `target`: the same inputs, the same bytes.
 
     `calibration` sets the ranges, `held_out` measures; `ranked` measures every layer's damage too, as a quality target
@@ -88,25 +89,26 @@ def to_int8(
     model = read_graph(source)
     halves = split_shortcuts(model) if recipe.split else 0
     split_gates(model)
-    every = layers_of(model)
-    wanted = chosen(every, recipe.level, recipe.keep)
+    every = quantizable_layers(model)
+    wanted = layers_to_quantize(every, recipe.level, recipe.keep_fp32)
     ranges = ranges_of(model, sorted({layer.activation for layer in wanted}), calibration, source.parent)
     damage: tuple[Damage, ...] = ()
     if ranked or recipe.target is not None:
-        switched = Int8Probe(quantized(model, wanted, ranges, source.parent), model, wanted, source.parent)
+        switched = Int8Probe(quantize_layers(model, wanted, ranges, source.parent), model, wanted, source.parent)
         damage = rank_layers(switched, held_out)
         if recipe.target is not None:
-            worst = worst_to_keep(switched, damage, held_out, recipe.target)
+            worst = worst_layers(switched, damage, held_out, recipe.target)
             wanted = [layer for layer in wanted if layer.path not in worst]
         del switched
-    write_graph(quantized(model, wanted, ranges, source.parent), target)
+    write_graph(quantize_layers(model, wanted, ranges, source.parent), target)
     paths = tuple(layer.path for layer in wanted)
-    kept = tuple(layer.path for layer in chosen(every, recipe.level) if layer.path not in paths)
+    level = layers_to_quantize(every, recipe.level)
+    excluded = tuple(layer.path for layer in level if layer.path not in paths)
     error = relative_error(target, source, held_out)
-    return Quantized(paths, kept, halves, len(calibration), error, damage)
+    return Int8Result(paths, excluded, halves, len(calibration), error, damage)
 
 
-def quantized(model: ir.Model, layers: Sequence[Layer], ranges: Ranges, folder: Path) -> ir.Model:
+def quantize_layers(model: ir.Model, layers: Sequence[Layer], ranges: Ranges, folder: Path) -> ir.Model:
     """A copy of the model with the layers in int8; `folder` is where external weights lie."""
     made = ir.from_proto(onnx.ModelProto.FromString(_with_pairs(model, layers, ranges)))
     # What the quantizer leaves behind holds the float32 weights, in circles.
@@ -114,7 +116,7 @@ def quantized(model: ir.Model, layers: Sequence[Layer], ranges: Ranges, folder: 
     del made.metadata_props[INFERRED]
     read_hardlinked(made.graph, folder)
     _type_pairs(made.graph)
-    _give_back(made.graph, {layer.node for layer in layers})
+    _restore_float_readers(made.graph, {layer.node for layer in layers})
     return made
 
 
@@ -147,7 +149,7 @@ def _type_pairs(graph: ir.Graph) -> None:
             node.metadata_props.update({} if scopes is None else {SCOPES: scopes})
 
 
-def _give_back(graph: ir.Graph, nodes: Collection[str]) -> None:
+def _restore_float_readers(graph: ir.Graph, nodes: Collection[str]) -> None:
     """Lets all but the layers in int8 read in float again: the quantizer gives every reader of a tensor its pair, so
     that what a residual or a normalisation adds up would be rounded too."""
     for pair in [node for node in graph if node.op_type == "DequantizeLinear"]:

@@ -38,15 +38,15 @@ class Layer:
     level: float
 
 
-def check_level(level: float) -> list[str]:
-    """The problem with a level, if there is one."""
+def level_problems(level: float) -> list[str]:
+    """One line where a level is none of LEVELS, else nothing."""
     if level in LEVELS:
         return []
     hint = "; the attentions' products stay in float" if level == 4 else ""
     return [f"--level: expected one of {', '.join(map(str, LEVELS))}, got {level:g}{hint}"]
 
 
-def layers_of(model: ir.Model) -> list[Layer]:
+def quantizable_layers(model: ir.Model) -> list[Layer]:
     """All layers that some level takes, in the order of execution."""
     found = []
     for node in model.graph:
@@ -69,21 +69,21 @@ def _level(operator: str, path: str) -> float:
     return 2.5 if path.endswith((".to_q", ".to_k", ".to_v")) else 3
 
 
-def chosen(layers: Sequence[Layer], level: float, keep: Collection[str] = ()) -> list[Layer]:
-    """The layers that a level takes, without those that `keep` names: a path, what lies below it, or a pattern.
+def layers_to_quantize(layers: Sequence[Layer], level: float, keep_fp32: Collection[str] = ()) -> list[Layer]:
+    """The layers that a level takes, without those that `keep_fp32` names: a path, what lies below it, or a pattern.
 
     Raises PlanError for an unknown level, for names that fit no layer, and where nothing is left.
     """
-    problems = check_level(level)
+    problems = level_problems(level)
     problems += [
         f"--keep: {name!r} fits no layer; expected a module path such as {layers[0].path if layers else 'conv_in'}, "
         "or a pattern such as '*.attn1.*'"
-        for name in keep
-        if not any(is_kept(layer.path, (name,)) for layer in layers)
+        for name in keep_fp32
+        if not any(is_excluded(layer.path, (name,)) for layer in layers)
     ]
     if problems:
         raise PlanError(*problems)
-    left = [layer for layer in layers if layer.level <= level and not is_kept(layer.path, keep)]
+    left = [layer for layer in layers if layer.level <= level and not is_excluded(layer.path, keep_fp32)]
     if not left:
         raise PlanError(
             f"int8: no layer is left to quantize at level {level:g}, of {len(layers)}; leave out some --keep"
@@ -91,5 +91,6 @@ def chosen(layers: Sequence[Layer], level: float, keep: Collection[str] = ()) ->
     return left
 
 
-def is_kept(path: str, keep: Collection[str]) -> bool:
-    return is_under(path, keep) or any(fnmatchcase(path, pattern) for pattern in keep)
+def is_excluded(path: str, keep_fp32: Collection[str]) -> bool:
+    """Whether one of the names is the path, a module above it, or a pattern that matches it."""
+    return is_under(path, keep_fp32) or any(fnmatchcase(path, pattern) for pattern in keep_fp32)

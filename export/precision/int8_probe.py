@@ -42,7 +42,7 @@ def _put_switch(graph: ir.Graph, node: ir.Node, weight: ir.Value, switch: ir.Val
     on = _before(node, "Gather", [switch, index], f"{SWITCH}.{number}.on", ir.DataType.BOOL)
     activation, integers = node.inputs[:2]
     assert activation is not None and integers is not None
-    single = _weight(graph, weight)
+    single = _copy_weight(graph, weight)
     for i, (inexact, exact) in enumerate(((activation, _behind(activation)), (integers, single))):
         chosen = _before(node, "Where", [on, inexact, exact], f"{SWITCH}.{number}.{i}", ir.DataType.FLOAT)
         node.replace_input_with(i, chosen)
@@ -57,7 +57,7 @@ def _behind(dequantized: ir.Value) -> ir.Value:
     return first.inputs[0]
 
 
-def _weight(graph: ir.Graph, weight: ir.Value) -> ir.Value:
+def _copy_weight(graph: ir.Graph, weight: ir.Value) -> ir.Value:
     """The weight of another graph in this one, which keeps it only where not all its readers are in int8."""
     assert weight.name is not None and weight.const_value is not None
     if weight.name not in graph.initializers:

@@ -13,7 +13,7 @@ import onnx_ir as ir
 from onnxruntime.quantization.calibrate import HistogramCollector
 
 from ..errors import PlanError
-from ..graphs.graph_runs import Arrays, InMemory, distance
+from ..graphs.graph_runs import Arrays, InMemory, relative_l2_of_all
 from ..graphs.part_names import part_of
 from .int8_probe import Int8Probe
 
@@ -28,20 +28,20 @@ Ranges = dict[str, Any]
 def ranges_of(model: ir.Model, tensors: Collection[str], samples: Iterable[Arrays], folder: Path) -> Ranges:
     """Symmetric ranges of the tensors named; `folder` is where the model's external weights lie.
 
-    Of one sample at a time all tensors are in memory, of all samples only the histograms.
+    Tensors are in memory for one sample at a time; only their histograms stay.
     """
     observed = _observed(model, tensors, folder)
     collector = HistogramCollector("percentile", True, BINS, None, PERCENTILE, "same")
     # The collector prints its progress.
     with contextlib.redirect_stdout(io.StringIO()):
         for sample in samples:
-            given = sample | observed(sample)
-            collector.collect({name: given[name] for name in tensors})
+            tensor_values = sample | observed(sample)
+            collector.collect({name: tensor_values[name] for name in tensors})
         return collector.compute_collection_result()
 
 
 def _observed(model: ir.Model, tensors: Collection[str], folder: Path) -> InMemory:
-    """The model with the tensors as further outputs; it is itself left as it was."""
+    """A session of the model with the tensors as further outputs; the model itself stays as it was."""
     outputs = model.graph.outputs
     own = list(outputs)
     values = {value.name: value for node in model.graph for value in node.outputs}
@@ -52,8 +52,8 @@ def _observed(model: ir.Model, tensors: Collection[str], folder: Path) -> InMemo
     return observed
 
 
-MOST_SINGLE = 128
-"""With more layers than this, blocks are measured instead."""
+LARGEST_LAYER_COUNT = 128
+"""Layers of a denoiser up to which each is measured by itself; beyond, blocks are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +69,15 @@ def rank_layers(switched: Int8Probe, samples: Iterable[Arrays]) -> tuple[Damage,
     """The damage of every layer, or of every block of a large denoiser, the worst first."""
     error = _Errors(switched, samples)
     groups: dict[str, list[str]] = {}
-    single = len(switched.layers) <= MOST_SINGLE
+    single = len(switched.layers) <= LARGEST_LAYER_COUNT
     for layer in switched.layers:
         groups.setdefault(layer.path if single else part_of(f"{layer.path}."), []).append(layer.path)
     found = [Damage(name, tuple(paths), error(paths)) for name, paths in groups.items()]
     return tuple(sorted(found, key=lambda damage: -damage.error))
 
 
-def worst_to_keep(switched: Int8Probe, damage: Sequence[Damage], samples: Iterable[Arrays], target: float) -> set[str]:
-    """The paths of the fewest of the worst layers that must stay in float for an error of at most `target`.
+def worst_layers(switched: Int8Probe, damage: Sequence[Damage], samples: Iterable[Arrays], target: float) -> set[str]:
+    """The paths of the fewest of the worst layers that have to stay in float for an error of at most `target`.
 
     The number is found by bisection, as if each one more helped. Raises PlanError where nothing would be left.
     """
@@ -112,7 +112,7 @@ class _Errors:
         self._expected: list[np.ndarray] = [switched(sample, ()) for sample in samples]
 
     def __call__(self, paths: Collection[str]) -> float:
-        return distance((self._switched(sample, paths) for sample in self._samples), self._expected)
+        return relative_l2_of_all((self._switched(sample, paths) for sample in self._samples), self._expected)
 
 
 def _paths(damage: Iterable[Damage]) -> set[str]:

@@ -11,15 +11,15 @@ import onnx_ir as ir
 
 from ..errors import PlanError
 from ..graphs.graph_io import add_initializer, read_graph, remove_initializer, write_graph
-from ..graphs.part_names import check_fit, is_under, path_of, shortest_names
+from ..graphs.part_names import check_names, is_under, path_of, shortest_names
 from .weight_rounding import is_table, rounded_blocks, rounded_columns, store_rows
 
-SMALLEST_WEIGHT = 1 << 18
-"""Numbers in a weight below which it stays: a megabyte in float32, of which 8 bits save three quarters. All weights of
-the encoders worth storing so (768 x 768 and up) are larger, all others' together are not worth an error."""
-SMALLEST_BLOCK = 16
+SMALLEST_WEIGHT_NUMBERS = 1 << 18
+"""Numbers in a weight below which it stays as it is: a megabyte in float32, of which 8 bits save three quarters. All
+weights of the encoders worth storing so (768 x 768 and up) are larger; all others together are not worth an error."""
+SMALLEST_BLOCK_CHANNELS = 16
 """Input channels that share a scale, at least: below, the scales are a fourth of what 4 bits take."""
-MAPPED_BYTES = 1 << 26
+EXTERNAL_FROM_BYTES = 1 << 26
 """Weights above this leave the ONNX file: sessions map them from there, and read of a table's pages what they need.
 
 Measured on XLM-R-large in 8 bits, 0.56 GB: OpenVINO takes 0.37 GB of memory of its own so, and 0.88 GB otherwise; ONNX
@@ -35,12 +35,12 @@ ONLY_MORE_TYPES = {
 
 
 @dataclass(frozen=True, slots=True)
-class StoredWeights:
+class WeightOnlyResult:
     """What became of a graph: weights and tables rewritten by name, parts whose weights stay, bytes of constants."""
 
     weights: tuple[str, ...]
     tables: tuple[str, ...]
-    kept: tuple[str, ...]
+    excluded: tuple[str, ...]
     bytes_before: int
     bytes_after: int
 
@@ -50,17 +50,17 @@ def to_weight_only(
     target: Path,
     bits: int,
     block: int = 128,
-    keep: Collection[str] = (),
-    smallest: int = SMALLEST_WEIGHT,
-) -> StoredWeights:
+    keep_fp32: Collection[str] = (),
+    smallest: int = SMALLEST_WEIGHT_NUMBERS,
+) -> WeightOnlyResult:
     """Writes a graph whose MatMul and Gemm weights, and the tables it reads by rows, are stored in integers.
 
     `bits` is 8, or 4 with a scale for each `block` input channels, fewer where they do not divide; tables take 8 bits
-    in either. `keep` names parts whose weights stay, as do all of fewer than `smallest` numbers. The graph may be in
+    in either. `keep_fp32` names parts whose weights stay, as do all of fewer than `smallest` numbers. The graph is in
     float32 or mixed with float16: a weight's scale and product have the weight's own type. Raises PlanError for 4 bits
     of a graph that opset 21 would change, and for names that fit nothing.
     """
-    assert bits in (4, 8) and block >= SMALLEST_BLOCK
+    assert bits in (4, 8) and block >= SMALLEST_BLOCK_CHANNELS
     model = read_graph(source)
     graph = model.graph
     before = _bytes(graph)
@@ -69,8 +69,8 @@ def to_weight_only(
     products = {value: paths for value in _constants(graph) if (paths := _multiplies(value))}
     tables = {value: [path_of(node) for node, _ in value.uses()] for value in _constants(graph) if is_table(value)}
     candidates = products | tables
-    check_fit(keep, list(chain(*candidates.values())))
-    left = [value for value, paths in candidates.items() if _stays(value, paths, keep, smallest)]
+    check_names(keep_fp32, list(chain(*candidates.values())))
+    left = [value for value, paths in candidates.items() if _stays(value, paths, keep_fp32, smallest)]
     left += [value for value in products if value not in left and bits == 4 and not _fitting_block(value, block)]
     names = {value: value.name or "" for value in candidates if value not in left}
     for value in names:
@@ -78,8 +78,8 @@ def to_weight_only(
             store_rows(graph, value)
         else:
             _store(graph, value, bits, block)
-    write_graph(model, target, MAPPED_BYTES)
-    return StoredWeights(
+    write_graph(model, target, EXTERNAL_FROM_BYTES)
+    return WeightOnlyResult(
         tuple(name for value, name in names.items() if value in products),
         tuple(name for value, name in names.items() if value in tables),
         shortest_names([path for value in left for path in candidates[value]], list(chain(*candidates.values()))),
@@ -88,9 +88,9 @@ def to_weight_only(
     )
 
 
-def _stays(value: ir.Value, paths: list[str], keep: Collection[str], smallest: int) -> bool:
+def _stays(value: ir.Value, paths: list[str], keep_fp32: Collection[str], smallest: int) -> bool:
     assert value.const_value is not None
-    return value.const_value.size < smallest or any(is_under(path, keep) for path in paths)
+    return value.const_value.size < smallest or any(is_under(path, keep_fp32) for path in paths)
 
 
 def _constants(graph: ir.Graph) -> list[ir.Value]:
@@ -121,9 +121,9 @@ def _fitting_block(weight: ir.Value, block: int) -> int:
     assert weight.const_value is not None
     node, _ = next(iter(weight.uses()))
     channels = weight.const_value.numpy().shape[1 if _transposed(node) else 0]
-    while block >= SMALLEST_BLOCK and channels % block:
+    while block >= SMALLEST_BLOCK_CHANNELS and channels % block:
         block //= 2
-    return block if block >= SMALLEST_BLOCK else 0
+    return block if block >= SMALLEST_BLOCK_CHANNELS else 0
 
 
 def _store(graph: ir.Graph, weight: ir.Value, bits: int, block: int) -> None:

@@ -7,35 +7,35 @@ import onnx_ir as ir
 
 from ..graphs.graph_io import add_initializer, remove_initializer
 
-FP16_LARGEST = 65504.0
+LARGEST_FP16 = 65504.0
 """The largest float16."""
-LIKE_INFINITY = 1e30
-"""A finite number above this stands for infinity: attention masks are filled with the lowest float32."""
+INFINITY_FROM = 1e30
+"""Finite numbers above this stand for infinity: attention masks are filled with the lowest float32."""
 ROUNDING_LIMIT = 2.0**-10
 """Relative error of a rounded weight above which it stays in float32.
 
 Rounding to eleven bits costs at most 2^-11 of each number and 2^-12.6 of a weight's norm. More than twice the first
 means numbers past 65504, or so many below 6e-5 that the subnormals' fixed step shows.
 """
-FP16_CHUNK = 1 << 24
-"""Numbers that are worked on at once, since a word embedding alone may be a gigabyte."""
+CHUNK_NUMBERS = 1 << 24
+"""Numbers that are rounded at once, since a word embedding alone may be a gigabyte."""
 
 
 def as_fp16(weight: np.ndarray) -> np.ndarray:
     """float16 of a weight; what stands for infinity becomes the largest float16, which no sum of masks turns to NaN."""
     half = np.empty(weight.shape, np.float16)
     for numbers, target in _chunks(weight, half):
-        stands_in = np.isfinite(numbers) & (np.abs(numbers) > LIKE_INFINITY)
+        stands_in = np.isfinite(numbers) & (np.abs(numbers) > INFINITY_FROM)
         with np.errstate(over="ignore"):
-            target[:] = np.where(stands_in, np.copysign(np.float32(FP16_LARGEST), numbers), numbers)
+            target[:] = np.where(stands_in, np.copysign(np.float32(LARGEST_FP16), numbers), numbers)
     return half
 
 
 def rounding_error(weight: np.ndarray) -> float:
-    """|as_half(weight) - weight| / |weight| over the numbers that are none for infinity; inf where one overflows."""
+    """|as_fp16(weight) - weight| / |weight| over the numbers that are none for infinity; inf where one overflows."""
     error = norm = 0.0
     for (numbers,) in _chunks(weight):
-        numbers = numbers[np.abs(numbers) <= LIKE_INFINITY]
+        numbers = numbers[np.abs(numbers) <= INFINITY_FROM]
         with np.errstate(over="ignore"):
             half = numbers.astype(np.float16).astype(np.float32)
         error += float(np.square(half - numbers, dtype=np.float64).sum())
@@ -45,8 +45,8 @@ def rounding_error(weight: np.ndarray) -> float:
 
 def _chunks(*arrays: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
     flat = [array.reshape(-1) for array in arrays]
-    for start in range(0, flat[0].size, FP16_CHUNK):
-        yield tuple(array[start : start + FP16_CHUNK] for array in flat)
+    for start in range(0, flat[0].size, CHUNK_NUMBERS):
+        yield tuple(array[start : start + CHUNK_NUMBERS] for array in flat)
 
 
 def fp16_tensor(tensor: ir.TensorProtocol, name: str) -> ir.LazyTensor:
@@ -54,8 +54,8 @@ def fp16_tensor(tensor: ir.TensorProtocol, name: str) -> ir.LazyTensor:
     return _lazy(tensor, name, ir.DataType.FLOAT16, as_fp16)
 
 
-def rounded_tensor(tensor: ir.TensorProtocol, name: str) -> ir.LazyTensor:
-    """The same in float32, of the values that float16 has."""
+def fp16_emulated_tensor(tensor: ir.TensorProtocol, name: str) -> ir.LazyTensor:
+    """The same weight in float32, at the values that float16 can hold."""
     return _lazy(tensor, name, ir.DataType.FLOAT, lambda weight: as_fp16(weight).astype(np.float32))
 
 
@@ -71,8 +71,8 @@ def _lazy(
 
 
 HALF, SINGLE = ir.DataType.FLOAT16, ir.DataType.FLOAT
-HIGHEST = {8: 127, 4: 7}
-"""The largest integer, by bits. 8 bits stay symmetric; 4 bits use -8 as well, one of few values as it is."""
+LARGEST_INTEGER = {8: 127, 4: 7}
+"""The largest integer of a weight, by bits. 8 bits are symmetric; 4 bits use -8 too, one of only 16 values."""
 ROWS_AT_ONCE = 8192
 """A vocabulary's table is the largest constant there is: its float32 copies never exist whole."""
 DIVISORS_4_BITS = (7, 7.5, 8, 8.5, 9, 10)
@@ -84,7 +84,7 @@ where NNCF's signed scales reach 0.103."""
 
 def rounded_columns(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """8 bits of a weight [K, N] that products have on their right: int8 [K, N], a scale for each output channel [N]."""
-    values, scale = _rounded(weight[None], 8, HIGHEST[8])
+    values, scale = _rounded(weight[None], 8, LARGEST_INTEGER[8])
     return values[0], scale[0]
 
 
@@ -93,7 +93,7 @@ def rounded_rows(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     values, scale = np.empty(table.shape, np.int8), np.empty((len(table), 1), table.dtype)
     for start in range(0, len(table), ROWS_AT_ONCE):
         some = slice(start, start + ROWS_AT_ONCE)
-        rounded, scale[some] = _rounded(table[some, :, None], 8, HIGHEST[8])
+        rounded, scale[some] = _rounded(table[some, :, None], 8, LARGEST_INTEGER[8])
         values[some] = rounded[:, :, 0]
     return values, scale
 
@@ -121,8 +121,8 @@ def _rounded(groups: np.ndarray, bits: int, divisor: float) -> tuple[np.ndarray,
     scale = (np.abs(groups).max(axis=1).astype(np.float32) / divisor).astype(groups.dtype)
     scale[scale == 0] = 1
     ratio = groups.astype(np.float32) / scale[:, None].astype(np.float32)
-    lowest = -HIGHEST[bits] - (bits == 4)
-    return np.clip(np.rint(ratio, out=ratio), lowest, HIGHEST[bits]).astype(np.int8), scale
+    lowest = -LARGEST_INTEGER[bits] - (bits == 4)
+    return np.clip(np.rint(ratio, out=ratio), lowest, LARGEST_INTEGER[bits]).astype(np.int8), scale
 
 
 def _squared_error(blocks: np.ndarray, values: np.ndarray, scale: np.ndarray) -> np.ndarray:
@@ -146,7 +146,7 @@ def store_rows(graph: ir.Graph, table: ir.Value) -> None:
     rows = add_initializer(graph, f"{table.name}.int8", values)
     scales = add_initializer(graph, f"{table.name}.scale", scale)
     for node, _ in tuple(table.uses()):
-        _replace(graph, node, rows, scales, tensor.dtype)
+        _replace_gather(graph, node, rows, scales, tensor.dtype)
     remove_initializer(graph, table)
 
 
@@ -155,7 +155,7 @@ def _reads_rows(node: ir.Node, index: int) -> bool:
     return node.domain == "" and node.op_type == "Gather" and index == 0 and (axis is None or axis.as_int() == 0)
 
 
-def _replace(graph: ir.Graph, gather: ir.Node, rows: ir.Value, scales: ir.Value, dtype: ir.DataType) -> None:
+def _replace_gather(graph: ir.Graph, gather: ir.Node, rows: ir.Value, scales: ir.Value, dtype: ir.DataType) -> None:
     (output,) = gather.outputs
     name, ids = output.name, gather.inputs[1]
     row = _named_node("Gather", [rows, ids], f"{name}.rows", axis=0)

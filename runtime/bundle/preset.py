@@ -1,8 +1,9 @@
-"""Names of a denoiser's variants: the same graph, which gives features to keep, or takes kept ones in their place.
+"""Names of a denoiser's variants: the same graph with features as further outputs, or as inputs in place of what
+computes them.
 
 A feature is `deep.N`, what comes from below at the N-th skip connection from the end (the deeper, the more is computed
-anew), or `cross`, what every cross-attention layer adds. Its tensors are `deep.N` and `cross.LAYER`. A thinned graph's
-largest self-attention reads the keys and values of every n-th row and column alone.
+anew), or `cross`, what every cross-attention layer adds. Its tensors are `deep.N` and `cross.LAYER`. In a variant with
+downsampled keys and values the largest self-attention reads those of every n-th row and column alone.
 """
 
 from collections.abc import Iterator
@@ -15,22 +16,27 @@ DEEP, CROSS = "deep", "cross"
 
 @dataclass(frozen=True, slots=True)
 class DenoiserVariant:
-    """A denoiser's graph, thinned or not, with the features that it gives and takes, in this order in the name."""
+    """A denoiser's graph with `features_out` as further outputs and `features_in` as inputs.
+
+    Its largest self-attention reads the keys and values of every `kv_downsample`-th row and column (1: of all).
+    """
 
     graph: str
-    gives: tuple[str, ...] = ()
-    takes: tuple[str, ...] = ()
-    thinned: int = 1
+    features_out: tuple[str, ...] = ()
+    features_in: tuple[str, ...] = ()
+    kv_downsample: int = 1
 
     @property
     def name(self) -> str:
-        """The graph's name in the bundle; what is not thinned, gives and takes nothing is the denoiser itself."""
-        thinned = [f".thinned-{self.thinned}"] if self.thinned > 1 else []
-        gives, takes = (f".gives-{name}" for name in self.gives), (f".takes-{name}" for name in self.takes)
-        return "".join([self.graph, *thinned, *gives, *takes])
+        """The graph's name in the bundle; the variant that differs in nothing has the denoiser's own."""
+        downsampled = [f".thinned-{self.kv_downsample}"] if self.kv_downsample > 1 else []
+        outputs = (f".gives-{name}" for name in self.features_out)
+        inputs = (f".takes-{name}" for name in self.features_in)
+        return "".join([self.graph, *downsampled, *outputs, *inputs])
 
 
 def deep_feature(depth: int) -> str:
+    """The name of what comes from below at the `depth`-th skip connection from the end, counted from 1."""
     return f"{DEEP}.{depth}"
 
 
@@ -85,20 +91,20 @@ class Preset:
 
     @property
     def feature(self) -> str | None:
-        """The name of what is kept between full calls, None where every call is one."""
+        """The name of what is cached between full calls, None where every call is one."""
         return deep_feature(self.depth) if self.every > 1 else None
 
     def variants(self, graph: str) -> list[DenoiserVariant]:
         """The graphs that stand for `graph` under this preset: all that its calls may need."""
-        kept = () if self.feature is None else (self.feature,)
-        sides: list[tuple[tuple[str, ...], tuple[str, ...]]] = [(kept, ())]
+        cached = () if self.feature is None else (self.feature,)
+        features: list[tuple[tuple[str, ...], tuple[str, ...]]] = [(cached, ())]
         if self.frozen_from is not None:
-            sides += [((*kept, CROSS), ()), (kept, (CROSS,))]
-        if kept:
-            sides.append(((), kept))
-        if kept and self.frozen_from is not None:
-            sides.append(((), (*kept, CROSS)))
-        return [DenoiserVariant(graph, gives, takes, self.thinned) for gives, takes in sides]
+            features += [((*cached, CROSS), ()), (cached, (CROSS,))]
+        if cached:
+            features.append(((), cached))
+        if cached and self.frozen_from is not None:
+            features.append(((), (*cached, CROSS)))
+        return [DenoiserVariant(graph, outputs, inputs, self.thinned) for outputs, inputs in features]
 
     def problems(self, name: str, graphs: set[str], denoisers: set[str]) -> Iterator[str]:
         """What does not fit, given the graphs present and those that the plan's segments name."""

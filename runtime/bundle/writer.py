@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import InputError
+from ..files import apply_umask
 from . import manifest as manifests
 from .manifest import File, Manifest
 from .reader import file_record
@@ -19,11 +20,11 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
-def new_bundle(target: str | Path) -> Iterator[Path]:
+def new_folder(target: str | Path) -> Iterator[Path]:
     """Yields an empty folder beside `target`; on success it becomes `target`, on any error it is removed.
 
-    A process killed on the way leaves a hidden folder without a manifest, which does not open. Raises InputError when
-    `target` exists, cannot be made, or the disk is full; other errors of the work inside are passed on.
+    A process killed on the way leaves a hidden folder. Raises InputError when `target` exists, cannot be made, or the
+    disk is full; other errors of the work inside are passed on.
     """
     target = Path(target)
     if target.exists():
@@ -35,8 +36,7 @@ def new_bundle(target: str | Path) -> Iterator[Path]:
         raise _not_written(target, error) from error
     try:
         yield work
-        assert (work / manifests.FILE_NAME).is_file(), "a bundle was published without its manifest"
-        work.chmod(0o755)
+        apply_umask(work)
         work.rename(target)
     except OSError as error:
         if error.errno not in FULL:
@@ -44,6 +44,14 @@ def new_bundle(target: str | Path) -> Iterator[Path]:
         raise _not_written(target, error) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+@contextmanager
+def new_bundle(target: str | Path) -> Iterator[Path]:
+    """A `new_folder` that is published with its manifest alone: without one no folder opens as a bundle."""
+    with new_folder(target) as work:
+        yield work
+        assert (work / manifests.FILE_NAME).is_file(), "a bundle was published without its manifest"
 
 
 def _not_written(target: Path, error: OSError) -> InputError:

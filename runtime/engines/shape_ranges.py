@@ -134,7 +134,7 @@ class _PlanWalk:
         presets = self._plan.presets.values()
         variants = dict.fromkeys(v for preset in presets for v in preset.variants(segment.graph))
         kept: dict[str, Shape] = {}
-        for variant in sorted(variants, key=lambda variant: bool(variant.takes)):
+        for variant in sorted(variants, key=lambda variant: bool(variant.features_in)):
             graph = self._graphs[variant.name]
             values = self._read(variant.name, {t.name: (shapes | kept)[t.name] for t in graph.inputs})
             kept |= {tensor.name: _shape_of(tensor, values) for tensor in graph.outputs}

@@ -17,7 +17,7 @@ def ways(preset: Preset, timesteps, segments=None, sides: int = 2, last_segment:
 
 
 def kinds(found: list[StepPlan]) -> list[str]:
-    return [SHALLOW if any(name != CROSS for name in way.takes) else FULL for way in found]
+    return [SHALLOW if any(name != CROSS for name in way.features_in) else FULL for way in found]
 
 
 def test_without_a_preset_every_call_is_whole():
@@ -32,8 +32,8 @@ def test_one_call_of_every_few_is_whole(every):
 
 def test_whole_calls_give_what_the_others_take():
     assert ways(Preset(every=2, depth=3), [9, 8]) == [
-        StepPlan(2, gives=(deep_feature(3),)),
-        StepPlan(2, takes=(deep_feature(3),)),
+        StepPlan(2, features_out=(deep_feature(3),)),
+        StepPlan(2, features_in=(deep_feature(3),)),
     ]
 
 
@@ -68,33 +68,33 @@ def test_cross_attention_is_kept_at_the_first_call_and_taken_from_then_on():
     assert found == [
         StepPlan(2),
         StepPlan(2),
-        StepPlan(2, gives=(CROSS,)),
-        StepPlan(1, takes=(CROSS,)),
-        StepPlan(1, takes=(CROSS,)),
+        StepPlan(2, features_out=(CROSS,)),
+        StepPlan(1, features_in=(CROSS,)),
+        StepPlan(1, features_in=(CROSS,)),
     ]
 
 
 def test_cross_attention_waits_for_the_last_segment():
     found = ways(Preset(frozen_from=500), [400, 300, 200, 100], segments=[0, 0, 1, 1], last_segment=1)
-    assert found == [StepPlan(2), StepPlan(2), StepPlan(2, gives=(CROSS,)), StepPlan(1, takes=(CROSS,))]
+    assert found == [StepPlan(2), StepPlan(2), StepPlan(2, features_out=(CROSS,)), StepPlan(1, features_in=(CROSS,))]
 
 
 def test_freezing_and_step_caching_together():
     found = ways(Preset(every=3, frozen_from=500), [900, 800, 500, 400, 300, 200])
     assert found == [
-        StepPlan(2, gives=(DEEP,)),
-        StepPlan(2, takes=(DEEP,)),
-        StepPlan(2, gives=(DEEP, CROSS)),
-        StepPlan(1, takes=(DEEP, CROSS)),
-        StepPlan(1, takes=(DEEP, CROSS)),
-        StepPlan(1, gives=(DEEP,), takes=(CROSS,)),
+        StepPlan(2, features_out=(DEEP,)),
+        StepPlan(2, features_in=(DEEP,)),
+        StepPlan(2, features_out=(DEEP, CROSS)),
+        StepPlan(1, features_in=(DEEP, CROSS)),
+        StepPlan(1, features_in=(DEEP, CROSS)),
+        StepPlan(1, features_out=(DEEP,), features_in=(CROSS,)),
     ]
 
 
 def test_every_way_has_its_variant_among_the_presets():
     for preset in (Preset(), Preset(every=3), Preset(frozen_from=500), Preset(every=3, frozen_from=500)):
-        known = {(variant.gives, variant.takes) for variant in preset.variants("denoiser")}
-        met = {(way.gives, way.takes) for way in ways(preset, range(1000, 0, -50))}
+        known = {(variant.features_out, variant.features_in) for variant in preset.variants("denoiser")}
+        met = {(way.features_out, way.features_in) for way in ways(preset, range(1000, 0, -50))}
         assert met == known
 
 

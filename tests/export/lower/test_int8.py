@@ -11,12 +11,12 @@ import pytest
 from onnx import TensorProto, numpy_helper
 from x2i.export.errors import PlanError
 from x2i.export.graphs.graph_io import read_graph, write_graph
-from x2i.export.graphs.graph_runs import Samples, distance, noises, relative_error
+from x2i.export.graphs.graph_runs import Samples, noise_of_samples, relative_error, relative_l2_of_all
 from x2i.export.precision import fp16
-from x2i.export.precision.int8 import Recipe, quantized, to_int8
-from x2i.export.precision.int8_layers import LEVELS, chosen, layers_of
+from x2i.export.precision.int8 import Recipe, quantize_layers, to_int8
+from x2i.export.precision.int8_layers import LEVELS, layers_to_quantize, quantizable_layers
 from x2i.export.precision.int8_probe import Int8Probe
-from x2i.export.precision.int8_sensitivity import damage_table, ranges_of, rank_layers, worst_to_keep
+from x2i.export.precision.int8_sensitivity import damage_table, ranges_of, rank_layers, worst_layers
 from x2i.export.precision.int8_splits import split_gates, split_shortcuts
 from x2i.runtime.sessions.onnxruntime_cpu import OnnxRuntimeSession
 
@@ -46,9 +46,9 @@ def written(tiny_bundle, calibration, held_out, tmp_path_factory) -> Path:
 def switched(tiny_bundle, calibration) -> Int8Probe:
     model = read_graph(tiny_bundle / "denoiser.onnx")
     split_shortcuts(model)
-    layers = chosen(layers_of(model), 3)
+    layers = layers_to_quantize(quantizable_layers(model), 3)
     ranges = ranges_of(model, {layer.activation for layer in layers}, calibration, tiny_bundle)
-    return Int8Probe(quantized(model, layers, ranges, tiny_bundle), model, layers, tiny_bundle)
+    return Int8Probe(quantize_layers(model, layers, ranges, tiny_bundle), model, layers, tiny_bundle)
 
 
 def pairs_of(model: onnx.ModelProto) -> tuple[list[onnx.NodeProto], list[onnx.NodeProto]]:
@@ -70,7 +70,9 @@ def test_a_split_shortcut_computes_the_same(tiny_bundle, held_out, tmp_path):
     assert split_shortcuts(model) == 0
     write_graph(model, tmp_path / "split.onnx")
     onnx.checker.check_model(tmp_path / "split.onnx", full_check=True)
-    for actual, expected in zip(noises(tmp_path / "split.onnx", held_out), noises(source, held_out), strict=True):
+    for actual, expected in zip(
+        noise_of_samples(tmp_path / "split.onnx", held_out), noise_of_samples(source, held_out), strict=True
+    ):
         assert_close(actual, expected, "split-shortcut")
 
 
@@ -82,9 +84,11 @@ def test_a_split_gate_computes_the_same(tiny_bundle, held_out, tmp_path):
     assert not [node for node in model.graph if node.op_type == "Split"]
     write_graph(model, tmp_path / "split.onnx")
     onnx.checker.check_model(tmp_path / "split.onnx", full_check=True)
-    for actual, expected in zip(noises(tmp_path / "split.onnx", held_out), noises(source, held_out), strict=True):
+    for actual, expected in zip(
+        noise_of_samples(tmp_path / "split.onnx", held_out), noise_of_samples(source, held_out), strict=True
+    ):
         assert_close(actual, expected, "split-shortcut")
-    paths = {layer.path for layer in layers_of(model)}
+    paths = {layer.path for layer in quantizable_layers(model)}
     assert any(path.endswith(".ff.net.0.proj.0") for path in paths) and not any(p.endswith(".proj") for p in paths)
 
 
@@ -100,27 +104,27 @@ def test_each_half_of_a_shortcut_has_its_own_scale(written):
 
 def test_levels_take_more_and_more_and_skip_what_they_must(tiny_bundle):
     model = read_graph(tiny_bundle / "denoiser.onnx")
-    layers = layers_of(model)
-    taken = [{layer.path for layer in chosen(layers, level)} for level in LEVELS]
+    layers = quantizable_layers(model)
+    taken = [{layer.path for layer in layers_to_quantize(layers, level)} for level in LEVELS]
     assert all(less < more for less, more in pairwise(taken))
     last = [{path.rpartition(".")[2] for path in paths} for paths in taken]
     assert last[0] == {"conv1", "conv2", "conv", "proj_in"}
     assert last[1] - last[0] == {"proj", "2"} and last[2] - last[1] == {"to_q", "to_k", "to_v"}
     assert last[3] - last[2] == {"0"} and all(path.endswith("to_out.0") for path in taken[3] - taken[2])
     split_shortcuts(model)
-    halves = {layer.path for layer in layers_of(model)} - taken[3]
+    halves = {layer.path for layer in quantizable_layers(model)} - taken[3]
     assert halves and all(path.rpartition(".")[0].endswith("conv_shortcut") for path in halves)
 
 
 def test_what_level_or_keep_cannot_mean_is_refused_at_once(tiny_bundle):
-    layers = layers_of(read_graph(tiny_bundle / "denoiser.onnx"))
+    layers = quantizable_layers(read_graph(tiny_bundle / "denoiser.onnx"))
     with pytest.raises(PlanError) as raised:
-        chosen(layers, 4, ("unet.mid_block", "nose", "*.ear"))
+        layers_to_quantize(layers, 4, ("unet.mid_block", "nose", "*.ear"))
     assert len(raised.value.problems) == 3
     assert "1, 2, 2.5, 3, got 4" in str(raised.value) and "'nose'" in str(raised.value)
     with pytest.raises(PlanError, match="no layer is left"):
-        chosen(layers, 1, ("*",))
-    assert not [layer for layer in chosen(layers, 3, ("unet.mid_block",)) if "mid_block" in layer.path]
+        layers_to_quantize(layers, 1, ("*",))
+    assert not [layer for layer in layers_to_quantize(layers, 3, ("unet.mid_block",)) if "mid_block" in layer.path]
 
 
 def test_types_and_zero_points_are_what_engines_take(tiny_bundle, written):
@@ -142,7 +146,7 @@ def test_types_and_zero_points_are_what_engines_take(tiny_bundle, written):
     assert all(weights[node.input[1]].shape == () for node in quantize)
     whole = read_graph(tiny_bundle / "denoiser.onnx")
     split_gates(whole)
-    layers = {layer.node for layer in layers_of(whole)}
+    layers = {layer.node for layer in quantizable_layers(whole)}
     made = {node.output[0] for node in dequantize}
     readers = {node.name for node in model.graph.node if made & set(node.input)}
     assert {name for name in readers if "conv2d" not in name} <= layers
@@ -161,31 +165,31 @@ def test_the_same_inputs_make_the_same_bytes(tiny_bundle, calibration, held_out,
 def test_the_noise_is_near_and_nearer_with_more_kept(tiny_bundle, calibration, held_out, tmp_path):
     source = tiny_bundle / "denoiser.onnx"
     done = [
-        to_int8(source, tmp_path / "denoiser.onnx", calibration, held_out, Recipe(keep=keep))
+        to_int8(source, tmp_path / "denoiser.onnx", calibration, held_out, Recipe(keep_fp32=keep))
         for keep in ((), ("*resnets*",))
     ]
     assert 0.15 > done[0].error > done[1].error > 0
-    assert not done[0].kept and len(done[1].kept) + len(done[1].layers) == len(done[0].layers)
+    assert not done[0].excluded and len(done[1].excluded) + len(done[1].layers) == len(done[0].layers)
     assert done[1].error == relative_error(tmp_path / "denoiser.onnx", source, held_out)
 
 
 def test_keeping_all_but_one_puts_pairs_around_one(tiny_bundle, calibration, held_out, switched, tmp_path):
     one = switched.layers[3]
     keep = tuple(layer.path for layer in switched.layers if layer != one)
-    done = to_int8(tiny_bundle / "denoiser.onnx", tmp_path / "one.onnx", calibration, held_out, Recipe(keep=keep))
+    done = to_int8(tiny_bundle / "denoiser.onnx", tmp_path / "one.onnx", calibration, held_out, Recipe(keep_fp32=keep))
     assert done.layers == (one.path,) and len(pairs_of(onnx.load(tmp_path / "one.onnx"))[0]) == 1
-    integers = noises(tmp_path / "one.onnx", held_out)
-    alone = distance((switched(sample, [one.path]) for sample in held_out), integers)
+    integers = noise_of_samples(tmp_path / "one.onnx", held_out)
+    alone = relative_l2_of_all((switched(sample, [one.path]) for sample in held_out), integers)
     assert alone < 0.2 * done.error
 
 
 def test_switched_off_it_is_the_float32_graph(tiny_bundle, held_out, switched, written):
-    source = noises(tiny_bundle / "denoiser.onnx", held_out)
+    source = noise_of_samples(tiny_bundle / "denoiser.onnx", held_out)
     for sample, expected in zip(held_out, source, strict=True):
         assert_close(switched(sample, ()), expected, "split-shortcut")
     everything = [layer.path for layer in switched.layers]
     whole = [switched(sample, everything) for sample in held_out]
-    assert distance(whole, noises(written, held_out)) < 0.3 * distance(whole, source)
+    assert relative_l2_of_all(whole, noise_of_samples(written, held_out)) < 0.3 * relative_l2_of_all(whole, source)
 
 
 def test_damage_is_ranked_and_a_target_keeps_the_worst(switched, held_out):
@@ -195,14 +199,14 @@ def test_damage_is_ranked_and_a_target_keeps_the_worst(switched, held_out):
     everything = {layer.path for layer in switched.layers}
     assert {path for one in damage for path in one.layers} == everything
     expected = [switched(sample, ()) for sample in held_out]
-    whole = distance((switched(sample, everything) for sample in held_out), expected)
+    whole = relative_l2_of_all((switched(sample, everything) for sample in held_out), expected)
     target = 0.7 * whole
-    kept = worst_to_keep(switched, damage, held_out, target)
+    kept = worst_layers(switched, damage, held_out, target)
     assert kept == {path for one in damage[: len(kept)] for path in one.layers} and 0 < len(kept) < len(everything)
-    assert distance((switched(sample, everything - kept) for sample in held_out), expected) <= target
-    assert worst_to_keep(switched, damage, held_out, 2 * whole) == set()
+    assert relative_l2_of_all((switched(sample, everything - kept) for sample in held_out), expected) <= target
+    assert worst_layers(switched, damage, held_out, 2 * whole) == set()
     with pytest.raises(PlanError, match="--quality"):
-        worst_to_keep(switched, damage, held_out, 1e-9)
+        worst_layers(switched, damage, held_out, 1e-9)
     assert damage[0].name in damage_table(damage)[1] and len(damage_table(damage)) == len(damage) + 1
 
 
@@ -210,8 +214,10 @@ def test_a_target_reaches_the_file(tiny_bundle, calibration, held_out, tmp_path)
     source, target = tiny_bundle / "denoiser.onnx", tmp_path / "denoiser.onnx"
     whole = to_int8(source, target, calibration, held_out).error
     done = to_int8(source, target, calibration, held_out, Recipe(target=0.8 * whole))
-    assert done.kept == tuple(p for p in done.kept if p in {one.name for one in done.damage[: len(done.kept)]})
-    assert 0 < len(done.kept) < len(done.layers) and done.error < 0.85 * whole
+    assert done.excluded == tuple(
+        p for p in done.excluded if p in {one.name for one in done.damage[: len(done.excluded)]}
+    )
+    assert 0 < len(done.excluded) < len(done.layers) and done.error < 0.85 * whole
 
 
 def test_the_injected_op_survives(elite_bundle, tmp_path):
@@ -246,7 +252,7 @@ def test_weights_beside_the_file_are_read_and_written_there(
     shutil.rmtree(source.parent)
     assert done.layers and target.with_name("denoiser.onnx.data").stat().st_size > 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["denoiser.onnx", "denoiser.onnx.data"]
-    for actual, expected in zip(noises(target, held_out), noises(written, held_out), strict=True):
+    for actual, expected in zip(noise_of_samples(target, held_out), noise_of_samples(written, held_out), strict=True):
         assert_close(actual, expected, "exact")
 
 
@@ -254,8 +260,10 @@ def test_the_rest_can_be_in_half(tiny_bundle, written, held_out, tmp_path):
     fp16.to_fp16(written, tmp_path / "half.onnx")
     onnx.checker.check_model(tmp_path / "half.onnx", full_check=True)
     assert OnnxRuntimeSession(tmp_path / "half.onnx").inputs == OnnxRuntimeSession(written).inputs
-    source = noises(tiny_bundle / "denoiser.onnx", held_out)
-    off, half_off = (distance(noises(path, held_out), source) for path in (written, tmp_path / "half.onnx"))
+    source = noise_of_samples(tiny_bundle / "denoiser.onnx", held_out)
+    off, half_off = (
+        relative_l2_of_all(noise_of_samples(path, held_out), source) for path in (written, tmp_path / "half.onnx")
+    )
     assert half_off < 1.3 * off
     model = onnx.load(tmp_path / "half.onnx")
     types = {value.name: value.type.tensor_type.elem_type for value in model.graph.value_info}
@@ -267,8 +275,8 @@ def test_openvino_runs_it(tiny_bundle, written, held_out):
     core = openvino.Core()
     compiled = core.compile_model(core.read_model(written), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     actual = [compiled(sample)[0] for sample in held_out]
-    source = noises(tiny_bundle / "denoiser.onnx", held_out)
-    assert distance(actual, source) < 2 * distance(noises(written, held_out), source)
+    source = noise_of_samples(tiny_bundle / "denoiser.onnx", held_out)
+    assert relative_l2_of_all(actual, source) < 2 * relative_l2_of_all(noise_of_samples(written, held_out), source)
 
 
 def test_a_strongly_typed_network_takes_it(written, tmp_path):

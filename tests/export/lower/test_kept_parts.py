@@ -53,11 +53,11 @@ def test_numbers_past_the_largest_half_are_found(loud, proof, tmp_path):
     assert error_in_half(source, tmp_path, proof[0], expected) == float("inf")
     found = find_excluded(source, proof[0], expected, GATE)
     assert found.before == float("inf") and found.after <= GATE
-    assert found.kept and all(is_under(name, [LOUD]) for name in found.kept), found.kept
+    assert found.excluded and all(is_under(name, [LOUD]) for name in found.excluded), found.excluded
     assert max(found.peaks.values()) > 65504
-    assert error_in_half(source, tmp_path, proof[0], expected, found.kept) <= GATE
-    done = fp16.to_fp16(source, tmp_path / "half.onnx", found.kept)
-    assert done.kept == found.kept and "Conv" in done.single
+    assert error_in_half(source, tmp_path, proof[0], expected, found.excluded) <= GATE
+    done = fp16.to_fp16(source, tmp_path / "half.onnx", found.excluded)
+    assert done.excluded == found.excluded and "Conv" in done.single
 
 
 def test_numbers_that_only_come_near_are_kept_too(tiny_bundle, proof, monkeypatch):
@@ -66,7 +66,7 @@ def test_numbers_that_only_come_near_are_kept_too(tiny_bundle, proof, monkeypatc
     monkeypatch.setattr("x2i.export.precision.fp16_exclusions.HEADROOM", 65504 / 8.0)
     found = find_excluded(source, *proof, GATE)
     assert found.peaks and min(found.peaks.values()) > 8
-    assert set(shortest_names(found.peaks, Fp16Probe(source).paths)) == set(found.kept)
+    assert set(shortest_names(found.peaks, Fp16Probe(source).paths)) == set(found.excluded)
 
 
 @pytest.fixture(scope="module")
@@ -94,10 +94,10 @@ def chain(tmp_path_factory) -> tuple[Path, dict[str, np.ndarray], dict[str, np.n
 def test_the_fewest_parts_are_kept_that_pass_the_gate(chain, tmp_path):
     found = find_excluded(*chain, GATE)
     assert found.before > 0.1 and found.after <= GATE and not found.peaks
-    assert found.kept == tuple(f"blocks.{i}.{operator}" for i in LOSSY for operator in ("add", "sub"))
+    assert found.excluded == tuple(f"blocks.{i}.{operator}" for i in LOSSY for operator in ("add", "sub"))
     source, *arrays = chain
-    assert error_in_half(source, tmp_path, *arrays, found.kept) == pytest.approx(found.after)
-    assert find_excluded(*chain, GATE, keep=[f"blocks.{i}" for i in LOSSY]).trials == 1
+    assert error_in_half(source, tmp_path, *arrays, found.excluded) == pytest.approx(found.after)
+    assert find_excluded(*chain, GATE, keep_fp32=[f"blocks.{i}" for i in LOSSY]).trials == 1
 
 
 def test_a_gate_that_float32_fails_is_refused(chain):
@@ -109,7 +109,7 @@ def test_a_gate_that_float32_fails_is_refused(chain):
 def test_a_search_ends_with_what_passes(chain):
     found, full = find_excluded(*chain, GATE, trials=4), find_excluded(*chain, GATE)
     assert found.after <= GATE and found.trials <= 5 < full.trials
-    assert all(any(is_under(name, [kept]) for kept in found.kept) for name in full.kept)
+    assert all(any(is_under(name, [kept]) for kept in found.excluded) for name in full.excluded)
 
 
 def test_a_graph_that_only_looks_up_keeps_nothing(tmp_path):
@@ -119,7 +119,7 @@ def test_a_graph_that_only_looks_up_keeps_nothing(tmp_path):
     model = helper.make_model(helper.make_graph([node], "g", ends[:1], ends[1:], [table]), ir_version=10)
     onnx.save(model, tmp_path / "lookup.onnx")
     found = find_excluded(tmp_path / "lookup.onnx", {"ids": np.int64([1])}, {"y": np.float32([[3, 4]])}, GATE)
-    assert found.kept == () and found.after == 0
+    assert found.excluded == () and found.after == 0
 
 
 def test_names_are_module_paths():

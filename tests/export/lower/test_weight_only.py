@@ -12,7 +12,7 @@ from x2i.export.components.text import clip_component, xlmr_component
 from x2i.export.errors import PlanError
 from x2i.export.graphs.graph_io import read_graph, write_graph
 from x2i.export.precision import fp16
-from x2i.export.precision.weight_only import SMALLEST_WEIGHT, to_weight_only
+from x2i.export.precision.weight_only import SMALLEST_WEIGHT_NUMBERS, to_weight_only
 from x2i.export.to_onnx import Component, to_onnx
 from x2i.models.stable_diffusion.base import read_stable_diffusion
 from x2i.models.translators.xlmr import read_xlmr
@@ -36,7 +36,7 @@ def test_xlmr_of_the_goldens(encoder, tmp_path, bits):
     done = to_weight_only(source, tmp_path / "w.onnx", bits, smallest=0)
     (features,) = run(tmp_path / "w.onnx", inputs)
     assert_close(features, expected, f"weights-{bits}")
-    assert WORDS in done.tables and len(done.weights) == 12 and done.kept == ()
+    assert WORDS in done.tables and len(done.weights) == 12 and done.excluded == ()
     assert done.bytes_after < done.bytes_before * (0.35 if bits == 8 else 0.3)
 
 
@@ -83,15 +83,15 @@ def test_trained_encoders(tmp_path, make):
 def test_small_weights_stay(encoder, tmp_path):
     source, inputs, _ = encoder
     done = to_weight_only(source, tmp_path / "w.onnx", 8)
-    assert max(array.size for array in constants(source).values()) < SMALLEST_WEIGHT
-    assert (done.weights, done.tables) == ((), ()) and done.kept == ("model",)
+    assert max(array.size for array in constants(source).values()) < SMALLEST_WEIGHT_NUMBERS
+    assert (done.weights, done.tables) == ((), ()) and done.excluded == ("model",)
     assert all(map(np.array_equal, run(tmp_path / "w.onnx", inputs), run(source, inputs)))
 
 
 def test_named_parts_stay(encoder, tmp_path):
     source, *_ = encoder
-    done = to_weight_only(source, tmp_path / "w.onnx", 8, keep=("model.encoder.layer.1",), smallest=0)
-    assert done.kept == ("model.encoder.layer.1",) and len(done.weights) == 6 and WORDS in done.tables
+    done = to_weight_only(source, tmp_path / "w.onnx", 8, keep_fp32=("model.encoder.layer.1",), smallest=0)
+    assert done.excluded == ("model.encoder.layer.1",) and len(done.weights) == 6 and WORDS in done.tables
 
 
 @pytest.mark.parametrize("bits", BITS)

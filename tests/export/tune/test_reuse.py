@@ -8,7 +8,7 @@ import torch
 from x2i.export.components.denoiser import denoiser_component
 from x2i.export.errors import PlanError
 from x2i.export.reuse.checked_variants import with_variants
-from x2i.export.reuse.variants import write_variant
+from x2i.export.reuse.variants import write_variant_graph
 from x2i.models.random.weights import random_stable_diffusion
 from x2i.runtime.bundle.preset import CROSS, DenoiserVariant, deep_feature
 from x2i.runtime.bundle.reader import Bundle, open_bundle
@@ -36,10 +36,11 @@ def test_a_shallow_call_is_torchs_with_the_deep_part_of_an_earlier_one(kept, dep
     bundle, module, inputs = kept
     feature = deep_feature(depth)
     given, expected = _deep_in_torch(module, inputs, depth)
-    gives, takes = DenoiserVariant("denoiser", gives=(feature,)), DenoiserVariant("denoiser", takes=(feature,))
-    first = _run(bundle, gives, _at(inputs, FIRST))
+    writes = DenoiserVariant("denoiser", features_out=(feature,))
+    reads = DenoiserVariant("denoiser", features_in=(feature,))
+    first = _run(bundle, writes, _at(inputs, FIRST))
     assert_close(first[feature], given, "elite-stage")
-    shallow = _run(bundle, takes, _at(inputs, SECOND) | {feature: first[feature]})["noise"]
+    shallow = _run(bundle, reads, _at(inputs, SECOND) | {feature: first[feature]})["noise"]
     assert_close(shallow, expected, "elite-stage")
     full = _run(bundle, DenoiserVariant("denoiser"), _at(inputs, SECOND))["noise"]
     assert np.abs(full - shallow).max() > 1e-3, "an earlier call's features make a difference"
@@ -48,10 +49,10 @@ def test_a_shallow_call_is_torchs_with_the_deep_part_of_an_earlier_one(kept, dep
 def test_frozen_cross_attention_is_torchs(kept):
     bundle, module, inputs = kept
     expected = _frozen_in_torch(module, inputs)
-    first = _run(bundle, DenoiserVariant("denoiser", gives=(CROSS,)), _at(inputs, FIRST))
+    first = _run(bundle, DenoiserVariant("denoiser", features_out=(CROSS,)), _at(inputs, FIRST))
     cross = {name: array for name, array in first.items() if name != "noise"}
     assert len(cross) == len(_cross_layers(module))
-    frozen = _run(bundle, DenoiserVariant("denoiser", takes=(CROSS,)), _at(inputs, SECOND) | cross)["noise"]
+    frozen = _run(bundle, DenoiserVariant("denoiser", features_in=(CROSS,)), _at(inputs, SECOND) | cross)["noise"]
     assert_close(frozen, expected, "elite-stage")
 
 
@@ -59,7 +60,7 @@ def test_frozen_cross_attention_is_torchs(kept):
 def test_thinned_self_attention_is_torchs_with_fewer_keys_and_values(kept, every):
     bundle, module, inputs = kept
     expected = _thinned_in_torch(module, inputs, every)
-    thinned = _run(bundle, DenoiserVariant("denoiser", thinned=every), _at(inputs, FIRST))["noise"]
+    thinned = _run(bundle, DenoiserVariant("denoiser", kv_downsample=every), _at(inputs, FIRST))["noise"]
     assert_close(thinned, expected, "elite-stage")
     full = _run(bundle, DenoiserVariant("denoiser"), _at(inputs, FIRST))["noise"]
     assert np.abs(full - thinned).max() > 1e-4, "what is left out makes a difference"
@@ -68,8 +69,8 @@ def test_thinned_self_attention_is_torchs_with_fewer_keys_and_values(kept, every
 def test_thinning_goes_with_kept_features(kept):
     bundle, _, inputs = kept
     arrays = _at(inputs, FIRST)
-    whole = _run(bundle, DenoiserVariant("denoiser", thinned=2), arrays)["noise"]
-    given = _run(bundle, DenoiserVariant("denoiser", (deep_feature(1), CROSS), thinned=2), arrays)
+    whole = _run(bundle, DenoiserVariant("denoiser", kv_downsample=2), arrays)["noise"]
+    given = _run(bundle, DenoiserVariant("denoiser", (deep_feature(1), CROSS), kv_downsample=2), arrays)
     shallow = DenoiserVariant("denoiser", (), (deep_feature(1), CROSS), 2)
     np.testing.assert_array_equal(_run(bundle, shallow, arrays | given)["noise"], whole)
     sizes = [bundle.path(f"{name}.onnx").stat().st_size for name in (shallow.name, "denoiser")]
@@ -81,7 +82,7 @@ def test_every_combination_gives_the_whole_graphs_noise_for_its_own_features(kep
     feature = deep_feature(1)
     arrays = _at(inputs, FIRST)
     whole = _run(bundle, DenoiserVariant("denoiser"), arrays)["noise"]
-    given = _run(bundle, DenoiserVariant("denoiser", gives=(feature, CROSS)), arrays)
+    given = _run(bundle, DenoiserVariant("denoiser", features_out=(feature, CROSS)), arrays)
     np.testing.assert_array_equal(given["noise"], whole)
     for gives, takes in (((feature,), (CROSS,)), ((), (feature, CROSS))):
         made = _run(bundle, DenoiserVariant("denoiser", gives, takes), arrays | given)
@@ -94,9 +95,9 @@ def test_variants_of_lowered_graphs_take_and_give_float32(lowered, tmp_path, req
     made = with_variants(
         open_bundle(tmp_path / "bundle"),
         [
-            DenoiserVariant("denoiser", gives=(deep_feature(1),)),
+            DenoiserVariant("denoiser", features_out=(deep_feature(1),)),
             DenoiserVariant("denoiser", (), (deep_feature(1),), 2),
-            DenoiserVariant("denoiser", thinned=2),
+            DenoiserVariant("denoiser", kv_downsample=2),
         ],
     )
     for name in ("denoiser.gives-deep.1", "denoiser.thinned-2.takes-deep.1", "denoiser.thinned-2"):
@@ -110,7 +111,8 @@ def test_weights_in_a_file_of_their_own_are_shared(tiny_bundle, tmp_path):
 
     model = onnx.load(tiny_bundle / "denoiser.onnx")
     onnx.save(model, tmp_path / "d.onnx", save_as_external_data=True, location="d.onnx.data", size_threshold=1024)
-    write_variant(tmp_path / "d.onnx", tmp_path / "shallow.onnx", (), (deep_feature(1),))
+    variant = DenoiserVariant("d", features_in=(deep_feature(1),))
+    write_variant_graph(tmp_path / "d.onnx", tmp_path / "shallow.onnx", variant)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["d.onnx", "d.onnx.data", "shallow.onnx"]
     stored = onnx.load(tmp_path / "shallow.onnx", load_external_data=False).graph.initializer
     places = {entry.value for tensor in stored for entry in tensor.external_data if entry.key == "location"}
@@ -119,11 +121,12 @@ def test_weights_in_a_file_of_their_own_are_shared(tiny_bundle, tmp_path):
 
 
 def test_a_graph_without_the_feature_is_refused(tiny_bundle, tmp_path):
-    shutil.copyfile(tiny_bundle / "decoder.onnx", tmp_path / "decoder.onnx")
+    decoder, out = tmp_path / "decoder.onnx", tmp_path / "out.onnx"
+    shutil.copyfile(tiny_bundle / "decoder.onnx", decoder)
     with pytest.raises(PlanError, match=r"decoder.onnx: expected a U-Net that holds the feature deep.1"):
-        write_variant(tmp_path / "decoder.onnx", tmp_path / "out.onnx", (deep_feature(1),), ())
+        write_variant_graph(decoder, out, DenoiserVariant("decoder", features_out=(deep_feature(1),)))
     with pytest.raises(PlanError, match=r"decoder.onnx: expected self-attention as large as the latents"):
-        write_variant(tmp_path / "decoder.onnx", tmp_path / "out.onnx", thinned=2)
+        write_variant_graph(decoder, out, DenoiserVariant("decoder", kv_downsample=2))
     assert [path.name for path in tmp_path.iterdir()] == ["decoder.onnx"]
 
 

@@ -138,7 +138,7 @@ def test_tables_of_integers_are_refused_with_the_fix_and_without_them_it_builds(
     weight_only.to_weight_only(bundle / "encoder.onnx", lowered, bits, smallest=1)
     with pytest.raises(InputError, match=r"lower it again with --keep model\.embeddings"):
         builder.build_engine(job, bundle / "engines", lambda seconds: None)
-    weight_only.to_weight_only(bundle / "encoder.onnx", lowered, bits, keep=("model.embeddings",), smallest=1)
+    weight_only.to_weight_only(bundle / "encoder.onnx", lowered, bits, keep_fp32=("model.embeddings",), smallest=1)
     assert not builder.build_engine(job, bundle / "engines", lambda seconds: None).cached
 
 
