@@ -2,14 +2,16 @@
 
 import hashlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from x2i.runtime.bundle.manifest import Source
 from x2i.runtime.bundle.reader import file_record
 
-from .plan import ExportPlan
+if TYPE_CHECKING:
+    from .plan import ExportPlan
 
 
-def sources(plan: ExportPlan) -> tuple[Source, ...]:
+def sources(plan: "ExportPlan") -> tuple[Source, ...]:
     """Every checkpoint of the plan with its digest; names carry no folder, so that no local path travels."""
     if plan.random_weights is not None:
         return (Source("random-weights", plan.random_weights, ""),)

@@ -4,7 +4,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 from x2i.models.errors import CheckpointError
-from x2i.models.stable_diffusion.base import stated_schedule
 from x2i.models.stable_diffusion.schedule_config import ScheduleConfig
 from x2i.runtime.bundle.plan import SamplerChoice
 from x2i.runtime.errors import InputError
@@ -27,6 +26,9 @@ def early_schedule(base: str | None, config: Path | None) -> tuple[str, Schedule
 
     Returns None for a hub name, for no base, and for a configuration that the base's reader will refuse.
     """
+    # The readers of checkpoints import torch; folders of graphs are read without it.
+    from x2i.models.stable_diffusion.base import stated_schedule
+
     if base is None:
         return None
     try:

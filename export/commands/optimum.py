@@ -15,7 +15,7 @@ from .options import require_extra
 @click.option("--licence", "licences", multiple=True, help="A licence of the weights, kept in the manifest.")
 def from_optimum(folder: Path, out: Path, licences: tuple[str, ...]) -> None:
     """Write the bundle OUT from FOLDER, a Stable Diffusion v1 pipeline of `optimum-cli export onnx`."""
-    with require_extra("export", "from-optimum"):
+    with require_extra("optimum", "from-optimum"):
         from x2i.models.errors import CheckpointError
 
         from ..errors import GateError, PlanError
@@ -29,7 +29,7 @@ def from_optimum(folder: Path, out: Path, licences: tuple[str, ...]) -> None:
 @click.argument("out", type=click.Path(path_type=Path))
 def to_optimum(bundle: Path, out: Path) -> None:
     """Write the plain Stable Diffusion folder BUNDLE as the folder OUT that Optimum's pipelines load."""
-    with require_extra("export", "to-optimum"):
+    with require_extra("optimum", "to-optimum"):
         from ..errors import PlanError
         from ..optimum.to_optimum import export_folder
     with refusing(InputError, OSError, PlanError):

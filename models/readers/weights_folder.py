@@ -2,12 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from ..errors import CheckpointError
-from .tensors import read_tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def find_weights(folder: Path, *stems: str) -> Path | None:
@@ -22,8 +22,10 @@ def find_weights(folder: Path, *stems: str) -> Path | None:
     return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
-def read_weights(folder: Path, *stems: str) -> dict[str, Tensor]:
+def read_weights(folder: Path, *stems: str) -> "dict[str, Tensor]":
     """All tensors of the part whose files are called `<stem>[.fp16].safetensors|bin`, or of its shards."""
+    from .tensors import read_tensors
+
     found = find_weights(folder, *stems)
     if found is None:
         raise CheckpointError(
@@ -33,8 +35,10 @@ def read_weights(folder: Path, *stems: str) -> dict[str, Tensor]:
     return read_shards(found) if found.suffix == ".json" else read_tensors(found)
 
 
-def read_shards(index: Path) -> dict[str, Tensor]:
+def read_shards(index: Path) -> "dict[str, Tensor]":
     """The tensors of all shards that a `*.index.json` names; each must come from the shard the index says."""
+    from .tensors import read_tensors
+
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
         raise CheckpointError(f"{index}: expected a weight_map of file names, got none; fix: download the index again")

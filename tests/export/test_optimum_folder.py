@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -87,6 +89,19 @@ def test_there_and_back_draws_the_same(sd: Path, folder: Path, tmp_path: Path) -
     assert manifest.plan.sampler.name == "ddim" and manifest.licences == ("MIT",)
     assert manifest.plan.schedule == open_bundle(sd).manifest.plan.schedule
     assert np.abs(latents(tmp_path / "back") - latents(tmp_path / "back", "b")).max() > 1e-3
+
+
+def test_both_ways_need_onnx_and_no_more(sd: Path, tmp_path: Path) -> None:
+    """The extra `optimum` names all that the commands import beyond the base install."""
+    there, back = str(tmp_path / "folder"), str(tmp_path / "back")
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(['torch', 'onnx_ir', 'onnxscript', 'transformers', 'diffusers', "
+        "'safetensors', 'optimum'])); from x2i.runtime.cli import main; "
+        f"main(['to-optimum', {str(sd)!r}, {there!r}], standalone_mode=False); "
+        f"main(['from-optimum', {there!r}, {back!r}], standalone_mode=False)"
+    )
+    subprocess.run([sys.executable, "-P", "-c", code], check=True)
+    assert open_bundle(tmp_path / "back").manifest.system == "sd"
 
 
 def test_external_data_of_both_graphs_goes_into_one_file(sd: Path, folder: Path, tmp_path: Path) -> None:

@@ -252,9 +252,9 @@ def test_a_kept_part_is_single_and_shares_its_weight(tmp_path):
     for node, name in zip(model.graph.node, ("blocks.0.linear", "blocks.1.linear"), strict=True):
         node.name = name
     onnx.save(model, source)
-    kinds = types_of(halved(source, keep=("blocks.1",)))
+    kinds = types_of(halved(source, keep_fp32=("blocks.1",)))
     assert (kinds["a"], kinds["w"], kinds["w.half"]) == (HALF, SINGLE, HALF)
-    assert not casts_of(halved(source, keep=("blocks.*",)))
+    assert not casts_of(halved(source, keep_fp32=("blocks.*",)))
 
 
 def test_branches_are_refused(tmp_path):
