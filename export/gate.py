@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image
 from x2i.runtime.bundle.manifest import Precision
 from x2i.runtime.bundle.reader import Bundle
-from x2i.runtime.gate.comparison import Draw, compare, draw
+from x2i.runtime.gate.cases import Draw, draw_case, write_case
+from x2i.runtime.gate.comparison import compare
 from x2i.runtime.gate.record import Case, Closeness, Gate, Judged, Limits
 
 from .errors import GateError
@@ -57,43 +58,6 @@ def limits_of(precisions: Iterable[Precision]) -> Limits:
     )
 
 
-PICTURES = ("subject", "mask")
-SEVERAL = ("image", "subjects")
-
-
-def write_case(folder: Path, number: int, options: dict[str, Any]) -> Case:
-    """Writes pictures, sound and noise of a run into `folder/gate/<number>` and names them in a Case."""
-    home = f"gate/{number}"
-    (folder / home).mkdir(parents=True)
-    named = {name: value for name, value in options.items() if value is not None}
-    named["noise"] = _array(folder, f"{home}/noise.npy", named["noise"])
-    for name in PICTURES:
-        if name in named:
-            named[name] = _picture(folder, f"{home}/{name}.png", named[name])
-    for name in SEVERAL:
-        if name in named:
-            named[name] = _pictures(folder, f"{home}/{name}", named[name])
-    if "sound" in named:
-        samples, named["rate"] = named["sound"]
-        named["sound"] = _array(folder, f"{home}/sound.npy", samples)
-    return Case(latents=f"{home}/latents.npy", picture=f"{home}/picture.png", **named)
-
-
-def _pictures(folder: Path, stem: str, pictures: np.ndarray | Sequence[np.ndarray]) -> tuple[str, ...]:
-    several = [pictures] if isinstance(pictures, np.ndarray) else pictures
-    return tuple(_picture(folder, f"{stem}-{k}.png", picture) for k, picture in enumerate(several))
-
-
-def _picture(folder: Path, name: str, picture: np.ndarray) -> str:
-    Image.fromarray(picture).save(folder / name)
-    return name
-
-
-def _array(folder: Path, name: str, array: np.ndarray) -> str:
-    np.save(folder / name, array)
-    return name
-
-
 Judge = Callable[[Bundle, Bundle], Judged]
 """Says what fp32 and a bundle of lower precision draw at the same seeds."""
 
@@ -106,7 +70,7 @@ def draw_references(pipeline: Draw, folder: Path, asked: Sequence[dict[str, Any]
     """
     cases = tuple(write_case(folder, number, options) for number, options in enumerate(asked))
     for number, case in enumerate(cases):
-        drawn = draw(pipeline, case, folder)
+        drawn = draw_case(pipeline, case, folder)
         if np.ptp(drawn.picture, axis=(0, 1)).max() == 0:
             raise GateError(f"case {number}: fp32 draws a single colour, which no picture can be compared with")
         np.save(folder / case.latents, drawn.latents)

@@ -8,30 +8,11 @@ import numpy as np
 from x2i.emoji.eval_prompts import eval_prompts
 from x2i.runtime.bundle.manifest import Manifest
 from x2i.runtime.bundle.plan import Decoder, matches
+from x2i.runtime.inputs.registry import input_stand_ins
 from x2i.runtime.inputs.sound import SoundInput
 from x2i.runtime.sampling.sampler import Noise
 
 from .lower.lowering import Lowering
-
-RANDOM_PROMPT = "a red S"
-
-
-def random_options(system: str) -> dict[str, Any]:
-    """A run's prompt and the system's own options; the picture is a gradient with a square subject, the sound noise."""
-    ramp = np.linspace(0, 255, 300).astype(np.uint8)
-    picture = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None], np.uint8(90)), -1)
-    mask = np.zeros((300, 300), np.uint8)
-    mask[60:240, 60:240] = 255
-    noise = np.random.default_rng(0).normal(0, 0.2, (200_000, 2))
-    known: dict[str, dict[str, Any]] = {
-        "gluegen-text": {"language": "French"},
-        "elite": {"subject": picture, "mask": mask},
-        "ip-adapter": {"image": picture},
-        "gluegen-sound": {"prompt": None, "sound": (noise, 44_100)},
-        "fastcomposer": {"subjects": [picture], "marker": "S"},
-    }
-    return {"prompt": RANDOM_PROMPT} | known.get(system, {})
-
 
 STEPS = 8
 """Enough for errors to add up as they do over a run; at full size a step takes seconds on a desktop's CPU."""
@@ -46,10 +27,10 @@ def default_cases(
 ) -> list[dict[str, Any]]:
     """What to ask of a system, as `draw_references` takes it: a run for each language, `most` of them (8), or two runs.
 
-    Prompts, sounds and seeds differ; systems that need a picture get the one that random weights are drawn with.
+    Prompts, sounds and seeds differ; systems that need a picture get the one that stands in.
     `size` (height, width) in pixels is the bundle's own where it is left out.
     """
-    own = random_options(manifest.system) | ({} if manifest.plan.delay is None else {"alpha": ALPHA})
+    own = input_stand_ins(manifest.plan.inputs()) | ({} if manifest.plan.delay is None else {"alpha": ALPHA})
     spoken: Sequence[str | None] = languages(manifest)[: most or MOST_LANGUAGES] or [None] * (most or RUNS)
     return [_run(manifest, own, seed, language, steps or STEPS, size) for seed, language in enumerate(spoken)]
 
@@ -87,9 +68,9 @@ def _run(
     size: tuple[int, int] | None,
 ) -> dict[str, Any]:
     run = own | {"seed": seed, "steps": steps, "noise": start_noise(manifest.plan.decoder, seed, size)}
-    for conditioner in manifest.plan.conditioners:
-        run |= {} if conditioner.sound is None else {"sound": rising_tone(conditioner.sound, seed)}
-    if own["prompt"] is not None:
+    if (sound := manifest.plan.find(SoundInput)) is not None:
+        run["sound"] = rising_tone(sound, seed)
+    if "prompt" in own:
         # The letter is the placeholder word of one system and the marker of another.
         thing = "S" if {"subject", "subjects"} & set(own) else "house"
         run["prompt"] = PROMPTS[seed % len(PROMPTS)].format(thing)

@@ -6,10 +6,13 @@ from dataclasses import replace
 import numpy as np
 
 from .bundle.cfg_batch import expand_cfg
-from .bundle.plan import Conditioner, GraphCall, NamedTensors, expand_wildcards
+from .bundle.plan import Conditioner, GraphCall, expand_wildcards
 from .bundle.reader import Bundle
-from .inputs.mix import mixed
-from .inputs.prompt import Tokenizer, Tokens
+from .inputs.marker import MarkerInput
+from .inputs.option import NamedTensors
+from .inputs.sound import MixInput, mixed
+from .inputs.word import WordInput
+from .media.tokenizer import Tokenizer, Tokens
 from .request import Request
 from .sessions.session import Session
 
@@ -20,14 +23,13 @@ class Conditions:
     def __init__(self, bundle: Bundle, session: Callable[[str], Session]):
         self._session = session
         self._conditioners = [
-            (conditioner, None if (text := conditioner.text) is None else Tokenizer(bundle.path(text.tokenizer), text))
-            for conditioner in bundle.manifest.plan.conditioners
+            (conditioner, _tokenizer(bundle, conditioner)) for conditioner in bundle.manifest.plan.conditioners
         ]
 
     @property
     def prompt_tokenizer(self) -> Tokenizer | None:
         """The tokenizer of the prompt that a placeholder word or a marker stands in."""
-        standing = (t for conditioner, t in self._conditioners if conditioner.word or conditioner.marker)
+        standing = (t for c, t in self._conditioners if c.find(WordInput) or c.find(MarkerInput))
         return next(standing, None)
 
     def __call__(
@@ -37,17 +39,17 @@ class Conditions:
 
         `other` is a context [B, tokens, D] to mix in; no stage is run behind the one that fills the slot `until`.
         """
-        slots, notes = dict(request.slots), list(request.notes)
+        slots, notes = dict(request.inputs.slots), list(request.notes)
         for conditioner, tokenizer in self._conditioners:
             if tokenizer is not None:
                 tokens = _tokens(conditioner, tokenizer, request)
                 notes += [_cut_note(text, tokenizer.window) for text in tokens.cut if text]
                 slots |= {"input_ids": tokens.input_ids, "attention_mask": tokens.attention_mask}
-            if conditioner.word is not None:
-                slots["words"] = slots["words"][:, : request.words]
-            if conditioner.mix is not None and other is not None:
-                assert request.mix is not None, "a context to mix without its share"
-                slots[conditioner.mix.slot] = mixed(slots[conditioner.mix.slot], other, request.mix)
+            if conditioner.find(WordInput) is not None:
+                slots["words"] = slots["words"][:, : request.values["words"]]
+            if (mix := conditioner.find(MixInput)) is not None and other is not None:
+                assert request.values["mix"] is not None, "a context to mix without its share"
+                slots[mix.slot] = mixed(slots[mix.slot], other, request.values["mix"])
             for stage in conditioner.stages:
                 slots |= self._run(stage, slots, request)
                 if until in slots:
@@ -55,25 +57,30 @@ class Conditions:
         return slots, tuple(dict.fromkeys(notes))
 
     def _run(self, stage: GraphCall, slots: NamedTensors, request: Request) -> NamedTensors:
-        session = self._session(stage.graph.format(**request.options))
+        session = self._session(stage.graph.format(**request.choices))
         read = {
             name: slots[slot] for name, slot in expand_wildcards(stage.inputs, (t.name for t in session.inputs)).items()
         }
         if any(len(array) > 1 for array in read.values()):
-            read = {name: expand_cfg(array, request.sides) for name, array in read.items()}
+            read = {name: expand_cfg(array, request.rows) for name, array in read.items()}
         outputs = session(**read)
         return {slot: outputs[name] for name, slot in expand_wildcards(stage.outputs, outputs).items()}
 
 
+def _tokenizer(bundle: Bundle, conditioner: Conditioner) -> Tokenizer | None:
+    text = conditioner.text
+    return None if text is None else Tokenizer(bundle.path(text.tokenizer), text.window, text.pad_id)
+
+
 def _tokens(conditioner: Conditioner, tokenizer: Tokenizer, request: Request) -> Tokens:
     """The negative prompt's row and the prompt's; a marker is deleted from the prompt, or read."""
-    marker, marked = conditioner.marker, request.marked
-    prompt = request.prompt if marked is None or marker is None else marked.plain
-    tokens = tokenizer([prompt] if request.sides == 1 else [request.negative, prompt])
+    marker, made = conditioner.find(MarkerInput), request.inputs
+    prompt = request.prompt if marker is None or made.unmarked_prompt is None else made.unmarked_prompt
+    tokens = tokenizer([prompt] if request.rows == 1 else [request.values["negative"], prompt])
     if marker is None or not marker.marks:
         return tokens
-    assert marked is not None, "a marker that nobody read"
-    return replace(tokens, input_ids=np.concatenate([tokens.input_ids[:-1], marked.input_ids[None]]))
+    assert made.marked_ids is not None, "a marker that nobody read"
+    return replace(tokens, input_ids=np.concatenate([tokens.input_ids[:-1], made.marked_ids[None]]))
 
 
 def _cut_note(text: str, window: int) -> str:

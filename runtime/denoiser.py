@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .bundle.cfg_batch import cfg_rows, expand_cfg
-from .bundle.plan import NamedTensors, Plan, expand_wildcards
+from .bundle.cfg_batch import expand_cfg
+from .bundle.plan import Plan, expand_wildcards
 from .bundle.preset import CROSS, DenoiserVariant, Preset, is_feature_tensor
+from .inputs.option import NamedTensors
+from .request import Request
 from .sampling.schedule import Schedule
 from .sessions.session import Outputs, Session
 
@@ -110,27 +112,17 @@ class _BoundGraph:
 class Denoiser:
     """One run's `denoise(latents, timestep)`.
 
-    `slots` hold one row for each side of the guidance, or one for both; they are repeated for `count` pictures once,
-    before the loop, for all segments. A delayed segment takes over once the calls, counted from 0, have passed
-    `last_plain_call`. `preset` says which calls are made with less. `apart` calls the graph for one side of the
-    guidance after the other, with half of what a call computes in memory at a time.
+    `slots` hold one row for each side of the guidance, or one for both; they are repeated for `request.count` pictures
+    once, before the loop, for all segments. A delayed segment takes over once the calls, counted from 0, have passed
+    the request's `delay_until_call`. Its preset says which calls are made with less. With `split_cfg_batch` the
+    graph is called for one side of the guidance after the other, with half of what a call computes in memory at a time.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        session: Callable[[str], Session],
-        slots: NamedTensors,
-        guidance: float,
-        count: int,
-        last_plain_call: float = 0.0,
-        preset: Preset | None = None,
-        apart: bool = False,
-    ):
-        self._plan, self._guidance, self._last_plain_call = plan, guidance, last_plain_call
-        self._session, self._count, self._apart = session, count, apart
-        self._reuse = FeatureCache(preset or Preset(), cfg_rows(guidance), len(plan.segments) - 1)
-        self._slots = slots
+    def __init__(self, plan: Plan, session: Callable[[str], Session], slots: NamedTensors, request: Request):
+        self._plan, self._session, self._slots = plan, session, slots
+        self._guidance, self._count, self._split = request.guidance, request.count, request.split_cfg_batch
+        self._delay_until_call = request.inputs.delay_until_call
+        self._reuse = FeatureCache(request.preset, request.rows, len(plan.segments) - 1)
         self._rows: dict[tuple[str, int, int | None], np.ndarray] = {}
         self._bounds: dict[tuple[int, str, int, int | None], _BoundGraph] = {}
         self.served: list[int] = []
@@ -142,10 +134,10 @@ class Denoiser:
     def __call__(self, latents: np.ndarray, timestep: float) -> np.ndarray:
         """Noise of float32 latents [B, C, h, w] at a timestep; one call of the graph, whatever the guidance, or one
         for each of its sides."""
-        number = self._plan.segment_at(timestep, delayed=len(self.served) <= self._last_plain_call)
+        number = self._plan.segment_at(timestep, delayed=len(self.served) <= self._delay_until_call)
         way = self._reuse.next(number, timestep)
         graph = way.variant(self._plan.segments[number].graph).name
-        sides = range(way.sides) if self._apart else (None,)
+        sides = range(way.sides) if self._split else (None,)
         outputs = _joined([self._outputs(number, graph, way, side, latents, timestep) for side in sides])
         self._reuse.keep(way, outputs)
         noise = outputs["noise"]

@@ -4,17 +4,19 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Unpack, cast
 
 import numpy as np
 from PIL import Image
 
-from .bundle.plan import NamedTensors
+from .bundle.plan import Plan
 from .bundle.reader import Bundle
 from .conditions import Conditions
 from .denoiser import Denoiser, Prediction
 from .errors import InputError, collect_problems
-from .inputs.mix import MIX
+from .inputs.option import NamedTensors
+from .inputs.registry import RunOptions
+from .inputs.sound import MIX
 from .memory_limit import MemoryLimit, RunShape
 from .output import Output, Step, Timings, to_images
 from .request import Request, make_request
@@ -55,18 +57,18 @@ class Pipeline:
         """The session of a graph; graphs that stand for a caller's choice are opened on their first use."""
         return self._sessions(graph)
 
-    def __call__(self, prompt: str | None = None, **options: Any) -> Output:
+    def __call__(self, prompt: str | None = None, **options: Unpack[RunOptions]) -> Output:
         """Draws `count` pictures of a prompt, where the bundle reads one.
 
-        Options: `language`, `negative` (text to steer away from), `steps`, `guidance` (1 switches it off), `sampler`,
-        `seed`, `noise` (float32 [count, C, h, w], replaces the seed's draw of the start noise), `size` (height, width
-        in pixels), `count`, `preset` (one of the bundle's), and those of `Given` for what the bundle draws from:
-        `subject`, `mask`, `subjects`, `image`, `sound`... What is left out comes from the bundle's
-        plan. Raises InputError for bad input.
+        The keywords are those of `RunOptions`: `language`, `negative` (text to steer away from), `steps`, `guidance` (1
+        switches it off), `sampler`, `seed`, `noise` (float32 [count, C, h, w], replaces the seed's draw of the start
+        noise), `size` (height, width in pixels), `count`, `preset` (one of the bundle's), and what the bundle draws
+        from: `subject`, `mask`, `subjects`, `image`, `sound`... What is left out comes from the bundle's plan.
+        Raises InputError for bad input, with every problem.
         """
         timings = Timings()
         request, context, notes = self._encode(prompt, options, timings)
-        denoiser, latents = self._denoiser(request, context), None
+        denoiser, latents = Denoiser(self._plan, self.session, context, request), None
         for step in self._walk(request, denoiser, timings):
             latents = step.latents
         assert latents is not None
@@ -77,93 +79,82 @@ class Pipeline:
         served, graphs, spans = tuple(denoiser.served), tuple(denoiser.graphs), tuple(timings.spans)
         return Output(images, latents, timings.seconds(), notes, served, graphs, spans)
 
-    def steps(self, prompt: str | None = None, **options: Any) -> Iterator[Step]:
+    def steps(self, prompt: str | None = None, **options: Unpack[RunOptions]) -> Iterator[Step]:
         """The same run as a generator of steps; leaving the loop stops it. Bad input raises before the first step."""
         timings = Timings()
         request, context, _ = self._encode(prompt, options, timings)
-        return self._walk(request, self._denoiser(request, context), timings)
+        return self._walk(request, Denoiser(self._plan, self.session, context, request), timings)
+
+    @property
+    def _plan(self) -> Plan:
+        return self.bundle.manifest.plan
 
     def _encode(
-        self, prompt: str | None, options: dict[str, Any], timings: Timings
+        self, prompt: str | None, options: RunOptions, timings: Timings
     ) -> tuple[Request, NamedTensors, tuple[str, ...]]:
         """The checked request, all slots, and warnings, which are also given to Python's."""
         with timings("encode"):
             request, other, others_notes = self._request(prompt, options)
-            request = self._within_limit(request, options.get("preset") or self.preset)
+            request = self._within_limit(request)
             context, notes = self._conditions(request, other)
         notes = tuple(dict.fromkeys((*others_notes, *notes)))
         for note in notes:
             warnings.warn(note, UserWarning, stacklevel=3)
         return request, context, notes
 
-    def _within_limit(self, request: Request, preset: str | None) -> Request:
+    def _within_limit(self, request: Request) -> Request:
         """The request, with the guidance's sides apart where the limit asks for it. Raises InputError where it needs
         more even so, before anything is opened."""
         if self._limit is None:
             return request
-        _, height, width = self._latent_shape(request)
-        graphs = dict.fromkeys(name.format(**request.options) for name in self.bundle.manifest.plan.graphs(preset))
-        ends = preset is not None and self.bundle.manifest.plan.presets[preset].guided is not None
-        works = [
-            RunShape(height * width, request.count, sides, 2 if ends and sides == 2 else 1)
-            for sides in range(request.sides, 0, -1)
+        _, height, width = request.latent_shape(self._plan.decoder)
+        graphs = dict.fromkeys(name.format(**request.choices) for name in self._plan.graphs(request.preset_name))
+        ends = request.preset.guided is not None
+        shapes = [
+            RunShape(height * width, request.count, rows, 2 if ends and rows == 2 else 1)
+            for rows in range(request.rows, 0, -1)
         ]
-        chosen = self._limit.first_within(works, tuple(graphs))
-        return replace(request, apart=chosen.sides < request.sides)
+        chosen = self._limit.first_within(shapes, tuple(graphs))
+        return replace(request, split_cfg_batch=chosen.sides < request.rows)
 
-    def _request(
-        self, prompt: str | None, options: dict[str, Any]
-    ) -> tuple[Request, np.ndarray | None, tuple[str, ...]]:
+    def _request(self, prompt: str | None, options: RunOptions) -> tuple[Request, np.ndarray | None, tuple[str, ...]]:
         """The checked request, the context to mix in where a second bundle reads the prompt, and its warnings."""
         manifest, tokenizer = self.bundle.manifest, self._conditions.prompt_tokenizer
-        options = {"preset": self.preset} | options
+        merged: RunOptions = {"preset": self.preset, **options}
         if self._text is None or prompt is None:
-            return make_request(manifest, prompt, tokenizer, **options), None, ()
-        own = {name: value for name, value in options.items() if name not in TEXT_OPTIONS}
+            return make_request(manifest, prompt, tokenizer, **merged), None, ()
+        own = cast(RunOptions, {name: value for name, value in merged.items() if name not in TEXT_OPTIONS})
         if own.get("mix") is None:
             own["mix"] = MIX
         guidance = options.get("guidance")
-        read = {name: options[name] for name in TEXT_OPTIONS if name in options}
+        read = cast(RunOptions, {name: value for name, value in merged.items() if name in TEXT_OPTIONS})
         read["guidance"] = manifest.plan.guidance.scale if guidance is None else guidance
         request, spoken = collect_problems(
             partial(make_request, manifest, None, None, True, **own), partial(self._text.request, prompt, **read)
         )
         return request, *self._text.context(spoken)
 
-    def _denoiser(self, request: Request, context: NamedTensors) -> Denoiser:
-        plan = self.bundle.manifest.plan
-        return Denoiser(
-            plan,
-            self.session,
-            context,
-            request.guidance,
-            request.count,
-            request.last_plain_call,
-            request.preset,
-            request.apart,
-        )
-
     def _walk(self, request: Request, denoiser: Denoiser, timings: Timings) -> Iterator[Step]:
         sampler = request.sampler
-        draw = Noise(request.seed, request.count, self._latent_shape(request))
+        draw = Noise(request.seed, request.count, request.latent_shape(self._plan.decoder))
         start = draw() if request.noise is None else request.noise
         walk = sampler.run(start * np.float32(sampler.noise_scale), denoiser, draw)
         for index, timestep in enumerate(sampler.timesteps):
             with timings("denoise"):
                 latents = next(walk)
             assert denoiser.last is not None, "a step without a call of the denoiser"
-            yield Step(index, len(sampler.timesteps), timestep, latents, partial(self._preview, denoiser.last))
+            preview = partial(self._preview, denoiser, denoiser.last)
+            yield Step(index, len(sampler.timesteps), timestep, latents, preview)
 
-    def _preview(self, call: Prediction) -> list[Image.Image]:
-        return self._decode(call.clean_latents(self.bundle.manifest.plan.schedule))
+    def _preview(self, denoiser: Denoiser, prediction: Prediction) -> list[Image.Image]:
+        if self._limit is not None:
+            # Its limit counts the decoder alone: the next step opens and binds the denoiser again.
+            denoiser.release()
+        return self._decode(prediction.clean_latents(self._plan.schedule))
 
     def _decode(self, latents: np.ndarray) -> list[Image.Image]:
-        decoder = self.bundle.manifest.plan.decoder
+        decoder = self._plan.decoder
         return to_images(self.session(decoder.graph)(latents=latents)["image"], decoder.to_uint8)
-
-    def _latent_shape(self, request: Request) -> tuple[int, int, int]:
-        decoder = self.bundle.manifest.plan.decoder
-        return decoder.channels, request.size[0] // decoder.factor, request.size[1] // decoder.factor
 
 
 def _check_finite(latents: np.ndarray) -> None:

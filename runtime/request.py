@@ -1,58 +1,59 @@
 """One call's options, checked against the plan; every problem is told at once."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
-from typing import Any
+from numbers import Integral
+from typing import Any, Unpack
 
 import numpy as np
 
 from .bundle.cfg_batch import cfg_rows
 from .bundle.manifest import Manifest
-from .bundle.plan import Decoder, NamedTensors, Plan, matches
+from .bundle.plan import Decoder, Plan, matches
 from .bundle.preset import Preset
 from .errors import InputError
-from .inputs.given import Given
-from .inputs.marker import Marked
-from .inputs.prepare import CallContext, PreparedInputs, prepare_inputs
-from .inputs.prompt import Tokenizer, is_text
+from .inputs.option import CallContext, PreparedInputs, is_number, unknown_options
+from .inputs.registry import RunOptions, filled_in, prepare_inputs, run_options
+from .inputs.sampling import SAMPLING_OPTIONS
+from .inputs.sound import MixInput
+from .media.tokenizer import Tokenizer, is_text
 from .sampling.registry import make_sampler
 from .sampling.sampler import Sampler
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a caller asks for, defaults filled in. `size` is (height, width) in pixels; `noise` is None or float32.
+    """What a caller asks for, defaults filled in.
 
-    `slots` are what pictures, sound, word and strength fill before the first graph; `words` is how many of the
-    subject's embeddings to place; `marked` is the prompt with its markers read; a delayed segment waits for the UNet
-    call number `last_plain_call`; `mix` is the caller's; `notes` are warnings; `apart` has the UNet called for one side
-    of the guidance after the other.
+    `values` holds every option by its name as the caller gave it; `choices` completes the names of graphs that stand
+    for a choice, such as `language`. `size` is (height, width) in pixels; `noise` is None or float32 [count, C, h, w].
+    `inputs` is what pictures, sound, word and strength fill before the first graph. `preset_name` is None for the plain
+    loop. With `split_cfg_batch` the UNet is called for one side of the guidance after the other.
     """
 
     prompt: str
-    negative: str
-    options: dict[str, str]
+    values: Mapping[str, Any]
+    choices: dict[str, str]
     sampler: Sampler
     guidance: float
     seed: int
     noise: np.ndarray | None
     size: tuple[int, int]
     count: int
-    slots: NamedTensors
-    words: int
-    marked: Marked | None
-    last_plain_call: float
+    inputs: PreparedInputs
     preset: Preset
-    mix: int | None
+    preset_name: str | None
     notes: tuple[str, ...]
-    apart: bool = False
+    split_cfg_batch: bool = False
 
     @property
-    def sides(self) -> int:
-        """Rows of the guidance, as `sides_of` counts them."""
+    def rows(self) -> int:
+        """Rows of the guidance, as `cfg_rows` counts them."""
         return cfg_rows(self.guidance)
+
+    def latent_shape(self, decoder: Decoder) -> tuple[int, int, int]:
+        """(channels, height, width) of one picture's latents."""
+        return decoder.channels, self.size[0] // decoder.factor, self.size[1] // decoder.factor
 
 
 def make_request(
@@ -61,59 +62,46 @@ def make_request(
     tokenizer: Tokenizer | None = None,
     mixes: bool = False,
     /,
-    *,
-    language: str | None = None,
-    negative: str = "",
-    steps: int | None = None,
-    guidance: float | None = None,
-    sampler: str | None = None,
-    seed: int = 0,
-    noise: np.ndarray | None = None,
-    size: tuple[int, int] | None = None,
-    count: int | None = None,
-    preset: str | None = None,
-    **given: Any,
+    **given: Unpack[RunOptions],
 ) -> Request:
     """Fills in the plan's defaults and raises InputError with one line per problem.
 
-    `given` are the fields of `Given`; `tokenizer` is the prompt's, for a plan in whose prompt a word or marker stands;
-    `mixes` says that another bundle's context is mixed in.
+    `tokenizer` is the prompt's, for a plan in whose prompt a word or marker stands; `mixes` says that another bundle's
+    context is mixed in.
     """
-    plan, problems = manifest.plan, preset_problems(manifest.plan, preset)
-    chosen = plan.presets.get(preset or "", Preset())
-    options, found = _choose(manifest, {"language": language})
-    noise, size, count, misshapen = _shape(plan.decoder, noise, size, count)
-    problems += found + _prompt_problems(plan, prompt, negative) + misshapen
-    guidance = plan.guidance.scale if guidance is None else guidance
-    problems += _value_problems(prompt, negative, guidance, seed, count)
-    steps = next(number for number in (steps, chosen.steps, plan.sampler.steps) if number is not None)
+    plan, values = manifest.plan, filled_in(given)
+    problems = unknown_options(given, run_options()) + preset_problems(plan, values["preset"])
+    preset = plan.presets.get(values["preset"] or "", Preset())
+    choices, found = _choose(manifest, {"language": values["language"]})
+    noise, size, count, misshapen = _shape(plan.decoder, values["noise"], values["size"], values["count"])
+    problems += found + _prompt_problems(plan, prompt, values["negative"]) + misshapen
+    guidance = plan.guidance.scale if values["guidance"] is None else values["guidance"]
+    problems += _value_problems(prompt, values | {"guidance": guidance, "count": count})
+    steps = next(number for number in (values["steps"], preset.steps, plan.sampler.steps) if number is not None)
     # Of a scale that is no number nothing can be counted.
-    sides = cfg_rows(guidance) if isinstance(guidance, Real) else 2
-    filled = prepare_inputs(plan, CallContext(Given(**given), prompt, tokenizer, sides, mixes, chosen.delay), steps)
-    problems += filled.problems
+    rows = cfg_rows(guidance) if is_number(guidance) else 2
+    made = prepare_inputs(plan.inputs(), CallContext(values, prompt, tokenizer, rows, steps, mixes, preset.delay))
+    problems += made.problems
     try:
-        walk = _sampler(plan, chosen.sampler if sampler is None else sampler, steps)
+        sampler = _sampler(plan, preset.sampler if values["sampler"] is None else values["sampler"], steps)
     except InputError as error:
         problems += error.problems
     if problems:
         raise InputError(*problems)
     return Request(
         prompt="" if prompt is None else prompt,
-        negative=negative,
-        options=options,
-        sampler=walk,
+        values=values,
+        choices=choices,
+        sampler=sampler,
         guidance=guidance,
-        seed=seed,
+        seed=values["seed"],
         noise=noise,
         size=size,
         count=count,
-        slots=filled.slots,
-        words=filled.words,
-        marked=filled.marked,
-        last_plain_call=filled.last_plain_call,
-        preset=chosen,
-        mix=given.get("mix"),
-        notes=(*filled.notes, *_delay_notes(plan, filled, walk)),
+        inputs=made,
+        preset=preset,
+        preset_name=values["preset"],
+        notes=(*made.notes, *_delay_notes(plan, made, sampler)),
     )
 
 
@@ -136,24 +124,23 @@ def _sampler(plan: Plan, name: str | None, steps: int) -> Sampler:
     return make_sampler(known, plan.schedule, steps)
 
 
-def _delay_notes(plan: Plan, filled: PreparedInputs, walk: Sampler) -> tuple[str, ...]:
+def _delay_notes(plan: Plan, made: PreparedInputs, sampler: Sampler) -> tuple[str, ...]:
     """A delay past the last call is as the authors have it, but hardly what anyone wants who marked a subject."""
-    marked = filled.marked is None or filled.marked.count > 0
-    if plan.delay is None or not marked or filled.last_plain_call < walk.calls - 1:
+    if plan.delay is None or made.marked == 0 or made.delay_until_call < sampler.calls - 1:
         return ()
     return (
-        f"delay: all {walk.calls} UNet calls see the text alone, and none the subjects; raise alpha (--delay) or lower "
-        "start_merge_step",
+        f"delay: all {sampler.calls} UNet calls see the text alone, and none the subjects; raise alpha (--delay) or "
+        "lower start_merge_step",
     )
 
 
-def _prompt_problems(plan: Plan, prompt: str | None, negative: str) -> list[str]:
+def _prompt_problems(plan: Plan, prompt: str | None, negative: Any) -> list[str]:
     """A plan with a text input needs a prompt, one without takes neither prompt nor negative."""
     if any(conditioner.text is not None for conditioner in plan.conditioners):
         return ["prompt: expected text, got none; say what to draw"] if prompt is None else []
     lost = [name for name, text in (("prompt", prompt), ("negative", negative)) if isinstance(text, str) and text]
     fix = "leave it out"
-    if any(conditioner.mix is not None for conditioner in plan.conditioners):
+    if plan.find(MixInput) is not None:
         fix += ", or open the bundle with a text bundle of the same base, to mix both"
     return [f"{name}: this bundle reads no text; {fix}" for name in lost]
 
@@ -224,17 +211,10 @@ def _size_problems(size: tuple[int, int], multiple: int) -> list[str]:
     return [f"size: expected (height, width) in multiples of {multiple} pixels, got {size}{fix}"]
 
 
-def _value_problems(prompt: str | None, negative: str, guidance: float, seed: int, count: int) -> list[str]:
-    problems: list[str] = []
-    problems += [
+def _value_problems(prompt: str | None, values: Mapping[str, Any]) -> list[str]:
+    problems = [
         f"{name}: expected text in Unicode, got {text!r}"
-        for name, text in (("prompt", "" if prompt is None else prompt), ("negative", negative))
+        for name, text in (("prompt", "" if prompt is None else prompt), ("negative", values["negative"]))
         if not is_text(text)
     ]
-    if not isinstance(guidance, Real) or not math.isfinite(guidance):
-        problems.append(f"guidance: expected a finite number, got {guidance!r}")
-    if not isinstance(seed, Integral) or seed < 0:
-        problems.append(f"seed: expected a whole number >= 0, got {seed!r}")
-    if not isinstance(count, Integral) or count < 1:
-        problems.append(f"count: expected a whole number >= 1, got {count!r}")
-    return problems
+    return problems + [found for option in SAMPLING_OPTIONS if (found := option.problem(values[option.name]))]

@@ -1,7 +1,7 @@
 """A second bundle that reads the prompt where the first hears a sound, as in GlueGen's script (arXiv 2303.10056)."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 
@@ -9,6 +9,9 @@ from .bundle.plan import GraphCall, Plan
 from .bundle.reader import Bundle
 from .conditions import Conditions
 from .errors import InputError
+from .inputs.prompt import TextInput
+from .inputs.registry import RunOptions
+from .inputs.sound import MixInput
 from .request import Request, make_request
 from .sessions.cache import SessionCache
 from .sessions.session import Session
@@ -20,18 +23,17 @@ TEXT_OPTIONS = ("language", "negative")
 def check_mixable(sound: Bundle, text: Bundle) -> None:
     """Raises InputError unless the first can mix in what the second writes: a context for the very same denoiser."""
     problems = []
-    if not any(conditioner.mix for conditioner in sound.manifest.plan.conditioners):
+    mix, spoken = sound.manifest.plan.find(MixInput), text.manifest.plan
+    if mix is None:
         problems.append(f"{sound.folder}: expected a bundle that draws from a sound, got {sound.manifest.system}")
-    inputs = [given for conditioner in text.manifest.plan.conditioners for given in conditioner.inputs()]
-    if not inputs or any(given.options() for given in inputs) or context_slot(text.manifest.plan) is None:
+    if spoken.find(TextInput) is None or spoken.options() or context_slot(spoken) is None:
         problems.append(
             f"{text.folder}: expected a bundle that draws from a prompt alone, got {text.manifest.system}; export "
             "sd or gluegen-text with the same base"
         )
     problems += [
         f"{text.folder}: expected prompts of {mix.tokens} tokens as {sound.folder} writes, got {window}"
-        for mix in (conditioner.mix for conditioner in sound.manifest.plan.conditioners)
-        for window in (conditioner.text.window for conditioner in text.manifest.plan.conditioners if conditioner.text)
+        for window in (conditioner.text.window for conditioner in spoken.conditioners if conditioner.text)
         if mix is not None and window != mix.tokens
     ]
     if not problems and (parts := _different(sound, text)):
@@ -78,7 +80,7 @@ class TextBundle:
         self._bundle, self._slot = bundle, slot
         self._conditions = Conditions(bundle, SessionCache(open_session))
 
-    def request(self, prompt: str | None, **options: Any) -> Request:
+    def request(self, prompt: str | None, **options: Unpack[RunOptions]) -> Request:
         """Checks the prompt and TEXT_OPTIONS; raises InputError."""
         return make_request(self._bundle.manifest, prompt, **options)
 

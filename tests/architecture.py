@@ -57,17 +57,13 @@ SMALL_MODULES = {
     "runtime/bundle/cfg_batch.py": "the rule of the guidance's rows",
     "runtime/commands/share.py": "one command",
     "runtime/errors.py": "the room's errors",
-    "runtime/inputs/mix.py": "being merged",
-    "runtime/inputs/picture.py": "being merged",
-    "runtime/inputs/registry.py": "being merged",
-    "runtime/inputs/sound.py": "being merged",
-    "runtime/inputs/strength.py": "being merged",
+    "runtime/inputs/sampling.py": "a table of options",
     "runtime/sampling/dpmpp.py": "one family of samplers, which will grow",
     "runtime/sampling/euler.py": "one family of samplers",
 }
 """Modules below the least size, with the reason."""
 BROAD_EXCEPT = {
-    "runtime/inputs/prompt.py": "tokenizers raises bare Exception and nothing narrower",
+    "runtime/media/tokenizer.py": "tokenizers raises bare Exception and nothing narrower",
     "models/readers/tokenizer_json.py": "tokenizers raises bare Exception and nothing narrower",
 }
 UNSAFE_MODULES = {"cloudpickle", "dill", "joblib", "marshal", "shelve"}

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import click
 import numpy as np
-from x2i.export.gate_cases import random_options
 from x2i.runtime import load
 from x2i.runtime.machine import processor, versions
+from x2i.runtime.profiling.job import stand_ins
 
 from full_size.full import exported
 
@@ -48,7 +48,8 @@ def adapter_cost(context: click.Context, out: Path, variant: str, repeats: int, 
 @click.argument("repeats", type=int)
 def measure(system: str, bundle: Path, repeats: int) -> None:
     """Print the seconds of encoding, of the text's projection alone, and of each step, as JSON."""
-    pipeline, given = load(bundle), random_options(system)
+    pipeline = load(bundle)
+    given = stand_ins(pipeline.bundle)
     (context,) = pipeline.bundle.manifest.graphs["projection"].inputs
     width, random = int(context.shape[-1]), np.random.default_rng(0)
     both_sides = random.standard_normal((2, CONTEXT_TOKENS, width), np.float32)

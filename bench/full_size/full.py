@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 from x2i.export.exporter import export_bundle
-from x2i.export.gate_cases import random_options
 from x2i.export.plan import ExportPlan
 from x2i.export.systems.registry import SYSTEMS
 from x2i.runtime import load
 from x2i.runtime.machine import peak_memory
+from x2i.runtime.profiling.job import stand_ins
 
 
 @click.group(invoke_without_command=True)
@@ -45,7 +45,7 @@ def step(system: str, bundle: Path) -> None:
     start = time.perf_counter()
     pipeline = load(bundle)
     loaded = time.perf_counter()
-    for taken in pipeline.steps(steps=2, sampler="ddim", **random_options(system)):
+    for taken in pipeline.steps(steps=2, sampler="ddim", **stand_ins(pipeline.bundle)):
         click.echo(f"{system}: step {taken.index + 1} done {time.perf_counter() - loaded:.1f} s after loading")
     click.echo(f"{system}: loaded in {loaded - start:.1f} s, peak {peak_memory() / 1e9:.1f} GB")
 

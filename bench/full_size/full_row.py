@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 import numpy as np
-from x2i.export.gate_cases import random_options
 from x2i.runtime import load
 from x2i.runtime.machine import peak_memory
+from x2i.runtime.profiling.job import stand_ins
 
 
 @click.command()
@@ -22,7 +22,7 @@ def full_row(bundle: Path, backend: str, latents: Path, steps: int) -> None:
     began = time.perf_counter()
     pipeline = load(bundle, backend)
     loaded = time.perf_counter() - began
-    given = random_options(pipeline.bundle.manifest.system)
+    given = stand_ins(pipeline.bundle)
     times, last = [], None
     walk = pipeline.steps(steps=steps, sampler="ddim", seed=1, **given)
     while True:

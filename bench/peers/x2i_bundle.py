@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 from x2i.runtime import load
+from x2i.runtime.inputs.registry import RunOptions
 from x2i.runtime.output import to_images
 
 from peers.protocol import Draw, Drawn, Job, answer
@@ -21,14 +22,14 @@ def opened(job: Job) -> Draw:
 
     def draw(steps: int, tick: Callable[[], None]) -> Drawn:
         latents = np.empty(0)
-        loop = {} if own and steps == job.picture_steps else {"steps": steps, "sampler": job.sampler}
-        walk = pipeline.steps(
-            job.prompt,
-            guidance=job.guidance,
-            noise=job.start_noise(),
-            size=(job.height, job.width),
-            **loop,
-        )
+        run: RunOptions = {
+            "guidance": job.guidance,
+            "noise": job.start_noise(),
+            "size": (job.height, job.width),
+        }
+        if not own or steps != job.picture_steps:
+            run |= {"steps": steps, "sampler": job.sampler}
+        walk = pipeline.steps(job.prompt, **run)
         for step in walk:
             tick()
             latents = step.latents

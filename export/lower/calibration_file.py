@@ -1,20 +1,17 @@
 """A calibration set that the user gives: JSON lines, each the options of one run."""
 
 import json
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from x2i.runtime.bundle.reader import Bundle
 from x2i.runtime.conditions import Conditions
 from x2i.runtime.errors import InputError
-from x2i.runtime.inputs.given import Given
-from x2i.runtime.inputs.prompt import Tokenizer
+from x2i.runtime.inputs.registry import run_options
+from x2i.runtime.media.tokenizer import Tokenizer
 from x2i.runtime.request import make_request
 from x2i.runtime.sessions.session import Session
 
-RUN_OPTIONS = ("prompt", "language", "negative", "steps", "guidance", "sampler", "seed", "size")
-FILES = ("subject", "subjects", "mask", "image", "sound")
 EXAMPLE = '{"prompt": "a red apple", "seed": 1}'
 
 
@@ -62,14 +59,15 @@ def _case(line: str, folder: Path, bundle: Bundle, tokenizer: Tokenizer | None) 
     problems = _kind_problems(given, folder)
     if problems:
         raise InputError(*problems)
-    case: dict[str, Any] = {name: _located(value, folder) if name in FILES else value for name, value in given.items()}
+    files = _files()
+    case: dict[str, Any] = {name: _located(value, folder) if name in files else value for name, value in given.items()}
     others = {name: value for name, value in case.items() if name != "prompt"}
     make_request(bundle.manifest, case.get("prompt"), tokenizer, **others)
     return case
 
 
 def _kind_problems(given: dict[str, Any], folder: Path) -> list[str]:
-    known = {*RUN_OPTIONS, *(field.name for field in fields(Given))} - {"mix"}
+    known, files = {"prompt", *(name for name, option in run_options().items() if option.stored)}, _files()
     problems = [
         f"{name}: expected an option of a run, one of {', '.join(sorted(known))}" for name in given.keys() - known
     ]
@@ -79,9 +77,14 @@ def _kind_problems(given: dict[str, Any], folder: Path) -> list[str]:
     problems += [
         f"{name}: expected a file's name or a list of them, got {value!r}"
         for name, value in given.items()
-        if name in FILES and not all(isinstance(one, str) for one in (value if isinstance(value, list) else [value]))
+        if name in files and not all(isinstance(one, str) for one in (value if isinstance(value, list) else [value]))
     ]
     return sorted(problems)
+
+
+def _files() -> set[str]:
+    """The options whose values are files."""
+    return {name for name, option in run_options().items() if option.is_file}
 
 
 def _located(names: str | list[str], folder: Path) -> Path | list[Path]:

@@ -132,7 +132,7 @@ def _plan(folder: OptimumFolder, tokenizer: Tokenizer) -> Plan:
     size, factor = folder.unet["sample_size"], folder.factor
     height, width = (size, size) if isinstance(size, int) else size
     return Plan(
-        conditioners=(Conditioner((stage,), TextInput(TOKENIZER, _window(folder), pad)),),
+        conditioners=(Conditioner((stage,), (TextInput(TOKENIZER, _window(folder), pad),)),),
         segments=(Segment("denoiser", schedule.train_steps, {"encoder_hidden_states": "context"}),),
         sampler=SamplerChoice(folder.sampler or FALLBACK, 50),
         decoder=Decoder(

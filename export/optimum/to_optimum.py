@@ -11,6 +11,7 @@ from onnx import ModelProto, NodeProto, TensorProto, compose, helper
 from x2i.runtime.bundle.plan import Plan
 from x2i.runtime.bundle.reader import Bundle, open_bundle
 from x2i.runtime.bundle.writer import new_folder
+from x2i.runtime.inputs.prompt import TextInput
 
 from ..errors import PlanError
 from ..graphs.graph_ends import external_files, read_proto, replace_input, replace_output, write_proto
@@ -125,9 +126,8 @@ def export_folder(bundle: Path, out: Path, report: Callable[[str], None] = lambd
 def _problems(plan: Plan) -> list[str]:
     """What a plain text-to-image pipeline does not know."""
     stages = [stage.graph for conditioner in plan.conditioners for stage in conditioner.stages]
-    inputs = [given for conditioner in plan.conditioners for given in conditioner.inputs()]
-    plain = tuple(stages) == STAGES and len(inputs) == 1 and plan.conditioners[0].text is not None
-    if plain and len(plan.segments) == 1 and plan.injection is None:
+    reads_text_alone = [type(each) for each in plan.inputs()] == [TextInput]
+    if tuple(stages) == STAGES and reads_text_alone and len(plan.segments) == 1:
         return []
     return [
         "bundle: expected plain Stable Diffusion as `x2i export sd` writes it, got one that runs "

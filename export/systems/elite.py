@@ -8,8 +8,8 @@ from x2i.models.clip.vision import VisionLevels
 from x2i.models.random.weights import random_elite
 from x2i.models.subjects.elite import read_elite
 from x2i.runtime.bundle.plan import Conditioner, GraphCall, SamplerChoice
-from x2i.runtime.inputs.picture import PictureInput
 from x2i.runtime.inputs.strength import Injection
+from x2i.runtime.inputs.subject import SubjectInput
 from x2i.runtime.inputs.word import WordInput
 
 from ..components.projection import projection_stage
@@ -38,8 +38,8 @@ def build_elite(plan: ExportPlan) -> Build:
     tower = VisionLevels(elite.vision)
     patches = tower.grid**2
     conditioners = (
-        Conditioner(_subject_stages(), picture=PictureInput("subject", tower.image_size, tower.grid)),
-        Conditioner(_text_stages(), text.given, WordInput(PLACEHOLDER, elite.global_mapper.levels)),
+        Conditioner(_subject_stages(), (SubjectInput(tower.image_size, tower.grid),)),
+        Conditioner(_text_stages(), (text.given, WordInput(PLACEHOLDER, elite.global_mapper.levels))),
     )
     components = [
         vision_component(tower),

@@ -10,7 +10,7 @@ from x2i.models.random.weights import random_fastcomposer
 from x2i.models.subjects.fastcomposer import read_fastcomposer
 from x2i.runtime.bundle.plan import Conditioner, Delay, GraphCall, Segment
 from x2i.runtime.inputs.marker import MarkerInput
-from x2i.runtime.inputs.picture import PictureInput
+from x2i.runtime.inputs.subjects import SubjectsInput
 
 from ..components.denoiser import denoiser_context
 from ..components.projection import projection_stage
@@ -37,15 +37,13 @@ def build_fastcomposer(plan: ExportPlan) -> Build:
     else:
         parts = read_fastcomposer(plan.parts["checkpoint"], plan.parts["encoder"], base)
     base = replace(base, unet=parts.unet, text_encoder=parts.text_encoder)
-    pictures = PictureInput("subjects", parts.vision.config.image_size, resolution=RESOLUTION)
+    pictures = SubjectsInput(parts.vision.config.image_size, RESOLUTION)
     objects = GraphCall("image_encoder", {"pixels": "subjects_pixels"}, {"objects": "objects"})
     conditioners = (
-        Conditioner((objects,), picture=pictures),
+        Conditioner((objects,), (pictures,)),
+        Conditioner((*CLIP_STAGES, projection_stage("context", PLAIN)), (text.given, MarkerInput(MARKER, marks=False))),
         Conditioner(
-            (*CLIP_STAGES, projection_stage("context", PLAIN)), text.given, marker=MarkerInput(MARKER, marks=False)
-        ),
-        Conditioner(
-            (*CLIP_STAGES, _fusion(), projection_stage("context")), text.given, marker=MarkerInput(MARKER, marks=True)
+            (*CLIP_STAGES, _fusion(), projection_stage("context")), (text.given, MarkerInput(MARKER, marks=True))
         ),
     )
     components = [

@@ -9,8 +9,7 @@ from x2i.models.sound.audioclip_checkpoint import read_audioclip
 from x2i.models.translators.gluenet import read_tensor_norm
 from x2i.models.translators.gluenet_sound import SoundConditioner, read_sound_translator, read_unconditional
 from x2i.runtime.bundle.plan import Conditioner, GraphCall, SamplerChoice
-from x2i.runtime.inputs.mix import MixInput
-from x2i.runtime.inputs.sound import SoundInput
+from x2i.runtime.inputs.sound import MixInput, SoundInput
 
 from ..components.projection import projection_stage
 from ..components.sound import audio_component, sound_translator_component
@@ -52,9 +51,9 @@ def build_gluegen_sound(plan: ExportPlan) -> Build:
     hear = GraphCall("audio_encoder", {"waveform": "waveform"}, {"features": "features"})
     translate = GraphCall("translator", {"features": "features"}, {"context": "context"})
     conditioners = (
-        Conditioner((hear, translate), sound=SoundInput(settings.rate, settings.frames)),
+        Conditioner((hear, translate), (SoundInput(settings.rate, settings.frames),)),
         # A second bundle's prompt may be mixed in between.
-        Conditioner((projection_stage("context"),), mix=MixInput("context", translator.tokens_out)),
+        Conditioner((projection_stage("context"),), (MixInput("context", translator.tokens_out),)),
     )
     components = [
         audio_component(encoder),

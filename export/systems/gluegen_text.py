@@ -45,7 +45,7 @@ def build_gluegen_text(plan: ExportPlan) -> Build:
             GraphCall("translator.{language}", {"features": "features"}, {"context": "context"}),
             projection_stage("context"),
         ),
-        TextInput(TOKENIZER, tokens, encoder.config.pad_token_id),
+        (TextInput(TOKENIZER, tokens, encoder.config.pad_token_id),),
     )
     width = encoder.config.hidden_size
     components = [

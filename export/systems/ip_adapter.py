@@ -9,7 +9,7 @@ from x2i.models.random.weights import random_ip_adapter
 from x2i.models.subjects.ip_adapter import IpAdapterTokens
 from x2i.models.subjects.ip_adapter_checkpoint import read_ip_adapter
 from x2i.runtime.bundle.plan import Conditioner, GraphCall
-from x2i.runtime.inputs.picture import PictureInput
+from x2i.runtime.inputs.image import ImageInput
 from x2i.runtime.inputs.strength import Injection
 
 from ..components.projection import projection_stage
@@ -37,8 +37,8 @@ def build_ip_adapter(plan: ExportPlan) -> Build:
         projection_stage("image_tokens", local=True),
     )
     conditioners = (
-        Conditioner(image_stages, picture=PictureInput("image", vision.config.image_size)),
-        Conditioner((*CLIP_STAGES, projection_stage("context")), text.given),
+        Conditioner(image_stages, (ImageInput(vision.config.image_size),)),
+        Conditioner((*CLIP_STAGES, projection_stage("context")), (text.given,)),
     )
     components = [
         image_tokens_component(IpAdapterTokens(vision, adapter.projection)),

@@ -1,24 +1,28 @@
-"""The named tensors between graphs."""
+"""The plan: a pipeline as data. A new system is a new plan, not a new loop.
+
+Tensors move between graphs through named *slots*. Conditioners fill them once per picture, segments read them at every
+step. `key.*` on both sides of a mapping stands for all tensors whose names begin so. A graph name may hold an option in
+braces, `translator.{language}`: the caller's choice completes it, and the graph is opened when it is first chosen.
+"""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, Self, TypeVar
 
-import numpy as np
-
+from ..inputs.delay import Delay
 from ..inputs.marker import MarkerInput
-from ..inputs.mix import MixInput
-from ..inputs.picture import PictureInput
+from ..inputs.option import Input
 from ..inputs.prompt import TextInput
-from ..inputs.registry import Input
-from ..inputs.sound import SoundInput
+from ..inputs.registry import input_options, input_types
 from ..inputs.strength import Injection
+from ..inputs.subjects import SubjectsInput
 from ..inputs.word import WordInput
 from ..sampling.schedule import Schedule
 from .preset import Preset
+from .records import Count, Finite
 
-NamedTensors = dict[str, np.ndarray]
+Kind = TypeVar("Kind")
 
 
 def expand_wildcards(mapping: dict[str, str], tensors: Iterable[str]) -> dict[str, str]:
@@ -46,45 +50,37 @@ class GraphCall:
 class Conditioner:
     """Turns what the caller gives into slots by a chain of graphs; the unconditional side takes the same way.
 
-    Conditioners run in order and share all slots.
+    Conditioners run in order and share all slots. `inputs` fill slots before the first of the `stages`. In a manifest
+    each input stands under its own key.
     """
 
     stages: tuple[GraphCall, ...]
-    text: TextInput | None = None
-    word: WordInput | None = None
-    picture: PictureInput | None = None
-    marker: MarkerInput | None = None
-    sound: SoundInput | None = None
-    mix: MixInput | None = None
+    inputs: tuple[Input, ...] = ()
 
-    def inputs(self) -> list[Input]:
-        given = (self.text, self.word, self.marker, self.picture, self.sound, self.mix)
-        return [one for one in given if one is not None]
+    @property
+    def text(self) -> TextInput | None:
+        """The prompt that it reads."""
+        return self.find(TextInput)
 
+    def find(self, kind: type[Kind]) -> Kind | None:
+        """Its input of a kind."""
+        return next((each for each in self.inputs if isinstance(each, kind)), None)
 
-@dataclass(frozen=True, slots=True)
-class Delay:
-    """Keeps a segment back until a run's UNet calls, counted from 0, have passed a number: the first one always.
+    @classmethod
+    def key_types(cls) -> dict[str, Any]:
+        return {"stages": tuple[GraphCall, ...], **input_types()}
 
-    That number is the caller's `start_merge_step`, else (1 - alpha) * steps in doubles, unrounded, where the caller
-    gives `alpha`, else the one here. Source: FastComposer's delayed subject conditioning (arXiv 2305.10431).
-    """
+    @classmethod
+    def required_keys(cls) -> frozenset[str]:
+        return frozenset({"stages"})
 
-    start_merge_step: int
+    @classmethod
+    def from_keys(cls, values: Mapping[str, Any]) -> Self:
+        return cls(values["stages"], tuple(values[key] for key in input_types() if values.get(key) is not None))
 
-    def last_call(
-        self, steps: int, alpha: float | None = None, start_merge_step: int | None = None, share: float | None = None
-    ) -> float:
-        """The last call that the segment does not serve; `share` of the steps is a preset's, for who says neither."""
-        if alpha is not None:
-            # A float32 would be rounded on the way.
-            return (1 - float(alpha)) * steps
-        if start_merge_step is None and share is not None:
-            return share * steps
-        return self.start_merge_step if start_merge_step is None else start_merge_step
-
-    def options(self) -> tuple[str, ...]:
-        return ("alpha", "start_merge_step")
+    def to_keys(self) -> dict[str, Any]:
+        given = {each.KEY: each for each in self.inputs}
+        return {"stages": self.stages, **{key: given[key] for key in input_types() if key in given}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +101,7 @@ class Segment:
 class Guidance:
     """Classifier-free guidance (arXiv 2207.12598): u + scale (c - u), in one batch [unconditional, conditional]."""
 
-    scale: float = 7.5
+    scale: Finite = 7.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +109,7 @@ class SamplerChoice:
     """What the system samples with when the caller says nothing; `aliases` gives a name the system's own variant."""
 
     name: str
-    steps: int = 50
+    steps: Count = 50
     aliases: dict[str, str] = field(default_factory=dict)
 
 
@@ -126,10 +122,10 @@ class Decoder:
     """
 
     graph: str
-    channels: int
-    factor: int
-    size: tuple[int, int]
-    size_multiple: int
+    channels: Count
+    factor: Count
+    size: tuple[Count, Count]
+    size_multiple: Count
     to_uint8: Literal["truncate", "round"] = "round"
 
 
@@ -159,12 +155,19 @@ class Plan:
             if segment.from_timestep >= timestep and not (delayed and segment.delay is not None)
         )
 
+    def inputs(self) -> Iterator[Input]:
+        """Everything that it takes from the caller, in the order in which it is prepared."""
+        for conditioner in self.conditioners:
+            yield from conditioner.inputs
+        yield from (each for each in (self.injection, self.delay) if each is not None)
+
+    def find(self, kind: type[Kind]) -> Kind | None:
+        """Its first input of a kind."""
+        return next((each for each in self.inputs() if isinstance(each, kind)), None)
+
     def options(self) -> set[str]:
         """Those of a call's options that only some plans take, and that this one takes."""
-        inputs = [given for conditioner in self.conditioners for given in conditioner.inputs()]
-        return {
-            name for given in (*inputs, self.injection, self.delay) if given is not None for name in given.options()
-        }
+        return {option.name for each in self.inputs() for option in each.OPTIONS} & input_options()
 
     def graphs(self, preset: str | None = None) -> list[str]:
         """Names of all graphs that a run needs, options still in braces; with a preset its variants."""
@@ -187,8 +190,7 @@ class Plan:
         starts = [segment.from_timestep for segment in self.segments]
         if starts != sorted(starts, reverse=True):
             found.append(f"plan: segments must start at falling timesteps, got {starts}")
-        inputs = [given for conditioner in self.conditioners for given in conditioner.inputs()]
-        slots = {slot for given in (*inputs, self.injection) if given is not None for slot in given.slots()}
+        slots = {slot for each in self.inputs() for slot in each.slots()}
         slots |= {slot for c in self.conditioners for stage in c.stages for slot in stage.outputs.values()}
         read = [slot for segment in self.segments for slot in segment.context.values()]
         read += [slot for c in self.conditioners for stage in c.stages for slot in stage.inputs.values()]
@@ -204,12 +206,14 @@ class Plan:
     def _marker_problems(self) -> list[str]:
         """A marker stands in a prompt, and the pictures of the marked nouns come with it."""
         found = []
-        markers = [conditioner for conditioner in self.conditioners if conditioner.marker is not None]
-        if any(conditioner.text is None for conditioner in markers):
+        markers = [
+            (each, conditioner.text) for conditioner in self.conditioners if (each := conditioner.find(MarkerInput))
+        ]
+        if any(text is None for _, text in markers):
             found.append("plan: a marker needs a prompt to stand in, got a conditioner without text")
-        if len({conditioner.marker.default for conditioner in markers if conditioner.marker is not None}) > 1:
+        if len({marker.default for marker, _ in markers}) > 1:
             found.append("plan: expected one marker, got several")
-        subjects = any(c.picture is not None and c.picture.kind == "subjects" for c in self.conditioners)
+        subjects = self.find(SubjectsInput) is not None
         if subjects != bool(markers):
             got = "pictures alone" if subjects else "a marker alone"
             found.append(f"plan: expected a marker and the subjects' pictures together, got {got}")
@@ -219,13 +223,14 @@ class Plan:
         """A placeholder word stands in a prompt, and its embeddings come from an earlier conditioner."""
         found, written = [], set[str]()
         for conditioner in self.conditioners:
-            if conditioner.word is not None and conditioner.text is None:
+            placed = conditioner.find(WordInput) is not None
+            if placed and conditioner.text is None:
                 found.append("plan: a placeholder word needs a prompt to stand in, got a conditioner without text")
-            if conditioner.word is not None and "words" not in written:
+            if placed and "words" not in written:
                 found.append("plan: a placeholder word needs the slot 'words', which no earlier conditioner writes")
             written |= {slot for stage in conditioner.stages for slot in stage.outputs.values()}
         at_word = self.injection is not None and self.injection.at_word
-        if at_word and not any(conditioner.word for conditioner in self.conditioners):
+        if at_word and self.find(WordInput) is None:
             found.append("plan: an attention weighted at the word needs a conditioner with a word, got none")
         return found
 

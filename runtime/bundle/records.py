@@ -1,21 +1,56 @@
-"""Frozen dataclasses from and to JSON, strictly: unknown keys raise, and all problems are told at once."""
+"""Frozen dataclasses from and to JSON, strictly.
+
+msgspec checks the types and ranges of values. It stops at the first problem and passes over unknown keys of
+dataclasses, so objects and sequences are walked here: every problem is told at once.
+"""
 
 import dataclasses
 import types
 import typing
-from typing import Any
+from collections.abc import Mapping
+from typing import Annotated, Any, Protocol, Self, runtime_checkable
+
+import msgspec
+from msgspec import Meta
 
 from ..errors import InputError
 
 T = typing.TypeVar("T")
 
+Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+"""A whole number of things, from 1."""
+Index = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+"""A whole number from 0."""
+Finite = Annotated[float, Meta(ge=-1e30, le=1e30)]
+"""A number that float32 holds; neither infinite nor NaN."""
+
+
+@runtime_checkable
+class KeyedRecord(Protocol):
+    """A record whose keys are not its dataclass's fields, because they depend on what else there is."""
+
+    @classmethod
+    def key_types(cls) -> dict[str, Any]:
+        """The type of every key that JSON may have, in the order in which it is written."""
+
+    @classmethod
+    def required_keys(cls) -> frozenset[str]: ...
+
+    @classmethod
+    def from_keys(cls, values: Mapping[str, Any]) -> Self: ...
+
+    def to_keys(self) -> dict[str, Any]:
+        """The keys to be written."""
+
 
 def encode(record: Any) -> Any:
-    """The JSON form of a dataclass; fields that hold their default are left out."""
+    """The JSON form of a dataclass. Fields that hold their default are left out, except tags: Literals of one value."""
+    if isinstance(record, KeyedRecord):
+        return {key: encode(value) for key, value in record.to_keys().items()}
     if dataclasses.is_dataclass(record) and not isinstance(record, type):
-        return {
-            f.name: encode(getattr(record, f.name)) for f in dataclasses.fields(record) if not _is_default(record, f)
-        }
+        kinds = typing.get_type_hints(type(record))
+        written = [f for f in dataclasses.fields(record) if _is_tag(kinds[f.name]) or not _is_default(record, f)]
+        return {f.name: encode(getattr(record, f.name)) for f in written}
     if isinstance(record, dict):
         return {key: encode(value) for key, value in record.items()}
     if isinstance(record, tuple | list):
@@ -26,13 +61,17 @@ def encode(record: Any) -> Any:
 def decode(cls: type[T], data: Any, where: str) -> T:
     """An instance of the dataclass `cls` from JSON data; `where` names the data in messages.
 
-    Raises InputError with one line per unknown key, missing key and value of a wrong type.
+    Raises InputError with one line per unknown key, missing key, and value of a wrong type or out of its range.
     """
     problems: list[str] = []
     record = _decode(cls, data, where, problems)
     if problems:
         raise InputError(*problems)
     return record
+
+
+def _is_tag(kind: Any) -> bool:
+    return typing.get_origin(kind) is typing.Literal and len(typing.get_args(kind)) == 1
 
 
 def _is_default(record: Any, field: dataclasses.Field) -> bool:
@@ -42,56 +81,70 @@ def _is_default(record: Any, field: dataclasses.Field) -> bool:
 
 
 def _decode(kind: Any, data: Any, where: str, problems: list[str]) -> Any:
+    if isinstance(kind, type) and issubclass(kind, KeyedRecord):
+        types_of, required = kind.key_types(), kind.required_keys()
+        return _decode_object(kind, data, types_of, required, where, problems)
     if dataclasses.is_dataclass(kind):
-        return _decode_dataclass(kind, data, where, problems)
+        fields = dataclasses.fields(kind)
+        required = frozenset(f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING)
+        types_of = typing.get_type_hints(kind, include_extras=True)
+        return _decode_object(kind, data, {f.name: types_of[f.name] for f in fields}, required, where, problems)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (types.UnionType, typing.Union):
         return _decode_union(arguments, data, where, problems)
     if origin is typing.Literal:
         if data not in arguments:
-            problems.append(f"{where}: expected one of {', '.join(map(repr, arguments))}, got {data!r}")
+            problems.append(f"{where}: expected one of {', '.join(map(repr, arguments))}, got {data!r:.60}")
         return data
     if origin is tuple and isinstance(data, list):
         return _decode_tuple(arguments, data, where, problems)
     if origin is dict and isinstance(data, dict):
         return {key: _decode(arguments[1], value, f"{where}.{key}", problems) for key, value in data.items()}
-    expected = origin or kind
-    if kind is float and isinstance(data, int) and not isinstance(data, bool):
-        return float(data)
-    if not isinstance(data, expected) or (isinstance(data, bool) and expected is not bool):
-        problems.append(f"{where}: expected {expected.__name__}, got {type(data).__name__} {data!r:.60}")
-    return data
+    try:
+        return msgspec.convert(data, kind)
+    except msgspec.ValidationError as error:
+        expected = str(error).partition(", got ")[0].replace("`", "").replace("Expected", "expected")
+        problems.append(f"{where}: {expected}, got {type(data).__name__} {data!r:.60}")
+        return None
 
 
-def _decode_dataclass(cls: Any, data: Any, where: str, problems: list[str]) -> Any:
+def _decode_object(
+    cls: Any, data: Any, types_of: dict[str, Any], required: frozenset[str], where: str, problems: list[str]
+) -> Any:
     if not isinstance(data, dict):
         problems.append(f"{where}: expected an object, got {type(data).__name__}")
         return None
-    kinds, before = typing.get_type_hints(cls), len(problems)
-    fields = {field.name: field for field in dataclasses.fields(cls)}
-    problems += [f"{where}: unknown key {key!r} (known: {', '.join(fields)})" for key in data if key not in fields]
-    required = [f.name for f in fields.values() if f.default is f.default_factory is dataclasses.MISSING]
-    problems += [f"{where}: missing key {name!r}" for name in required if name not in data]
+    before = len(problems)
+    problems += [f"{where}: unknown key {key!r} (known: {', '.join(types_of)})" for key in data if key not in types_of]
+    problems += [f"{where}: missing key {name!r}" for name in types_of if name in required and name not in data]
     values = {
-        name: _decode(kinds[name], value, f"{where}.{name}", problems) for name, value in data.items() if name in fields
+        name: _decode(types_of[name], value, f"{where}.{name}", problems)
+        for name, value in data.items()
+        if name in types_of
     }
-    return cls(**values) if len(problems) == before else None
+    if len(problems) > before:
+        return None
+    if issubclass(cls, KeyedRecord):
+        return cls.from_keys(values)
+    tags = {field.name for field in dataclasses.fields(cls) if not field.init}
+    return cls(**{name: value for name, value in values.items() if name not in tags})
 
 
 def _decode_union(kinds: tuple, data: Any, where: str, problems: list[str]) -> Any:
-    """The first kind that takes the data; if none does, the problems of the first."""
-    first: list[str] = []
+    """The first kind that takes the data. If none does, the problems of the kind that has the fewest."""
+    tried: list[list[str]] = []
     for kind in kinds:
-        found: list[str] = []
         if kind is type(None):
             if data is None:
                 return None
             continue
+        found: list[str] = []
         value = _decode(kind, data, where, found)
         if not found:
             return value
-        first = first or found
-    problems += first
+        tried.append(found)
+    fewest = min(tried, key=len)
+    problems.extend(fewest)
     return None
 
 

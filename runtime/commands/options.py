@@ -1,15 +1,17 @@
-"""Options that several commands share."""
+"""Options that several commands share. Those of a run are made from the records of `inputs`."""
 
 import re
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
 from ..errors import InputError
-from ..inputs.mix import MIX
-from ..inputs.word import PLACEMENTS
+from ..inputs.option import Form, Option
+from ..inputs.registry import run_options
 
 
 class Size(click.ParamType):
@@ -25,60 +27,89 @@ class Size(click.ParamType):
 
 
 FILE = click.Path(path_type=Path)
-OPTIONS = (
-    click.option(
-        "--subject",
-        type=FILE,
-        multiple=True,
-        help="Picture of the subject; once for each marked noun, in their order, where the bundle draws several.",
-    ),
-    click.option("--marker", help="What stands behind each subject's noun in the prompt."),
-    click.option(
-        "--delay",
-        "alpha",
-        type=float,
-        help="Share of the run, at its end, that sees the subjects (the authors' alpha).",
-    ),
-    click.option("--start-merge-step", type=int, help="Instead: the last UNet call that sees the text alone, from 0."),
-    click.option("--object-resolution", type=int, help="Pixels that the subjects' pictures are scaled to first."),
-    click.option(
-        "--mask", type=FILE, help="The subject's mask, white on black, of the picture's size; all of it if left out."
-    ),
-    click.option("--soft-mask", is_flag=True, help="Weight by the mask's greys instead of cutting at its edge."),
-    click.option("--word", help="Placeholder word that stands for the subject in the prompt."),
-    click.option(
-        "--placement",
-        type=click.Choice(PLACEMENTS),
-        default=PLACEMENTS[0],
-        show_default=True,
-        help="How its place is counted.",
-    ),
-    click.option(
-        "--words", type=int, default=1, show_default=True, help="Subject's embeddings; above 1 with --global-only."
-    ),
-    click.option("--global-only", is_flag=True, help="Leave the subject's patches out."),
-    click.option("--image", type=FILE, multiple=True, help="Reference picture; may be given several times."),
-    click.option("--sound", type=FILE, help="Sound file to draw."),
-    click.option("--text-bundle", type=FILE, help="Bundle of the same base that reads PROMPT, to mix with the sound."),
-    click.option("--mix", type=int, help=f"Tokens that sound and prompt each keep at the front, {MIX} if left out."),
-    click.option(
-        "--strength", type=float, help="How much the picture adds; 0 adds nothing. The bundle's own if left out."
-    ),
+TYPES: dict[Form, Any] = {
+    "text": str,
+    "number": float,
+    "count": int,
+    "size": Size(),
+    "picture": FILE,
+    "sound": FILE,
+    "array": FILE,
+}
+"""What the command line makes of the words behind an option; flags have none, and choices their own."""
+text_bundle_option = click.option(
+    "--text-bundle", type=FILE, help="Bundle of the same base that reads PROMPT, to mix with the sound."
 )
+backend_option = click.option(
+    "--backend", help="What runs the graphs, such as cpu or openvino:GPU; the best present if left out."
+)
+threads_option = click.option("--threads", type=click.IntRange(min=1), help="CPU threads; all cores if left out.")
 
 
-def adapter_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds them all to a command, in this order."""
-    for option in reversed(OPTIONS):
-        command = option(command)
-    return command
+def run_keywords(without: Collection[str] = ()) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A decorator that adds the options of a run to a command, all but those named.
+
+    Options that are spelled alike are one on the command line: which of them is meant, the bundle decides (see
+    `given_keywords`). The command gets each under the name of the first.
+    """
+
+    def decorated(command: Callable[..., Any]) -> Callable[..., Any]:
+        for group in reversed(_groups().values()):
+            if group[0].name not in without:
+                command = _click_option(group)(command)
+        return command
+
+    return decorated
 
 
-def pictures_for(taken: set[str], subject: tuple[Path, ...], image: tuple[Path, ...]) -> dict[str, Any]:
-    """The pictures, as options of a plan that takes the options `taken`. Raises InputError for a subject too many."""
-    given: dict[str, Any] = {"image": list(image) or None}
-    if "subjects" in taken:
-        return given | {"subjects": list(subject)}
-    if len(subject) > 1 and "subject" in taken:
-        raise InputError(f"subject: expected one picture at most, got {len(subject)}; leave the others out")
-    return given | {"subject": subject[0] if subject else None}
+def given_keywords(taken: Collection[str], values: Mapping[str, Any]) -> dict[str, Any]:
+    """What the caller gave, as keywords of a Pipeline, for a plan that takes the options `taken`.
+
+    `values` are the command's, as `run_keywords` names them. Raises InputError for several values of an option that
+    takes one, and for an array that cannot be read.
+    """
+    found: dict[str, Any] = {}
+    for group in _groups().values():
+        option = next((each for each in group if each.name in taken), group[0])
+        value = values.get(group[0].name)
+        if isinstance(value, tuple) and any(each.several for each in group):
+            value = _one_or_all(option, value)
+        if option.form == "array" and value is not None:
+            value = _read_array(option, value)
+        if value is not None and not option.is_default(value):
+            found[option.name] = value
+    return found
+
+
+def _groups() -> dict[str, list[Option]]:
+    """The options of a run by their spelling."""
+    groups: defaultdict[str, list[Option]] = defaultdict(list)
+    for option in run_options().values():
+        groups[option.spelling].append(option)
+    return groups
+
+
+def _click_option(group: list[Option]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    first, told = group[0], " Or: ".join(option.help for option in group)
+    if first.form == "flag":
+        return click.option(first.spelling, first.name, is_flag=True, help=told)
+    kind = click.Choice(first.choices) if first.form == "choice" else TYPES[first.form]
+    several = any(option.several for option in group)
+    shown = first.default not in (None, "")
+    default = {} if several else {"default": first.default, "show_default": shown}
+    return click.option(first.spelling, first.name, type=kind, multiple=several, help=told, **default)
+
+
+def _one_or_all(option: Option, values: tuple[Any, ...]) -> Any:
+    if option.several:
+        return list(values) or None
+    if len(values) > 1:
+        raise InputError(f"{option.name}: expected one picture at most, got {len(values)}; leave the others out")
+    return values[0] if values else None
+
+
+def _read_array(option: Option, path: Path) -> np.ndarray:
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{option.spelling} {path}: expected a .npy file of float32 numbers, got {error}") from error

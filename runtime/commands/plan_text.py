@@ -9,14 +9,6 @@ from ..bundle.plan import Conditioner, Plan, Segment, matches
 from ..bundle.preset import Preset, Tuned
 from ..gate.comparison import CaseResult
 from ..gate.record import Case, Closeness, Limits
-from ..inputs.marker import MarkerInput
-from ..inputs.mix import MixInput
-from ..inputs.picture import PictureInput
-from ..inputs.prompt import TextInput
-from ..inputs.registry import Input
-from ..inputs.sound import SoundInput
-from ..inputs.strength import Injection
-from ..inputs.word import WordInput
 
 
 def limits_line(limits: Limits) -> str:
@@ -42,8 +34,9 @@ def case_json(result: CaseResult) -> dict[str, Any]:
     """`psnr` is null for the same picture, and all three are where nothing was drawn."""
     measured = {} if result.closeness is None else asdict(result.closeness)
     figures = {name: finite(measured.get(name)) for name in ("latents", "psnr", "ssim")}
-    asked = {"prompt": result.case.prompt, "language": result.case.language, "seed": result.case.seed}
-    return {"number": result.number, **asked, **figures, "problems": list(result.problems)}
+    case = result.case
+    run = {"prompt": case.prompt, "language": case.options.get("language"), "seed": case.options.get("seed", 0)}
+    return {"number": result.number, **run, **figures, "problems": list(result.problems)}
 
 
 def finite(value: float | None) -> float | None:
@@ -52,8 +45,8 @@ def finite(value: float | None) -> float | None:
 
 
 def _asked_text(case: Case) -> str:
-    parts = [case.language, None if case.prompt is None else repr(case.prompt)]
-    return ", ".join([*(part for part in parts if part), f"seed {case.seed}"])
+    parts = [case.options.get("language"), None if case.prompt is None else repr(case.prompt)]
+    return ", ".join([*(part for part in parts if part), f"seed {case.options.get('seed', 0)}"])
 
 
 def _indented(result: CaseResult) -> list[str]:
@@ -98,7 +91,7 @@ def plan_lines(plan: Plan, graphs: set[str]) -> list[str]:
     for conditioner in plan.conditioners:
         lines += _conditioner_lines(conditioner, graphs)
     if plan.injection is not None:
-        lines.append(f"  {_injection_text(plan.injection)} -> {', '.join(plan.injection.slots())}")
+        lines.append(f"  {plan.injection.describe()} -> {', '.join(plan.injection.slots())}")
     lines.append(
         f"plan, at every step: {plan.sampler.name}, {plan.sampler.steps} steps, guidance {plan.guidance.scale:g}"
     )
@@ -117,8 +110,8 @@ def plan_lines(plan: Plan, graphs: set[str]) -> list[str]:
 
 def _conditioner_lines(conditioner: Conditioner, graphs: set[str]) -> list[str]:
     lines = [
-        f"  {_input_text(given)}" + (f" -> {', '.join(given.slots())}" if given.slots() else "")
-        for given in conditioner.inputs()
+        f"  {each.describe()}" + (f" -> {', '.join(each.slots())}" if each.slots() else "")
+        for each in conditioner.inputs
     ]
     for stage in conditioner.stages:
         lines.append(f"  {', '.join(stage.inputs.values())} -> {stage.graph} -> {', '.join(stage.outputs.values())}")
@@ -140,29 +133,3 @@ def _segment_lines(segment: Segment, several: bool, steps: int) -> list[str]:
             "    or as start_merge_step says (the last call before), or alpha ((1 - alpha) * steps is the last before)",
         ]
     return lines
-
-
-def _input_text(given: Input) -> str:
-    match given:
-        case TextInput():
-            return f"prompt, {given.tokenizer}, window of {given.window} tokens"
-        case WordInput():
-            return f"word ({given.default!r}), up to {given.most} embeddings"
-        case MarkerInput(marks=True):
-            return f"the prompt's nouns before the marker ({given.default!r})"
-        case MarkerInput():
-            return f"the prompt without the marker ({given.default!r})"
-        case SoundInput():
-            seconds = given.frames / given.rate
-            return f"sound, {seconds:g} s at {given.rate} Hz"
-        case MixInput():
-            return f"{given.slot}, mixed with a text bundle's where a prompt is given"
-        case PictureInput():
-            grid = f", {given.grid}x{given.grid} patches" if given.grid else ""
-            first = f", scaled to {given.resolution}x{given.resolution} first" if given.resolution else ""
-            return f"{given.kind}, {given.size}x{given.size} pixels{first}{grid}"
-
-
-def _injection_text(given: Injection) -> str:
-    where = "where the word is attended to" if given.at_word else "everywhere"
-    return f"strength ({given.strength:g}), {where}, {'both sides' if given.unconditional else 'conditional side'}"

@@ -17,10 +17,9 @@ from ..report.page import html_page
 from ..report.trace import trace
 from ..sessions.backends import check_backend
 from .console import refusing, warned
-from .options import Size, adapter_options, pictures_for
+from .options import FILE, given_keywords, run_keywords, text_bundle_option, threads_option
 from .progress import bars, echo, track
 
-FILE = click.Path(path_type=Path)
 MOST = 8
 """Profiles side by side."""
 
@@ -28,18 +27,10 @@ MOST = 8
 @click.command()
 @click.argument("what", type=FILE, nargs=-1, required=True, metavar="BUNDLE[@BACKEND]|PROFILE.json...")
 @click.option("--prompt", help="What is drawn; something in its place if left out.")
-@adapter_options
-@click.option("--language", help="Language of the prompt, for a bundle with translators.")
-@click.option("--negative", help="Text to steer away from.")
-@click.option("--steps", type=int, help="Denoising steps.")
-@click.option("--guidance", type=float, help="Guidance scale; 1 switches it off.")
-@click.option("--sampler", help="Sampler name.")
-@click.option("--preset", help="A preset of the bundle, such as fast; x2i inspect lists them.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the start noise.")
-@click.option("--size", type=Size(), help="Height and width in pixels.")
-@click.option("--count", type=int, help="Pictures to draw.")
+@run_keywords(without=("noise",))
+@text_bundle_option
 @click.option("--backend", multiple=True, help="What runs the graphs; several are compared. The best if left out.")
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads; all cores if left out.")
+@threads_option
 @click.option("--runs", type=click.IntRange(min=1), default=5, show_default=True, help="Runs that are measured.")
 @click.option("--warm-up", type=click.IntRange(min=0), default=1, show_default=True, help="Runs before them.")
 @click.option("--cold", type=click.IntRange(min=1), default=3, show_default=True, help="Fresh processes started.")
@@ -111,15 +102,11 @@ def _split(what: Path) -> tuple[Path, tuple[str, ...]]:
 def _job(bundle: Path, backend: str | None, given: dict[str, Any]) -> ProfileJob:
     if backend is not None:
         check_backend(backend)
-    options = dict(given)
-    own = {
-        name: options.pop(name) for name in ("threads", "text_bundle", "preset", "cold", "warm_up", "runs", "operators")
-    }
+    own = {name: given[name] for name in ("threads", "text_bundle", "preset", "cold", "warm_up", "runs", "operators")}
     plan = open_bundle(bundle, check_files=False).manifest.plan
-    options |= pictures_for(plan.options(), options.pop("subject"), options.pop("image"))
-    return ProfileJob(
-        bundle, backend, options={name: value for name, value in options.items() if value is not None}, **own
-    )
+    prompt = {} if given["prompt"] is None else {"prompt": given["prompt"]}
+    keywords = {name: value for name, value in given_keywords(plan.options(), given).items() if name != "preset"}
+    return ProfileJob(bundle, backend, options=prompt | keywords, **own)
 
 
 def _check_files(*files: Path | None) -> None:

@@ -12,44 +12,31 @@ from ..errors import InputError
 from ..files import check_folder_of, save_whole
 from ..output import Output, check_picture_path, save_picture
 from .console import load_announced, refusing, warned
-from .options import Size, adapter_options, pictures_for
+from .options import FILE, backend_option, given_keywords, run_keywords, text_bundle_option, threads_option
 
 
 @click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=FILE)
 @click.argument("prompt", required=False)
-@adapter_options
-@click.option("--language", help="Language of the prompt, for a bundle with translators.")
-@click.option("--negative", default="", help="Text to steer away from.")
-@click.option("--steps", type=int, help="Denoising steps.")
-@click.option("--guidance", type=float, help="Guidance scale; 1 switches it off.")
-@click.option("--sampler", help="Sampler name.")
-@click.option("--preset", help="A preset of the bundle, such as fast; x2i inspect lists them.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the start noise.")
-@click.option("--noise", type=click.Path(path_type=Path), help="Start noise instead: .npy, float32 [count, C, h, w].")
-@click.option("--size", type=Size(), help="Height and width in pixels.")
-@click.option("--count", type=int, help="Pictures to draw; picture k has seed + k.")
-@click.option("--backend", help="What runs the graphs, such as cpu or openvino:GPU; the best present if left out.")
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads; all cores if left out.")
+@run_keywords()
+@text_bundle_option
+@backend_option
+@threads_option
 @click.option("--max-memory", help="Memory that drawing may take, such as 4GB: graphs are opened and closed in turns.")
-@click.option("--out", type=click.Path(path_type=Path), default="out.png", show_default=True, help="Picture file.")
-@click.option("--save-latents", type=click.Path(path_type=Path), help="Also save the latents: .npy, float32.")
+@click.option("--out", type=FILE, default="out.png", show_default=True, help="Picture file.")
+@click.option("--save-latents", type=FILE, help="Also save the latents: .npy, float32.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
 def run(
     bundle: Path,
     prompt: str | None,
+    text_bundle: Path | None,
     backend: str | None,
     threads: int | None,
+    max_memory: str | None,
     out: Path,
     save_latents: Path | None,
     as_json: bool,
-    noise: Path | None,
-    subject: tuple[Path, ...],
-    image: tuple[Path, ...],
-    text_bundle: Path | None,
-    preset: str | None,
-    max_memory: str | None,
-    **options: Any,
+    **values: Any,
 ) -> None:
     """Draw PROMPT, or a sound, with the folder BUNDLE. What is left out comes from the bundle's plan."""
     with refusing(InputError, OSError, MemoryError):
@@ -60,10 +47,10 @@ def run(
             if save_latents.suffix != ".npy":
                 raise InputError(f"--save-latents: expected a name such as latents.npy, got {save_latents}")
             check_folder_of(save_latents)
-        pipeline = load_announced(bundle, backend, threads, text_bundle, preset, max_memory)
-        options |= pictures_for(pipeline.bundle.manifest.plan.options(), subject, image)
+        pipeline = load_announced(bundle, backend, threads, text_bundle, values["preset"], max_memory)
+        keywords = given_keywords(pipeline.bundle.manifest.plan.options(), values)
         with warned():
-            output = pipeline(prompt, noise=_read_noise(noise), **options)
+            output = pipeline(prompt, **keywords)
         paths = _save(output, out, save_latents)
     if as_json:
         seconds = {stage: round(value, 4) for stage, value in output.timings.items()}
@@ -72,15 +59,6 @@ def run(
     for path in paths:
         click.echo(str(path))
     click.echo("  ".join(f"{stage} {value:.2f} s" for stage, value in output.timings.items()))
-
-
-def _read_noise(path: Path | None) -> np.ndarray | None:
-    if path is None:
-        return None
-    try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"--noise {path}: expected a .npy file of float32 numbers, got {error}") from error
 
 
 def _save(output: Output, out: Path, save_latents: Path | None) -> list[Path]:

@@ -4,15 +4,12 @@ size of every graph is read off on the way."""
 import ast
 import operator
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 
 from ..bundle.manifest import Graph, Manifest, Tensor
 from ..bundle.plan import GraphCall, Plan, Segment, expand_wildcards, matches
 from ..errors import InputError
-from ..inputs.mix import MixInput
-from ..inputs.picture import PictureInput
-from ..inputs.registry import Input
-from ..inputs.sound import SoundInput
+from ..inputs.option import CallShape, Shape
+from ..inputs.word import WordInput
 from .key import Range
 
 MOST_PICTURES, MOST_CHANNELS = 4, 8
@@ -23,20 +20,7 @@ OPERATORS: dict[type[ast.operator], Callable[[int, int], int]] = {
     ast.Mult: operator.mul,
     ast.FloorDiv: operator.floordiv,
 }
-Shape = tuple[int, ...]
 Sizes = dict[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class CallShape:
-    """One call in numbers: `size` is (height, width) in pixels, `sides` are those of the guidance."""
-
-    size: tuple[int, int]
-    count: int
-    sides: int
-    pictures: int = 1
-    words: int = 1
-    channels: int = 2
 
 
 def shape_ranges(
@@ -53,9 +37,10 @@ def shape_ranges(
     wanted = list(sizes) or [plan.decoder.size]
     _check(plan, wanted, count)
     heights, widths = zip(*wanted, strict=True)
-    most_words = max((c.word.most for c in plan.conditioners if c.word is not None), default=1)
+    word = plan.find(WordInput)
+    most_words = 1 if word is None else word.most
     calls = (
-        CallShape((min(heights), min(widths)), 1, sides=1),
+        CallShape((min(heights), min(widths)), 1, rows=1),
         CallShape(wanted[0], count, sides),
         CallShape((max(heights), max(widths)), count, 2, MOST_PICTURES, most_words, MOST_CHANNELS),
     )
@@ -105,19 +90,13 @@ class _PlanWalk:
         """Every free size of every graph, in the order of the graph's calls."""
         plan, call = self._plan, self._call
         if plan.injection is not None:
-            self._slots |= {"strength": (call.sides,), "token_index": (call.sides,)}
+            self._slots |= plan.injection.shapes(call, self._slots)
         for conditioner in plan.conditioners:
-            for given in conditioner.inputs():
-                self._slots |= _given(given, call)
-            if conditioner.word is not None:
-                window = conditioner.text.window if conditioner.text is not None else 0
-                self._slots |= {"word_index": (call.sides,), "words": (1, call.words, *self._slots["words"][2:])}
-                assert window, "a word without a prompt to stand in"
-            if conditioner.marker is not None and conditioner.text is not None:
-                self._slots["object_index"] = (call.sides, conditioner.text.window)
+            for each in conditioner.inputs:
+                self._slots |= each.shapes(call, self._slots)
             for stage in conditioner.stages:
                 self._stage(stage)
-        batch, (height, width) = call.count * call.sides, call.size
+        batch, (height, width) = call.count * call.rows, call.size
         latents = (plan.decoder.channels, height // plan.decoder.factor, width // plan.decoder.factor)
         for segment in plan.segments:
             graph = self._graphs[segment.graph]
@@ -146,7 +125,7 @@ class _PlanWalk:
             inputs = expand_wildcards(stage.inputs, (tensor.name for tensor in graph.inputs))
             shapes = {tensor: self._slots[slot] for tensor, slot in inputs.items()}
             if any(shape[0] > 1 for shape in shapes.values()):
-                shapes = {tensor: (self._call.sides, *shape[1:]) for tensor, shape in shapes.items()}
+                shapes = {tensor: (self._call.rows, *shape[1:]) for tensor, shape in shapes.items()}
             values = self._read(name, shapes)
             made = expand_wildcards(stage.outputs, (tensor.name for tensor in graph.outputs))
             outputs = {tensor.name: tensor for tensor in graph.outputs}
@@ -159,22 +138,6 @@ class _PlanWalk:
         for size, value in values.items():
             known.setdefault(size, []).append(value)
         return values
-
-
-def _given(given: Input, call: CallShape) -> dict[str, Shape]:
-    """The slots that a caller's input fills."""
-    match given:
-        case PictureInput(kind="subject", size=size, grid=grid):
-            pixels = (1, 3, size, size)
-            return {"subject_pixels": pixels, "object_pixels": pixels, "mask": (1, grid * grid)}
-        case PictureInput(kind=kind, size=size):
-            return {f"{kind}_pixels": (1, call.pictures, 3, size, size)}
-        case SoundInput(frames=frames):
-            return {"waveform": (1, call.channels, frames)}
-        case MixInput():
-            return {}
-    window = getattr(given, "window", None)
-    return {} if window is None else {name: (call.sides, window) for name in ("input_ids", "attention_mask")}
 
 
 def _free(graph: Graph, shapes: dict[str, Shape]) -> Sizes:

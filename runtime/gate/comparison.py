@@ -1,67 +1,14 @@
-"""Draws the gate's cases and compares each with what fp32 drew from the same noise."""
+"""Compares what a bundle draws with what fp32 drew from the same noise, case by case."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from ..errors import InputError
-from ..files import reason
-from ..media.pictures import open_picture
-from ..output import Output
+from .cases import Draw, Drawing, draw_case, stored_drawing
 from .metrics import psnr, relative_l2, ssim
 from .record import Case, Closeness, Limits
-
-Draw = Callable[..., Output]
-"""A Pipeline, or whatever takes a run's options as one does."""
-OWN = ("noise", "latents", "picture", "rate")
-PICTURES = ("subject", "mask")
-SEVERAL = ("image", "subjects")
-
-
-@dataclass(frozen=True, slots=True)
-class Drawing:
-    """`latents` float32 [1, C, h, w] and `picture` uint8 [H, W, 3]."""
-
-    latents: np.ndarray
-    picture: np.ndarray
-
-
-def draw(pipeline: Draw, case: Case, folder: Path) -> Drawing:
-    """Runs a case whose files lie below `folder`; raises InputError where it cannot be drawn."""
-    output = pipeline(**options(case, folder))
-    return Drawing(output.latents, np.asarray(output.images[0]))
-
-
-def stored(case: Case, folder: Path) -> Drawing:
-    """What fp32 drew."""
-    return Drawing(_array(folder / case.latents), np.asarray(open_picture(folder / case.picture, "gate").image))
-
-
-def options(case: Case, folder: Path) -> dict[str, Any]:
-    """What `Pipeline` takes for a case; what the case leaves alone is left out."""
-    given = {
-        field.name: value
-        for field in fields(Case)
-        if field.name not in OWN and (value := getattr(case, field.name)) != field.default
-    }
-    given |= {name: folder / given[name] for name in PICTURES if name in given}
-    given |= {name: [folder / file for file in given[name]] for name in SEVERAL if name in given}
-    if case.sound is not None:
-        given["sound"] = _array(folder / case.sound), case.rate
-    return given | {"noise": _array(folder / case.noise)}
-
-
-def _array(path: Path) -> np.ndarray:
-    try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(
-            f"{path}: expected an array of the gate, got {reason(error)}; export the bundle again"
-        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +32,9 @@ def compare(pipeline: Draw, cases: Sequence[Case], limits: Limits, folder: Path)
     Raises InputError where the stored files are no reference for what the bundle draws.
     """
     for number, case in enumerate(cases):
-        expected = stored(case, folder)
+        expected = stored_drawing(case, folder)
         try:
-            drawn = draw(pipeline, case, folder)
+            drawn = draw_case(pipeline, case, folder)
         except InputError as error:
             yield CaseResult(number, case, None, tuple(f"case {number}: {problem}" for problem in error.problems))
             continue

@@ -1,48 +1,62 @@
 """What the manifest says of the gate: the runs, what fp32 drew, how close the bundle came, and what was allowed."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from ..bundle.records import Count
+from ..inputs.registry import run_options
+
+OWN_FILES = {"noise": str, "latents": str, "picture": str}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Case:
     """One run, as `x2i.runtime.Pipeline` takes it, and what fp32 drew.
 
-    `noise`, `latents` (`.npy`, float32 [1, C, h, w]) and `picture` (`.png`) are files of the bundle, as are `subject`,
-    `mask`, `image`, `subjects` (pictures) and `sound` (`.npy`, [n, channels], at `rate` samples a second). All else is
-    the option of the same name.
+    `noise`, `latents` (`.npy`, float32 [1, C, h, w]) and `picture` (`.png`) are files of the bundle. `options` are the
+    run's by their names; pictures and sounds are files there, too (`.png`, and `.npy`, [n, channels], at `rate` samples
+    a second). In a manifest the options stand beside the rest.
     """
 
     noise: str
     latents: str
     picture: str
     prompt: str | None = None
-    language: str | None = None
-    negative: str = ""
-    seed: int = 0
-    steps: int | None = None
-    guidance: float | None = None
-    sampler: str | None = None
-    subject: str | None = None
-    mask: str | None = None
-    soft_mask: bool = False
-    image: tuple[str, ...] = ()
-    word: str | None = None
-    placement: str = "token"
-    words: int = 1
-    global_only: bool = False
-    strength: float | None = None
-    subjects: tuple[str, ...] = ()
-    marker: str | None = None
-    alpha: float | None = None
-    start_merge_step: int | None = None
-    object_resolution: int | None = None
-    sound: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
     rate: int | None = None
 
     def files(self) -> list[str]:
         """Every file of the bundle that the case needs."""
-        single = (self.noise, self.latents, self.picture, self.subject, self.mask, self.sound)
-        return [name for name in (*single, *self.image, *self.subjects) if name is not None]
+        known, found = run_options(), [self.noise, self.latents, self.picture]
+        for name, value in self.options.items():
+            if known[name].is_file:
+                found += value if known[name].several else [value]
+        return found
+
+    @classmethod
+    def key_types(cls) -> dict[str, Any]:
+        options = {name: option.json_type | None for name, option in run_options().items() if option.stored}
+        return {**OWN_FILES, "prompt": str | None, **options, "rate": Count | None}
+
+    @classmethod
+    def required_keys(cls) -> frozenset[str]:
+        return frozenset(OWN_FILES)
+
+    @classmethod
+    def from_keys(cls, values: Mapping[str, Any]) -> Self:
+        options = {name: value for name, value in values.items() if name not in {*OWN_FILES, "prompt", "rate"}}
+        noise, latents, picture = (values[name] for name in OWN_FILES)
+        return cls(noise, latents, picture, values.get("prompt"), options, values.get("rate"))
+
+    def to_keys(self) -> dict[str, Any]:
+        """What says nothing is left out."""
+        known = run_options()
+        given = {name: self.options[name] for name in known if name in self.options}
+        told = {name: value for name, value in given.items() if not known[name].is_default(value) and value != ()}
+        own = {name: getattr(self, name) for name in OWN_FILES}
+        beside = {"prompt": self.prompt} if self.prompt is not None else {}
+        return own | beside | told | ({} if self.rate is None else {"rate": self.rate})
 
 
 @dataclass(frozen=True, slots=True)

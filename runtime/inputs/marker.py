@@ -1,12 +1,26 @@
 """A marker behind each noun of the prompt that is a subject (FastComposer, arXiv 2305.10431)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Annotated, Any, ClassVar, TypedDict
 
 import numpy as np
 
 from ..errors import InputError
-from .prompt import Tokenizer, is_text
+from ..media.pictures import several
+from ..media.tokenizer import Tokenizer, is_text
+from .option import CallContext, CallShape, Option, PreparedInputs, Shape, options_of
+from .prompt import STAND_IN_PROMPT
+
+
+class MarkerOptions(TypedDict, total=False):
+    """How subjects are marked."""
+
+    marker: Annotated[
+        str | None,
+        Option("text", "What stands behind each subject's noun in the prompt.", checked_by_input=True),
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,14 +33,46 @@ class MarkerInput:
     Source: FastComposer (arXiv 2305.10431).
     """
 
+    KEY: ClassVar[str] = "marker"
+    OPTIONS: ClassVar[tuple[Option, ...]] = options_of(MarkerOptions)
+
     default: str
     marks: bool
 
     def slots(self) -> tuple[str, ...]:
         return ("object_index",) if self.marks else ()
 
-    def options(self) -> tuple[str, ...]:
-        return ("marker",)
+    def describe(self) -> str:
+        if self.marks:
+            return f"the prompt's nouns before the marker ({self.default!r})"
+        return f"the prompt without the marker ({self.default!r})"
+
+    def prepare(self, call: CallContext, made: PreparedInputs) -> None:
+        """Reads the markers; several conditioners of a plan read the same."""
+        assert call.tokenizer is not None, "a marker without a prompt to stand in"
+        if not is_text(call.prompt):
+            return
+        marker = self.marker_of(call.values)
+        pictures = len(several(call.values["subjects"]))
+        marked = read_markers(call.prompt, marker, call.tokenizer)
+        check_count(marked, pictures, marker)
+        made.unmarked_prompt, made.marked_ids, made.marked = marked.plain, marked.input_ids, marked.count
+        rows = [np.full_like(marked.object_index, -1), marked.object_index]
+        made.slots["object_index"] = np.stack(rows[-call.rows :])
+        made.notes += marked.notes
+        if not pictures:
+            made.notes.append(f"subjects: none given and none marked by {marker!r}; the text alone is drawn")
+
+    def stand_in(self) -> dict[str, Any]:
+        """The placeholder's letter, which any prompt that stands in holds."""
+        return {"prompt": STAND_IN_PROMPT, "marker": STAND_IN_PROMPT[-1]}
+
+    def shapes(self, call: CallShape, known: Mapping[str, Shape]) -> dict[str, Shape]:
+        return {"object_index": known["input_ids"]} if self.marks else {}
+
+    def marker_of(self, values: Mapping[str, Any]) -> Any:
+        """The marker of a run with these options."""
+        return self.default if values.get("marker") is None else values["marker"]
 
 
 @dataclass(frozen=True, slots=True)

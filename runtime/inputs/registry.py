@@ -1,11 +1,122 @@
-"""All kinds of inputs."""
+"""All inputs of all systems, and what is made from their options. A new input is entered here, and nowhere else."""
 
-from .marker import MarkerInput
-from .mix import MixInput
-from .picture import PictureInput
-from .prompt import TextInput
-from .sound import SoundInput
-from .word import WordInput
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
 
-Input = TextInput | WordInput | MarkerInput | PictureInput | SoundInput | MixInput
-"""What a conditioner takes."""
+from ..errors import InputError
+from .delay import Delay, DelayOptions
+from .image import ImageInput, ImageOptions
+from .marker import MarkerInput, MarkerOptions
+from .option import CallContext, Input, Option, PreparedInputs
+from .prompt import PromptOptions, TextInput
+from .sampling import SAMPLING_OPTIONS, SamplingOptions
+from .sound import MixInput, MixOptions, SoundInput, SoundOptions
+from .strength import Injection, StrengthOptions
+from .subject import SubjectInput, SubjectOptions
+from .subjects import SubjectsInput, SubjectsOptions
+from .word import WordInput, WordOptions
+
+CONDITIONER_INPUTS: list[type[Input]] = [
+    TextInput,
+    SubjectInput,
+    ImageInput,
+    WordInput,
+    SubjectsInput,
+    MarkerInput,
+    SoundInput,
+    MixInput,
+]
+"""What a conditioner may take, in the order in which a manifest writes them."""
+PLAN_INPUTS: list[type[Input]] = [Injection, Delay]
+"""What belongs to the denoising loop."""
+
+
+class RunOptions(
+    PromptOptions,
+    SamplingOptions,
+    SubjectOptions,
+    ImageOptions,
+    WordOptions,
+    StrengthOptions,
+    SubjectsOptions,
+    MarkerOptions,
+    DelayOptions,
+    SoundOptions,
+    MixOptions,
+    total=False,
+):
+    """The keywords of a run beside its prompt, for editors and type checkers."""
+
+
+def run_options() -> dict[str, Option]:
+    """Every option of a run by its name, in the order in which people read them."""
+    listed = [*TextInput.OPTIONS, *SAMPLING_OPTIONS]
+    listed += [option for kind in (*CONDITIONER_INPUTS, *PLAN_INPUTS) for option in kind.OPTIONS]
+    return {option.name: option for option in listed}
+
+
+def input_types() -> dict[str, Any]:
+    """The record types that may stand under each key of a manifest's conditioner."""
+    found: dict[str, Any] = {}
+    for kind in CONDITIONER_INPUTS:
+        found[kind.KEY] = found[kind.KEY] | kind if kind.KEY in found else kind
+    return found
+
+
+def input_options() -> set[str]:
+    """The names of those options that only some plans take. Every plan may be sampled in any way."""
+    everywhere = {option.name for option in (*TextInput.OPTIONS, *SAMPLING_OPTIONS)}
+    return run_options().keys() - everywhere
+
+
+def prepare_inputs(inputs: Iterable[Input], call: CallContext) -> PreparedInputs:
+    """What a plan's inputs make of a call, with every problem: options that the plan does not take, values of a wrong
+    kind, and what the inputs themselves refuse."""
+    inputs, options, made = list(inputs), run_options(), PreparedInputs()
+    taken = {option.name for each in inputs for option in each.OPTIONS}
+    values = dict(call.values)
+    for name in sorted(input_options(), key=list(options).index):
+        if name not in taken and not options[name].is_default(values[name]):
+            made.problems.append(f"{name}: this bundle takes none; leave it out")
+        elif (problem := options[name].problem(values[name])) is not None:
+            made.problems.append(problem)
+            # The inputs go on with what is right, and tell their own problems with these.
+            values[name] = options[name].default
+    call = replace(call, values=values)
+    for each in inputs:
+        try:
+            each.prepare(call, made)
+        except InputError as error:
+            made.problems += error.problems
+    made.problems, made.notes = list(dict.fromkeys(made.problems)), list(dict.fromkeys(made.notes))
+    return made
+
+
+def input_stand_ins(inputs: Iterable[Input]) -> dict[str, Any]:
+    """A run's options, the prompt among them, that stand for a caller's where only shapes and times count."""
+    found: dict[str, Any] = {}
+    for each in inputs:
+        found |= each.stand_in()
+    return found
+
+
+def options_schema(inputs: Iterable[Input]) -> dict[str, Any]:
+    """The options of a plan with these inputs as JSON Schema, for a form or a server."""
+    taken = {option.name for each in inputs for option in each.OPTIONS}
+    options = run_options()
+    own = {name: option.schema() for name, option in options.items() if name in taken or name not in input_options()}
+    return {"type": "object", "properties": own, "additionalProperties": False}
+
+
+def options_table() -> list[tuple[str, str, str, str]]:
+    """Name, command line's spelling, default and help of every option, for the documentation."""
+    return [
+        (name, option.spelling, "" if option.default in (None, "", False) else str(option.default), option.help)
+        for name, option in run_options().items()
+    ]
+
+
+def filled_in(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Every option's value: the caller's, or its default."""
+    return {name: given.get(name, option.default) for name, option in run_options().items()}

@@ -1,13 +1,68 @@
-"""A subject's picture and mask as ELITE's encoder reads them (arXiv 2302.13848; rules of its published loader)."""
+"""A subject's picture and mask, as ELITE's encoder reads them (arXiv 2302.13848; rules of its published loader)."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal, TypedDict
 
 import numpy as np
 from PIL import Image
 
 from ..errors import InputError
 from ..media.clip_pixels import squashed
-from ..media.pictures import PictureSource, open_pictures
+from ..media.pictures import PictureSource, open_pictures, stand_in_mask, stand_in_picture
+from .option import CallContext, CallShape, NamedTensors, Option, PreparedInputs, Shape, options_of
+
+
+class SubjectOptions(TypedDict, total=False):
+    """One subject and where it is in its picture."""
+
+    subject: Annotated[PictureSource | None, Option("picture", "Picture of the subject.")]
+    mask: Annotated[
+        PictureSource | None,
+        Option("picture", "The subject's mask, white on black, of the picture's size; all of it if left out."),
+    ]
+    soft_mask: Annotated[
+        bool, Option("flag", "Weight by the mask's greys instead of cutting at its edge.", default=False)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectInput:
+    """How one picture and its mask become the slots `subject_pixels` and `object_pixels` (black outside the mask),
+    float32 [1, 3, size, size], squashed to a square and normalised as CLIP's are, and `mask`, float32 [1, grid * grid],
+    one value for each of the encoder's patches.
+    """
+
+    KEY: ClassVar[str] = "picture"
+    OPTIONS: ClassVar[tuple[Option, ...]] = options_of(SubjectOptions)
+
+    kind: Literal["subject"] = field(default="subject", init=False)
+    size: int
+    grid: int
+
+    def slots(self) -> tuple[str, ...]:
+        return ("subject_pixels", "object_pixels", "mask")
+
+    def describe(self) -> str:
+        return f"subject, {self.size}x{self.size} pixels, {self.grid}x{self.grid} patches"
+
+    def prepare(self, call: CallContext, made: PreparedInputs) -> None:
+        subject, mask, soft_mask = (call.values[name] for name in ("subject", "mask", "soft_mask"))
+        if subject is None:
+            raise InputError("subject: expected a picture, which this bundle draws from, got none; give subject")
+        if soft_mask and mask is None:
+            made.problems.append("soft_mask: expected a mask, whose greys are the weights, got none; give mask")
+        found = subject_inputs(subject, mask, self.size, self.grid, soft_mask)
+        made.slots |= found.slots
+        made.notes += found.notes
+
+    def stand_in(self) -> dict[str, Any]:
+        return {"subject": stand_in_picture(), "mask": stand_in_mask()}
+
+    def shapes(self, call: CallShape, known: Mapping[str, Shape]) -> dict[str, Shape]:
+        pixels = (1, 3, self.size, self.size)
+        return {"subject_pixels": pixels, "object_pixels": pixels, "mask": (1, self.grid * self.grid)}
+
 
 SEGMENT = 128
 """Side of the picture the mask is sampled to first, whatever the encoder's patches."""
@@ -18,7 +73,7 @@ NO_MASK = "mask: none given, so the whole picture is the subject; a mask keeps i
 class Subject:
     """`slots` are the encoder's arrays, `notes` warnings, one line each."""
 
-    slots: dict[str, np.ndarray]
+    slots: NamedTensors
     notes: tuple[str, ...]
 
 

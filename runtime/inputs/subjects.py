@@ -1,12 +1,71 @@
-"""Subjects' pictures as FastComposer's image encoder reads them (arXiv 2305.10431; rules of its published loader)."""
+"""Pictures of several subjects, as FastComposer reads them (arXiv 2305.10431; rules of its published loader)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal, TypedDict
 
 import numpy as np
 
 from ..errors import InputError
 from ..media.clip_pixels import MEAN, STD, antialiased
-from ..media.pictures import MAX_PIXELS, Picture, PictureSource, open_pictures
+from ..media.pictures import MAX_PIXELS, Picture, PictureSource, open_pictures, several, stand_in_picture
+from .option import CallContext, CallShape, Option, PreparedInputs, Shape, options_of
+
+
+class SubjectsOptions(TypedDict, total=False):
+    """The subjects of the marked nouns."""
+
+    subjects: Annotated[
+        PictureSource | Sequence[PictureSource] | None,
+        Option(
+            "picture",
+            "Pictures of subjects, one for each marked noun of the prompt, in their order.",
+            several=True,
+            flag="--subject",
+        ),
+    ]
+    object_resolution: Annotated[
+        int | None,
+        Option("count", "Pixels that the subjects' pictures are scaled to first.", checked_by_input=True),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectsInput:
+    """How the pictures of the marked nouns become the slot `subjects_pixels`, float32 [1, n, 3, size, size]: padded to
+    a square, brought to `resolution` first, then to the encoder's size, normalised as CLIP's are.
+    """
+
+    KEY: ClassVar[str] = "picture"
+    OPTIONS: ClassVar[tuple[Option, ...]] = options_of(SubjectsOptions)
+
+    kind: Literal["subjects"] = field(default="subjects", init=False)
+    size: int
+    resolution: int
+
+    def slots(self) -> tuple[str, ...]:
+        return ("subjects_pixels",)
+
+    def describe(self) -> str:
+        return f"subjects, {self.size}x{self.size} pixels, scaled to {self.resolution}x{self.resolution} first"
+
+    def prepare(self, call: CallContext, made: PreparedInputs) -> None:
+        sources = several(call.values["subjects"])
+        if not sources:
+            # No noun is marked, or the count is told; the encoder still wants a picture, which then stands nowhere.
+            made.slots["subjects_pixels"] = np.zeros((1, 1, 3, self.size, self.size), np.float32)
+            return
+        given = call.values["object_resolution"]
+        pixels, notes = reference_pixels(sources, self.resolution if given is None else given, self.size)
+        made.slots["subjects_pixels"] = pixels[None]
+        made.notes += notes
+
+    def stand_in(self) -> dict[str, Any]:
+        return {"subjects": [stand_in_picture()]}
+
+    def shapes(self, call: CallShape, known: Mapping[str, Shape]) -> dict[str, Shape]:
+        return {"subjects_pixels": (1, call.pictures, 3, self.size, self.size)}
+
 
 RESOLUTIONS = range(16, 2049)
 """What a subject's picture may be reduced to first: below it shows nothing, above it only costs."""

@@ -1,10 +1,34 @@
 """A placeholder word that stands for a subject in the prompt (ELITE, arXiv 2302.13848)."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, TypedDict, get_args
+
+import numpy as np
 
 from ..errors import InputError
-from .prompt import Tokenizer
+from ..media.tokenizer import Tokenizer, is_text
+from .option import CallContext, CallShape, Option, PreparedInputs, Shape, is_count, options_of
+
+PlacementRule = Literal["token", "authors"]
+PLACEMENTS: tuple[PlacementRule, ...] = get_args(PlacementRule)
+
+
+class WordOptions(TypedDict, total=False):
+    """Where the subject's embeddings stand."""
+
+    word: Annotated[
+        str | None,
+        Option("text", "Placeholder word that stands for the subject in the prompt.", checked_by_input=True),
+    ]
+    placement: Annotated[
+        PlacementRule, Option("choice", "How its place is counted.", default=PLACEMENTS[0], choices=PLACEMENTS)
+    ]
+    words: Annotated[
+        int, Option("count", "Subject's embeddings; above 1 with --global-only.", default=1, checked_by_input=True)
+    ]
+    global_only: Annotated[bool, Option("flag", "Leave the subject's patches out.", default=False)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,17 +39,53 @@ class WordInput:
     `default` is the word when the caller names none. Source: ELITE (arXiv 2302.13848).
     """
 
+    KEY: ClassVar[str] = "word"
+    OPTIONS: ClassVar[tuple[Option, ...]] = options_of(WordOptions)
+
     default: str
     most: int
 
     def slots(self) -> tuple[str, ...]:
         return ("word_index",)
 
-    def options(self) -> tuple[str, ...]:
-        return ("word", "placement", "words", "global_only")
+    def describe(self) -> str:
+        return f"word ({self.default!r}), up to {self.most} embeddings"
 
+    def prepare(self, call: CallContext, made: PreparedInputs) -> None:
+        """Fills the word's index, unless there are problems."""
+        values, tokenizer = call.values, call.tokenizer
+        assert tokenizer is not None, "a word without a prompt to stand in"
+        problems = list(self._problems(values))
+        made.problems += problems
+        # The prompt is looked at all the same: its problems are told with the others.
+        words = int(values["words"]) if is_count(values["words"], self.most) else 1
+        word = self.default if values["word"] is None else values["word"]
+        if not is_text(call.prompt) or not isinstance(word, str):
+            return
+        placed = place_word(call.prompt, word, tokenizer, values["placement"], words)
+        if problems:
+            return
+        made.notes += placed.notes
+        made.slots["word_index"] = np.asarray([tokenizer.window, placed.index][-call.rows :], np.int64)
 
-PLACEMENTS = ("token", "authors")
+    def stand_in(self) -> dict[str, Any]:
+        return {"prompt": f"a red {self.default}"}
+
+    def shapes(self, call: CallShape, known: Mapping[str, Shape]) -> dict[str, Shape]:
+        words = (1, min(call.words, self.most), *known["words"][2:])
+        return {"word_index": (call.rows,), "words": words}
+
+    def _problems(self, values: Mapping[str, Any]) -> list[str]:
+        word, words, problems = values["word"], values["words"], []
+        if word is not None and not isinstance(word, str):
+            problems.append(f"word: expected text, got {word!r}; choose a word such as {self.default!r}")
+        if not is_count(words, self.most):
+            problems.append(f"words: expected a whole number from 1 to {self.most}, got {words!r}")
+        elif words > 1 and not values["global_only"]:
+            problems.append(f"words: expected 1 beside the subject's patches, got {words}; add global_only")
+        if values["global_only"] and values["strength"] is not None:
+            problems.append("strength: scales the subject's patches, which global_only leaves out; give one of the two")
+        return problems
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import os
 import struct
 import warnings
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
@@ -74,6 +74,26 @@ def open_picture(source: PictureSource, name: str) -> Picture:
     if isinstance(source, np.ndarray):
         return _decoded(_from_array(source, name), name)
     raise InputError(f"{name}: expected a file name, a PIL image or a uint8 array, got {type(source).__name__}")
+
+
+def several(given: PictureSource | Sequence[PictureSource] | None) -> Sequence[PictureSource]:
+    """One picture or many as a sequence; none as an empty one."""
+    if given is None:
+        return ()
+    return given if isinstance(given, Sequence) and not isinstance(given, str | bytes) else (given,)
+
+
+def stand_in_picture() -> np.ndarray:
+    """A gradient, uint8 [300, 300, 3], where any picture will do."""
+    ramp = np.linspace(0, 255, 300).astype(np.uint8)
+    return np.stack(np.broadcast_arrays(ramp[:, None], ramp[None], np.uint8(90)), -1)
+
+
+def stand_in_mask() -> np.ndarray:
+    """A white square in the middle of black, uint8 [300, 300]."""
+    mask = np.zeros((300, 300), np.uint8)
+    mask[60:240, 60:240] = 255
+    return mask
 
 
 def open_pictures(sources: Iterable[tuple[PictureSource, str]]) -> list[Picture]:

@@ -5,35 +5,32 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-import numpy as np
-
 from ..bundle.plan import Plan, matches
 from ..bundle.reader import Bundle, open_bundle
-from ..gate.comparison import options as gate_options
+from ..gate.cases import case_options
+from ..inputs.marker import MarkerInput
+from ..inputs.registry import input_stand_ins
 from ..pipeline import Pipeline
 from ..sessions.backends import open_session
 from ..sessions.session import Session
 from ..text_bundle import TextBundle
 from .recorder import RecordedSession, Recorder
 
-STAND_IN_PROMPT = "a red thing"
-STAND_IN_SIDE = 256
-"""Pixels of the pictures that stand in; encoders scale them to their own size."""
-
 
 def completed_options(bundle: Bundle, given: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The options of a run, and a line for each that stands in for one the bundle needs and nobody gave.
 
-    What the caller gives comes first, then the inputs of the gate's first run, then a prompt, a grey picture and a
-    second of noise.
+    What the caller gives comes first, then the inputs of the gate's first run, then what the inputs have for a
+    stand-in. A marker is the bundle's own where the caller gives the prompt.
     """
     options = {name: value for name, value in given.items() if not _is_empty(value)}
     gate = bundle.manifest.gate
-    stored = {} if gate is None or not gate.cases else gate_options(gate.cases[0], bundle.folder)
+    stored = {} if gate is None or not gate.cases else case_options(gate.cases[0], bundle.folder)
     lines = []
     wanted = stand_ins(bundle)
-    if "prompt" in options and "sound" in bundle.manifest.plan.options():
-        wanted.pop("sound")
+    if "prompt" in options:
+        # The caller's prompt is marked as the caller marks it, and is mixed with the caller's sound.
+        wanted = {name: value for name, value in wanted.items() if name not in ("marker", "sound")}
     for name, value in wanted.items():
         if name in options or (name == "mask" and "subject" in options):
             continue
@@ -45,29 +42,9 @@ def completed_options(bundle: Bundle, given: Mapping[str, Any]) -> tuple[dict[st
 
 
 def stand_ins(bundle: Bundle) -> dict[str, Any]:
-    """Something to draw for each input of the bundle's plan: a prompt, a grey picture, a second of noise."""
+    """Something to draw for each input of the bundle's plan: a prompt in one of its languages, a picture, a sound."""
     plan = bundle.manifest.plan
-    options: dict[str, Any] = {}
-    grey, mask = (
-        np.full((STAND_IN_SIDE, STAND_IN_SIDE, 3), 128, np.uint8),
-        np.zeros((STAND_IN_SIDE, STAND_IN_SIDE), np.uint8),
-    )
-    mask[STAND_IN_SIDE // 4 : -STAND_IN_SIDE // 4, STAND_IN_SIDE // 4 : -STAND_IN_SIDE // 4] = 255
-    prompt = STAND_IN_PROMPT
-    for conditioner in plan.conditioners:
-        if conditioner.word is not None:
-            prompt = f"a {conditioner.word.default} in a park"
-        if conditioner.marker is not None:
-            prompt = f"{STAND_IN_PROMPT} {conditioner.marker.default}"
-        if conditioner.text is not None:
-            options["prompt"] = prompt
-        if (picture := conditioner.picture) is not None:
-            options[picture.kind] = [grey] if picture.kind == "subjects" else grey
-            options |= {"mask": mask} if picture.kind == "subject" else {}
-        if conditioner.sound is not None:
-            rate = conditioner.sound.rate
-            options["sound"] = (np.random.default_rng(0).normal(0, 0.1, (rate, 2)), rate)
-    return options | _language(plan, set(bundle.manifest.graphs))
+    return input_stand_ins(plan.inputs()) | _language(plan, set(bundle.manifest.graphs))
 
 
 def _language(plan: Plan, graphs: set[str]) -> dict[str, str]:
@@ -78,9 +55,9 @@ def _language(plan: Plan, graphs: set[str]) -> dict[str, str]:
 
 def _matched(plan: Plan, options: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """As many subjects as the prompt has markers, where they stand in."""
-    marker = next((c.marker for c in plan.conditioners if c.marker is not None), None)
+    marker = plan.find(MarkerInput)
     if marker is not None and _is_empty(given.get("subjects")):
-        marks = max(1, options["prompt"].count(options.get("marker") or marker.default))
+        marks = max(1, options["prompt"].count(marker.marker_of(options)))
         options["subjects"] = (list(options["subjects"]) * marks)[:marks]
     return options
 

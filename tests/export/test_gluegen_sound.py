@@ -18,7 +18,7 @@ from x2i.models.translators.gluenet import read_tensor_norm
 from x2i.models.translators.gluenet_sound import SoundConditioner, read_sound_translator
 from x2i.runtime import load
 from x2i.runtime.errors import InputError
-from x2i.runtime.inputs.mix import mixed
+from x2i.runtime.inputs.sound import mixed
 from x2i.runtime.media.waveform import open_waveform
 from x2i.runtime.pipeline import Pipeline
 

@@ -59,7 +59,7 @@ def write_sd(tiny: Path, out: Path) -> None:
             GraphCall("text_encoder", {"input_ids": "input_ids"}, {"context": "context"}),
             source.manifest.plan.conditioners[0].stages[-1],
         )
-        conditioner = Conditioner(stages, TextInput("tokenizer.json", WINDOW, 1))
+        conditioner = Conditioner(stages, (TextInput("tokenizer.json", WINDOW, 1),))
         plan = replace(source.manifest.plan, conditioners=(conditioner,), sampler=SamplerChoice("ddim", 2))
         write_manifest(work, Manifest("sd", plan, graphs, file_records(work)))
 

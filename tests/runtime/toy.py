@@ -40,7 +40,7 @@ def plan(segments: tuple[Segment, ...] = (Segment("denoiser", 1000, {"context": 
                     ),
                     GraphCall("translator.{language}", {"features": "features"}, {"context": "context"}),
                 ),
-                TextInput("tokenizer.json", 6, 1),
+                (TextInput("tokenizer.json", 6, 1),),
             ),
         ),
         segments=segments,

@@ -7,6 +7,7 @@ are exact in float16, so this is the error of the arithmetic alone.
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -18,7 +19,9 @@ from x2i.export.systems.elite import build_elite
 from x2i.export.to_onnx import to_onnx
 from x2i.kernels.injected_attention.op import DOMAIN, NAME
 from x2i.runtime.bundle.plan import Plan
+from x2i.runtime.bundle.preset import Preset
 from x2i.runtime.denoiser import Denoiser
+from x2i.runtime.inputs.option import PreparedInputs
 from x2i.runtime.output import to_images
 from x2i.runtime.sampling.registry import make_sampler
 from x2i.runtime.sessions.backends import open_session
@@ -110,9 +113,11 @@ def test_as_close_as_torch_in_half(halved):
 
 def test_run(halved):
     arrays = golden_arrays("elite/golden/validate_local.npz")
-    denoise = Denoiser(
-        halved.plan, halved.sessions.__getitem__, halved.slots(arrays), float(arrays["guidance"]), len(arrays["index"])
+    guidance, count = float(arrays["guidance"]), len(arrays["index"])
+    request = SimpleNamespace(
+        guidance=guidance, rows=2, count=count, inputs=PreparedInputs(), preset=Preset(), split_cfg_batch=False
     )
+    denoise = Denoiser(halved.plan, halved.sessions.__getitem__, halved.slots(arrays), request)
     sampler = make_sampler("lms", halved.plan.schedule, int(arrays["num_steps"]))
     start = arrays["latents_init"] * np.float32(sampler.noise_scale)
     for latents, expected in zip(sampler.run(start, denoise, lambda: start), arrays["latents_steps"], strict=True):

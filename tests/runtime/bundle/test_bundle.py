@@ -58,7 +58,7 @@ def test_a_word_needs_its_prompt_and_its_embeddings():
     (text,) = whole.conditioners
     injection = Injection(0.8, at_word=True, unconditional=False)
     graphs = {"encoder", "translator.French", "denoiser", "decoder"}
-    word = replace(text, text=None, word=WordInput("S", 5))
+    word = replace(text, inputs=(WordInput("S", 5),))
     problems = replace(whole, conditioners=(text, word)).problems(graphs)
     assert [line.split(",")[0] for line in problems] == [
         "plan: a placeholder word needs a prompt to stand in",
@@ -67,7 +67,7 @@ def test_a_word_needs_its_prompt_and_its_embeddings():
     (line,) = replace(whole, injection=injection).problems(graphs)
     assert line.startswith("plan: an attention weighted at the word needs a conditioner with a word")
     written = Conditioner((GraphCall("encoder", {}, {"words": "words"}),))
-    placed = replace(text, word=WordInput("S", 5))
+    placed = replace(text, inputs=(*text.inputs, WordInput("S", 5)))
     assert not replace(whole, conditioners=(written, placed), injection=injection).problems(graphs)
 
 

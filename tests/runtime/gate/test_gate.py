@@ -1,6 +1,6 @@
 """The gate on numpy stand-ins for the networks: it lets the same pictures through, and nothing else."""
 
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,10 +8,10 @@ from PIL import Image
 from x2i.runtime.bundle.manifest import Manifest
 from x2i.runtime.bundle.records import decode, encode
 from x2i.runtime.errors import InputError
-from x2i.runtime.gate.comparison import compare, draw, options, stored
+from x2i.runtime.gate.cases import case_options, draw_case, stored_drawing
+from x2i.runtime.gate.comparison import compare
 from x2i.runtime.gate.record import Case, Category, Closeness, Gate, Judged, Limits
-from x2i.runtime.inputs.given import Given
-from x2i.runtime.request import make_request
+from x2i.runtime.inputs.registry import run_options
 from x2i.runtime.sampling.sampler import Noise
 
 from tests.numerics import assert_close
@@ -19,7 +19,7 @@ from tests.runtime.toy import Sessions, plan, toy_pipeline
 
 LIMITS = Limits(0.02, 35.0, 0.98)
 FILES = {"noise": "gate/noise.npy", "latents": "gate/latents.npy", "picture": "gate/picture.png"}
-CASE = Case(**FILES, prompt="pomme rouge", language="French", steps=5)
+CASE = Case(**FILES, prompt="pomme rouge", options={"language": "French", "steps": 5})
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def toy(tmp_path):
     pipeline, sessions = toy_pipeline(tmp_path / "toy")
     (tmp_path / "gate").mkdir()
     np.save(tmp_path / CASE.noise, Noise(0, 1, (4, 6, 5))())
-    drawn = draw(pipeline, CASE, tmp_path)
+    drawn = draw_case(pipeline, CASE, tmp_path)
     np.save(tmp_path / CASE.latents, drawn.latents)
     Image.fromarray(drawn.picture).save(tmp_path / CASE.picture)
     return pipeline, sessions, tmp_path
@@ -69,7 +69,7 @@ def test_another_start_fails(toy):
 
 def test_another_prompt_and_another_language_fail(toy):
     pipeline, _, folder = toy
-    for change in ({"prompt": "blue"}, {"language": "German"}):
+    for change in ({"prompt": "blue"}, {"options": CASE.options | {"language": "German"}}):
         assert not result_of(pipeline, folder, replace(CASE, **change)).passed
 
 
@@ -89,7 +89,7 @@ def test_nan_fails(toy, graph):
 
 def test_what_cannot_be_drawn_fails_with_the_reason(toy):
     pipeline, _, folder = toy
-    result = result_of(pipeline, folder, replace(CASE, language="Klingon"))
+    result = result_of(pipeline, folder, replace(CASE, options={"language": "Klingon"}))
     assert result.closeness is None and result.problems[0].startswith("case 0: language: expected one of")
 
 
@@ -109,26 +109,26 @@ def test_a_damaged_reference_is_refused(toy):
 
 def test_cases_keep_every_option_of_a_run():
     """All but a prompt of another bundle to mix in, how many pictures there are, and ways to draw them with less."""
-    run = set(make_request.__kwdefaults__) | {field.name for field in fields(Given)} | {"prompt"}
     own = {"latents", "picture", "rate"}
-    assert {field.name for field in fields(Case)} - own == run - {"count", "size", "mix", "preset"}
+    assert Case.key_types().keys() - own == {"prompt", *run_options()} - {"count", "mix", "preset"}
 
 
 def test_files_become_what_a_run_takes(tmp_path):
     np.save(tmp_path / "n.npy", np.zeros((1, 4, 2, 2), np.float32))
     np.save(tmp_path / "s.npy", np.arange(6, dtype=np.int16).reshape(3, 2))
-    files = {"noise": "n.npy", "latents": "l.npy", "picture": "p.png", "subject": "a.png", "sound": "s.npy"}
-    case = Case(**files, subjects=("b.png", "c.png"), rate=16000)
-    taken = options(case, tmp_path)
+    files = {"noise": "n.npy", "latents": "l.npy", "picture": "p.png"}
+    given = {"subject": "a.png", "subjects": ("b.png", "c.png"), "sound": "s.npy"}
+    case = Case(**files, options=given, rate=16000)
+    taken = case_options(case, tmp_path)
     assert set(taken) == {"noise", "subject", "subjects", "sound"}
     assert taken["subject"] == tmp_path / "a.png" and taken["subjects"] == [tmp_path / "b.png", tmp_path / "c.png"]
     assert taken["sound"][0].shape == (3, 2) and taken["sound"][1] == 16000
-    assert case.files() == ["n.npy", "l.npy", "p.png", "a.png", "s.npy", "b.png", "c.png"]
+    assert case.files() == ["n.npy", "l.npy", "p.png", "a.png", "b.png", "c.png", "s.npy"]
 
 
 def test_a_picture_is_read_back_as_it_was_drawn(toy):
     pipeline, _, folder = toy
-    assert_close(stored(CASE, folder).picture, draw(pipeline, CASE, folder).picture, "exact")
+    assert_close(stored_drawing(CASE, folder).picture, draw_case(pipeline, CASE, folder).picture, "exact")
 
 
 def judged(fp32, lowered):

@@ -7,7 +7,7 @@ import pytest
 from x2i.models.clip.tokenizer import clip_tokenizer_json
 from x2i.runtime.errors import InputError
 from x2i.runtime.inputs.marker import check_count, read_markers
-from x2i.runtime.inputs.prompt import TextInput, Tokenizer
+from x2i.runtime.media.tokenizer import Tokenizer
 
 from tests.goldens import golden
 
@@ -21,8 +21,8 @@ def recorded():
 def tokenizer(recorded, tmp_path_factory):
     path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
     path.write_text(clip_tokenizer_json(golden("fastcomposer/base/tokenizer")), "utf-8")
-    pad = Tokenizer(path, TextInput(path.name, 77, 0)).ends()[1]
-    return Tokenizer(path, TextInput(path.name, recorded["model_max_length"], pad))
+    pad = Tokenizer(path, 77, 0).ends()[1]
+    return Tokenizer(path, recorded["model_max_length"], pad)
 
 
 @pytest.mark.parametrize("variant", ["script", "pipeline"])

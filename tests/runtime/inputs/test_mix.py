@@ -8,7 +8,7 @@ from x2i.runtime import load
 from x2i.runtime.bundle.manifest import File
 from x2i.runtime.bundle.reader import Bundle, open_bundle
 from x2i.runtime.errors import InputError
-from x2i.runtime.inputs.mix import mixed
+from x2i.runtime.inputs.sound import mixed
 from x2i.runtime.text_bundle import check_mixable
 
 SOUND = (np.sin(np.arange(5000) / 7).astype(np.float32), 8000)

@@ -8,8 +8,8 @@ import tokenizers
 from x2i.models.clip.byte_tokenizer import byte_clip_json
 from x2i.models.clip.tokenizer import clip_tokenizer_json
 from x2i.runtime.errors import InputError
-from x2i.runtime.inputs.prompt import TextInput, Tokenizer
 from x2i.runtime.inputs.word import authors_index, place_word
+from x2i.runtime.media.tokenizer import Tokenizer
 
 from tests.goldens import golden
 from tests.numerics import assert_close
@@ -20,7 +20,7 @@ def tokenizer(tmp_path_factory) -> Tokenizer:
     """The goldens' vocabulary: "photo", "of", "beach" are single tokens, "jungle", "dog" and "very" are not."""
     path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
     path.write_text(clip_tokenizer_json(golden("elite/model/tokenizer")), "utf-8")
-    return Tokenizer(path, TextInput(path.name, 77, 588))
+    return Tokenizer(path, 77, 588)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def letters(tmp_path_factory) -> Tokenizer:
     """Every letter is a token, in a window of 12."""
     path = tmp_path_factory.mktemp("letters") / "tokenizer.json"
     path.write_text(byte_clip_json(600), "utf-8")
-    return Tokenizer(path, TextInput(path.name, 12, 599))
+    return Tokenizer(path, 12, 599)
 
 
 def prompts() -> list[dict]:
@@ -93,7 +93,7 @@ def test_a_word_that_shares_its_token(tmp_path) -> None:
     joined = tokenizers.Tokenizer(tokenizers.models.WordLevel({"S": 0, "S.": 1, "a": 2}, unk_token="a"))
     joined.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
     joined.save(str(tmp_path / "tokenizer.json"))
-    tokenizer = Tokenizer(tmp_path / "tokenizer.json", TextInput("tokenizer.json", 9, 0))
+    tokenizer = Tokenizer(tmp_path / "tokenizer.json", 9, 0)
     assert place_word("a S. a S", "S", tokenizer).index == 3
     assert "got it joined to other signs in 'a S.'; put spaces around it" in refusal("a S.", "S", tokenizer)
 

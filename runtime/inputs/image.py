@@ -1,0 +1,52 @@
+"""Reference pictures beside a prompt (IP-Adapter, arXiv 2308.06721)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal, TypedDict
+
+from ..errors import InputError
+from ..media.clip_pixels import clip_pixels
+from ..media.pictures import PictureSource, open_pictures, several, stand_in_picture
+from .option import CallContext, CallShape, Option, PreparedInputs, Shape, options_of
+
+
+class ImageOptions(TypedDict, total=False):
+    """Reference pictures."""
+
+    image: Annotated[
+        PictureSource | Sequence[PictureSource] | None,
+        Option("picture", "Reference picture; may be given several times.", several=True),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInput:
+    """How one or more pictures become the slot `image_pixels`, float32 [1, n, 3, size, size]: the shorter edge brought
+    to `size`, the middle square kept, normalised as CLIP's are.
+    """
+
+    KEY: ClassVar[str] = "picture"
+    OPTIONS: ClassVar[tuple[Option, ...]] = options_of(ImageOptions)
+
+    kind: Literal["image"] = field(default="image", init=False)
+    size: int
+
+    def slots(self) -> tuple[str, ...]:
+        return ("image_pixels",)
+
+    def describe(self) -> str:
+        return f"image, {self.size}x{self.size} pixels"
+
+    def prepare(self, call: CallContext, made: PreparedInputs) -> None:
+        sources = several(call.values["image"])
+        if not sources:
+            raise InputError("image: expected a picture, which this bundle draws from, got none; give image")
+        pictures = open_pictures((source, "image") for source in sources)
+        made.slots["image_pixels"] = clip_pixels([picture.image for picture in pictures], self.size)[None]
+        made.notes += [note for picture in pictures for note in picture.notes]
+
+    def stand_in(self) -> dict[str, Any]:
+        return {"image": stand_in_picture()}
+
+    def shapes(self, call: CallShape, known: Mapping[str, Shape]) -> dict[str, Shape]:
+        return {"image_pixels": (1, call.pictures, 3, self.size, self.size)}

@@ -1,0 +1,34 @@
+"""How a run is sampled: steps, guidance, sampler, noise, size and number of pictures. Every plan takes these."""
+
+from typing import Annotated, TypedDict
+
+import numpy as np
+
+from .option import Option, options_of
+
+
+class SamplingOptions(TypedDict, total=False):
+    """What any bundle may be told. What is left out comes from the preset or the plan."""
+
+    seed: Annotated[int, Option("count", "Seed of the start noise.", default=0, least=0)]
+    steps: Annotated[int | None, Option("count", "Denoising steps.", least=1, checked_by_input=True)]
+    guidance: Annotated[float | None, Option("number", "Guidance scale; 1 switches it off.")]
+    sampler: Annotated[str | None, Option("text", "Sampler name.", checked_by_input=True)]
+    preset: Annotated[
+        str | None,
+        Option(
+            "text",
+            "A preset of the bundle, such as fast; x2i inspect lists them.",
+            checked_by_input=True,
+            stored=False,
+        ),
+    ]
+    noise: Annotated[
+        np.ndarray | None,
+        Option("array", "Start noise instead: .npy, float32 [count, C, h, w].", stored=False),
+    ]
+    size: Annotated[tuple[int, int] | None, Option("size", "Height and width in pixels.")]
+    count: Annotated[int | None, Option("count", "Pictures to draw; picture k has seed + k.", least=1, stored=False)]
+
+
+SAMPLING_OPTIONS = options_of(SamplingOptions)
