@@ -9,6 +9,7 @@ from weakref import WeakSet
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from x2i.runtime.bundle.preset import Preset
 from x2i.runtime.bundle.reader import open_bundle
 from x2i.runtime.cli import main
 from x2i.runtime.errors import InputError
@@ -17,7 +18,7 @@ from x2i.runtime.memory_limit import MemoryLimit, RunShape, parsed_size
 from x2i.runtime.pipeline import Pipeline
 from x2i.runtime.sessions.backends import BACKENDS
 
-from tests.runtime.toy import Sessions, edit_manifest, write_toy
+from tests.runtime.toy import Sessions, edit_manifest, plan, write_toy
 
 ASKED = {"language": "French", "steps": 2, "sampler": "ddim"}
 
@@ -62,6 +63,31 @@ def test_a_preview_opens_the_decoder_and_the_loop_goes_on(tmp_path):
     for ours, theirs in zip(pipeline.steps("pomme", **ASKED), free.steps("pomme", **ASKED), strict=True):
         assert ours.preview()[0].tobytes() == theirs.preview()[0].tobytes()
         assert np.array_equal(ours.latents, theirs.latents)
+
+
+def test_a_preview_never_has_the_decoder_beside_the_denoiser(tmp_path):
+    """Not even as something that the denoiser has bound."""
+    pipeline, sessions = counted(write_toy(tmp_path / "toy"), 10**9)
+    for step in pipeline.steps("pomme", **ASKED):
+        assert step.preview()
+    assert sessions.opened == ["encoder", "translator.French", *["denoiser", "decoder"] * 2]
+    assert set(sessions.alive_then) == {0}
+
+
+def test_the_limit_counts_the_preset_of_the_call(tmp_path):
+    """Two shapes of calls where guidance ends on the way: by the pipeline's preset, not where a call names none."""
+    changed = replace(plan(), presets={"half": Preset(guided=(1000.0, 500.0))})
+    bundle, counts = open_bundle(write_toy(tmp_path / "toy", plan=changed)), []
+
+    class Noting(MemoryLimit):
+        def first_within(self, works, graphs):
+            counts.append(works[0].calls)
+            return super().first_within(works, graphs)
+
+    pipeline = Pipeline(bundle, Sessions().open, preset="half", limit=Noting(10**9, bundle, "cpu"))
+    pipeline("pomme", **ASKED)
+    pipeline("pomme", preset=None, **ASKED)
+    assert counts == [2, 1]
 
 
 def test_the_picture_is_the_same_byte_for_byte(tiny_bundle):
