@@ -15,6 +15,10 @@ class InputError(ValueError):
         super().__init__("\n".join(problems))
 
 
+class UnknownOptionError(InputError, TypeError):
+    """A call with keywords that are no options of a run: a TypeError as for any function, with all other problems."""
+
+
 class EngineWarning(UserWarning):
     """An engine, or another saving, that cannot be used: drawing takes longer than it might, and the line says why."""
 

@@ -11,7 +11,7 @@ from .bundle.cfg_batch import cfg_rows
 from .bundle.manifest import Manifest
 from .bundle.plan import Decoder, Plan, matches
 from .bundle.preset import Preset
-from .errors import InputError
+from .errors import InputError, UnknownOptionError
 from .inputs.option import CallContext, PreparedInputs, is_number, unknown_options
 from .inputs.registry import RunOptions, filled_in, prepare_inputs, run_options
 from .inputs.sampling import SAMPLING_OPTIONS
@@ -64,13 +64,15 @@ def make_request(
     /,
     **given: Unpack[RunOptions],
 ) -> Request:
-    """Fills in the plan's defaults and raises InputError with one line per problem.
+    """Fills in the plan's defaults and raises InputError with one line per problem; where keywords are no options,
+    UnknownOptionError.
 
     `tokenizer` is the prompt's, for a plan in whose prompt a word or marker stands; `mixes` says that another bundle's
     context is mixed in.
     """
     plan, values = manifest.plan, filled_in(given)
-    problems = unknown_options(given, run_options()) + preset_problems(plan, values["preset"])
+    unknown = unknown_options(given, run_options())
+    problems = unknown + preset_problems(plan, values["preset"])
     preset = plan.presets.get(values["preset"] or "", Preset())
     choices, found = _choose(manifest, {"language": values["language"]})
     noise, size, count, misshapen = _shape(plan.decoder, values["noise"], values["size"], values["count"])
@@ -87,7 +89,7 @@ def make_request(
     except InputError as error:
         problems += error.problems
     if problems:
-        raise InputError(*problems)
+        raise UnknownOptionError(*problems) if unknown else InputError(*problems)
     return Request(
         prompt="" if prompt is None else prompt,
         values=values,

@@ -6,6 +6,7 @@ the documentation's table and a form's schema are made from these classes; `regi
 """
 
 import difflib
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
@@ -20,8 +21,7 @@ NamedTensors = dict[str, np.ndarray]
 Shape = tuple[int, ...]
 Form = Literal["text", "number", "count", "flag", "choice", "size", "picture", "sound", "array"]
 """How a value is given: as words, a number, a whole number, a switch, one of some words, HEIGHTxWIDTH, or a file."""
-FLOAT32_MOST = float(np.finfo(np.float32).max)
-"""The graphs read float32, in which a larger number is infinite."""
+FLOAT_MOST = sys.float_info.max
 FILES: tuple[Form, ...] = ("picture", "sound", "array")
 """What a command line names by a file."""
 JSON_TYPES: dict[Form, Any] = {
@@ -228,8 +228,8 @@ class Input(Protocol):
 
 
 def is_number(value: Any) -> TypeGuard[float]:
-    """Whether it is a number that float32 holds. It is compared, not converted: it may be too large for a float."""
-    return isinstance(value, Real) and not isinstance(value, bool) and -FLOAT32_MOST <= value <= FLOAT32_MOST  # type: ignore[operator]
+    """Whether it is a finite number. It is compared, not converted: a whole number may be too large for a float."""
+    return isinstance(value, Real) and not isinstance(value, bool) and -FLOAT_MOST <= value <= FLOAT_MOST  # type: ignore[operator]
 
 
 def is_count(value: Any, most: int) -> bool:

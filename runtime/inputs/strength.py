@@ -8,6 +8,9 @@ import numpy as np
 
 from .option import CallContext, CallShape, Option, PreparedInputs, Shape, is_number, options_of, short
 
+FLOAT32_MOST = float(np.finfo(np.float32).max)
+"""The graphs read float32, in which a larger strength is infinite."""
+
 
 class StrengthOptions(TypedDict, total=False):
     """How much the picture counts."""
@@ -47,7 +50,7 @@ class Injection:
     def prepare(self, call: CallContext, made: PreparedInputs) -> None:
         given, global_only = call.values["strength"], call.values["global_only"]
         strength = self.strength if given is None else given
-        if not is_number(strength):
+        if not is_number(strength) or abs(strength) > FLOAT32_MOST:
             made.problems.append(f"strength: expected a finite number such as {self.strength}, got {short(strength)}")
             return
         conditional = 0.0 if global_only else strength
