@@ -118,5 +118,5 @@ def _limit(bundle: Bundle, backend: str, threads: int | None, preset: str | None
     graphs = [graph for graph in bundle.manifest.plan.graphs(preset) if graph in bundle.manifest.graphs]
     for graph in graphs:
         check_backend(backend, bundle.graph_file(graph), threads)
-    limit.first_within([RunShape()], graphs)
+    limit.first_that_fits([RunShape()], graphs)
     return limit

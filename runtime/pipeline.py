@@ -46,12 +46,12 @@ class Pipeline:
     ):
         self.bundle, self.backend, self.notes, self.preset = bundle, backend, notes, preset
         self._limit = limit
-        self._sessions = SessionCache(open_session, None if limit is None else limit.beside)
+        self._sessions = SessionCache(open_session, None if limit is None else limit.co_resident)
         self._conditions = Conditions(bundle, self.session)
         self._text = text
         if limit is None:
             wanted = bundle.manifest.plan.graphs(preset)
-            self._sessions.ahead([graph for graph in bundle.manifest.graphs if graph in wanted], openers)
+            self._sessions.preopen([graph for graph in bundle.manifest.graphs if graph in wanted], openers)
 
     def session(self, graph: str) -> Session:
         """The session of a graph; graphs that stand for a caller's choice are opened on their first use."""
@@ -114,7 +114,7 @@ class Pipeline:
             RunShape(height * width, request.count, rows, 2 if ends and rows == 2 else 1)
             for rows in range(request.rows, 0, -1)
         ]
-        chosen = self._limit.first_within(shapes, tuple(graphs))
+        chosen = self._limit.first_that_fits(shapes, tuple(graphs))
         return replace(request, split_cfg_batch=chosen.sides < request.rows)
 
     def _request(self, prompt: str | None, options: RunOptions) -> tuple[Request, np.ndarray | None, tuple[str, ...]]:

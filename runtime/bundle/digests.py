@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from ..files import cache_folder
 
-MOST_FILES = 2000
+MAX_FILES = 2000
 """Files remembered; beyond it go those that are gone, then those that were read the longest ago."""
 RACY_NANOSECONDS = 2_000_000_000
 """Nanoseconds. What changed so shortly before it was read may change again under the same time, for the clocks of file
@@ -55,7 +55,7 @@ class Digests:
     Where that file is damaged or cannot be written, nothing is remembered and everything is read.
     """
 
-    def __init__(self, file: Path, most: int = MOST_FILES):
+    def __init__(self, file: Path, most: int = MAX_FILES):
         self._file, self._most, self._lock = file, most, Lock()
         self._known = _read(file)
 

@@ -82,7 +82,7 @@ LIBRARIES = {
 }
 """Import names of the libraries by the names of their backends."""
 SERVING_ALL = {"cpu": "ONNX Runtime's", "openvino": "OpenVINO's"}
-"""Whose engines serve all sizes, those for fixed shapes left out (see `openvino_rule`), by the names of their
+"""Whose engines serve all sizes, those for fixed shapes left out (see `uses_static_shapes`), by the names of their
 backends."""
 
 

@@ -13,7 +13,8 @@ from ..bundle.records import decode, encode
 from ..errors import InputError
 from ..files import cache_folder
 
-_KEPT = 200
+_MAX_BUILDS = 200
+"""Builds that are remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ def past_builds(file: Path | None = None) -> tuple[PastBuild, ...]:
 def remember_build(build: PastBuild, file: Path | None = None) -> None:
     """Adds a build, and forgets the oldest; a cache folder that cannot be written loses only the estimate."""
     file = file or history_file()
-    kept = (*past_builds(file), build)[-_KEPT:]
+    kept = (*past_builds(file), build)[-_MAX_BUILDS:]
     part = file.with_suffix(f".{os.getpid()}.part")
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -77,9 +78,9 @@ def likely_seconds(
 
 
 # Measured with TensorRT-RTX 1.7: 0.55 GB for a graph of 21 MB, 5.85 GB for one of 1.72 GB.
-_AT_LEAST, _TIMES_THE_GRAPH = 500_000_000, 3.5
+_MIN_BUILD_BYTES, _BUILD_BYTES_PER_GRAPH_BYTE = 500_000_000, 3.5
 # And its engines: 32 MB, and 1.74 GB.
-_ENGINE_AT_LEAST, _ENGINE_TIMES_THE_GRAPH = 16_000_000, 1.1
+_MIN_ENGINE_BYTES, _ENGINE_BYTES_PER_GRAPH_BYTE = 16_000_000, 1.1
 
 
 def check_room(needed: int, disk: int, folder: Path) -> None:
@@ -104,12 +105,12 @@ def check_room(needed: int, disk: int, folder: Path) -> None:
 def needed_memory(library: str, graph_bytes: int, past: tuple[PastBuild, ...]) -> int:
     """Bytes that building an engine takes: what it took last time, or an estimate from the graph's size."""
     known = [build.peak_bytes for build in past if (build.library, build.graph_bytes) == (library, graph_bytes)]
-    return known[-1] if known else _AT_LEAST + round(_TIMES_THE_GRAPH * graph_bytes)
+    return known[-1] if known else _MIN_BUILD_BYTES + round(_BUILD_BYTES_PER_GRAPH_BYTE * graph_bytes)
 
 
 def needed_disk(graph_bytes: int) -> int:
     """Bytes that an engine takes, estimated from the graph's size."""
-    return _ENGINE_AT_LEAST + round(_ENGINE_TIMES_THE_GRAPH * graph_bytes)
+    return _MIN_ENGINE_BYTES + round(_ENGINE_BYTES_PER_GRAPH_BYTE * graph_bytes)
 
 
 def _gigabytes(size: int) -> str:

@@ -34,7 +34,7 @@ class EngineRecord:
 
 
 def save_engine(folder: Path, key: EngineKey, engine: Path, seconds: float, peak_bytes: int = 0) -> Path:
-    """Moves a finished engine, made inside `unfinished(folder)`, to its name; writes its record; returns the name."""
+    """Moves a finished engine, made inside `staging_dir(folder)`, to its name; writes its record; returns the name."""
     path = folder / f"{key.stem}.engine"
     record = path.with_suffix(".json")
     # Until the new record stands, the old one must not vouch for the new engine.
@@ -76,7 +76,7 @@ def staging_dir(folder: Path) -> Iterator[Path]:
 def find_engine(
     folder: Path | None, key: EngineKey, differ: Differences = differences, check_digest: bool = True
 ) -> Path | None:
-    """The newest whole engine that serves `key`, None where there is none; `reasons` then says why.
+    """The newest whole engine that serves `key`, None where there is none; `why_none_fits` then says why.
 
     `differ` decides what it takes to serve; without `check_digest` only the size is compared with the record.
     """

@@ -3,14 +3,14 @@
 A backend's library is imported when its first session is opened, or when it is asked whether it can be used.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
+from typing import Any
 
 from ..errors import InputError
-from .session import GraphFile, Session, Settings
-
-Shapes = Mapping[str, tuple[int, ...]]
+from .session import GraphFile, Session, Settings, Shapes
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,90 +61,44 @@ def check_backend(backend: str, graph: GraphFile | None = None, threads: int | N
         raise InputError(f"backend {name}: {problem}")
 
 
-def _always() -> bool:
-    return True
+def _installed(package: str) -> Callable[[], bool]:
+    return lambda: find_spec(package) is not None
 
 
-def _no_problem(graph: GraphFile | None, settings: Settings) -> None:
-    return None
+def _lazy(module: str, function: str, *first: str) -> Callable[..., Any]:
+    """A function of a module beside this one, imported when it is called; `first` are its first arguments."""
 
+    def call(*arguments: object) -> Any:
+        return getattr(import_module(f".{module}", __package__), function)(*first, *arguments)
 
-def _open_cpu(graph: GraphFile, settings: Settings) -> Session:
-    from .onnxruntime_cpu import OnnxRuntimeSession, fitting_onnxruntime_engine
-
-    return OnnxRuntimeSession(graph.path, settings.threads, fitting_onnxruntime_engine(graph))
-
-
-def _prepared_cpu(graph: GraphFile, shapes: Shapes | None) -> bool:
-    from .onnxruntime_cpu import find_onnxruntime_engine
-
-    return find_onnxruntime_engine(graph) is not None
-
-
-def _prepared_openvino(graph: GraphFile, shapes: Shapes | None) -> bool:
-    from .openvino_engine import find_openvino_engine, has_openvino_engine
-
-    # In this order nothing is read where some shapes will do.
-    return (shapes is None and has_openvino_engine(graph, "CPU")) or find_openvino_engine(graph, "CPU", shapes)[
-        0
-    ] is not None
-
-
-def _openvino_problem(graph: GraphFile | None, settings: Settings) -> str | None:
-    from .openvino_support import openvino_problem
-
-    return openvino_problem(graph, settings)
-
-
-def _open_openvino(graph: GraphFile, settings: Settings) -> Session:
-    from .openvino_session import OpenVinoSession
-
-    return OpenVinoSession(graph, settings)
+    return call
 
 
 def _tensorrt(library: str) -> Backend:
     """`tensorrt_rtx` or `tensorrt`, which are used in one way."""
-
-    def problem(graph: GraphFile | None, settings: Settings) -> str | None:
-        from . import tensorrt_session
-
-        return tensorrt_session.tensorrt_problem(library, graph, settings)
-
-    def opened(graph: GraphFile, settings: Settings) -> Session:
-        from . import tensorrt_session
-
-        return tensorrt_session.open_tensorrt(library, graph, settings)
-
-    return Backend(_installed(library), problem, opened)
-
-
-def _cuda_present() -> bool:
-    from .onnxruntime_cuda import cuda_present
-
-    return cuda_present()
-
-
-def _cuda_problem(graph: GraphFile | None, settings: Settings) -> str | None:
-    from .onnxruntime_cuda import cuda_problem
-
-    return cuda_problem(graph, settings)
-
-
-def _open_cuda(graph: GraphFile, settings: Settings) -> Session:
-    from .onnxruntime_cuda import open_cuda
-
-    return open_cuda(graph, settings)
-
-
-def _installed(module: str) -> Callable[[], bool]:
-    return lambda: find_spec(module) is not None
+    problem, opener = (_lazy("tensorrt_session", name, library) for name in ("tensorrt_problem", "open_tensorrt"))
+    return Backend(_installed(library), problem, opener)
 
 
 BACKENDS: dict[str, Backend] = {
     "tensorrt": _tensorrt("tensorrt"),
     "rtx": _tensorrt("tensorrt_rtx"),
-    "cuda": Backend(_cuda_present, _cuda_problem, _open_cuda),
-    "openvino": Backend(_installed("openvino"), _openvino_problem, _open_openvino, _prepared_openvino),
-    "cpu": Backend(_always, _no_problem, _open_cpu, _prepared_cpu),
+    "cuda": Backend(
+        _lazy("onnxruntime_cuda", "cuda_present"),
+        _lazy("onnxruntime_cuda", "cuda_problem"),
+        _lazy("onnxruntime_cuda", "open_cuda"),
+    ),
+    "openvino": Backend(
+        _installed("openvino"),
+        _lazy("openvino_support", "openvino_problem"),
+        _lazy("openvino_session", "OpenVinoSession"),
+        _lazy("openvino_engine", "openvino_prepared"),
+    ),
+    "cpu": Backend(
+        lambda: True,
+        lambda graph, settings: None,
+        _lazy("onnxruntime_cpu", "open_onnxruntime"),
+        _lazy("onnxruntime_cpu", "onnxruntime_prepared"),
+    ),
 }
 """Best first: the order in which they are tried where the caller names none."""

@@ -12,39 +12,46 @@ from .session import Session
 _MMAP_THRESHOLD = -3
 """mallopt's number for the size from which a block is mapped on its own, and unmapped as soon as it is freed. Setting
 it keeps glibc from raising it (mallopt(3))."""
-_BYTES = 65536
+_MMAP_THRESHOLD_BYTES = 65536
 
 
 def map_blocks_singly() -> None:
-    """From now on, for the whole process."""
+    """Tells glibc to map every larger block on its own, so that a closed graph's memory goes back to the system.
+
+    This holds until the process ends. It does nothing where the C library is another one.
+    """
     with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, _BYTES)
+        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES)
 
 
-def give_back() -> None:
-    """Hands what is free to the system."""
+def trim_heap() -> None:
+    """Hands free memory of the heap to the system; does nothing where the C library is not glibc."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
 class SessionCache:
-    """Opens a graph on its first use and keeps it; with `beside`, only as long as it may lie in memory beside the graph
-    that is opened next. Whoever still holds a closed session may go on using it."""
+    """Opens a graph on its first use and keeps its session; safe to call from several threads.
 
-    def __init__(self, open_session: Callable[[str], Session], beside: Callable[[str, str], bool] | None = None):
-        self._open_session, self._beside = open_session, beside
+    With `co_resident(graph, other)` it keeps a session only as long as that graph may lie in memory beside the graph
+    that is opened next. Whoever still holds a closed session may go on using it, and holds its memory: see `closed_by`.
+    """
+
+    def __init__(self, open_session: Callable[[str], Session], co_resident: Callable[[str, str], bool] | None = None):
+        self._open_session, self._co_resident = open_session, co_resident
         self._sessions: dict[str, Session] = {}
         self._lock = Lock()
         self._opening: defaultdict[str, Lock] = defaultdict(Lock)
-        if beside is not None:
+        if co_resident is not None:
             map_blocks_singly()
 
     def __call__(self, graph: str) -> Session:
-        if self._beside is None:
+        """The session of a graph. Raises InputError where it cannot be opened."""
+        if self._co_resident is None:
             return self._kept(graph)
         with self._lock:
             if graph not in self._sessions:
-                self._make_room(graph)
+                self._close(self.closed_by(graph))
                 self._sessions[graph] = self._open_session(graph)
             return self._sessions[graph]
 
@@ -57,8 +64,8 @@ class SessionCache:
                 self._sessions[graph] = self._open_session(graph)
             return self._sessions[graph]
 
-    def ahead(self, graphs: Sequence[str], at_once: int) -> None:
-        """Opens graphs, so many at a time; after one that cannot be opened no other is begun."""
+    def preopen(self, graphs: Sequence[str], at_once: int) -> None:
+        """Opens graphs, `at_once` at a time; after one that cannot be opened no other is begun."""
         if at_once == 1:
             for graph in graphs:
                 self(graph)
@@ -76,10 +83,18 @@ class SessionCache:
         """The graphs that are open now."""
         return frozenset(self._sessions)
 
-    def _make_room(self, graph: str) -> None:
-        assert self._beside is not None, "room to make without a limit"
-        going = [name for name in self._sessions if not self._beside(name, graph)]
-        for name in going:
+    def closed_by(self, graph: str) -> frozenset[str]:
+        """The open graphs that opening `graph` would close; none where it is open, or without a limit.
+
+        Whoever holds one of their sessions, or a call bound to it, must drop it first. Else both lie in memory at once,
+        and the limit is passed.
+        """
+        if self._co_resident is None or graph in self._sessions:
+            return frozenset()
+        return frozenset(name for name in self._sessions if not self._co_resident(name, graph))
+
+    def _close(self, graphs: frozenset[str]) -> None:
+        for name in graphs:
             del self._sessions[name]
-        if going:
-            give_back()
+        if graphs:
+            trim_heap()

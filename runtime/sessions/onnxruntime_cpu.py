@@ -15,13 +15,14 @@ from ..bundle.manifest import Tensor
 from ..engines import store
 from ..engines.key import EngineKey
 from ..errors import EngineWarning, InputError
+from ..files import reason
 from ..machine import peak_memory
-from .session import GraphFile, Outputs
+from .session import GraphFile, Outputs, Settings, Shapes, call_error
 
 LIBRARY = "onnxruntime"
 _LENGTH = struct.Struct("<Q")
-_SMALLEST = "1024"
-"""Bytes of a weight that is not kept in the graph itself."""
+_MIN_EXTERNAL_BYTES = 1024
+"""Smaller weights are kept in the graph itself."""
 
 
 def build_onnxruntime_engine(graph: GraphFile) -> Path:
@@ -29,8 +30,6 @@ def build_onnxruntime_engine(graph: GraphFile) -> Path:
 
     Raises InputError where ONNX Runtime cannot open the graph; then nothing is left behind.
     """
-    pass  # REMOVED
-
     assert graph.engines is not None and graph.digest, "an engine without a bundle to keep it in"
     wanted, start = onnxruntime_key(graph), time.perf_counter()
     with store.staging_dir(graph.engines) as folder:
@@ -40,7 +39,7 @@ def build_onnxruntime_engine(graph: GraphFile) -> Path:
         chosen.optimized_model_filepath = str(prepared)
         for name, value in {
             "optimized_model_external_initializers_file_name": made.name,
-            "optimized_model_external_initializers_min_size_in_bytes": _SMALLEST,
+            "optimized_model_external_initializers_min_size_in_bytes": str(_MIN_EXTERNAL_BYTES),
             "save_external_prepacked_constant_initializers": "1",
         }.items():
             chosen.add_session_config_entry(f"session.{name}", value)
@@ -66,6 +65,11 @@ def find_onnxruntime_engine(graph: GraphFile) -> Path | None:
     return store.find_engine(graph.engines, onnxruntime_key(graph)) if _may_have_engines(graph) else None
 
 
+def onnxruntime_prepared(graph: GraphFile, shapes: Shapes | None) -> bool:
+    """Whether a graph has an engine that fits this machine; one serves all shapes."""
+    return find_onnxruntime_engine(graph) is not None
+
+
 def fitting_onnxruntime_engine(graph: GraphFile) -> Path | None:
     """The engine that fits; None where there is none, with a warning where others are."""
     path = find_onnxruntime_engine(graph)
@@ -75,7 +79,7 @@ def fitting_onnxruntime_engine(graph: GraphFile) -> Path | None:
         and (why := store.why_none_fits(graph.engines, onnxruntime_key(graph)))
     ):
         message = f"{graph.name}: opened without an engine, since none fits: {'; '.join(why)}"
-        warnings.warn(f"{message}; x2i build BUNDLE --for cpu", EngineWarning, stacklevel=5)
+        warnings.warn(f"{message}; x2i build BUNDLE --for cpu", EngineWarning, stacklevel=6)
     return path
 
 
@@ -95,20 +99,26 @@ def prepared_graph(path: Path) -> bytes:
         return file.read(length)
 
 
+def open_onnxruntime(graph: GraphFile, settings: Settings) -> "OnnxRuntimeSession":
+    """The session of a graph, of its engine where one fits. Raises InputError where ONNX Runtime cannot open it."""
+    return OnnxRuntimeSession(graph.path, settings.threads, fitting_onnxruntime_engine(graph))
+
+
 DTYPES = {
     "tensor(float)": "float32",
     "tensor(float16)": "float16",
     "tensor(double)": "float64",
-    "tensor(int64)": "int64",
-    "tensor(int32)": "int32",
     "tensor(bool)": "bool",
-}
+    "tensor(string)": "str",
+} | {f"tensor({sign}int{bits})": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
+"""numpy's names of ONNX Runtime's types: all that an array can have."""
 
 
 class OnnxRuntimeSession:
     """A Session of ONNX Runtime's CPU provider; safe to call from several threads.
 
-    Opens a graph's file, or with `engine` what `x2i build --for cpu` has made of it.
+    Opens a graph's file, or with `engine` what `x2i build --for cpu` has made of it. Raises InputError where ONNX
+    Runtime cannot.
     """
 
     def __init__(self, path: Path, threads: int | None = None, engine: Path | None = None):
@@ -126,9 +136,8 @@ class OnnxRuntimeSession:
     def __call__(self, **arrays: np.ndarray) -> Outputs:
         try:
             outputs = self._session.run(self._names, arrays)
-        except _STATE.RuntimeException as error:
-            shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items())
-            raise InputError(f"ONNX Runtime failed on {shapes}: {error}; try a smaller size or count") from error
+        except CALL_ERRORS as error:
+            raise call_error("ONNX Runtime", self.inputs, arrays, reason(error)) from error
         return dict(zip(self._names, outputs, strict=True))
 
     def bind(self, **arrays: np.ndarray) -> Callable[..., Outputs]:
@@ -162,6 +171,7 @@ def _open_engine(path: Path, threads: int | None) -> onnxruntime.InferenceSessio
 
 
 def as_tensor(value: onnxruntime.NodeArg) -> Tensor:
+    """An input or output as the manifest tells it: free sizes keep their names."""
     return Tensor(value.name, DTYPES[value.type], tuple(value.shape))
 
 
@@ -175,3 +185,6 @@ ONNX_RUNTIME_ERRORS = (
     # Too little memory, for one.
     _STATE.RuntimeException,
 )
+"""What ONNX Runtime raises for a graph that it cannot open."""
+CALL_ERRORS = (*ONNX_RUNTIME_ERRORS, _STATE.InvalidArgument, RuntimeError, TypeError, ValueError)
+"""What it raises for a call: its own errors, and Python's for inputs that are missing or that it cannot read."""

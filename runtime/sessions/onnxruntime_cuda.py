@@ -3,22 +3,24 @@
 import itertools
 import warnings
 from collections.abc import Callable
+from functools import partial
 from threading import Lock
 from weakref import finalize
 
 import numpy as np
 import onnxruntime
 
+from ..bundle.manifest import Tensor
 from ..engines.gpu import gpu_problem
 from ..errors import EngineWarning, InputError
-from .onnxruntime_cpu import ONNX_RUNTIME_ERRORS, as_tensor
-from .session import GraphFile, Outputs, Settings
+from ..files import reason
+from .onnxruntime_cpu import CALL_ERRORS, DTYPES, ONNX_RUNTIME_ERRORS, as_tensor
+from .session import GraphFile, Outputs, Settings, call_error
 
 PROVIDER = "CUDAExecutionProvider"
 INSTALL = "pip uninstall -y onnxruntime && pip install 'onnxruntime-gpu[cuda,cudnn]'"
+LIBRARY = "ONNX Runtime"
 _UNCAPTURED = "-1"
-_STATE = onnxruntime.capi.onnxruntime_pybind11_state
-_RUN_ERRORS = (_STATE.RuntimeException, _STATE.Fail, _STATE.InvalidArgument)
 
 
 def cuda_present() -> bool:
@@ -41,7 +43,7 @@ def open_cuda(graph: GraphFile, settings: Settings) -> "OnnxRuntimeCudaSession":
     try:
         session = _open_graph(graph, captures=True)
     except ONNX_RUNTIME_ERRORS as error:
-        warnings.warn(f"{graph.name}: launches are queued one by one: {_line(error)}", EngineWarning, stacklevel=3)
+        warnings.warn(f"{graph.name}: launches are queued one by one: {reason(error)}", EngineWarning, stacklevel=3)
         return OnnxRuntimeCudaSession(_open_uncaptured(graph), captures=False)
     return OnnxRuntimeCudaSession(session, captures=True)
 
@@ -51,7 +53,7 @@ def _open_uncaptured(graph: GraphFile) -> onnxruntime.InferenceSession:
         return _open_graph(graph, captures=False)
     except ONNX_RUNTIME_ERRORS as error:
         raise InputError(
-            f"{graph.path}: ONNX Runtime {onnxruntime.__version__} cannot open this graph on CUDA: {_line(error)}; "
+            f"{graph.path}: ONNX Runtime {onnxruntime.__version__} cannot open this graph on CUDA: {reason(error)}; "
             "choose another backend, such as cpu"
         ) from error
 
@@ -84,7 +86,7 @@ class OnnxRuntimeCudaSession:
         self.outputs = tuple(as_tensor(value) for value in session.get_outputs())
         self._lock = Lock()
         self._numbers = itertools.count()
-        self._free: list[_Binding] = []
+        self._free: list[_DeviceBinding] = []
 
     def __call__(self, **arrays: np.ndarray) -> Outputs:
         return self.bind(**arrays)()
@@ -93,28 +95,23 @@ class OnnxRuntimeCudaSession:
         with self._lock:
             binding = self._free.pop() if self._free else self._binding()
             binding.upload(arrays)
-        bound = _BoundCall(binding, self._lock)
+        bound = partial(self._call_bound, binding)
+        # The binding serves the next run as soon as nobody holds this call any more.
         finalize(bound, self._free.append, binding)
         return bound
 
-    def _binding(self) -> "_Binding":
-        names = [tensor.name for tensor in self.outputs]
-        return _Binding(self._session, names, self._device, self._numbers if self._captures else None)
-
-
-class _BoundCall:
-    """A call with some inputs on the device; an object of its own, so that its end can be told."""
-
-    def __init__(self, binding: "_Binding", lock: Lock):
-        self._binding, self._lock = binding, lock
-
-    def __call__(self, **rest: np.ndarray) -> Outputs:
+    def _call_bound(self, binding: "_DeviceBinding", /, **rest: np.ndarray) -> Outputs:
         with self._lock:
-            self._binding.upload(rest)
-            return self._binding.run()
+            binding.upload(rest)
+            return binding.run()
+
+    def _binding(self) -> "_DeviceBinding":
+        names = [tensor.name for tensor in self.outputs]
+        numbers = self._numbers if self._captures else None
+        return _DeviceBinding(self._session, self.inputs, names, self._device, numbers)
 
 
-class _Binding:
+class _DeviceBinding:
     """Inputs and outputs at fixed places on the device, as long as their shapes stay.
 
     `numbers` names what is captured, each number once in a session; without it, nothing is.
@@ -123,26 +120,36 @@ class _Binding:
     def __init__(
         self,
         session: onnxruntime.InferenceSession,
+        inputs: tuple[Tensor, ...],
         outputs: list[str],
         device: str,
         numbers: "itertools.count[int] | None",
     ):
-        self._session, self._names, self._device, self._numbers = session, outputs, device, numbers
+        self._session, self._tensors, self._names = session, inputs, outputs
+        self._device, self._numbers = device, numbers
         self._io = session.io_binding()
         self._inputs: dict[str, onnxruntime.OrtValue] = {}
         self._outputs: list[onnxruntime.OrtValue] = []
         self._capture = _UNCAPTURED
 
     def upload(self, arrays: dict[str, np.ndarray]) -> None:
-        for name, array in arrays.items():
-            whole = np.ascontiguousarray(array)
-            held = self._inputs.get(name)
-            if held is not None and tuple(held.shape()) == whole.shape:
-                held.update_inplace(whole)
-                continue
-            self._inputs[name] = onnxruntime.OrtValue.ortvalue_from_numpy(whole, self._device, 0)
-            self._io.bind_ortvalue_input(name, self._inputs[name])
-            self._outputs = []
+        """Copies inputs to the device; raises InputError for one that the graph does not take."""
+        try:
+            for name, array in arrays.items():
+                self._put(name, np.ascontiguousarray(array))
+        except CALL_ERRORS as error:
+            inputs = [tensor for tensor in self._tensors if tensor.name in arrays]
+            raise call_error(LIBRARY, inputs, arrays, reason(error)) from error
+
+    def _put(self, name: str, array: np.ndarray) -> None:
+        held = self._inputs.get(name)
+        # A call that failed may have left another dtype, and its bytes would be taken for these.
+        if held is not None and (tuple(held.shape()), DTYPES.get(held.data_type())) == (array.shape, array.dtype):
+            held.update_inplace(array)
+            return
+        self._inputs[name] = onnxruntime.OrtValue.ortvalue_from_numpy(array, self._device, 0)
+        self._io.bind_ortvalue_input(name, self._inputs[name])
+        self._outputs = []
 
     def run(self) -> Outputs:
         """The first call of some shapes finds room for the outputs, which later ones keep."""
@@ -155,13 +162,19 @@ class _Binding:
         options.add_run_config_entry("gpu_graph_id", self._capture)
         try:
             self._session.run_with_iobinding(self._io, options)
-        except _RUN_ERRORS as error:
-            shapes = ", ".join(f"{name} {list(value.shape())}" for name, value in self._inputs.items())
-            raise InputError(f"ONNX Runtime failed on {shapes}: {_line(error)}; try a smaller size or count") from error
+        except CALL_ERRORS as error:
+            raise call_error(LIBRARY, self._tensors, self._described(), reason(error)) from error
         if fresh:
             self._keep_outputs()
         # On some devices numpy() is the memory that the next call writes to.
         return {name: value.numpy().copy() for name, value in zip(self._names, self._outputs, strict=True)}
+
+    def _described(self) -> dict[str, np.ndarray]:
+        """Arrays of the inputs' dtypes and shapes that take no memory, and for which nothing is copied back."""
+        return {
+            name: np.broadcast_to(np.zeros((), DTYPES[value.data_type()]), tuple(value.shape()))
+            for name, value in self._inputs.items()
+        }
 
     def _keep_outputs(self) -> None:
         self._outputs = list(self._io.get_outputs())
@@ -169,7 +182,3 @@ class _Binding:
             self._io.bind_ortvalue_output(name, value)
         if self._numbers is not None:
             self._capture = str(next(self._numbers))
-
-
-def _line(error: Exception) -> str:
-    return str(error).partition("\n")[0]

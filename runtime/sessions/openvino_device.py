@@ -1,6 +1,6 @@
 """What OpenVINO has here: its devices, and how a graph is compiled for one of them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import entry_points
@@ -9,7 +9,7 @@ from threading import Lock
 import openvino
 
 from ..errors import InputError
-from .session import GraphFile, Settings
+from .session import GraphFile, Settings, Shapes
 
 PLUGINS = "x2i.plugins"
 """Entry-point group in which other rooms name what a library must be given to read their operators."""
@@ -48,7 +48,7 @@ def compile_graph(
     graph: GraphFile,
     device: str,
     settings: Settings,
-    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    shapes: Shapes | None = None,
     model: openvino.Model | None = None,
 ) -> openvino.CompiledModel:
     """The graph compiled for a device, for all shapes or for these alone; raises InputError where OpenVINO cannot.

@@ -6,7 +6,6 @@ import io
 import mmap
 import time
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,11 +18,10 @@ from ..engines.key import EngineKey, differences
 from ..errors import EngineWarning, InputError
 from ..machine import peak_memory
 from . import openvino_device
-from .session import GraphFile, Settings
+from .session import GraphFile, Settings, Shapes
 
 LIBRARY = "openvino"
 SHAPES = "shapes"
-Shapes = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +88,14 @@ def has_openvino_engine(graph: GraphFile, device: str) -> bool:
     )
 
 
+def openvino_prepared(graph: GraphFile, shapes: Shapes | None) -> bool:
+    """Whether a graph has an engine for the CPU that spares its memory: for these shapes, or without for any."""
+    # In this order nothing is read where any shapes will do.
+    if shapes is None and has_openvino_engine(graph, "CPU"):
+        return True
+    return find_openvino_engine(graph, "CPU", shapes)[0] is not None
+
+
 def _whatever_its_shapes(there: EngineKey, wanted: EngineKey) -> list[str]:
     if SHAPES not in there.options:
         return ["built for all sizes"]
@@ -119,7 +125,10 @@ def fitting_openvino_engine(graph: GraphFile, device: str, shapes: Shapes | None
 
 
 def open_openvino_engine(path: Path, graph: GraphFile, device: str, settings: Settings) -> OpenedEngine:
-    """A graph's engine; the weights are left in the file, which is mapped into memory."""
+    """A graph's engine; the weights are left in the file, which is mapped into memory.
+
+    Raises InputError where OpenVINO cannot open it.
+    """
     mapped = _mapped(path)
     blob = openvino.Tensor(mapped, shared_memory=True)
     try:

@@ -1,7 +1,7 @@
-"""Compilations of a graph, one for each set of shapes that it is called with; `openvino_rule` says of which."""
+"""Compilations of a graph, one for each set of shapes that it is called with; `openvino_support` says of which."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,15 +11,13 @@ import numpy as np
 import openvino
 
 from ..bundle.manifest import Tensor
-from ..errors import InputError
 from . import openvino_device, openvino_engine
 from .openvino_support import uses_static_shapes
-from .session import GraphFile, Outputs, Settings
+from .session import GraphFile, Outputs, Settings, Shapes, call_error
 
-Shape = tuple[int, ...]
-KEPT = 2
-"""Guided and unguided calls of one size."""
-KEPT_BYTES = 500_000_000
+MIN_COMPILED = 2
+"""Compilations that are kept of every graph: for guided and for unguided calls of one size."""
+MAX_COMPILED_BYTES = 500_000_000
 """More are kept where the graph's bytes, of which each holds its own, come to no more than this."""
 
 
@@ -28,9 +26,9 @@ class FixedShapes:
 
     def __init__(self, graph: GraphFile, device: str, settings: Settings):
         self._graph, self._device, self._settings = graph, device, settings
-        self._kept: OrderedDict[tuple[tuple[str, Shape], ...], openvino_engine.OpenedEngine] = OrderedDict()
+        self._kept: OrderedDict[tuple[tuple[str, tuple[int, ...]], ...], openvino_engine.OpenedEngine] = OrderedDict()
         self._read: openvino.Model | None = None
-        self._most = max(KEPT, KEPT_BYTES // graph.bytes) if graph.bytes else KEPT
+        self._most = max(MIN_COMPILED, MAX_COMPILED_BYTES // graph.bytes) if graph.bytes else MIN_COMPILED
         self._lock = Lock()
 
     def read(self) -> openvino.Model:
@@ -38,7 +36,7 @@ class FixedShapes:
         self._read = openvino_device.read_model(self._graph, self._device)
         return self._read
 
-    def __call__(self, shapes: Mapping[str, Shape]) -> openvino_engine.OpenedEngine:
+    def __call__(self, shapes: Shapes) -> openvino_engine.OpenedEngine:
         """The graph for inputs of these shapes, by name; raises InputError where OpenVINO cannot compile it."""
         key = tuple(sorted(shapes.items()))
         with self._lock:
@@ -49,7 +47,7 @@ class FixedShapes:
             self._kept.move_to_end(key)
             return self._kept[key]
 
-    def _opened(self, shapes: dict[str, Shape]) -> openvino_engine.OpenedEngine:
+    def _opened(self, shapes: Shapes) -> openvino_engine.OpenedEngine:
         engine = openvino_engine.fitting_openvino_engine(self._graph, self._device, shapes)
         read, self._read = self._read, None
         if engine is None:
@@ -73,8 +71,8 @@ class OpenVinoSession:
     """A Session of OpenVINO; safe to call from several threads.
 
     Opens the engine that `x2i build --for openvino` left in the bundle where one fits, and else compiles the graph:
-    once for all sizes, or, where that is faster (see `openvino_rule`), for the shapes of each call. Raises InputError
-    for a graph or a device that OpenVINO cannot open.
+    once for all sizes, or, where that is faster (see `uses_static_shapes`), for the shapes of each call. Raises
+    InputError for a graph or a device that OpenVINO cannot open.
     """
 
     def __init__(self, graph: GraphFile, settings: Settings):
@@ -149,10 +147,8 @@ class OpenVinoSession:
         try:
             returned = request.infer(arrays, share_inputs=True, share_outputs=False)
         except RuntimeError as error:
-            shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items())
-            raise InputError(
-                f"OpenVINO failed on {shapes}: {openvino_device.last_line(error)}; try a smaller size or count"
-            ) from error
+            inputs = [tensor for tensor in self.inputs if tensor.name in arrays]
+            raise call_error("OpenVINO", inputs, arrays, openvino_device.last_line(error)) from error
         return {tensor.name: returned[tensor.name] for tensor in self.outputs}
 
 

@@ -1,6 +1,6 @@
 """The Session contract: the loop cannot tell which library runs a graph."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from ..bundle.manifest import Tensor
+from ..errors import InputError
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +34,13 @@ class GraphFile:
 
 
 Arrays = dict[str, np.ndarray]
+"""Inputs of a call, by the names of the graph's."""
 Outputs = Arrays
+"""What a call returns, by the names of the graph's outputs."""
 BoundCall = Callable[..., Outputs]
 """A session, or one with some inputs bound: takes the rest by name."""
+Shapes = Mapping[str, tuple[int, ...]]
+"""Shapes of a graph's inputs by their names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +54,8 @@ class Settings:
 class Session(Protocol):
     """One opened graph. Calling it takes every input by name and returns every output by name.
 
-    Arrays are C-contiguous with the dtype and shape that `inputs` says; free sizes are names.
+    Arrays are C-contiguous with the dtype and shape that `inputs` says; free sizes are names. A call raises InputError
+    for arrays that the library refuses, and where it fails, as for want of memory.
     """
 
     inputs: tuple[Tensor, ...]
@@ -97,3 +103,33 @@ class SessionWrapper:
         """The wrapped session with these inputs bound, each of whose calls goes through `around`."""
         call = self.wrapped.bind(**arrays)
         return lambda **rest: self.around(call, arrays, rest)
+
+
+def call_error(library: str, inputs: Iterable[Tensor], arrays: Mapping[str, np.ndarray], reason: str) -> InputError:
+    """What to raise where a library refused a call for `reason`: the inputs that are wrong, or else all shapes.
+
+    `inputs` are those that `arrays` ought to be.
+    """
+    inputs = tuple(inputs)
+    names = {tensor.name for tensor in inputs}
+    problems = [f"{name}: expected an input of the graph, got another name" for name in sorted(arrays.keys() - names)]
+    for tensor in inputs:
+        expected = f"{tensor.dtype} [{', '.join(map(str, tensor.shape))}]"
+        array = arrays.get(tensor.name)
+        if array is None:
+            problems.append(f"{tensor.name}: expected {expected}, got nothing")
+        elif not isinstance(array, np.ndarray):
+            problems.append(f"{tensor.name}: expected {expected}, got {type(array).__name__}")
+        elif not _fits(array, tensor):
+            problems.append(f"{tensor.name}: expected {expected}, got {array.dtype} {list(array.shape)}")
+    if problems:
+        return InputError(*(f"{problem}; give every input as the session's `inputs` say" for problem in problems))
+    shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items())
+    return InputError(f"{library} failed on {shapes}: {reason}; try a smaller size or count")
+
+
+def _fits(array: np.ndarray, tensor: Tensor) -> bool:
+    """Whether an array has the tensor's dtype and fixed sizes."""
+    if array.dtype != tensor.dtype or array.ndim != len(tensor.shape):
+        return False
+    return all(isinstance(size, str) or size == actual for size, actual in zip(tensor.shape, array.shape, strict=True))

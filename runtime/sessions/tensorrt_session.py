@@ -190,11 +190,12 @@ class TensorRtSession:
         with self._lock:
             runner = self._free.pop() if self._free else self._runner()
             runner.upload(arrays)
-        bound = _BoundCall(partial(self._call_bound, runner))
+        bound = partial(self._call_bound, runner)
+        # The runner serves the next run as soon as nobody holds this call any more.
         finalize(bound, self._free.append, runner)
         return bound
 
-    def _call_bound(self, runner: TensorRtRunner, **rest: np.ndarray) -> Outputs:
+    def _call_bound(self, runner: TensorRtRunner, /, **rest: np.ndarray) -> Outputs:
         with self._lock:
             runner.upload(rest)
             return runner.run()
@@ -223,16 +224,6 @@ class TensorRtSession:
                 "smaller --size or --count, or close other programs on the GPU"
             )
         return TensorRtRunner(self._engine, context, self._stream, self.inputs, self.outputs, captures=not itself)
-
-
-class _BoundCall:
-    """A call with some inputs on the GPU; an object of its own, so that its end can be told."""
-
-    def __init__(self, call: Callable[..., Outputs]):
-        self._call = call
-
-    def __call__(self, **rest: np.ndarray) -> Outputs:
-        return self._call(**rest)
 
 
 def _engine_tensor(tensorrt: ModuleType, engine: Any, number: int) -> Tensor:

@@ -112,21 +112,21 @@ def test_too_little_is_refused_in_words_before_anything_opens(tmp_path):
 def test_needs_grow_with_what_is_drawn(tmp_path):
     bundle = open_bundle(write_toy(tmp_path / "toy"))
     limit, graphs = MemoryLimit(1, bundle, "cpu"), ("encoder", "denoiser", "decoder")
-    few = limit.needs(RunShape(64, 1, 1), graphs)
+    few = limit.peak_bytes(RunShape(64, 1, 1), graphs)
     for more in (RunShape(80, 1, 1), RunShape(64, 3, 1), RunShape(64, 1, 2)):
-        assert limit.needs(more, graphs)["denoiser"] > few["denoiser"], more
-    assert limit.needs(RunShape(64, 3, 1), graphs)["decoder"] > few["decoder"]
-    assert limit.needs(RunShape(64, 3, 1), graphs)["encoder"] == few["encoder"]
+        assert limit.peak_bytes(more, graphs)["denoiser"] > few["denoiser"], more
+    assert limit.peak_bytes(RunShape(64, 3, 1), graphs)["decoder"] > few["decoder"]
+    assert limit.peak_bytes(RunShape(64, 3, 1), graphs)["encoder"] == few["encoder"]
 
 
 def test_the_first_way_to_draw_that_keeps_to_the_limit_is_taken(tmp_path):
     bundle, graphs = open_bundle(write_toy(tmp_path / "toy")), ("denoiser", "decoder")
     both, one = RunShape(10**6, 1, 2), RunShape(10**6, 1, 1)
-    most = {work: max(MemoryLimit(1, bundle, "cpu").needs(work, graphs).values()) for work in (both, one)}
+    most = {work: max(MemoryLimit(1, bundle, "cpu").peak_bytes(work, graphs).values()) for work in (both, one)}
     for limit, chosen in ((most[both], both), (most[both] - 1, one), (most[one], one)):
-        assert MemoryLimit(limit, bundle, "cpu").first_within([both, one], graphs) == chosen
+        assert MemoryLimit(limit, bundle, "cpu").first_that_fits([both, one], graphs) == chosen
     with pytest.raises(InputError, match=f"at least {most[one] / 1e9:.2f} GB"):
-        MemoryLimit(most[one] - 1, bundle, "cpu").first_within([both, one], graphs)
+        MemoryLimit(most[one] - 1, bundle, "cpu").first_that_fits([both, one], graphs)
 
 
 def test_engines_spare_memory_where_they_serve(tiny_bundle, tmp_path, monkeypatch):
@@ -148,17 +148,17 @@ def test_engines_spare_memory_where_they_serve(tiny_bundle, tmp_path, monkeypatc
     for backend in ("cpu", "openvino"):
         limit = MemoryLimit(10**8, bundle, backend)
         with_engine.clear()
-        anew = limit.needs(usual, ("encoder", "denoiser", "decoder"))
+        anew = limit.peak_bytes(usual, ("encoder", "denoiser", "decoder"))
         with_engine.add("denoiser")
-        spared = limit.needs(usual, ("encoder", "denoiser", "decoder"))
+        spared = limit.peak_bytes(usual, ("encoder", "denoiser", "decoder"))
         assert spared["denoiser"] < anew["denoiser"] - 9 * 10**8, backend
         assert spared["decoder"] == anew["decoder"]
-        smaller = limit.needs(replace(usual, cells=usual.cells - 5), ("denoiser", "decoder"))["denoiser"]
+        smaller = limit.peak_bytes(replace(usual, cells=usual.cells - 5), ("denoiser", "decoder"))["denoiser"]
         assert (smaller < anew["denoiser"] - 9 * 10**8) is (backend == "cpu")
         with pytest.raises(InputError, match=f"which denoiser needs at its peak, .*x2i build BUNDLE --for {backend}"):
-            limit.first_within([usual], ("denoiser", "decoder"))
+            limit.first_that_fits([usual], ("denoiser", "decoder"))
         with pytest.raises(InputError, match="which the weights of denoiser need alone"):
-            limit.first_within([RunShape()], ("denoiser", "decoder"))
+            limit.first_that_fits([RunShape()], ("denoiser", "decoder"))
 
 
 def test_a_guidance_that_ends_on_the_way_holds_the_weights_of_a_fixed_graph_twice(tmp_path, monkeypatch):
@@ -168,19 +168,21 @@ def test_a_guidance_that_ends_on_the_way_holds_the_weights_of_a_fixed_graph_twic
     bundle = open_bundle(folder, check_files=False)
     for backend, more in (("cpu", 0), ("openvino", 23 * 10**8)):
         limit = MemoryLimit(10**8, bundle, backend)
-        once, twice = (limit.needs(RunShape(64, 1, 2, calls), ("denoiser", "decoder"))["denoiser"] for calls in (1, 2))
+        once, twice = (
+            limit.peak_bytes(RunShape(64, 1, 2, calls), ("denoiser", "decoder"))["denoiser"] for calls in (1, 2)
+        )
         assert twice - once == more, backend
 
 
 def test_variants_of_the_denoiser_stay_together(tmp_path):
     limit = MemoryLimit(1, open_bundle(write_toy(tmp_path / "toy")), "cpu")
-    assert limit.beside("denoiser", "denoiser.takes-deep.3")
-    assert not limit.beside("denoiser", "decoder")
+    assert limit.co_resident("denoiser", "denoiser.takes-deep.3")
+    assert not limit.co_resident("denoiser", "decoder")
 
 
 def test_sizes_in_words():
     assert [parsed_size(text) for text in ("4GB", "512 MiB", "1.5g", 70)] == [4 * 10**9, 512 * 2**20, 15 * 10**8, 70]
-    for wrong in ("", "four", "-1GB", "0", "4TB", "nan"):
+    for wrong in ("", "four", "-1GB", "0", "4TB", "nan", "0.5", "9" * 400, "9" * 30 + "GB", 10**400, None, True):
         with pytest.raises(InputError, match="max_memory: expected a size"):
             parsed_size(wrong)
 

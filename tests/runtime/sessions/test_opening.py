@@ -25,7 +25,7 @@ def test_two_graphs_are_opened_at_a_time() -> None:
         return graph
 
     sessions = SessionCache(opened)
-    sessions.ahead(["a", "b", "c", "d"], 2)
+    sessions.preopen(["a", "b", "c", "d"], 2)
     assert sessions.open == {"a", "b", "c", "d"}
 
 
@@ -58,7 +58,7 @@ def test_what_cannot_be_opened_is_told_at_once(at_once: int) -> None:
         return graph
 
     with pytest.raises(InputError, match="a: no graph"):
-        SessionCache(opened).ahead(list("abcdefgh"), at_once)
+        SessionCache(opened).preopen(list("abcdefgh"), at_once)
     assert len(asked) <= 2 * at_once
 
 
@@ -95,7 +95,7 @@ def test_a_small_bundle_without_engines_goes_to_onnx_runtime(tmp_path: Path, cho
 
 
 def test_a_large_bundle_goes_to_openvino(tmp_path: Path, chosen: list, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "SMALL", 10)
+    monkeypatch.setattr(loading, "SMALL_BUNDLE_BYTES", 10)
     loading.load(write_toy(tmp_path / "toy"))
     assert chosen == [("openvino", ())]
     assert open_bundle(tmp_path / "toy").graph_bytes("denoiser") == len("denoiser")
@@ -104,3 +104,18 @@ def test_a_large_bundle_goes_to_openvino(tmp_path: Path, chosen: list, monkeypat
 def test_a_backend_that_is_named_is_never_left_out(tmp_path: Path, chosen: list) -> None:
     loading.load(write_toy(tmp_path / "toy"), "openvino")
     assert chosen == [("openvino", ())]
+
+
+def test_what_a_graph_would_close_is_told_before_it_is_opened() -> None:
+    """The loop's graphs stay together, any other is alone, and so a preview knows what must be dropped first."""
+    loop = {"denoiser", "denoiser.takes-deep.3"}
+    sessions = SessionCache(str, lambda graph, other: {graph, other} <= loop)
+    for graph in ("encoder", "denoiser", "denoiser.takes-deep.3"):
+        sessions(graph)
+    assert sessions.open == loop
+    assert sessions.closed_by("decoder") == loop and sessions.closed_by("denoiser") == frozenset()
+    sessions("decoder")
+    assert sessions.open == {"decoder"} and sessions.closed_by("denoiser") == {"decoder"}
+    free = SessionCache(str)
+    free.preopen(["encoder", "decoder"], 1)
+    assert free.closed_by("denoiser") == frozenset()

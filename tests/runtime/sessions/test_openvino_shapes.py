@@ -9,7 +9,7 @@ import pytest
 from x2i.runtime.bundle.proof import proof_error
 from x2i.runtime.bundle.reader import open_bundle
 from x2i.runtime.sessions import openvino_device, openvino_engine
-from x2i.runtime.sessions.openvino_session import KEPT, KEPT_BYTES, OpenVinoSession
+from x2i.runtime.sessions.openvino_session import MAX_COMPILED_BYTES, MIN_COMPILED, OpenVinoSession
 from x2i.runtime.sessions.openvino_support import SMALL_GRAPH_BYTES
 from x2i.runtime.sessions.session import Settings
 
@@ -60,13 +60,15 @@ def test_a_run_is_compiled_once_for_its_shapes(elite_bundle: Path, compiled: lis
     assert [shapes["latents"] for shapes in compiled] == [arrays["latents"].shape]
 
 
-@pytest.mark.parametrize(("size", "expected"), [(KEPT_BYTES, [1, 2, 3, 2]), (KEPT_BYTES // 3, [1, 2, 3])])
+@pytest.mark.parametrize(
+    ("size", "expected"), [(MAX_COMPILED_BYTES, [1, 2, 3, 2]), (MAX_COMPILED_BYTES // 3, [1, 2, 3])]
+)
 def test_only_the_shapes_used_last_are_kept(tiny_bundle: Path, compiled: list, size: int, expected: list[int]) -> None:
     bundle = open_bundle(tiny_bundle, check_files=False)
     arrays, session = inputs(bundle), bound(bundle, "int8", bytes=size)
     for count in (1, 2, 1, 3, 1, 2):
         run(session, rows(arrays, count))
-    assert KEPT == 2
+    assert MIN_COMPILED == 2
     assert [shapes["latents"][0] for shapes in compiled] == expected
 
 
@@ -117,7 +119,9 @@ def test_an_engine_serves_its_shapes_alone(
 def test_a_call_outlives_the_engine_that_other_shapes_took_the_place_of(tiny_bundle: Path, tmp_path: Path) -> None:
     bundle = open_bundle(tiny_bundle, check_files=False)
     arrays = inputs(bundle)
-    graph = replace(bundle.graph_file("denoiser"), bytes=KEPT_BYTES, precision="int8", engines=tmp_path / "engines")
+    graph = replace(
+        bundle.graph_file("denoiser"), bytes=MAX_COMPILED_BYTES, precision="int8", engines=tmp_path / "engines"
+    )
     openvino_engine.build_openvino_engine(graph, ALONE, {name: array.shape for name, array in rows(arrays, 2).items()})
     session = OpenVinoSession(graph, ALONE)
     call = session.bind()
