@@ -3,8 +3,6 @@
 import struct
 import time
 import warnings
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +15,7 @@ from ..engines.key import EngineKey
 from ..errors import EngineWarning, InputError
 from ..files import reason
 from ..machine import peak_memory
-from .session import GraphFile, Outputs, Settings, Shapes, call_error
+from .session import GraphFile, Outputs, Settings, Shapes, UnboundSession, call_error
 
 LIBRARY = "onnxruntime"
 _LENGTH = struct.Struct("<Q")
@@ -114,7 +112,7 @@ DTYPES = {
 """numpy's names of ONNX Runtime's types: all that an array can have."""
 
 
-class OnnxRuntimeSession:
+class OnnxRuntimeSession(UnboundSession):
     """A Session of ONNX Runtime's CPU provider; safe to call from several threads.
 
     Opens a graph's file, or with `engine` what `x2i build --for cpu` has made of it. Raises InputError where ONNX
@@ -129,8 +127,8 @@ class OnnxRuntimeSession:
             raise InputError(
                 f"{path}: ONNX Runtime {onnxruntime.__version__} cannot open this graph: {error}{fix}"
             ) from error
-        self.inputs = tuple(as_tensor(value) for value in self._session.get_inputs())
-        self.outputs = tuple(as_tensor(value) for value in self._session.get_outputs())
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        super().__init__(tuple(map(as_tensor, inputs)), tuple(map(as_tensor, outputs)))
         self._names = [tensor.name for tensor in self.outputs]
 
     def __call__(self, **arrays: np.ndarray) -> Outputs:
@@ -139,9 +137,6 @@ class OnnxRuntimeSession:
         except CALL_ERRORS as error:
             raise call_error("ONNX Runtime", self.inputs, arrays, reason(error)) from error
         return dict(zip(self._names, outputs, strict=True))
-
-    def bind(self, **arrays: np.ndarray) -> Callable[..., Outputs]:
-        return partial(self, **arrays)
 
 
 def session_options(threads: int | None = None) -> onnxruntime.SessionOptions:

@@ -144,7 +144,7 @@ class _DeviceBinding:
     def _put(self, name: str, array: np.ndarray) -> None:
         held = self._inputs.get(name)
         # A call that failed may have left another dtype, and its bytes would be taken for these.
-        if held is not None and (tuple(held.shape()), DTYPES.get(held.data_type())) == (array.shape, array.dtype):
+        if held is not None and (tuple(held.shape()), DTYPES.get(held.data_type())) == (array.shape, array.dtype.name):
             held.update_inplace(array)
             return
         self._inputs[name] = onnxruntime.OrtValue.ortvalue_from_numpy(array, self._device, 0)
