@@ -13,6 +13,7 @@ from x2i.runtime.bundle.manifest import Graph, Manifest, Measured
 from x2i.runtime.bundle.plan import Plan
 from x2i.runtime.bundle.proof import proof_error
 from x2i.runtime.bundle.writer import file_records, new_bundle, write_manifest
+from x2i.runtime.commands.progress import track
 from x2i.runtime.machine import package_versions
 from x2i.runtime.sessions.backends import open_session
 from x2i.runtime.sessions.session import GraphFile, Session
@@ -53,7 +54,8 @@ def _export_fp32(system: SystemSpec, plan: ExportPlan, report: Callable[[str], N
     with new_bundle(plan.out) as folder:
         runtime_plan, gates = _trace_all(system, plan, folder, report)
         gc.collect()
-        graphs = {name: _prove(folder, name, gate, report) for name, gate in gates.items()}
+        checked = track(gates.items(), "checking", unit="graph")
+        graphs = {name: _prove(folder, name, gate, report) for name, gate in checked}
         manifest = Manifest(
             system=plan.system,
             plan=runtime_plan,
@@ -76,7 +78,7 @@ def _trace_all(
     for name, text in build.tokenizers.items():
         (folder / name).write_text(text, encoding="utf-8")
     gates: dict[str, float] = {}
-    for component in build.components:
+    for component in track(build.components, "tracing", build.count, "graph"):
         start = time.perf_counter()
         to_onnx(component, folder / f"{component.name}.onnx")
         _write_proof(component, folder / "proof" / component.name)

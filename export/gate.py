@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 from x2i.runtime.bundle.manifest import Precision
 from x2i.runtime.bundle.reader import Bundle
+from x2i.runtime.commands.progress import track
 from x2i.runtime.gate.cases import Draw, draw_case, write_case
 from x2i.runtime.gate.comparison import compare
 from x2i.runtime.gate.record import Case, Closeness, Gate, Judged, Limits
@@ -69,7 +70,7 @@ def draw_references(pipeline: Draw, folder: Path, asked: Sequence[dict[str, Any]
     float32 [1, C, h, w]. Raises GateError for a picture of one colour, which would tell nothing.
     """
     cases = tuple(write_case(folder, number, options) for number, options in enumerate(asked))
-    for number, case in enumerate(cases):
+    for number, case in enumerate(track(cases, "fp32 pictures", unit="run")):
         drawn = draw_case(pipeline, case, folder)
         if np.ptp(drawn.picture, axis=(0, 1)).max() == 0:
             raise GateError(f"case {number}: fp32 draws a single colour, which no picture can be compared with")
@@ -91,7 +92,7 @@ def measure_gate(
     Raises GateError with a line for every problem; with `accept` they go into the record instead, except that what
     cannot be drawn at all is never accepted.
     """
-    results = list(compare(pipeline, cases, limits, folder))
+    results = list(track(compare(pipeline, cases, limits, folder), "gate", len(cases), "run"))
     drawn = [result.closeness for result in results if result.closeness is not None]
     problems = [problem for result in results for problem in result.problems] + judges_problems(judged)
     if len(drawn) < len(results) or not all(np.isfinite(closeness.latents) for closeness in drawn):

@@ -57,20 +57,28 @@ class Pipeline:
         """The session of a graph; graphs that stand for a caller's choice are opened on their first use."""
         return self._sessions(graph)
 
-    def __call__(self, prompt: str | None = None, **options: Unpack[RunOptions]) -> Output:
+    def __call__(
+        self,
+        prompt: str | None = None,
+        *,
+        on_step: Callable[[Step], None] | None = None,
+        **options: Unpack[RunOptions],
+    ) -> Output:
         """Draws `count` pictures of a prompt, where the bundle reads one.
 
         The keywords are those of `RunOptions`: `language`, `negative` (text to steer away from), `steps`, `guidance` (1
         switches it off), `sampler`, `seed`, `noise` (float32 [count, C, h, w], replaces the seed's draw of the start
         noise), `size` (height, width in pixels), `count`, `preset` (one of the bundle's), and what the bundle draws
         from: `subject`, `mask`, `subjects`, `image`, `sound`... What is left out comes from the bundle's plan.
-        Raises InputError for bad input, with every problem.
+        `on_step` is called after every step, as a progress bar needs it. Raises InputError for bad input, with every problem.
         """
         timings = Timings()
         request, context, notes = self._encode(prompt, options, timings)
         denoiser, latents = Denoiser(self._plan, self.session, context, request), None
         for step in self._walk(request, denoiser, timings):
             latents = step.latents
+            if on_step is not None:
+                on_step(step)
         assert latents is not None
         _check_finite(latents)
         denoiser.release()

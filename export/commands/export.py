@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 from x2i.runtime.commands.console import refusing
+from x2i.runtime.commands.progress import bars, echo
 from x2i.runtime.errors import InputError
 
 from ..systems.registry import SYSTEMS
@@ -60,5 +61,5 @@ def export(
         from ..plan import ExportPlan
     options = sampler, steps, guidance, licences, Lowering(**lowering)
     plan = ExportPlan(system, out, base, base_config, parts, random_weights, *options)
-    with refusing(CheckpointError, GateError, InputError, OSError, PlanError):
-        export_bundle(plan, click.echo)
+    with refusing(CheckpointError, GateError, InputError, OSError, PlanError), bars():
+        export_bundle(plan, echo)

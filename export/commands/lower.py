@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 from x2i.runtime.commands.console import refusing
+from x2i.runtime.commands.progress import bars, echo
 from x2i.runtime.errors import InputError
 
 from .options import lowering_options, require_extra
@@ -20,5 +21,5 @@ def lower_command(bundle: Path, out: Path, lowering: dict[str, Any]) -> None:
         from ..errors import GateError, PlanError
         from ..lower.lowered_bundle import lower
         from ..lower.lowering import Lowering
-    with refusing(GateError, InputError, OSError, PlanError):
-        lower(bundle, out, Lowering(**lowering), click.echo)
+    with refusing(GateError, InputError, OSError, PlanError), bars():
+        lower(bundle, out, Lowering(**lowering), echo)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 from x2i.runtime.commands.console import refusing
+from x2i.runtime.commands.progress import bars, echo
 from x2i.runtime.errors import InputError
 
 from .options import require_extra
@@ -20,8 +21,8 @@ def from_optimum(folder: Path, out: Path, licences: tuple[str, ...]) -> None:
 
         from ..errors import GateError, PlanError
         from ..optimum.from_optimum import import_folder
-    with refusing(CheckpointError, GateError, InputError, OSError, PlanError):
-        import_folder(folder, out, licences, click.echo)
+    with refusing(CheckpointError, GateError, InputError, OSError, PlanError), bars():
+        import_folder(folder, out, licences, echo)
 
 
 @click.command("to-optimum")

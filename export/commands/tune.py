@@ -6,6 +6,7 @@ from typing import Any
 import click
 from x2i.runtime.commands.console import refusing
 from x2i.runtime.commands.options import Size
+from x2i.runtime.commands.progress import bars, echo
 from x2i.runtime.errors import InputError
 
 from ..tune.candidates import WAYS
@@ -42,8 +43,8 @@ def tune_command(bundle: Path, **options: Any) -> None:
         from ..tune.tune import tune
     from x2i.runtime.commands.plan_text import preset_lines
 
-    with refusing(GateError, InputError, OSError, PlanError):
+    with refusing(GateError, InputError, OSError, PlanError), bars():
         tuning = Tuning(**options)
-        found = tune(bundle, tuning, click.echo)
+        found = tune(bundle, tuning, echo)
     for line in preset_lines(tuning.name, found):
         click.echo(line)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from x2i.runtime.bundle.plan import Plan
 from x2i.runtime.bundle.reader import Bundle
+from x2i.runtime.commands.progress import track
 from x2i.runtime.pipeline import Pipeline
 from x2i.runtime.sampling.registry import make_sampler
 from x2i.runtime.sessions.backends import open_session
@@ -44,7 +45,7 @@ def record_calibration(
     pipeline = Pipeline(
         bundle, lambda name: recorder.over(name, open_session(name)) if name in denoisers else open_session(name)
     )
-    for number, case in enumerate(cases):
+    for number, case in enumerate(track(cases, "calibrating", unit="run")):
         recorder.begin(number, _calls(random, _calls_of(plan, case), calls_per_run))
         _draw(pipeline, {"seed": seed + number} | dict(case), recorder)
     # A full-size denoiser's session must be gone before the next one opens.

@@ -11,6 +11,7 @@ from x2i.emoji.gate import emoji_judge
 from x2i.runtime.bundle.manifest import REVISION, Manifest, Precision
 from x2i.runtime.bundle.reader import Bundle, open_bundle
 from x2i.runtime.bundle.writer import file_records, new_bundle, write_manifest
+from x2i.runtime.commands.progress import track
 from x2i.runtime.load import pipeline_of
 from x2i.runtime.machine import package_versions
 from x2i.runtime.pipeline import Pipeline
@@ -56,7 +57,7 @@ def lower(folder: Path, out: Path, lowering: Lowering, report: Report = lambda l
                 name: lowered_graph(
                     source, name, precision, _recipe(source, name, lowering), calibrations.get(name), made, report
                 )
-                for name, precision in precisions.items()
+                for name, precision in track(precisions.items(), "lowering", unit="graph")
             }
         manifest = replace(source.manifest, graphs=graphs, producer=_producer(source.manifest), revision=REVISION)
         manifest = replace(manifest, files=file_records(made))

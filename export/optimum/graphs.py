@@ -9,6 +9,7 @@ import numpy as np
 from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 from x2i.runtime.bundle.manifest import Graph, Measured, Precision
 from x2i.runtime.bundle.proof import proof_error
+from x2i.runtime.commands.progress import track
 from x2i.runtime.sessions.onnxruntime_cpu import OnnxRuntimeSession
 
 from ..errors import GateError, PlanError
@@ -200,7 +201,7 @@ def adapted(folder: Path, work: Path, wanted: dict[str, Part], report: Callable[
     if problems:
         raise PlanError(*problems)
     graphs = {}
-    for name, part in wanted.items():
+    for name, part in track(wanted.items(), "adapting", unit="graph"):
         model = models.pop(name)
         precision: Precision = "fp16" if _is_half(model.graph.initializer) else "fp32"
         original, ours = part.example(model.graph)

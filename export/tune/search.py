@@ -11,6 +11,7 @@ from x2i.runtime.bundle.cfg_batch import cfg_rows
 from x2i.runtime.bundle.preset import Preset
 from x2i.runtime.bundle.reader import Bundle
 from x2i.runtime.commands.plan_text import differences
+from x2i.runtime.commands.progress import track
 from x2i.runtime.errors import InputError
 from x2i.runtime.gate.comparison import Draw, Drawing, closeness_of
 from x2i.runtime.gate.record import Closeness, Judged
@@ -92,7 +93,7 @@ def search(
 ) -> Preset | None:
     """The fastest passing preset of all families, None where none passes."""
     best: Found | None = None
-    for family in groups:
+    for family in track(groups, "families", unit="family"):
         best = _fastest(work, family, trial, tuning, backend, best, report) or best
     return None if best is None else best.preset
 
@@ -116,7 +117,7 @@ def _fastest(
         for name, preset in named.items()
         if name != PROBE
     }
-    for name in sorted(predicted, key=lambda name: predicted[name]):
+    for name in track(sorted(predicted, key=lambda name: predicted[name]), "presets", unit="preset"):
         if best is not None and predicted[name] >= best.seconds:
             return None
         verdict = trial(partial(pipeline, preset=name))

@@ -10,6 +10,7 @@ from typing import Any
 
 from x2i.runtime.bundle.preset import Preset, Tuned
 from x2i.runtime.bundle.reader import Bundle, open_bundle
+from x2i.runtime.commands.progress import track
 from x2i.runtime.gate.comparison import Draw
 from x2i.runtime.load import load, pipeline_of
 from x2i.runtime.machine import processor, versions
@@ -142,7 +143,7 @@ def _timed(fast: Callable[..., Any], plain: Callable[..., Any], run: dict[str, A
     all its segments are opened there."""
     plain(**run | {"steps": WARM_STEPS})
     taken: dict[str, list[float]] = {"fast": [], "plain": []}
-    for _ in range(times):
+    for _ in track(range(times), "timing", unit="run"):
         for name, draw in (("plain", plain), ("fast", fast)):
             began = time.perf_counter()
             draw(**run)

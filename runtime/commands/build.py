@@ -4,7 +4,6 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import click
@@ -25,6 +24,7 @@ from ..engines.tensorrt_key import RTX_TARGETS
 from ..errors import InputError
 from .console import refusing
 from .options import Size
+from .progress import bars, echo, progress_bar, track
 
 STOPPED = 130
 
@@ -66,7 +66,8 @@ def build(
             return
         jobs = wanted.jobs(opened)
         _check_room(opened, [job for job in jobs if builder.find_cached(job) is None])
-        made = _build_all(opened, jobs, (lambda line: None) if as_json else click.echo)
+        with bars(not as_json):
+            made = _build_all(opened, jobs, (lambda line: None) if as_json else echo)
     if as_json:
         several = Counter(job.name for job in jobs)
         names = [job.label if several[job.name] > 1 else job.name for job in jobs]
@@ -76,10 +77,10 @@ def build(
 def _build_all(bundle: Bundle, jobs: list[BuildJob], say: Callable[[str], None]) -> list[BuildResult]:
     made: list[BuildResult] = []
     try:
-        for job in jobs:
+        for job in track(jobs, "engines", unit="engine"):
             made.append(_build(bundle, job, say))
     except KeyboardInterrupt:
-        click.echo(f"x2i: stopped; {len(made)} of {len(jobs)} engines are done and stay", err=True)
+        echo(f"x2i: stopped; {len(made)} of {len(jobs)} engines are done and stay", err=True)
         sys.exit(STOPPED)
     return made
 
@@ -89,8 +90,8 @@ def _build(bundle: Bundle, job: BuildJob, say: Callable[[str], None]) -> BuildRe
     expected = likely_seconds(job.library, job.name, job.precision, size, past_builds())
     estimate = "no estimate before the first build" if expected is None else f"about {expected:.0f} s"
     say(f"{job.label}: {size / 1e6:.1f} MB, {job.precision}; {estimate}")
-    built = builder.build_engine(job, Path(job.engines), partial(_tick, job.name, expected))
-    _clear_line()
+    with progress_bar(f"{job.name} (Ctrl-C stops)", expected and round(expected), "s") as bar:
+        built = builder.build_engine(job, Path(job.engines), lambda seconds: bar.move_to(round(seconds)))
     if built.cached:
         say(f"  {built.engine} is there")
         return built
@@ -100,18 +101,6 @@ def _build(bundle: Bundle, job: BuildJob, say: Callable[[str], None]) -> BuildRe
     for remark in built.remarks:
         say(f"  {remark}")
     return built
-
-
-def _tick(name: str, expected: float | None, seconds: float) -> None:
-    """The seconds so far, on a terminal alone: elsewhere they would fill a log."""
-    if sys.stderr.isatty():
-        of = "" if expected is None else f" of about {expected:.0f} s"
-        click.echo(f"\r  {name}: {seconds:.0f} s{of} (Ctrl-C stops) ", nl=False, err=True)
-
-
-def _clear_line() -> None:
-    if sys.stderr.isatty():
-        click.echo("\r\033[K", nl=False, err=True)
 
 
 def _check_room(bundle: Bundle, jobs: list[BuildJob]) -> None:

@@ -21,17 +21,21 @@ Item = TypeVar("Item")
 
 COLUMNS = 80
 """Width of a bar on a terminal that does not tell its own."""
-_shown: ContextVar[bool] = ContextVar("bars are shown", default=False)
+_open: "ContextVar[list[tqdm[Any]] | None]" = ContextVar("bars on the screen, None where none are shown", default=None)
 
 
 @contextmanager
 def bars(shown: bool = True) -> Iterator[None]:
     """Shows the bars of the block, if `shown` and stderr is a terminal; commands pass `not as_json`."""
-    before = _shown.set(shown and sys.stderr.isatty())
+    found: list[tqdm[Any]] | None = [] if shown and sys.stderr.isatty() else None
+    before = _open.set(found)
     try:
         yield
     finally:
-        _shown.reset(before)
+        # An error's traceback may keep a loop's iterator alive, and with it the bar.
+        for bar in reversed(found or []):
+            bar.close()
+        _open.reset(before)
 
 
 class ProgressBar:
@@ -55,7 +59,8 @@ class ProgressBar:
 @contextmanager
 def progress_bar(label: str, total: float | None = None, unit: str = "") -> Iterator[ProgressBar]:
     """A bar that is removed when the block ends. Without a `total` it shows the count and the time that has passed."""
-    if not _shown.get():
+    shown = _open.get()
+    if shown is None:
         yield ProgressBar(None)
         return
     # Only a terminal needs it, and importing it takes a tenth of a second.
@@ -67,6 +72,7 @@ def progress_bar(label: str, total: float | None = None, unit: str = "") -> Iter
     with tqdm(
         desc=label, total=total, unit=unit, file=sys.stderr, leave=False, dynamic_ncols=wide, ncols=columns
     ) as bar:
+        shown.append(bar)
         yield ProgressBar(bar)
 
 
@@ -89,7 +95,7 @@ def track(items: Iterable[Item], label: str, total: int | None = None, unit: str
 
 def echo(line: str, err: bool = False) -> None:
     """Prints a line on stdout, or on stderr, above the bars where there are any."""
-    if not _shown.get():
+    if _open.get() is None:
         click.echo(line, err=err)
         return
     from tqdm import tqdm

@@ -13,6 +13,7 @@ from ..files import check_folder_of, save_whole
 from ..output import Output, check_picture_path, save_picture
 from .console import load_announced, refusing, warned
 from .options import FILE, backend_option, given_keywords, run_keywords, text_bundle_option, threads_option
+from .progress import bars, progress_bar
 
 
 @click.command()
@@ -49,8 +50,8 @@ def run(
             check_folder_of(save_latents)
         pipeline = load_announced(bundle, backend, threads, text_bundle, values["preset"], max_memory)
         keywords = given_keywords(pipeline.bundle.manifest.plan.options(), values)
-        with warned():
-            output = pipeline(prompt, **keywords)
+        with warned(), bars(not as_json), progress_bar("drawing", unit="step") as bar:
+            output = pipeline(prompt, on_step=lambda step: bar.move_to(step.index + 1, step.count), **keywords)
         paths = _save(output, out, save_latents)
     if as_json:
         seconds = {stage: round(value, 4) for stage, value in output.timings.items()}

@@ -13,7 +13,6 @@ from x2i.runtime.commands.progress import bars, echo, progress_bar, track
 
 from tests.processes import imported, run
 
-X2I = Path(sys.executable).parent / "x2i"
 PROGRAM = """
 import sys
 from x2i.runtime.commands.progress import bars, echo, track
@@ -108,6 +107,19 @@ def test_lines_stay_whole_under_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: p
     assert capsys.readouterr().out == "first\nsecond\n"
 
 
+def test_an_error_takes_the_bars_away_before_it_is_told(monkeypatch: pytest.MonkeyPatch):
+    def fail() -> None:
+        letters = track("abc", "letters")
+        for _ in letters:
+            raise ValueError
+
+    terminal = terminal_in(monkeypatch)
+    with pytest.raises(ValueError) as refused, bars():
+        fail()
+    assert refused.traceback[-1].frame.f_locals["letters"], "the traceback keeps the bar's loop"
+    assert terminal.getvalue().endswith("\r")
+
+
 def test_bars_end_with_their_block(monkeypatch: pytest.MonkeyPatch):
     terminal = terminal_in(monkeypatch)
     with pytest.raises(KeyboardInterrupt), bars(), progress_bar("working", 2):
@@ -116,3 +128,19 @@ def test_bars_end_with_their_block(monkeypatch: pytest.MonkeyPatch):
     with progress_bar("working", 2) as bar:
         bar.advance()
     assert terminal.getvalue() == shown
+
+
+def test_run_shows_its_steps_on_a_terminal(tiny_bundle: Path, tmp_path: Path):
+    x2i = Path(sys.executable).parent / "x2i"
+    words = ["run", tiny_bundle, "a", "--language", "English", "--backend", "cpu", "--steps", "2", "--size", "16x16"]
+    out, screen = on_a_terminal(x2i, *words, cwd=tmp_path)
+    assert out.startswith("out.png\n") and "drawing:" in screen
+
+
+def test_verify_shows_its_graphs_on_a_terminal_and_prints_the_same_lines(tiny_bundle: Path, tmp_path: Path):
+    x2i = Path(sys.executable).parent / "x2i"
+    out, screen = on_a_terminal(x2i, "verify", tiny_bundle, "--backend", "cpu", cwd=tmp_path)
+    assert "graphs:" in screen
+    assert out == run(x2i, "verify", tiny_bundle, "--backend", "cpu", cwd=tmp_path).stdout
+    silent, screen = on_a_terminal(x2i, "verify", tiny_bundle, "--backend", "cpu", "--json", cwd=tmp_path)
+    assert silent.startswith("{") and "graphs:" not in screen
