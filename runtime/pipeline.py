@@ -70,7 +70,8 @@ class Pipeline:
         switches it off), `sampler`, `seed`, `noise` (float32 [count, C, h, w], replaces the seed's draw of the start
         noise), `size` (height, width in pixels), `count`, `preset` (one of the bundle's), and what the bundle draws
         from: `subject`, `mask`, `subjects`, `image`, `sound`... What is left out comes from the bundle's plan.
-        `on_step` is called after every step, as a progress bar needs it. Raises InputError for bad input, with every problem.
+        `on_step` is called after every step, as a progress bar needs it. Raises InputError for bad input, with every
+        problem.
         """
         timings = Timings()
         request, context, notes = self._encode(prompt, options, timings)

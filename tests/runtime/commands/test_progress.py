@@ -132,7 +132,7 @@ def test_bars_end_with_their_block(monkeypatch: pytest.MonkeyPatch):
 
 def test_run_shows_its_steps_on_a_terminal(tiny_bundle: Path, tmp_path: Path):
     x2i = Path(sys.executable).parent / "x2i"
-    words = ["run", tiny_bundle, "a", "--language", "English", "--backend", "cpu", "--steps", "2", "--size", "16x16"]
+    words = ["run", tiny_bundle, "a", "--language", "French", "--backend", "cpu", "--steps", "2", "--size", "16x16"]
     out, screen = on_a_terminal(x2i, *words, cwd=tmp_path)
     assert out.startswith("out.png\n") and "drawing:" in screen
 
