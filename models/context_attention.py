@@ -1,4 +1,8 @@
-"""The cross-attention layers of a stock UNet, in their order."""
+"""The cross-attention of a stock UNet, with keys and values from outside: projected once, and given to every step.
+
+A second attention may join it: ELITE's over a subject's patches (arXiv 2302.13848), IP-Adapter's over a picture's
+tokens (arXiv 2308.06721).
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,9 +25,12 @@ InjectedOp = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, i
 
 
 @dataclass(frozen=True, slots=True)
-class Injection:
-    """What a second attention adds: local_key and local_value by layer path, [B, L, C] each; token_index int64 [B];
-    strength [B]."""
+class InjectedContext:
+    """What the second attention of a call reads.
+
+    `local_key` and `local_value` [B, L, C] by layer path; `token_index` int64 [B], the context token whose
+    probabilities weight it, below 0 for a weight of 1; `strength` float32 [B], its factor.
+    """
 
     local_key: Mapping[str, Tensor]
     local_value: Mapping[str, Tensor]
@@ -32,7 +39,10 @@ class Injection:
 
 
 class ContextProjection(nn.Module):
-    """`forward(context [B, T, D])` gives every layer's keys, then every layer's values, [B, T, C] each."""
+    """`forward(context [B, T, D])` gives every layer's keys, then every layer's values, [B, T, C] each.
+
+    The layers are in the order of `weights`; C may differ from one to the next.
+    """
 
     def __init__(self, weights: KeyValueWeights):
         super().__init__()
@@ -44,8 +54,8 @@ class ContextProjection(nn.Module):
         return tuple(F.linear(context, weight) for weight in (*self.keys, *self.values))
 
 
-def own_weights(unet: UNet2DConditionModel) -> dict[str, tuple[Tensor, Tensor]]:
-    """The UNet's own `to_k` and `to_v` of every cross-attention layer, without copying."""
+def cross_attention_weights(unet: UNet2DConditionModel) -> dict[str, tuple[Tensor, Tensor]]:
+    """The UNet's own `to_k` and `to_v` matrices [C, D] by cross-attention layer's path, without copying."""
     return {
         path: (layer.to_k.weight.detach(), layer.to_v.weight.detach())
         for path, layer in cross_attention_layers(unet).items()
@@ -53,15 +63,19 @@ def own_weights(unet: UNet2DConditionModel) -> dict[str, tuple[Tensor, Tensor]]:
 
 
 class ContextAttention:
-    """A diffusers attention processor for one `attn2`; `take` hands it the keys and values of the coming call."""
+    """A diffusers attention processor for the one `attn2` at `path`, which reads what `take` has handed it.
+
+    `injected` computes the attention where a second one joins it.
+    """
 
     def __init__(self, path: str, injected: InjectedOp):
         self._path, self._injected = path, injected
         self._key: Tensor | None = None
         self._value: Tensor | None = None
-        self._injection: Injection | None = None
+        self._injection: InjectedContext | None = None
 
-    def take(self, key: Tensor, value: Tensor, injection: Injection | None) -> None:
+    def take(self, key: Tensor, value: Tensor, injection: InjectedContext | None) -> None:
+        """Keeps key and value [B, T, C], and what a second attention reads, for the coming calls."""
         self._key, self._value, self._injection = key, value, injection
 
     def __call__(self, attn: Attention, hidden_states: Tensor, *unused: object, **also_unused: object) -> Tensor:
@@ -84,8 +98,8 @@ class ContextAttention:
         return attn.to_out[0](out)
 
 
-def install(unet: UNet2DConditionModel, injected: InjectedOp) -> dict[str, ContextAttention]:
-    """Gives every cross-attention layer of the UNet a ContextAttention, and returns them by path."""
+def install_context_attention(unet: UNet2DConditionModel, injected: InjectedOp) -> dict[str, ContextAttention]:
+    """Makes a ContextAttention the processor of every cross-attention layer of the UNet; returns them by layer path."""
     processors = {path: ContextAttention(path, injected) for path in cross_attention_layers(unet)}
     for path, layer in cross_attention_layers(unet).items():
         layer.set_processor(processors[path])

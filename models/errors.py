@@ -12,8 +12,8 @@ class CheckpointError(ValueError):
         super().__init__("\n".join(problems))
 
 
-def collect_problems(*reads: Callable[[], Any]) -> tuple[Any, ...]:
-    """What each read returns, or one CheckpointError with the problems of all of them."""
+def read_all(*reads: Callable[[], Any]) -> tuple[Any, ...]:
+    """What each read returns, in their order. Raises one CheckpointError with the problems of all that raised one."""
     results: list[Any] = []
     problems: list[str] = []
     for read in reads:

@@ -13,7 +13,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from x2i.kernels.injected_attention.reference import injected_attention
 from x2i.models.clip.injected_text import InjectedText
 from x2i.models.clip.vision import VisionLevels
-from x2i.models.context_attention import ContextAttention, Injection, cross_attention_layers, install
+from x2i.models.context_attention import (
+    ContextAttention,
+    InjectedContext,
+    cross_attention_layers,
+    install_context_attention,
+)
 from x2i.models.subjects.elite import EliteCheckpoint, Mapper
 
 from ..recipe import clip, text, unet
@@ -82,9 +87,9 @@ class Frozen:
         queries: dict[str, Tensor] = {}
         for path, layer in cross_attention_layers(denoiser).items():
             layer.to_q.register_forward_hook(lambda *call, path=path: queries.update({path: call[2]}))
-        return cls(Sight(vision), words, denoiser, install(denoiser, injected_attention), queries)
+        return cls(Sight(vision), words, denoiser, install_context_attention(denoiser, injected_attention), queries)
 
-    def condition(self, made: EliteCheckpoint, context: Tensor, injection: Injection | None) -> dict[str, Tensor]:
+    def condition(self, made: EliteCheckpoint, context: Tensor, injection: InjectedContext | None) -> dict[str, Tensor]:
         """Hands the denoiser's layers what its next call attends to, and returns the keys by path."""
         keys, values = keys_and_values(made, context)
         for path, processor in self.processors.items():

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from x2i.models.context_attention import Injection, cross_attention_layers
+from x2i.models.context_attention import InjectedContext, cross_attention_layers
 from x2i.models.subjects.elite import EliteCheckpoint, LocalMapper
 
 from ..recipe import unet
@@ -47,7 +47,7 @@ def loss(frozen: Frozen, words: EliteCheckpoint, made: EliteCheckpoint, targets:
     with low_precision():
         features = made.mapper(masked, grid)
         keys, values = keys_and_values(made, features)
-        injection = Injection(keys, values, index, torch.ones(BATCH, device=device()))
+        injection = InjectedContext(keys, values, index, torch.ones(BATCH, device=device()))
         frozen.condition(words, context, injection)
     random = torch.Generator().manual_seed(number)
     noise_levels = (1000 * torch.rand(BATCH, generator=random) ** unet.NOISE_SKEW).long().clamp(max=999).to(device())

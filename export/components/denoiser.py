@@ -5,7 +5,7 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 from x2i.kernels.injected_attention.op import ATTRIBUTES, DOMAIN, NAME, VERSION
 from x2i.kernels.injected_attention.reference import injected_attention
-from x2i.models.context_attention import InjectedOp, Injection, cross_attention_layers, install
+from x2i.models.context_attention import InjectedContext, InjectedOp, cross_attention_layers, install_context_attention
 
 from ..errors import PlanError
 from ..to_onnx import Component, Sizes
@@ -49,7 +49,7 @@ class NoisePrediction(nn.Module):
     def __init__(self, unet: UNet2DConditionModel, op: InjectedOp = injected_op):
         super().__init__()
         self.unet = unet
-        self._attention = install(unet, op)
+        self._attention = install_context_attention(unet, op)
 
     def forward(self, latents: Tensor, timestep: Tensor, *context: Tensor) -> Tensor:
         self._hand_out(context)
@@ -75,7 +75,7 @@ class NoisePrediction(nn.Module):
         groups = [
             dict(zip(layers, context[group * len(layers) :], strict=False)) for group in range(4 if injected else 2)
         ]
-        injection = Injection(groups[2], groups[3], *context[4 * len(layers) :]) if injected else None
+        injection = InjectedContext(groups[2], groups[3], *context[4 * len(layers) :]) if injected else None
         for path, attention in self._attention.items():
             attention.take(groups[0][path], groups[1][path], injection)
 

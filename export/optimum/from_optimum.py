@@ -8,7 +8,7 @@ from typing import Any
 from tokenizers import Tokenizer
 from x2i.models.clip.tokenizer import clip_pad_token, clip_tokenizer_json
 from x2i.models.readers.weights_folder import read_json
-from x2i.models.stable_diffusion.schedule_config import ScheduleConfig, read_scheduler
+from x2i.models.stable_diffusion.schedule_config import ScheduleConfig, parse_scheduler_config
 from x2i.runtime.bundle.manifest import Manifest, Source
 from x2i.runtime.bundle.plan import Conditioner, Decoder, GraphCall, Guidance, Plan, SamplerChoice, Segment
 from x2i.runtime.bundle.writer import file_records, new_bundle, write_manifest
@@ -99,7 +99,7 @@ def read_folder(folder: Path) -> OptimumFolder:
     problems += _channel_problems(folder, unet, vae)
     if problems:
         raise PlanError(*problems)
-    schedule = read_scheduler(settings, str(folder / "scheduler"))
+    schedule = parse_scheduler_config(settings, str(folder / "scheduler"))
     return OptimumFolder(folder, unet, vae, text, schedule, sampler_of(settings), str(settings.get("_class_name")))
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from tokenizers import Tokenizer
 from transformers import CLIPTextModel
-from x2i.models.context_attention import KeyValueWeights, own_weights
+from x2i.models.context_attention import KeyValueWeights, cross_attention_weights
 from x2i.models.random.weights import random_stable_diffusion
 from x2i.models.stable_diffusion.base import StableDiffusion, read_stable_diffusion
 from x2i.runtime.bundle.plan import Conditioner, GraphCall, Guidance, Plan, SamplerChoice, Segment
@@ -35,7 +35,7 @@ def base_components(
     second attention."""
     return [
         decoder_component(base.vae, base.scaling_factor),
-        projection_component(own_weights(base.unet) if weights is None else weights),
+        projection_component(cross_attention_weights(base.unet) if weights is None else weights),
         *([projection_component(local_weights, local=True)] if local_weights is not None else []),
         denoiser_component(base.unet, injected=local_weights is not None),
     ]

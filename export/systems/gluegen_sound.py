@@ -3,7 +3,7 @@
 Source: GlueGen (arXiv 2303.10056) and its released script, which always samples with DDIM and truncates to bytes.
 """
 
-from x2i.models.errors import collect_problems
+from x2i.models.errors import read_all
 from x2i.models.random.weights import random_gluegen_sound
 from x2i.models.sound.audioclip_checkpoint import read_audioclip
 from x2i.models.translators.gluenet import read_tensor_norm
@@ -31,11 +31,11 @@ def build_gluegen_sound(plan: ExportPlan) -> Build:
         translator = conditioner.translator
     else:
         parts = plan.parts
-        encoder, translator = collect_problems(
+        encoder, translator = read_all(
             lambda: read_audioclip(parts["encoder"]), lambda: read_sound_translator(parts["translator"])
         )
         tokens = translator.tokens_out
-        norm, unconditional = collect_problems(
+        norm, unconditional = read_all(
             lambda: read_tensor_norm(parts["tensor-norm"], tokens),
             lambda: read_unconditional(parts["uncond"], tokens, translator.width_out),
         )

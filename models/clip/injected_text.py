@@ -38,6 +38,9 @@ class InjectedText(nn.Module):
 
 
 def causal_mask(window: int, like: Tensor) -> Tensor:
-    """[1, 1, window, window], added to attention's scores: 0 up to the query's own position, -inf beyond it."""
+    """What is added to attention's scores: [1, 1, window, window], of the dtype and on the device of `like`.
+
+    It is 0 up to the query's own position and -inf beyond it.
+    """
     later = torch.full((window, window), float("-inf"), dtype=like.dtype, device=like.device).triu(1)
     return later[None, None]

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import CheckpointError
-from ..readers.tokenizer_json import absent, read_tokenizer, serialized
+from ..readers.tokenizer_json import missing_files, read_tokenizer, to_tokenizer_json
 from ..readers.weights_folder import read_json
 
 if TYPE_CHECKING:
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 
 START, END, WORD_END = "<|startoftext|>", "<|endoftext|>", "</w>"
+"""The two special tokens, and the mark that a piece at a word's end carries."""
 WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
@@ -23,15 +24,19 @@ def clip_tokenizer_json(path: str | Path) -> str:
     path = Path(path)
     saved = path if path.is_file() else path / "tokenizer.json"
     if saved.is_file():
-        return serialized(read_tokenizer(saved))
+        return to_tokenizer_json(read_tokenizer(saved))
     vocab, merges = path / "vocab.json", path / "merges.txt"
     if not (vocab.is_file() and merges.is_file()):
-        raise absent(path, "tokenizer.json", "vocab.json with merges.txt")
-    return serialized(clip_tokenizer(read_json(vocab), _read_merges(merges), str(path)))
+        raise missing_files(path, "tokenizer.json", "vocab.json with merges.txt")
+    return to_tokenizer_json(clip_tokenizer(read_json(vocab), _read_merges(merges), str(path)))
 
 
 def clip_tokenizer(vocab: dict[str, int], merges: list[tuple[str, str]], source: str) -> "Tokenizer":
-    """CLIP's tokenizer over a vocabulary of pairs; `source` names the files in a CheckpointError."""
+    """CLIP's tokenizer over a vocabulary of byte pairs, which puts START before a text and END behind it.
+
+    `vocab` maps a piece to its id, `merges` are in their order of rank. Raises CheckpointError, in which `source` names
+    the files, where a merge or a special token is not in the vocabulary. Source: CLIP (arXiv 2103.00020).
+    """
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
     pieces = {START, END, *(piece for pair in merges for piece in (*pair, "".join(pair)))}
@@ -60,7 +65,10 @@ def clip_tokenizer(vocab: dict[str, int], merges: list[tuple[str, str]], source:
 
 
 def clip_pad_token(folder: Path) -> str:
-    """What the tokenizer's published settings pad with; Stable Diffusion v1 pads with the end token."""
+    """What the published settings in a tokenizer's folder pad with; END, as in Stable Diffusion v1, where none say it.
+
+    Raises CheckpointError where a settings file is no JSON object.
+    """
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         if (folder / name).is_file():
             token = read_json(folder / name).get("pad_token")

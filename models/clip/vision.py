@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
-from ..readers.loading import Module, built, load_strictly
+from ..readers.loading import Module, build_module, load_strictly
 from ..readers.weights_folder import read_json, read_weights
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 
 PREFIX, PROJECTION = "vision_model.", "visual_projection."
+"""How the keys of the tower and of the projection behind it begin in a whole CLIP."""
 LAYERS = (4, 8, 12, 16)
 """Hidden states besides the last that ELITE reads; state k is the output of layer k, whatever the depth."""
 
@@ -54,14 +55,20 @@ def read_clip_vision(folder: str | Path) -> "CLIPVisionModel":
 
 
 def read_clip_vision_projection(folder: str | Path) -> "CLIPVisionModelWithProjection":
-    """Like `read_clip_vision`, with the projection to `image_embeds` [B, E]."""
+    """The vision tower with its projection, eval, float32: pixel_values [B, 3, S, S] -> `image_embeds` [B, E].
+
+    Folders and errors are those of `read_clip_vision`.
+    """
     from transformers import CLIPVisionModelWithProjection
 
     return _read(Path(folder), CLIPVisionModelWithProjection, ())
 
 
 def empty_clip_vision_projection(folder: str | Path) -> "CLIPVisionModelWithProjection":
-    """The model that `folder`'s configuration describes, its weights unwritten; the folder needs none."""
+    """The model that `folder`'s config.json describes, in eval mode, its weights unwritten; the folder needs none.
+
+    Raises CheckpointError for a configuration that is absent or another model's.
+    """
     from transformers import CLIPVisionModelWithProjection
 
     model, _ = _empty(Path(folder), CLIPVisionModelWithProjection)
@@ -88,7 +95,7 @@ def _empty(folder: Path, kind: type[Module]) -> tuple[Module, bool]:
             f"{folder / 'config.json'}: expected model_type 'clip_vision_model' or 'clip', got "
             f"{settings.get('model_type')!r}; fix: give the folder of CLIP's vision tower, or of a whole CLIP"
         )
-    return built(lambda: kind(_vision_config(settings, whole)), str(folder / "config.json")), whole
+    return build_module(lambda: kind(_vision_config(settings, whole)), str(folder / "config.json")), whole
 
 
 def _vision_config(settings: dict[str, Any], whole: bool) -> "CLIPVisionConfig":

@@ -137,7 +137,7 @@ GlueNet 16 x 64 -> 77 x 768; ELITE and FastComposer on CLIP ViT-L/14, IP-Adapter
 
 
 def model_sizes(name: str) -> ModelSizes:
-    """The sizes called `sd15` or `tiny`; CheckpointError for another name."""
+    """The sizes called `sd15` or `tiny`. Raises CheckpointError for another name."""
     if name not in SIZES:
         raise CheckpointError(f"random weights: expected {' or '.join(SIZES)}, got {name!r}; fix: choose one of them")
     return SIZES[name]

@@ -1,23 +1,24 @@
 """Whole systems with random weights, at full size for measuring and tiny for tests."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 from zlib import crc32
 
 import torch
 from torch import Tensor
 
-from ..clip.byte_tokenizer import byte_clip_json, byte_xlmr_json
 from ..clip.tokenizer import END
-from ..readers.loading import Module, built
+from ..readers.loading import Module, build_module
 from ..sound.audioclip import AudioClip
 from ..stable_diffusion.base import StableDiffusion
-from ..stable_diffusion.compvis_config import compvis_config
+from ..stable_diffusion.compvis_config import parse_compvis_config
 from ..subjects.elite import Elite, EliteCheckpoint, GlobalMapper, LocalMapper
 from ..subjects.fastcomposer import FastComposerCheckpoint, Postfuse
 from ..subjects.ip_adapter import EmbedTokens
 from ..subjects.ip_adapter_checkpoint import IpAdapter, IpAdapterCheckpoint
 from ..translators.gluenet import GlueNetConditioner, TranslatorNoLN
 from ..translators.gluenet_sound import SoundConditioner, TranslatorWithHead
+from .byte_tokenizer import byte_clip_json, byte_xlmr_json
 from .sizes import model_sizes
 
 if TYPE_CHECKING:
@@ -29,17 +30,20 @@ LANGUAGES = ("French", "Chinese")
 
 
 def random_stable_diffusion(variant: str = "sd15", seed: int = 0) -> StableDiffusion:
-    """All parts with random weights, each parameter drawn from its own seed, and a byte tokenizer."""
+    """All parts with random weights, in eval mode and float32, and a byte tokenizer.
+
+    `variant` is `sd15` or `tiny`; every parameter is drawn from a seed of its own, made of `seed` and its name.
+    """
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
     sizes = model_sizes(variant)
-    config = compvis_config(sizes.stable_diffusion, variant)
-    unet = built(lambda: UNet2DConditionModel(**{**config.unet, "sample_size": sizes.latent_size}), variant)
+    config = parse_compvis_config(sizes.stable_diffusion, variant)
+    unet = build_module(lambda: UNet2DConditionModel(**{**config.unet, "sample_size": sizes.latent_size}), variant)
     return StableDiffusion(
-        unet=drawn(unet, seed),
-        vae=drawn(built(lambda: AutoencoderKL(**config.vae), variant), seed),
-        text_encoder=drawn(built(lambda: CLIPTextModel(CLIPTextConfig(**sizes.text_encoder)), variant), seed),
+        unet=draw_weights(unet, seed),
+        vae=_random(lambda: AutoencoderKL(**config.vae), variant, seed),
+        text_encoder=_random(lambda: CLIPTextModel(CLIPTextConfig(**sizes.text_encoder)), variant, seed),
         tokenizer_json=byte_clip_json(sizes.text_encoder["vocab_size"]),
         pad_token=END,
         scaling_factor=config.vae["scaling_factor"],
@@ -64,14 +68,14 @@ def random_xlmr(variant: str = "sd15", seed: int = 0) -> "XLMRobertaModel":
     from transformers import XLMRobertaConfig, XLMRobertaModel
 
     settings = {"type_vocab_size": 1, "layer_norm_eps": 1e-5, **model_sizes(variant).xlmr}
-    return drawn(built(lambda: XLMRobertaModel(XLMRobertaConfig(**settings), add_pooling_layer=False), variant), seed)
+    return _random(lambda: XLMRobertaModel(XLMRobertaConfig(**settings), add_pooling_layer=False), variant, seed)
 
 
 def random_translator(variant: str = "sd15", seed: int = 0) -> TranslatorNoLN:
     """A GlueNet translator from the variant's XLM-R to its UNet's context; for `sd15` (77, 1024, 768)."""
     sizes = model_sizes(variant)
     width, width_out = sizes.xlmr["hidden_size"], sizes.stable_diffusion["unet"]["context_dim"]
-    translator = drawn(built(lambda: TranslatorNoLN(sizes.tokens, width, width_out), variant), seed)
+    translator = _random(lambda: TranslatorNoLN(sizes.tokens, width, width_out), variant, seed)
     for value in translator.tail.net_tok[-1].parameters():
         value.div_(64)  # a tail without LayerNorms would otherwise leave CLIP's scale far behind
     return translator
@@ -89,11 +93,9 @@ def random_gluegen_sound(variant: str = "sd15", seed: int = 0) -> tuple[AudioCli
     sizes = model_sizes(variant)
     width = sizes.audio.features // sizes.sound_tokens
     width_out = sizes.stable_diffusion["unet"]["context_dim"]
-    encoder = drawn(built(lambda: AudioClip(sizes.audio), variant), seed)
+    encoder = _random(lambda: AudioClip(sizes.audio), variant, seed)
     encoder.bn1.weight.div_(16)  # decibels are large, and would drive every attention to 0 or 1
-    translator = drawn(
-        built(lambda: TranslatorWithHead(sizes.sound_tokens, sizes.tokens, width, width_out), variant), seed
-    )
+    translator = _random(lambda: TranslatorWithHead(sizes.sound_tokens, sizes.tokens, width, width_out), variant, seed)
     for value in translator.tail_2.net_tok[-1].parameters():
         value.div_(8)  # to CLIP's scale, as in the text translators
     norm = random_tensor_norm(variant)
@@ -108,10 +110,13 @@ def random_elite(variant: str, unet: "UNet2DConditionModel", seed: int = 0) -> E
 
     vision = model_sizes(variant).elite_vision
     widths = vision["hidden_size"], unet.config.cross_attention_dim
-    words, patches = built(lambda: GlobalMapper(*widths), variant), built(lambda: LocalMapper(*widths), variant)
-    global_part = drawn(built(lambda: EliteCheckpoint(words, unet), variant), seed)
-    local_part = drawn(built(lambda: EliteCheckpoint(patches, unet), variant), seed + 1)
-    tower = drawn(built(lambda: CLIPVisionModel(CLIPVisionConfig(**vision)), variant), seed)
+    words, patches = (
+        build_module(lambda: GlobalMapper(*widths), variant),
+        build_module(lambda: LocalMapper(*widths), variant),
+    )
+    global_part = _random(lambda: EliteCheckpoint(words, unet), variant, seed)
+    local_part = _random(lambda: EliteCheckpoint(patches, unet), variant, seed + 1)
+    tower = _random(lambda: CLIPVisionModel(CLIPVisionConfig(**vision)), variant, seed)
     return Elite(tower, words, global_part.weights(), patches, local_part.weights())
 
 
@@ -123,9 +128,9 @@ def random_ip_adapter(
 
     vision = model_sizes(variant).ip_adapter_vision
     widths = vision["projection_dim"], unet.config.cross_attention_dim
-    projection = built(lambda: EmbedTokens(*widths, tokens=4), variant)
-    adapter = drawn(built(lambda: IpAdapterCheckpoint(projection, unet), variant), seed)
-    tower = drawn(built(lambda: CLIPVisionModelWithProjection(CLIPVisionConfig(**vision)), variant), seed)
+    projection = build_module(lambda: EmbedTokens(*widths, tokens=4), variant)
+    adapter = _random(lambda: IpAdapterCheckpoint(projection, unet), variant, seed)
+    tower = _random(lambda: CLIPVisionModelWithProjection(CLIPVisionConfig(**vision)), variant, seed)
     return tower, IpAdapter(projection, adapter.weights())
 
 
@@ -136,14 +141,22 @@ def random_fastcomposer(variant: str, base: StableDiffusion, seed: int = 0) -> F
     assert base.text_encoder is not None
     width = base.text_encoder.config.hidden_size
     vision = {**model_sizes(variant).elite_vision, "projection_dim": width}
-    tower = drawn(built(lambda: CLIPVisionModelWithProjection(CLIPVisionConfig(**vision)), variant), seed)
-    postfuse = drawn(built(lambda: Postfuse(width), variant), seed)
+    tower = _random(lambda: CLIPVisionModelWithProjection(CLIPVisionConfig(**vision)), variant, seed)
+    postfuse = _random(lambda: Postfuse(width), variant, seed)
     return FastComposerCheckpoint(tower, base.unet, base.text_encoder, postfuse)
 
 
+def _random(make: Callable[[], Module], variant: str, seed: int) -> Module:
+    return draw_weights(build_module(make, variant), seed)
+
+
 @torch.no_grad()
-def drawn(module: Module, seed: int) -> Module:
-    """Fills every parameter in place: no copy is made, and no output layer is left at zero."""
+def draw_weights(module: Module, seed: int) -> Module:
+    """Fills every parameter of the module in place, and returns it: no copy is made, no output layer is left at zero.
+
+    Matrices and kernels have a standard deviation of 1 / sqrt(fan-in), vectors of 0.1 around 1 (weights) or 0 (biases).
+    Each is drawn from a seed of its own, made of `seed` and its name.
+    """
     for name, value in module.named_parameters():
         generator = torch.Generator().manual_seed(crc32(f"{seed} {name}".encode()))
         if value.ndim > 1:

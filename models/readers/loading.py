@@ -31,8 +31,11 @@ class WithoutInit(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def built(make: Callable[[], Module], source: str) -> Module:
-    """The module `make` returns, unwritten and in eval mode; CheckpointError where the configuration is unfit."""
+def build_module(make: Callable[[], Module], source: str) -> Module:
+    """The module that `make` returns, its parameters unwritten and frozen, in eval mode.
+
+    Raises CheckpointError, in which `source` names the configuration, where the module's class does not accept it.
+    """
     from huggingface_hub.errors import StrictDataclassError
 
     try:
@@ -80,7 +83,7 @@ def load_strictly(
 def load_all_strictly(loads: Iterable[Load], problems: Iterable[str] = ()) -> None:
     """`load_strictly` for several modules: nothing is loaded unless all of them fit, and all problems come at once.
 
-    `problems` are the caller's own, found before.
+    `problems` are the caller's own, found before; with any, too, a CheckpointError is raised and nothing is loaded.
     """
     loads = list(loads)
     problems = [*problems, *(problem for load in loads for problem in mismatches(load))]

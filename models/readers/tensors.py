@@ -45,7 +45,10 @@ def read_tensors(path: str | Path, sections: Iterable[str] = ()) -> dict[str, Te
 
 
 def read_tensor(path: str | Path) -> Tensor:
-    """The only tensor of a `.safetensors`, `.npy` or pickled file (bare, or a dict of one); else CheckpointError."""
+    """The only tensor of a `.safetensors`, `.npy` or pickled file, bare or a dict of one, in the file's dtype.
+
+    Raises CheckpointError: no such file, not readable, not one tensor.
+    """
     path = Path(path)
     content = _read(path)
     if isinstance(content, dict) and len(content) == 1:
@@ -113,11 +116,30 @@ def _describe(value: Any) -> str:
 
 
 def common_size(tensors: Mapping[str, Tensor], pattern: str, axis: int) -> int:
-    """The size most of the matching tensors agree on, so that one wrong tensor is reported and not believed.
+    """The size along `axis` that most of the matching tensors have, so that one wrong tensor is reported, not believed.
 
-    0 where no name matches the whole pattern.
+    It is 0 where no name matches the whole `pattern`, a regular expression.
     """
     sizes = Counter(
         value.shape[axis] for key, value in tensors.items() if re.fullmatch(pattern, key) and value.ndim > axis
     )
     return sizes.most_common(1)[0][0] if sizes else 0
+
+
+def describe_checkpoint(tensors: Mapping[str, Tensor], besides: str = "") -> str:
+    """What a file with these tensors' names probably is, in words for a message.
+
+    `besides` is the prefix of the names that it was searched for in vain, which says nothing about it.
+    """
+    kinds = {
+        "blocks.": "GlueNet's text translator (Translator_noln)",
+        "in_blocks.": "GlueNet's sound translator (Translator_w_head)",
+        "audio.": "AudioCLIP",
+        "model.diffusion_model.": "a Stable Diffusion checkpoint",
+        "roberta.": "an XLM-R checkpoint",
+        "encoder.layer.": "an XLM-R checkpoint",
+    }
+    for prefix, kind in kinds.items():
+        if prefix != besides and any(key.startswith(prefix) for key in tensors):
+            return kind
+    return "keys such as " + ", ".join(list(tensors)[:3])

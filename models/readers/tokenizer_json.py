@@ -1,4 +1,4 @@
-"""Tokenizers as one JSON text of the `tokenizers` library: from whichever files, or with one token a byte."""
+"""Tokenizers as one JSON text of the `tokenizers` library, which is the form that a bundle holds them in."""
 
 import json
 from pathlib import Path
@@ -25,14 +25,18 @@ def read_tokenizer(path: Path) -> "Tokenizer":
         ) from error
 
 
-def serialized(tokenizer: "Tokenizer") -> str:
-    """The JSON text, without truncation and padding: the window's length is the exporter's knowledge."""
+def to_tokenizer_json(tokenizer: "Tokenizer") -> str:
+    """The tokenizer's JSON text, without truncation and padding: the window's length is the exporter's knowledge.
+
+    The tokenizer itself loses both, too.
+    """
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer.to_str()
 
 
-def absent(folder: Path, *files: str) -> CheckpointError:
+def missing_files(folder: Path, *files: str) -> CheckpointError:
+    """The error to raise where a folder holds none of the sets of files that a tokenizer is published as."""
     return CheckpointError(
         f"{folder}: expected {' or '.join(files)}, got neither; fix: put the tokenizer's files there"
     )

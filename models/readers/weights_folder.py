@@ -11,7 +11,11 @@ if TYPE_CHECKING:
 
 
 def find_weights(folder: Path, *stems: str) -> Path | None:
-    """The best weights file or shard index of `folder`: full precision before fp16, safetensors before pickles."""
+    """The best weights file or shard index of `folder`, None where there is none.
+
+    Full precision comes before fp16, then safetensors before pickles, then an earlier of the `stems`, the files' names
+    without their suffixes, before a later.
+    """
     names = [
         name
         for variant in ("", "fp16")
@@ -23,7 +27,10 @@ def find_weights(folder: Path, *stems: str) -> Path | None:
 
 
 def read_weights(folder: Path, *stems: str) -> "dict[str, Tensor]":
-    """All tensors of the part whose files are called `<stem>[.fp16].safetensors|bin`, or of its shards."""
+    """All tensors of the part whose files are called `<stem>[.fp16].safetensors|bin`, or of its shards.
+
+    They keep the files' names and dtypes. Raises CheckpointError where there are none, or not all that the index names.
+    """
     from .tensors import read_tensors
 
     found = find_weights(folder, *stems)
@@ -36,7 +43,10 @@ def read_weights(folder: Path, *stems: str) -> "dict[str, Tensor]":
 
 
 def read_shards(index: Path) -> "dict[str, Tensor]":
-    """The tensors of all shards that a `*.index.json` names; each must come from the shard the index says."""
+    """The tensors of all shards that a `*.index.json` names, under the files' names and dtypes.
+
+    Raises CheckpointError that lists the shards that are not beside it, or the tensors that are in no shard.
+    """
     from .tensors import read_tensors
 
     weight_map = read_json(index).get("weight_map")

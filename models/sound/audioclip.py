@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import CheckpointError
-from ..readers.settings import Settings
+from ..readers.config_reader import ConfigReader
 from ..readers.weights_folder import read_json
-from .esresnext import ATTENTION_KERNELS, EXPANSION, ESResNeXt, FrequencyBSplines, kernels
+from .esresnext import ATTENTION_KERNELS, EXPANSION, ESResNeXt, FrequencyBSplines, spline_filters
 
 SILENCE = 1e-18
+"""The power that stands for 0, whose logarithm there is none of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class AudioClipSettings:
     def from_json(cls, path: str | Path) -> "AudioClipSettings":
         """Settings as `to_json` wrote them; CheckpointError with every missing, odd or unknown one."""
         content = read_json(Path(path))
-        read = Settings(content, str(path))
+        read = ConfigReader(content, str(path))
         names = [each.name for each in fields(cls)]
         values: dict[str, Any] = {
             name: tuple(read.counts(name)) if name == "layers" else read.count(name) for name in names
@@ -71,6 +72,7 @@ class AudioClipSettings:
         return cls(**values)
 
     def to_json(self) -> str:
+        """The settings as a JSON object, which `from_json` reads."""
         return json.dumps(asdict(self), indent=1)
 
 
@@ -122,7 +124,7 @@ class AudioClip(ESResNeXt):
     def _windowed_filters(self) -> Tensor:
         """The part of every filter that a window covers, times the window: [2 x filters, 1, window]."""
         edge = (self.settings.n_fft - self.settings.window) // 2
-        inside = kernels(self.fbsp, self.settings.n_fft)[..., edge : edge + self.settings.window]
+        inside = spline_filters(self.fbsp, self.settings.n_fft)[..., edge : edge + self.settings.window]
         return (inside * self.window.to(torch.float32)).flatten(0, 1).unsqueeze(1)
 
     def _refresh(self, _incompatible: object) -> None:

@@ -7,9 +7,8 @@ from pathlib import Path
 from torch import Tensor
 
 from ..errors import CheckpointError
-from ..readers.loading import built, load_strictly
-from ..readers.tensors import common_size, read_tensors
-from ..translators.gluenet import looks_like
+from ..readers.loading import build_module, load_strictly
+from ..readers.tensors import common_size, describe_checkpoint, read_tensors
 from .audioclip import AudioClip, AudioClipSettings
 
 PREFIX = "audio."
@@ -30,8 +29,12 @@ def read_audioclip(path: str | Path) -> AudioClip:
     tensors = read_tensors(path)
     audio = {key: value for key, value in tensors.items() if key.startswith(PREFIX)}
     beside = settings_file(path)
-    settings = AudioClipSettings.from_json(beside) if beside.is_file() else _inferred(path, audio, looks_like(tensors))
-    module = built(lambda: AudioClip(settings), str(path))
+    settings = (
+        AudioClipSettings.from_json(beside)
+        if beside.is_file()
+        else _inferred(path, audio, describe_checkpoint(tensors))
+    )
+    module = build_module(lambda: AudioClip(settings), str(path))
     names = {key: PREFIX + key for key in module.state_dict()}
     load_strictly(module, audio, source=str(path), ignore=IGNORED, names=names)
     return module

@@ -26,7 +26,7 @@ class FrequencyBSplines(nn.Module):
         self.register_buffer("fc", torch.arange(filters, dtype=torch.float32))
 
 
-def kernels(splines: FrequencyBSplines, n_fft: int) -> Tensor:
+def spline_filters(splines: FrequencyBSplines, n_fft: int) -> Tensor:
     """The filters themselves, float32 [2, filters, n_fft]: real parts, then imaginary parts.
 
     Computed in float32 whatever the parameters' type, because the original's results are those of float32.
@@ -47,7 +47,7 @@ ATTENTION_KERNELS = ((3, 1), (1, 5), (3, 1), (1, 5))
 LAST_ATTENTION_KERNEL = (3, 5)
 
 
-class Attention(nn.Module):
+class StageAttention(nn.Module):
     """Weights between 0 and 1 for a stage's output: [B, width, h, w] -> [B, width_out, *size].
 
     `size` is the input's own, its half rounded up, or 1 x 1; the input is max-pooled to it first.
@@ -120,12 +120,13 @@ class ESResNeXt(nn.Module):
             first = Bottleneck(before, planes, inner, groups, stride)
             others = (Bottleneck(out, planes, inner, groups, 1) for _ in range(count - 1))
             self.add_module(f"layer{index + 1}", nn.Sequential(first, *others))
-            self.add_module(f"att{index + 1}", Attention(before, out, kernel))
+            self.add_module(f"att{index + 1}", StageAttention(before, out, kernel))
             before = out
         self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.att5 = Attention(before, before, LAST_ATTENTION_KERNEL)
+        self.att5 = StageAttention(before, before, LAST_ATTENTION_KERNEL)
 
     def pooled(self, pictures: Tensor) -> Tensor:
+        """[B, bands, rows, columns] -> [B, 32 x width], averaged over rows and columns."""
         x = self.maxpool(torch.relu(self.bn1(self.conv1(pictures))))
         for index in range(1, len(ATTENTION_KERNELS) + 1):
             y = self.get_submodule(f"layer{index}")(x)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..readers.loading import Load, built, load_all_strictly
+from ..readers.loading import Load, build_module, load_all_strictly
 from ..readers.tensors import read_tensors
 from .compvis_config import CompVisConfig
 from .compvis_names import TEXT_PREFIX, UNET_PREFIX, VAE_PREFIX, linear_attention, text_names, unet_names, vae_names
@@ -35,6 +35,8 @@ TEXT_EXTRAS = ("*.position_ids", "cond_stage_model.logit_scale", "*.text_project
 
 
 class CompVisParts(NamedTuple):
+    """What one CompVis file holds, in eval mode and float32; no text encoder where the file has none."""
+
     unet: "UNet2DConditionModel"
     vae: "AutoencoderKL"
     text_encoder: "CLIPTextModel | None"
@@ -50,8 +52,8 @@ def read_compvis(path: Path, config: CompVisConfig) -> CompVisParts:
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
     tensors = linear_attention(read_tensors(path))
-    unet = built(lambda: UNet2DConditionModel(**config.unet), config.source)
-    vae = built(lambda: AutoencoderKL(**config.vae), config.source)
+    unet = build_module(lambda: UNet2DConditionModel(**config.unet), config.source)
+    vae = build_module(lambda: AutoencoderKL(**config.vae), config.source)
     attends = ["CrossAttn" in each for each in config.unet["down_block_types"]]
     parts: list[tuple[nn.Module, str, Mapping[str, str], tuple[str, ...]]] = [
         (unet, UNET_PREFIX, unet_names(unet, config.unet["layers_per_block"], attends), ()),
@@ -75,7 +77,7 @@ def _text_encoder(tensors: Mapping[str, Tensor], config: CompVisConfig) -> "CLIP
     layers = any(key.startswith(model + "encoder.layers.") for key in tensors)
     if not (layers and model + "embeddings.token_embedding.weight" in tensors):
         return None
-    return built(lambda: CLIPTextModel(CLIPTextConfig(**config.text_encoder)), config.source)
+    return build_module(lambda: CLIPTextModel(CLIPTextConfig(**config.text_encoder)), config.source)
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError
-from ..readers.settings import Settings
+from ..readers.config_reader import ConfigReader
 from ..readers.weights_folder import read_json
 from .schedule_config import ScheduleConfig
 
@@ -72,10 +72,10 @@ def read_compvis_config(path: Path | None) -> CompVisConfig:
     `"text_encoder"`, CLIP's settings. YAML: the authors' file, whose `model.params` says the same.
     """
     if path is None:
-        return compvis_config(SD_V1, "Stable Diffusion v1's configuration")
+        return parse_compvis_config(SD_V1, "Stable Diffusion v1's configuration")
     if path.suffix in (".yaml", ".yml"):
-        return compvis_config(_from_yaml(path), str(path))
-    return compvis_config(read_json(path), str(path))
+        return parse_compvis_config(_from_yaml(path), str(path))
+    return parse_compvis_config(read_json(path), str(path))
 
 
 def _from_yaml(path: Path) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def _from_yaml(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{path}: expected YAML, got {reason}; fix: give the authors' file") from error
-    top = Settings(content, str(path))
+    top = ConfigReader(content, str(path))
     params = top.section("model").section("params")
     params.only("parameterization", "eps", absent="eps")
     params.only("beta_schedule", "linear", absent="linear")
@@ -110,8 +110,12 @@ def _from_yaml(path: Path) -> dict[str, Any]:
     return {**plain, **parts}
 
 
-def compvis_config(content: dict[str, Any], source: str) -> CompVisConfig:
-    settings = Settings(content, source)
+def parse_compvis_config(content: dict[str, Any], source: str) -> CompVisConfig:
+    """The JSON form that `read_compvis_config` describes as a CompVisConfig; `source` names it in messages.
+
+    Raises CheckpointError that lists every setting that is absent, of the wrong type, unknown or another model's.
+    """
+    settings = ConfigReader(content, source)
     schedule = ScheduleConfig(
         settings.count("timesteps"), settings.number("linear_start"), settings.number("linear_end")
     )
@@ -128,7 +132,7 @@ def compvis_config(content: dict[str, Any], source: str) -> CompVisConfig:
     return config
 
 
-def _unet(unet: Settings) -> dict[str, Any]:
+def _unet(unet: ConfigReader) -> dict[str, Any]:
     unet.only("use_spatial_transformer", True, absent=False)
     unet.only("dims", 2, absent=2)
     unet.only("conv_resample", True, absent=True)
@@ -158,7 +162,7 @@ def _unet(unet: Settings) -> dict[str, Any]:
     return settings
 
 
-def _heads(unet: Settings, channels: list[int]) -> list[int]:
+def _heads(unet: ConfigReader, channels: list[int]) -> list[int]:
     """How many heads each level has, which diffusers' UNet calls attention_head_dim."""
     if unet.raw("num_head_channels") in (None, -1):
         heads = [unet.count("num_heads")] * len(channels)
@@ -168,7 +172,7 @@ def _heads(unet: Settings, channels: list[int]) -> list[int]:
     return heads
 
 
-def _vae(vae: Settings) -> dict[str, Any]:
+def _vae(vae: ConfigReader) -> dict[str, Any]:
     vae.skip("monitor", "lossconfig", "ckpt_path", "ignore_keys", "image_key", "colorize_nlabels")
     inner = vae.section("ddconfig")
     inner.only("double_z", True, absent=True)

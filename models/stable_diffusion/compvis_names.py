@@ -38,18 +38,24 @@ _VAE_INNER = {
 
 
 def unet_names(unet: nn.Module, layers_per_block: int, attends: Iterable[bool]) -> dict[str, str]:
-    """Names of UNet2DConditionModel's parameters; `attends` says for each level, finest first, if it has attention."""
+    """CompVis' name of each of UNet2DConditionModel's parameters.
+
+    `attends` says for each level, finest first, whether it has attention.
+    """
     levels = _unet_levels(layers_per_block, list(attends))
     return {key: UNET_PREFIX + _unet_name(key, levels) for key in unet.state_dict()}
 
 
 def vae_names(vae: nn.Module, levels: int) -> dict[str, str]:
-    """Names of AutoencoderKL's parameters; the decoder's levels count the other way round in CompVis."""
+    """CompVis' name of each of AutoencoderKL's parameters, in `levels` resolutions.
+
+    The decoder's levels count the other way round in CompVis.
+    """
     return {key: VAE_PREFIX + _vae_name(key, levels) for key in vae.state_dict()}
 
 
 def text_names(text_encoder: nn.Module) -> dict[str, str]:
-    """Names of CLIPTextModel's parameters, whose own prefix depends on the version of transformers."""
+    """CompVis' name of each of CLIPTextModel's parameters, whose own prefix depends on transformers' version."""
     prefix = TEXT_PREFIX + "text_model."
     return {key: prefix + key.removeprefix("text_model.") for key in text_encoder.state_dict()}
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..clip.tokenizer import clip_pad_token, clip_tokenizer_json
 from ..errors import CheckpointError
-from ..readers.loading import Load, built, load_all_strictly
+from ..readers.loading import Load, build_module, load_all_strictly
 from ..readers.weights_folder import find_weights, read_json, read_weights
 from .schedule_config import ScheduleConfig, read_schedule
 
@@ -26,6 +26,8 @@ _OLD_ATTENTION = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "
 
 
 class FolderParts(NamedTuple):
+    """What a folder in diffusers' layout holds, in eval mode and float32; None for a part that it lacks."""
+
     unet: "UNet2DConditionModel"
     vae: "AutoencoderKL"
     text_encoder: "CLIPTextModel | None"
@@ -101,7 +103,7 @@ def _empty(kind: Any, folder: Path) -> Any:
             f"{source}: expected settings of {kind.__name__}, got unknown {', '.join(unknown)}; "
             "fix: install the version of diffusers that knows them"
         )
-    return built(lambda: kind(**{key: value for key, value in given.items() if key in known}), source)
+    return build_module(lambda: kind(**{key: value for key, value in given.items() if key in known}), source)
 
 
 def _empty_text_encoder(file: Path) -> "CLIPTextModel":
@@ -113,7 +115,7 @@ def _empty_text_encoder(file: Path) -> "CLIPTextModel":
             f"{file}: expected model_type 'clip_text_model', got {settings.get('model_type')!r}; "
             "fix: give a Stable Diffusion v1 folder"
         )
-    return built(lambda: CLIPTextModel(CLIPTextConfig.from_dict(settings)), str(file))
+    return build_module(lambda: CLIPTextModel(CLIPTextConfig.from_dict(settings)), str(file))
 
 
 def _load(module: nn.Module, folder: Path) -> Load:

@@ -12,6 +12,7 @@ _WEIGHTS = (".safetensors", ".bin", ".fp16.safetensors", ".fp16.bin")
 
 
 def is_hub_name(base: str) -> bool:
+    """Whether `base` has the form `org/name`. Whether there is such a model is not asked."""
     return re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", base) is not None
 
 

@@ -34,10 +34,10 @@ _KIND = {
 
 def read_schedule(folder: Path) -> ScheduleConfig:
     """The schedule of a diffusers folder, from its scheduler/scheduler_config.json; raises CheckpointError."""
-    return read_scheduler(read_json(folder / "scheduler" / "scheduler_config.json"), str(folder / "scheduler"))
+    return parse_scheduler_config(read_json(folder / "scheduler" / "scheduler_config.json"), str(folder / "scheduler"))
 
 
-def read_scheduler(settings: Mapping[str, Any], source: str) -> ScheduleConfig:
+def parse_scheduler_config(settings: Mapping[str, Any], source: str) -> ScheduleConfig:
     """A diffusers scheduler_config.json as a ScheduleConfig; CheckpointError lists every setting of another kind."""
     settings = {**_KIND, "beta_schedule": None, **settings}
     problems = [

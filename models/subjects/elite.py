@@ -1,5 +1,7 @@
-"""ELITE's two mapping networks, and their checkpoints: a mapper with keys and values for every cross-attention
-layer."""
+"""ELITE's two mapping networks and their checkpoints: a mapper with key and value matrices for every attention layer.
+
+Source: ELITE (arXiv 2302.13848) and its reference code.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 from ..clip.vision import VisionLevels, read_clip_vision
 from ..context_attention import cross_attention_layers
 from ..errors import CheckpointError
-from ..readers.loading import Load, built, load_all_strictly
+from ..readers.loading import Load, build_module, load_all_strictly
 from ..readers.tensors import common_size, read_tensors
 
 if TYPE_CHECKING:
@@ -23,8 +25,11 @@ LEVELS = 5
 """Hidden states that the published mappers read."""
 
 
-def mlp(width_in: int, hidden: int, width_out: int) -> nn.Sequential:
-    """Three linears, a LayerNorm and a leaky ReLU after the first two; positions are the checkpoints' key names."""
+def mapper_mlp(width_in: int, hidden: int, width_out: int) -> nn.Sequential:
+    """[..., width_in] -> [..., width_out]: three linears, a LayerNorm and a leaky ReLU after each of the first two.
+
+    Positions in the Sequential are the checkpoints' key names.
+    """
     return nn.Sequential(
         nn.Linear(width_in, hidden),
         nn.LayerNorm(hidden),
@@ -47,11 +52,11 @@ class Mapper(nn.Module):
         super().__init__()
         self.width_in, self.width_out, self.hidden, self.levels = width_in, width_out, hidden, levels
         for level in range(levels):
-            self.add_module(f"mapping_{level}", mlp(width_in, hidden, width_out))
-            self.add_module(f"mapping_patch_{level}", mlp(width_in, hidden, width_out))
+            self.add_module(f"mapping_{level}", mapper_mlp(width_in, hidden, width_out))
+            self.add_module(f"mapping_patch_{level}", mapper_mlp(width_in, hidden, width_out))
 
     def mapped(self, levels: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Of each level the mapped class token [B, 1, width_out] and the mapped patches [B, P, width_out]."""
+        """Each level's mapped class token [B, 1, width_out] and mapped patches [B, P, width_out]."""
         for number, features in zip(range(self.levels), levels, strict=True):
             word = self.get_submodule(f"mapping_{number}")(features[:, :1])
             yield word, self.get_submodule(f"mapping_patch_{number}")(features[:, 1:])
@@ -76,13 +81,16 @@ class LocalMapper(Mapper):
         return features * mask.unsqueeze(-1).to(features.dtype)
 
 
-Kind = Literal["global", "local"]
+MapperKind = Literal["global", "local"]
 MAPPERS: dict[str, type[Mapper]] = {"global": GlobalMapper, "local": LocalMapper}
 
 
 class Elite(NamedTuple):
-    """ELITE's parts. The weights are (to_k, to_v) [C, D] by attn2 path, in `cross_attention_layers`' order: the global
-    ones take the place of the UNet's own, the local ones read the local mapper's patches."""
+    """ELITE's parts, in eval mode and float32.
+
+    The weights are (to_k, to_v) [C, D] by attn2 path, in `cross_attention_layers`' order: the global ones take the
+    place of the UNet's own, the local ones read the local mapper's patches.
+    """
 
     vision: "CLIPVisionModel"
     global_mapper: GlobalMapper
@@ -105,12 +113,13 @@ class EliteCheckpoint(nn.Module):
                 self.layers[name.removesuffix(".weight")] = linear
 
     def weights(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """The linears' matrices (to_k, to_v), each [C, D], by attn2 path."""
         tensors = self.layers.state_dict()
         return {path: (tensors[key], tensors[value]) for path, (key, value) in self.names.items()}
 
 
 def elite_names(unet: "UNet2DConditionModel") -> dict[str, tuple[str, str]]:
-    """Of each attn2 path its two names in ELITE's files: `mid_block_..._attn2_to_k.weight` and `..._to_v.weight`.
+    """The two names of each attn2 path in ELITE's files: `mid_block_..._attn2_to_k.weight` and `..._to_v.weight`.
 
     They are built from the UNet's own modules: dots became underscores, which nothing can turn back.
     """
@@ -121,7 +130,10 @@ def elite_names(unet: "UNet2DConditionModel") -> dict[str, tuple[str, str]]:
 def read_elite(
     encoder: str | Path, global_mapper: str | Path, local_mapper: str | Path, unet: "UNet2DConditionModel"
 ) -> Elite:
-    """All of ELITE for one UNet: CLIP's folder and the two files. Raises CheckpointError with the problems of all."""
+    """All of ELITE for one UNet: `encoder` is CLIP's folder, the mappers are `global_mapper.pt` and `local_mapper.pt`.
+
+    Raises one CheckpointError with the problems of all three.
+    """
     problems: list[str] = []
 
     def attempt(read: Callable[[], Any]) -> Any:
@@ -146,7 +158,7 @@ def read_elite(
 
 
 def read_elite_mapper(
-    path: str | Path, kind: Kind, unet: "UNet2DConditionModel"
+    path: str | Path, kind: MapperKind, unet: "UNet2DConditionModel"
 ) -> tuple[Mapper, dict[str, tuple[Tensor, Tensor]]]:
     """A GlobalMapper or LocalMapper, and (to_k, to_v) weights [C, D] by attn2 path, all float32.
 
@@ -163,7 +175,7 @@ def read_elite_mapper(
             f"{path}: expected ELITE's {kind} mapper (keys mapping_0..., mapping_patch_0...), got keys such as "
             f"{', '.join(list(tensors)[:3])}; fix: give a {kind}_mapper.pt"
         )
-    checkpoint = built(lambda: EliteCheckpoint(MAPPERS[kind](width_in, width_out, hidden), unet), str(path))
+    checkpoint = build_module(lambda: EliteCheckpoint(MAPPERS[kind](width_in, width_out, hidden), unet), str(path))
     inside = {key: key.removeprefix("mapper.").removeprefix("layers.") for key in checkpoint.state_dict()}
     problems = _width_problems(path, width_out, unet)
     load_all_strictly([Load(checkpoint, tensors, str(path), names=inside)], problems)

@@ -1,4 +1,4 @@
-"""FastComposer's fusion - a subject's picture joins the text at its word - and its published checkpoint."""
+"""FastComposer's fusion, in which a subject's picture joins the text at its word, and its published checkpoint."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..clip.vision import PREFIX, PROJECTION, empty_clip_vision_projection
-from ..errors import CheckpointError, collect_problems
-from ..readers.loading import Load, built, load_all_strictly
+from ..errors import CheckpointError, read_all
+from ..readers.loading import Load, build_module, load_all_strictly
 from ..readers.tensors import read_tensors
 from ..stable_diffusion.base import StableDiffusion
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class FusionBlock(nn.Module):
-    """LayerNorm, linear, exact GELU, linear. What is added to its output is the caller's."""
+    """[..., width_in] -> [..., width_out]: LayerNorm, linear, exact GELU, linear. The caller adds the residual."""
 
     def __init__(self, width_in: int, width_out: int):
         super().__init__()
@@ -73,7 +73,10 @@ OTHERS = {
 
 @dataclass(frozen=True, slots=True)
 class FastComposerCheckpoint:
-    """What drawing needs of the file: eval mode, float32. The tower's `image_embeds` [n, E] are a subject's objects."""
+    """What drawing needs of the file, in eval mode and float32.
+
+    The vision tower's `image_embeds` [n, E] of n subjects' pictures are the objects that `postfuse` reads.
+    """
 
     vision: "CLIPVisionModelWithProjection"
     unet: "UNet2DConditionModel"
@@ -88,7 +91,7 @@ def read_fastcomposer(checkpoint: str | Path, encoder: str | Path, base: StableD
     which only the configuration is read. Raises CheckpointError with the problems of all modules, in the file's names.
     """
     assert base.text_encoder is not None, "a base without its text side"
-    vision, tensors = collect_problems(lambda: empty_clip_vision_projection(encoder), lambda: _tensors(checkpoint))
+    vision, tensors = read_all(lambda: empty_clip_vision_projection(encoder), lambda: _tensors(checkpoint))
     problems = _width_problems(encoder, vision, base)
     parts = FastComposerCheckpoint(vision, *_empty(checkpoint, base))
     problems += _stray_problems(checkpoint, tensors)
@@ -105,9 +108,9 @@ def _empty(checkpoint: str | Path, base: StableDiffusion) -> tuple["UNet2DCondit
     assert base.text_encoder is not None
     text_config = base.text_encoder.config
     return (
-        built(lambda: UNet2DConditionModel.from_config(base.unet.config), str(checkpoint)),
-        built(lambda: CLIPTextModel(text_config), str(checkpoint)),
-        built(lambda: Postfuse(text_config.hidden_size), str(checkpoint)),
+        build_module(lambda: UNet2DConditionModel.from_config(base.unet.config), str(checkpoint)),
+        build_module(lambda: CLIPTextModel(text_config), str(checkpoint)),
+        build_module(lambda: Postfuse(text_config.hidden_size), str(checkpoint)),
     )
 
 

@@ -14,7 +14,10 @@ HEAD_WIDTH = 64
 
 
 class ResamplerAttention(nn.Module):
-    """latents [B, Q, W] attend to features [B, P, W] and to themselves; not residual. Key names are the authors'."""
+    """latents [B, Q, W] attend to features [B, P, W] and to themselves, which gives [B, Q, W].
+
+    It is not residual. Key names are the authors'.
+    """
 
     def __init__(self, width: int, inner: int):
         super().__init__()
@@ -60,6 +63,7 @@ class Resampler(nn.Module):
 
 
 def feed_forward(width: int, hidden: int) -> nn.Sequential:
+    """[..., width] -> the same: LayerNorm, linear to `hidden`, GELU, linear back. The caller adds the residual."""
     return nn.Sequential(
         nn.LayerNorm(width), nn.Linear(width, hidden, bias=False), nn.GELU(), nn.Linear(hidden, width, bias=False)
     )

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..context_attention import cross_attention_layers
 from ..errors import CheckpointError
-from ..readers.loading import Load, built, load_all_strictly
+from ..readers.loading import Load, build_module, load_all_strictly
 from ..readers.tensors import common_size, read_tensors
 from .ip_adapter import EmbedTokens, Resampler
 
@@ -30,8 +30,11 @@ RELATIVES = {
 
 @dataclass(frozen=True, slots=True)
 class IpAdapter:
-    """`projection` turns what the vision tower saw into picture tokens, [n, tokens, D]; `weights` are (to_k, to_v)
-    [C, D] by attn2 path, in `cross_attention_layers`' order."""
+    """The two parts of an adapter, in eval mode and float32.
+
+    `projection` turns what the vision tower saw into picture tokens, [n, tokens, D]; `weights` are (to_k, to_v) [C, D]
+    by attn2 path, in `cross_attention_layers`' order.
+    """
 
     projection: EmbedTokens | Resampler
     weights: dict[str, tuple[Tensor, Tensor]]
@@ -51,6 +54,7 @@ class IpAdapterCheckpoint(nn.Module):
             self.ip_adapter[str(self.numbers[path])] = nn.ModuleDict(linears)
 
     def weights(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """The linears' matrices (to_k, to_v), each [C, D], by attn2 path."""
         tensors = self.ip_adapter.state_dict()
         return {
             path: (tensors[f"{number}.to_k_ip.weight"], tensors[f"{number}.to_v_ip.weight"])
@@ -59,7 +63,7 @@ class IpAdapterCheckpoint(nn.Module):
 
 
 def ip_adapter_numbers(unet: "UNet2DConditionModel") -> dict[str, int]:
-    """Of each attn2 path its number in IP-Adapter's files: its place among all the UNet's attention processors."""
+    """Each attn2 path's number in IP-Adapter's files: its place among all the UNet's attention processors."""
     places = {name.removesuffix(".processor"): place for place, name in enumerate(unet.attn_processors)}
     return {path: places[path] for path in cross_attention_layers(unet)}
 
@@ -75,8 +79,8 @@ def read_ip_adapter(
     tensors = read_tensors(path, SECTIONS)
     _refuse_others(path, tensors)
     context = unet.config.cross_attention_dim
-    projection = built(lambda: _projection(tensors, context), str(path))
-    checkpoint = built(lambda: IpAdapterCheckpoint(projection, unet), str(path))
+    projection = build_module(lambda: _projection(tensors, context), str(path))
+    checkpoint = build_module(lambda: IpAdapterCheckpoint(projection, unet), str(path))
     problems = _width_problems(path, projection, context, vision)
     load_all_strictly([Load(checkpoint, tensors, str(path))], problems)
     return IpAdapter(projection, checkpoint.weights())

@@ -1,7 +1,6 @@
 """GlueNet's text translators: mixers that carry one encoder's features into the context space of another."""
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -10,13 +9,14 @@ from torch.nn import functional
 
 from ..errors import CheckpointError
 from ..readers.loading import load_strictly
-from ..readers.tensors import common_size, read_tensor, read_tensors
+from ..readers.tensors import common_size, describe_checkpoint, read_tensor, read_tensors
 
 
-def mlp(width: int, hidden: int, width_out: int, *, norm: bool) -> nn.Sequential:
-    """Three linears with exact GELUs between them, on the last axis; with `norm`, a LayerNorm after each linear.
+def mixer_mlp(width: int, hidden: int, width_out: int, *, norm: bool) -> nn.Sequential:
+    """[..., width] -> [..., width_out]: three linears with exact GELUs between them.
 
-    Positions in the Sequential are the checkpoints' key names: linears 0, 3, 6 and norms 1, 4, 7, or linears 0, 2, 4.
+    With `norm`, a LayerNorm follows each linear. Positions in the Sequential are the checkpoints' key names: linears 0,
+    3, 6 and norms 1, 4, 7, or linears 0, 2, 4.
     """
     layers: list[nn.Module] = []
     for index, (before, after) in enumerate(((width, hidden), (hidden, hidden), (hidden, width_out))):
@@ -38,8 +38,8 @@ class MixerBlock(nn.Module):
     def __init__(self, tokens: int, width: int, width_out: int, *, norm: bool, mult: int = 2):
         super().__init__()
         self.residual = width == width_out
-        self.net_tok = mlp(tokens, tokens * mult, tokens, norm=norm)
-        self.net_sen = mlp(width, width * mult, width_out, norm=norm)
+        self.net_tok = mixer_mlp(tokens, tokens * mult, tokens, norm=norm)
+        self.net_sen = mixer_mlp(width, width * mult, width_out, norm=norm)
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.net_sen(x)
@@ -110,7 +110,7 @@ def read_translator(path: str | Path) -> Translator:
     width_out = common_size(tensors, rf"tail\.net_sen\.{last}\.(weight|bias)", 0)
     depth = len({key.split(".")[1] for key in tensors if re.match(r"blocks\.\d+\.", key)})
     if not (tokens and width and width_out and depth):
-        got = looks_like(tensors, besides="blocks.")
+        got = describe_checkpoint(tensors, besides="blocks.")
         raise CheckpointError(
             f"{path}: expected GlueNet's text translator (keys blocks.0..., tail...), got {got}; "
             "fix: give a gluenet_<Language>_..._noln.ckpt"
@@ -132,19 +132,3 @@ def read_tensor_norm(path: str | Path, tokens: int) -> Tensor:
     if not bool(torch.isfinite(norm).all() and (norm > 0).all()):
         raise CheckpointError(f"{path}: expected positive finite norms, got other values; fix: give the original file")
     return norm
-
-
-def looks_like(tensors: Mapping[str, Tensor], besides: str = "") -> str:
-    """What a file with these names probably is, for messages; `besides` is the prefix it was read for."""
-    kinds = {
-        "blocks.": "GlueNet's text translator (Translator_noln)",
-        "in_blocks.": "GlueNet's sound translator (Translator_w_head)",
-        "audio.": "AudioCLIP",
-        "model.diffusion_model.": "a Stable Diffusion checkpoint",
-        "roberta.": "an XLM-R checkpoint",
-        "encoder.layer.": "an XLM-R checkpoint",
-    }
-    for prefix, kind in kinds.items():
-        if prefix != besides and any(key.startswith(prefix) for key in tensors):
-            return kind
-    return "keys such as " + ", ".join(list(tensors)[:3])

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import CheckpointError
-from ..readers.loading import built, load_strictly
-from ..readers.tensors import common_size, read_tensor, read_tensors
-from .gluenet import MixerBlock, looks_like, mlp
+from ..readers.loading import build_module, load_strictly
+from ..readers.tensors import common_size, describe_checkpoint, read_tensor, read_tensors
+from .gluenet import MixerBlock, mixer_mlp
 
 
 class HeadBlock(nn.Module):
@@ -21,8 +21,8 @@ class HeadBlock(nn.Module):
 
     def __init__(self, tokens: int, width: int, mult: int):
         super().__init__()
-        self.net_tok = mlp(tokens, tokens * mult, tokens, norm=False)
-        self.net_sen = nn.Sequential(*mlp(width, width * mult, width, norm=False), nn.GELU())
+        self.net_tok = mixer_mlp(tokens, tokens * mult, tokens, norm=False)
+        self.net_sen = nn.Sequential(*mixer_mlp(width, width * mult, width, norm=False), nn.GELU())
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net_tok(self.net_sen(x).transpose(1, 2)).transpose(1, 2)
@@ -33,8 +33,8 @@ class Bridge(nn.Module):
 
     def __init__(self, tokens: int, tokens_out: int, width: int, width_out: int, mult: int):
         super().__init__()
-        self.net_tok = mlp(tokens, tokens * mult, tokens_out, norm=True)
-        self.net_sen = mlp(width, width * mult, width_out, norm=True)
+        self.net_tok = mixer_mlp(tokens, tokens * mult, tokens_out, norm=True)
+        self.net_sen = mixer_mlp(width, width * mult, width_out, norm=True)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net_tok(self.net_sen(x).transpose(1, 2)).transpose(1, 2)
@@ -109,11 +109,11 @@ def read_sound_translator(path: str | Path) -> TranslatorWithHead:
     if not (tokens and width and tokens_out and width_out and hidden >= width):
         raise CheckpointError(
             f"{path}: expected GlueNet's sound translator (keys in_blocks.0..., trans...), got "
-            f"{looks_like(tensors, besides='in_blocks.')}; fix: give a gluenet_sound2img_audioclip_....ckpt"
+            f"{describe_checkpoint(tensors, besides='in_blocks.')}; fix: give a gluenet_sound2img_audioclip_....ckpt"
         )
     after = len({key.split(".")[1] for key in tensors if re.match(r"out_blocks\.\d+\.", key)})
     sizes = (tokens, tokens_out, width, width_out, hidden // width, SQUARE_BEFORE + after)
-    translator = built(lambda: TranslatorWithHead(*sizes), str(path))
+    translator = build_module(lambda: TranslatorWithHead(*sizes), str(path))
     load_strictly(translator, tensors, source=str(path))
     return translator
 

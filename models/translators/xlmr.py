@@ -5,9 +5,9 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from ..errors import CheckpointError
-from ..readers.loading import built, load_strictly
+from ..readers.loading import build_module, load_strictly
 from ..readers.tensors import read_tensors
-from ..readers.tokenizer_json import absent, read_tokenizer, serialized
+from ..readers.tokenizer_json import missing_files, read_tokenizer, to_tokenizer_json
 from ..readers.weights_folder import read_json, read_shards, read_weights
 
 if TYPE_CHECKING:
@@ -45,10 +45,10 @@ def xlmr_tokenizer_json(folder: str | Path) -> str:
     folder = Path(folder)
     saved, sentencepiece = folder / "tokenizer.json", folder / "sentencepiece.bpe.model"
     if saved.is_file():
-        return serialized(read_tokenizer(saved))
+        return to_tokenizer_json(read_tokenizer(saved))
     if sentencepiece.is_file():
-        return serialized(_converted(sentencepiece))
-    raise absent(folder, saved.name, sentencepiece.name)
+        return to_tokenizer_json(_converted(sentencepiece))
+    raise missing_files(folder, saved.name, sentencepiece.name)
 
 
 def _config_file(path: Path, config: str | Path | None) -> Path:
@@ -70,7 +70,9 @@ def _empty_model(file: Path) -> "XLMRobertaModel":
         raise CheckpointError(
             f"{file}: expected model_type 'xlm-roberta', got {settings.get('model_type')!r}; fix: give XLM-R's folder"
         )
-    return built(lambda: XLMRobertaModel(XLMRobertaConfig.from_dict(settings), add_pooling_layer=False), str(file))
+    return build_module(
+        lambda: XLMRobertaModel(XLMRobertaConfig.from_dict(settings), add_pooling_layer=False), str(file)
+    )
 
 
 def _converted(path: Path) -> "Tokenizer":

@@ -18,7 +18,7 @@ from x2i.export.optimum.from_optimum import import_folder, read_folder
 from x2i.export.optimum.graphs import parts
 from x2i.export.optimum.to_optimum import export_folder
 from x2i.models.clip.tokenizer import END, START, clip_tokenizer
-from x2i.models.readers.tokenizer_json import serialized
+from x2i.models.readers.tokenizer_json import to_tokenizer_json
 from x2i.runtime import load
 from x2i.runtime.bundle.manifest import Graph, Manifest, Measured
 from x2i.runtime.bundle.plan import Conditioner, GraphCall, SamplerChoice
@@ -54,7 +54,7 @@ def write_sd(tiny: Path, out: Path) -> None:
         measured = Measured(0.0, 1e-4)
         graphs["text_encoder"] = Graph("text_encoder.onnx", session.inputs, session.outputs, "fp32", measured)
         tokenizer = clip_tokenizer({word: i for i, word in enumerate(WORDS)}, [("a", "b"), ("ab", "c</w>")], "toy")
-        (work / "tokenizer.json").write_text(serialized(tokenizer), "utf-8")
+        (work / "tokenizer.json").write_text(to_tokenizer_json(tokenizer), "utf-8")
         stages = (
             GraphCall("text_encoder", {"input_ids": "input_ids"}, {"context": "context"}),
             source.manifest.plan.conditioners[0].stages[-1],

@@ -14,7 +14,7 @@ from x2i.models.random.weights import (
     random_stable_diffusion,
     random_xlmr,
 )
-from x2i.models.stable_diffusion.compvis_config import compvis_config
+from x2i.models.stable_diffusion.compvis_config import parse_compvis_config
 from x2i.models.subjects.elite import EliteCheckpoint, GlobalMapper
 from x2i.models.subjects.ip_adapter import EmbedTokens, IpAdapterTokens
 from x2i.models.subjects.ip_adapter_checkpoint import IpAdapterCheckpoint
@@ -57,7 +57,7 @@ def test_full_size_is_the_published_size():
     from transformers import CLIPTextConfig, CLIPTextModel, XLMRobertaConfig, XLMRobertaModel
 
     sizes = SIZES["sd15"]
-    config = compvis_config(sizes.stable_diffusion, "sd15")
+    config = parse_compvis_config(sizes.stable_diffusion, "sd15")
     with torch.device("meta"):
         modules = {
             UNet2DConditionModel(**config.unet): 859_520_964,
@@ -105,7 +105,7 @@ def test_adapters_at_full_size_are_the_published_size():
 
     sizes = SIZES["sd15"]
     with torch.device("meta"):
-        unet = UNet2DConditionModel(**compvis_config(sizes.stable_diffusion, "sd15").unet)
+        unet = UNet2DConditionModel(**parse_compvis_config(sizes.stable_diffusion, "sd15").unet)
         modules = {
             CLIPVisionModel(CLIPVisionConfig(**sizes.elite_vision)): 303_179_776,
             CLIPVisionModelWithProjection(CLIPVisionConfig(**sizes.ip_adapter_vision)): 632_076_800,

@@ -5,9 +5,9 @@ import json
 import pytest
 from tokenizers import Tokenizer
 from transformers import CLIPTokenizerFast
-from x2i.models.clip.byte_tokenizer import byte_clip_json, byte_xlmr_json
 from x2i.models.clip.tokenizer import clip_pad_token, clip_tokenizer_json
 from x2i.models.errors import CheckpointError
+from x2i.models.random.byte_tokenizer import byte_clip_json, byte_xlmr_json
 
 TEXTS = [
     "",

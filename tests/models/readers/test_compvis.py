@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from x2i.models.clip.byte_tokenizer import byte_clip_json
 from x2i.models.errors import CheckpointError
+from x2i.models.random.byte_tokenizer import byte_clip_json
 from x2i.models.random.sizes import SIZES
 from x2i.models.random.weights import random_stable_diffusion
-from x2i.models.readers.loading import built
+from x2i.models.readers.loading import build_module
 from x2i.models.readers.tensors import read_tensors
 from x2i.models.stable_diffusion.base import StableDiffusion, read_stable_diffusion
-from x2i.models.stable_diffusion.compvis_config import SD_V1, compvis_config
+from x2i.models.stable_diffusion.compvis_config import SD_V1, parse_compvis_config
 from x2i.models.stable_diffusion.compvis_names import TEXT_PREFIX, text_names, unet_names, vae_names
 
 from tests.goldens import golden, golden_tensors
@@ -96,8 +96,8 @@ def test_unet_names_equal_diffusers_converter(changes):
     from diffusers import UNet2DConditionModel
     from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 
-    config = compvis_config({**SD_V1, "unet": {**SD_V1["unet"], **changes}}, "test").unet
-    unet = built(lambda: UNet2DConditionModel(**config), "test")
+    config = parse_compvis_config({**SD_V1, "unet": {**SD_V1["unet"], **changes}}, "test").unet
+    unet = build_module(lambda: UNet2DConditionModel(**config), "test")
     attends = ["CrossAttn" in each for each in config["down_block_types"]]
     names = unet_names(unet, config["layers_per_block"], attends)
     state = unet.state_dict()
@@ -112,8 +112,8 @@ def test_vae_names_equal_diffusers_converter(changes):
     from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
 
     vae_settings = {**SD_V1["vae"], "ddconfig": {**SD_V1["vae"]["ddconfig"], **changes}}
-    config = compvis_config({**SD_V1, "vae": vae_settings}, "test").vae
-    vae = built(lambda: AutoencoderKL(**config), "test")
+    config = parse_compvis_config({**SD_V1, "vae": vae_settings}, "test").vae
+    vae = build_module(lambda: AutoencoderKL(**config), "test")
     names, state = vae_names(vae, len(config["block_out_channels"])), vae.state_dict()
     converted = convert_ldm_vae_checkpoint({names[key]: value for key, value in state.items()}, config)
     assert converted.keys() == state.keys()

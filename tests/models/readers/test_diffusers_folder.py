@@ -9,8 +9,8 @@ import torch
 from diffusers import AutoencoderKL, PNDMScheduler, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel
-from x2i.models.clip.byte_tokenizer import byte_clip_json
 from x2i.models.errors import CheckpointError
+from x2i.models.random.byte_tokenizer import byte_clip_json
 from x2i.models.random.sizes import SIZES
 from x2i.models.random.weights import random_stable_diffusion
 from x2i.models.stable_diffusion.base import StableDiffusion, read_stable_diffusion

@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch import nn
 from x2i.models.errors import CheckpointError
-from x2i.models.readers.loading import Load, built, load_all_strictly, load_strictly
+from x2i.models.readers.loading import Load, build_module, load_all_strictly, load_strictly
 
 SOURCE = "model.ckpt"
 
 
 def module() -> nn.Module:
-    return built(lambda: nn.Sequential(nn.Linear(3, 5), nn.LayerNorm(5)), SOURCE)
+    return build_module(lambda: nn.Sequential(nn.Linear(3, 5), nn.LayerNorm(5)), SOURCE)
 
 
 def state() -> dict[str, torch.Tensor]:
@@ -77,9 +77,9 @@ def test_building_draws_no_weights(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "uniform_", None)
     with pytest.raises(TypeError):
         nn.Linear(3, 5)
-    built(lambda: nn.Linear(3, 5), SOURCE)
+    build_module(lambda: nn.Linear(3, 5), SOURCE)
 
 
 def test_an_unfit_configuration_names_its_source():
     with pytest.raises(CheckpointError, match=r"config\.json: expected a configuration its class accepts"):
-        built(lambda: nn.MultiheadAttention(**{"embed": 5}), "config.json")
+        build_module(lambda: nn.MultiheadAttention(**{"embed": 5}), "config.json")

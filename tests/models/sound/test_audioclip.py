@@ -9,7 +9,7 @@ import torch
 from scipy.signal import get_window
 from x2i.models.errors import CheckpointError
 from x2i.models.sound.audioclip import AudioClip, AudioClipSettings, blackman_harris
-from x2i.models.sound.esresnext import FrequencyBSplines, adaptive_max, kernels
+from x2i.models.sound.esresnext import FrequencyBSplines, adaptive_max, spline_filters
 
 from tests.goldens import golden, golden_tensors
 from tests.models.sound.sound_goldens import SMALL, SOUND, audioclip, tensors, waveform
@@ -124,7 +124,7 @@ def test_the_window_is_the_periodic_blackman_harris(length):
 
 def test_filters_of_order_0_are_the_fourier_basis_of_a_centred_frame():
     n_fft = 64
-    real, imaginary = kernels(FrequencyBSplines(n_fft), n_fft)
+    real, imaginary = spline_filters(FrequencyBSplines(n_fft), n_fft)
     time = np.pi * np.linspace(-1, 1, n_fft)
     wanted = np.exp(-1j * np.arange(n_fft // 2 + 1)[:, None] * time) / np.sqrt(n_fft)
     assert_close(real.numpy(), wanted.real.astype(np.float32), "spectrogram")

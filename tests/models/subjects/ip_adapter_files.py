@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 from x2i.models.context_attention import cross_attention_layers
-from x2i.models.random.weights import drawn, random_stable_diffusion
+from x2i.models.random.weights import draw_weights, random_stable_diffusion
 
 CONTEXT, EMBED, FEATURES, IMAGE = 48, 20, 24, 21
 LAYERS = "ip_adapter"
@@ -23,7 +23,7 @@ def base_unet():
 def tower() -> CLIPVisionModelWithProjection:
     sizes = {"hidden_size": FEATURES, "intermediate_size": 31, "num_hidden_layers": 3, "num_attention_heads": 3}
     config = CLIPVisionConfig(**sizes, image_size=IMAGE, patch_size=7, projection_dim=EMBED, hidden_act="gelu")
-    return drawn(CLIPVisionModelWithProjection(config).eval().requires_grad_(False), 5)
+    return draw_weights(CLIPVisionModelWithProjection(config).eval().requires_grad_(False), 5)
 
 
 def published(plus: bool = False) -> dict[str, dict[str, torch.Tensor]]:

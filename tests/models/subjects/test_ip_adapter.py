@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 from x2i.kernels.injected_attention.reference import injected_attention
-from x2i.models.context_attention import Injection, install, own_weights
+from x2i.models.context_attention import InjectedContext, cross_attention_weights, install_context_attention
 from x2i.models.subjects.ip_adapter import IpAdapterTokens
 from x2i.models.subjects.ip_adapter_checkpoint import read_ip_adapter
 
@@ -42,9 +42,9 @@ def diffusers_unet(plus: bool, scale: float):
 
 def our_noise(adapter, tokens: torch.Tensor, strength: float) -> torch.Tensor:
     unet = copy.deepcopy(base_unet())
-    weights = own_weights(unet)
-    processors = install(unet, injected_attention)
-    injection = Injection(
+    weights = cross_attention_weights(unet)
+    processors = install_context_attention(unet, injected_attention)
+    injection = InjectedContext(
         {path: functional.linear(tokens, key) for path, (key, _) in adapter.weights.items()},
         {path: functional.linear(tokens, value) for path, (_, value) in adapter.weights.items()},
         torch.tensor([-1, -1]),

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 import tokenizers
-from x2i.models.clip.byte_tokenizer import byte_clip_json
 from x2i.models.clip.tokenizer import clip_tokenizer_json
+from x2i.models.random.byte_tokenizer import byte_clip_json
 from x2i.runtime.errors import InputError
 from x2i.runtime.inputs.word import authors_index, place_word
 from x2i.runtime.media.tokenizer import Tokenizer

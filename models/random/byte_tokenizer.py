@@ -1,22 +1,30 @@
-"""Tokenizers with one token a byte, for models that were trained on nothing."""
+"""Tokenizers with one token a byte, for models with random weights, which were trained on no vocabulary."""
 
-from ..readers.tokenizer_json import serialized
-from .tokenizer import END, START, WORD_END, clip_tokenizer
+from ..clip.tokenizer import END, START, WORD_END, clip_tokenizer
+from ..readers.tokenizer_json import to_tokenizer_json
 
 XLMR_SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
 
 
 def byte_clip_json(vocab_size: int) -> str:
-    """CLIP's tokenizer without a merge: 256 bytes, 256 bytes that end a word, and the two special tokens at the end."""
+    """CLIP's tokenizer without a merge, as its JSON text: 256 bytes, 256 bytes that end a word, two special tokens.
+
+    The special tokens have the last two ids of `vocab_size`, which is 514 or more.
+    """
     alphabet = _alphabet()
     pieces = alphabet + [letter + WORD_END for letter in alphabet]
     assert vocab_size >= len(pieces) + 2
     vocab = {piece: number for number, piece in enumerate(pieces)}
-    return serialized(clip_tokenizer({**vocab, START: vocab_size - 2, END: vocab_size - 1}, [], "byte vocabulary"))
+    return to_tokenizer_json(
+        clip_tokenizer({**vocab, START: vocab_size - 2, END: vocab_size - 1}, [], "byte vocabulary")
+    )
 
 
 def byte_xlmr_json(vocab_size: int) -> str:
-    """A byte tokenizer with XLM-R's special tokens under XLM-R's ids: `<s>` bytes `</s>`."""
+    """A byte tokenizer with XLM-R's special tokens under XLM-R's ids, as its JSON text: `<s>` bytes `</s>`.
+
+    `vocab_size`, the rows of the model's embedding, is 260 or more.
+    """
     from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
 
     pieces = [*XLMR_SPECIAL, *_alphabet()]
@@ -27,7 +35,7 @@ def byte_xlmr_json(vocab_size: int) -> str:
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", special_tokens=[("<s>", pieces.index("<s>")), ("</s>", pieces.index("</s>"))]
     )
-    return serialized(tokenizer)
+    return to_tokenizer_json(tokenizer)
 
 
 def _alphabet() -> list[str]:

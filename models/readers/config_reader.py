@@ -4,8 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 
-class Settings:
-    """One section of a configuration. Every read notes its problem in `problems` and returns a harmless stand-in."""
+class ConfigReader:
+    """One section of a configuration. Every read notes its problem in `problems` and returns a harmless stand-in.
+
+    `where` names the section in the problems. Sections share the list of the configuration that they are in.
+    """
 
     def __init__(self, values: Any, where: str, problems: list[str] | None = None):
         self.problems: list[str] = [] if problems is None else problems
@@ -18,15 +21,17 @@ class Settings:
     def __contains__(self, key: str) -> bool:
         return key in self._values
 
-    def section(self, key: str) -> "Settings":
-        return Settings(self.raw(key), f"{self._where}, {key}", self.problems)
+    def section(self, key: str) -> "ConfigReader":
+        """The section under `key`; an empty one, with a problem, where there is none."""
+        return ConfigReader(self.raw(key), f"{self._where}, {key}", self.problems)
 
     def raw(self, key: str) -> Any:
+        """The value as it stands, None where it is absent; it is never a problem."""
         self._known.add(key)
         return self._values.get(key)
 
     def mapping(self, key: str) -> dict[str, Any]:
-        """An optional section, unread."""
+        """An optional section as a dict, whose settings are not checked; empty where it is absent."""
         value = self.raw(key)
         if value is None or isinstance(value, Mapping):
             return dict(value or {})
@@ -34,6 +39,7 @@ class Settings:
         return {}
 
     def count(self, key: str) -> int:
+        """A positive whole number; 1, with a problem, for anything else."""
         value = self.raw(key)
         if _is_count(value):
             return value
@@ -41,6 +47,7 @@ class Settings:
         return 1
 
     def counts(self, key: str) -> list[int]:
+        """A list, not empty, of positive whole numbers; [1], with a problem, for anything else."""
         value = self.raw(key)
         if isinstance(value, list | tuple) and value and all(_is_count(item) for item in value):
             return list(value)
@@ -48,6 +55,7 @@ class Settings:
         return [1]
 
     def number(self, key: str) -> float:
+        """A positive number; 1.0, with a problem, for anything else."""
         value = self.raw(key)
         if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
             return float(value)
