@@ -36,7 +36,7 @@ class Timing:
 @click.command()
 @click.option("--batch", type=click.IntRange(1), default=2, show_default=True, help="Samples, all of strength 0.6.")
 @click.option("--dtype", type=click.Choice(list(DTYPES)), default="float16", show_default=True)
-def bench(batch: int, dtype: str) -> None:
+def bench_kernels(batch: int, dtype: str) -> None:
     """Print the time of one layer in three forms, once every form is as exact as torch. Needs a CUDA device."""
     if not torch.cuda.is_available():
         click.echo("torch sees no CUDA device: nothing was measured", err=True)
@@ -51,7 +51,7 @@ def bench(batch: int, dtype: str) -> None:
     click.echo("ms: median (5 % to 95 %) of runs with a cold L2 cache, launches included")
     click.echo(f"{'queries x channels':20}" + "".join(f"{name:>26}" for name in FORMS))
     for inputs in layers:
-        timings = [measure(form, inputs) for form in FORMS.values()]
+        timings = [time_form(form, inputs) for form in FORMS.values()]
         cells = "".join(f"{f'{time.median:.3f} ({time.low:.3f} to {time.high:.3f})':>26}" for time in timings)
         click.echo(f"{f'{inputs[0].shape[1]} x {inputs[0].shape[2]}':20}{cells}")
 
@@ -78,11 +78,11 @@ def wrong_forms(inputs: tuple[Tensor, ...]) -> Iterator[str]:
             yield f"{name}, {list(inputs[0].shape)}: largest error {error:.3g}, expected at most {allowed:.3g}"
 
 
-def measure(form: Op, inputs: tuple[Tensor, ...]) -> Timing:
+def time_form(form: Op, inputs: tuple[Tensor, ...]) -> Timing:
     """One form's time on the current CUDA device, after warming up."""
     quantiles = triton.testing.do_bench(lambda: form(*inputs, HEADS), warmup=100, rep=500, quantiles=[0.5, 0.05, 0.95])
     return Timing(*quantiles)
 
 
 if __name__ == "__main__":
-    bench()
+    bench_kernels()

@@ -25,10 +25,10 @@ from .injected_attention.op import MAX_HEAD_WIDTH, PASSES
     default=HEAD_WIDTHS,
     show_default=True,
 )
-def build(out: Path, targets: tuple[str, ...], dtypes: tuple[str, ...], head_widths: tuple[int, ...]) -> None:
+def build_kernels(out: Path, targets: tuple[str, ...], dtypes: tuple[str, ...], head_widths: tuple[int, ...]) -> None:
     """Compile both passes, as .cubin and .ptx files with an index.json. What is there and still true is kept."""
     out.mkdir(parents=True, exist_ok=True)
-    there = cubins.undamaged(out)
+    there = cubins.read_undamaged_cubins(out)
     done = {cubin.stem: cubin for cubin in there if cubin.source == source_digest(cubin.kernel, cubin.head_width)}
     start, kept = time.perf_counter(), len(done)
     for kernel, target, dtype, head_width in product(PASSES, targets, dtypes, head_widths):
@@ -48,4 +48,4 @@ def build(out: Path, targets: tuple[str, ...], dtypes: tuple[str, ...], head_wid
 
 
 if __name__ == "__main__":
-    build()
+    build_kernels()

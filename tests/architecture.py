@@ -51,9 +51,7 @@ SMALL_MODULES = {
     "export/systems/registry.py": "the table of systems",
     "export/systems/stable_diffusion.py": "one system",
     "kernels/errors.py": "the room's error",
-    "models/clip/byte_tokenizer.py": "a tokenizer of bytes",
     "models/errors.py": "the room's error",
-    "models/readers/tokenizer_json.py": "one format",
     "runtime/bundle/cfg_batch.py": "the rule of the guidance's rows",
     "runtime/commands/share.py": "one command",
     "runtime/errors.py": "the room's errors",
@@ -66,6 +64,19 @@ BROAD_EXCEPT = {
     "runtime/media/tokenizer.py": "tokenizers raises bare Exception and nothing narrower",
     "models/readers/tokenizer_json.py": "tokenizers raises bare Exception and nothing narrower",
 }
+PRODUCT = ("models", "kernels", "export", "runtime")
+"""The rooms of the wheel, in which a public name is defined once."""
+SHARED_NAMES = {
+    "main": "what a program starts with, each in a process of its own",
+    "share": "the command and the function that it calls",
+}
+"""Public names that several modules of the product define, with the reason."""
+NAMES_TO_PART = {"Samples", "Tensor", "differences"}
+"""Names that still stand for two things each, and are to be renamed."""
+UNDOCUMENTED_ROOMS = {"emoji", "export", "runtime"}
+"""Rooms whose docstrings are still being written."""
+DOCUMENTED_ABOVE = {"forward"}
+"""Methods that their class's docstring describes, as is torch's custom."""
 UNSAFE_MODULES = {"cloudpickle", "dill", "joblib", "marshal", "shelve"}
 # torch.load raises pickle.UnpicklingError, so the name is needed where it is caught; nothing of these is.
 UNPICKLERS = {"pickle.load", "pickle.loads", "pickle.Unpickler"}
@@ -251,6 +262,33 @@ def missing_docstring(source: Source) -> Iterator[str]:
         yield "no module docstring"
 
 
+def undocumented_names(source: Source) -> Iterator[str]:
+    """Public functions, classes and methods without a docstring; what a function defines inside is not public."""
+    if source.room not in UNDOCUMENTED_ROOMS:
+        yield from (f"{name} has no docstring" for name in _undocumented(ast.parse(source.text).body))
+
+
+def _undocumented(body: list[ast.stmt], prefix: str = "") -> Iterator[str]:
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            if not ast.get_docstring(node) and node.name not in DOCUMENTED_ABOVE:
+                yield f"{prefix}{node.name}"
+            if isinstance(node, ast.ClassDef):
+                yield from _undocumented(node.body, f"{prefix}{node.name}.")
+
+
+def shared_names(tree: Iterable[Source]) -> Iterator[str]:
+    """Public classes and functions that more than one module of the product defines at its top."""
+    places: dict[str, list[str]] = {}
+    for source in tree:
+        for node in ast.parse(source.text).body:
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                places.setdefault(node.name, []).append(source.path)
+    for name, paths in places.items():
+        if not name.startswith("_") and len(set(paths)) > 1:
+            yield f"{name} is defined in {', '.join(paths)}"
+
+
 def _name(node: ast.AST | None) -> str:
     """The dotted name of an expression; empty when it is none or has none."""
     match node:
@@ -269,4 +307,5 @@ RULES: tuple[Callable[[Source], Iterator[str]], ...] = (
     unsafe_loading,
     work_in_init,
     missing_docstring,
+    undocumented_names,
 )

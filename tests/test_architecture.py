@@ -15,7 +15,19 @@ import pytest
 import x2i.runtime
 
 from tests import architecture
-from tests.architecture import BROAD_EXCEPT, ROOT, RULES, Source, crowded_folders, import_circles, sources
+from tests.architecture import (
+    BROAD_EXCEPT,
+    NAMES_TO_PART,
+    PRODUCT,
+    ROOT,
+    RULES,
+    SHARED_NAMES,
+    Source,
+    crowded_folders,
+    import_circles,
+    shared_names,
+    sources,
+)
 from tests.processes import run
 
 TREE = sources(*architecture.ARROWS)
@@ -44,6 +56,22 @@ def test_the_tree_as_a_whole_keeps_the_rule(rule: Callable[[list[Source]], Itera
 def test_no_allowance_outlives_its_reason() -> None:
     broad = {source.path for source in TREE if list(architecture.broad_excepts(source))}
     assert broad >= set(BROAD_EXCEPT)
+    assert {line.partition(" ")[0] for line in shared_names(sources(*PRODUCT))} >= set(SHARED_NAMES)
+
+
+def test_a_public_name_is_defined_once() -> None:
+    broken = [
+        line
+        for line in shared_names(sources(*PRODUCT))
+        if line.partition(" ")[0] not in SHARED_NAMES.keys() | NAMES_TO_PART
+    ]
+    assert not broken, "\n".join(broken)
+
+
+def test_a_shared_name_is_seen() -> None:
+    one, other = (Source(f"runtime/{name}.py", "class Step:\n    pass\ndef _read(): ...") for name in ("a", "b"))
+    assert list(shared_names([one, other])) == ["Step is defined in runtime/a.py, runtime/b.py"]
+    assert not list(shared_names([one, Source("runtime/b.py", "class Stage:\n    def Step(self): ...")]))
 
 
 BAD = {
@@ -91,6 +119,11 @@ BAD = {
     "kernels/bad.py": {
         "wrong_arrows": ["from x2i.models import xlmr", "from ..runtime import load"],
         "wrong_sizes": ["def f():\n" + "    x = 1\n" * 120],
+        "undocumented_names": [
+            "def f():\n    pass",
+            "class A:\n    pass",
+            "class A:\n    'What.'\n    @property\n    def size(self):\n        return 1",
+        ],
     },
     "export/__init__.py": {
         "work_in_init": ["from .plan import x\nprint(x)", "import torch", "X = {}", "def f():\n    pass"],
@@ -119,7 +152,14 @@ GOOD = {
     },
     "export/systems/good.py": {"wrong_arrows": ["from ...models import xlmr\nfrom ..plan import ExportPlan"]},
     "models/good.py": {"wrong_arrows": ["from x2i.kernels import reference\nfrom .errors import CheckpointError"]},
-    "kernels/good.py": {"wrong_sizes": ["def f():\n" + "    x = 1\n" * 119]},
+    "kernels/good.py": {
+        "wrong_sizes": ["def f():\n" + "    x = 1\n" * 119],
+        "undocumented_names": [
+            "def _f():\n    pass",
+            "class A:\n    'What; and what `forward` does.'\n    def forward(self):\n        pass",
+            "def f():\n    'What.'\n    def inner():\n        pass",
+        ],
+    },
     "runtime/__init__.py": {"work_in_init": ['"""What it is."""\nfrom .load import load\n__all__ = ["load"]']},
 }
 

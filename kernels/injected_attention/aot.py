@@ -11,7 +11,7 @@ from triton.compiler import ASTSource
 
 from . import triton_kernel
 from .cubins import Cubin
-from .op import padded_width, tile
+from .op import kernel_tile, padded_width
 
 TARGETS = ("sm_80", "sm_86", "sm_87", "sm_89", "sm_90", "sm_120")
 DTYPES = {"float16": "fp16", "bfloat16": "bf16"}
@@ -46,7 +46,7 @@ def compile_pass(
     becomes a constant of the code, and is no argument of the launch either.
     """
     function = getattr(triton_kernel, kernel)
-    cut = tile(kernel, head_width)
+    cut = kernel_tile(kernel, head_width)
     if in_place and kernel == "local_pass":
         fixed = {"attended": None, **fixed}
     sizes = {"HEAD_WIDTH": head_width, "WIDTH": padded_width(head_width), "ROWS": cut.rows, "COLUMNS": cut.columns}
@@ -88,4 +88,5 @@ def compile_pass(
 def source_digest(kernel: str, head_width: int) -> str:
     """SHA-256 of what a compiled pass depends on beside its own fields: the source, the tile and Triton's version."""
     source = Path(triton_kernel.__file__).read_bytes()
-    return hashlib.sha256(source + repr((astuple(tile(kernel, head_width)), triton.__version__)).encode()).hexdigest()
+    settings = repr((astuple(kernel_tile(kernel, head_width)), triton.__version__))
+    return hashlib.sha256(source + settings.encode()).hexdigest()

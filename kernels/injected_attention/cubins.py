@@ -53,7 +53,7 @@ def write_index(folder: Path, cubins: Iterable[Cubin]) -> None:
     unfinished.replace(folder / INDEX)
 
 
-def read(folder: Path) -> tuple[Cubin, ...]:
+def read_cubins(folder: Path) -> tuple[Cubin, ...]:
     """Everything in the index. Raises KernelError where a file is missing or is not what the index says."""
     if not (folder / INDEX).is_file():
         raise KernelError(f"{folder}: expected {INDEX}, found none; make it with `python -m x2i.kernels.build --out`")
@@ -63,7 +63,7 @@ def read(folder: Path) -> tuple[Cubin, ...]:
     return cubins
 
 
-def undamaged(folder: Path) -> tuple[Cubin, ...]:
+def read_undamaged_cubins(folder: Path) -> tuple[Cubin, ...]:
     """What is in the index and still as the index says; nothing where there is no index."""
     return _checked(folder)[0] if (folder / INDEX).is_file() else ()
 
@@ -81,14 +81,14 @@ def _checked(folder: Path) -> tuple[tuple[Cubin, ...], list[str]]:
     return tuple(cubins), problems
 
 
-def pack(cubins: Sequence[Cubin]) -> bytes:
+def pack_cubins(cubins: Sequence[Cubin]) -> bytes:
     """All of them as bytes: the header's length in 8 bytes, little-endian, the header, the images one after another."""
     header = json.dumps([_record(cubin) | {"size": len(cubin.image)} for cubin in cubins]).encode()
     return b"".join([len(header).to_bytes(8, "little"), header, *(cubin.image for cubin in cubins)])
 
 
-def unpack(packed: bytes) -> tuple[Cubin, ...]:
-    """The inverse of `pack`."""
+def unpack_cubins(packed: bytes) -> tuple[Cubin, ...]:
+    """The inverse of `pack_cubins`. Raises KernelError where a kernel is not what the header says."""
     start = 8 + int.from_bytes(packed[:8], "little")
     cubins = []
     for record in json.loads(packed[8:start]):
@@ -102,7 +102,7 @@ def unpack(packed: bytes) -> tuple[Cubin, ...]:
     return tuple(cubins)
 
 
-def for_heads(cubins: Iterable[Cubin], dtype: str, head_width: int) -> tuple[Cubin, ...]:
+def cubins_for_heads(cubins: Iterable[Cubin], dtype: str, head_width: int) -> tuple[Cubin, ...]:
     """Those of one dtype and head width; raises KernelError when there are none."""
     cubins = tuple(cubins)
     if found := tuple(cubin for cubin in cubins if (cubin.dtype, cubin.head_width) == (dtype, head_width)):
@@ -114,7 +114,7 @@ def for_heads(cubins: Iterable[Cubin], dtype: str, head_width: int) -> tuple[Cub
     )
 
 
-def for_device(cubins: Iterable[Cubin], capability: tuple[int, int]) -> dict[str, Cubin]:
+def cubins_for_device(cubins: Iterable[Cubin], capability: tuple[int, int]) -> dict[str, Cubin]:
     """The two passes for a device of this compute capability, by name; raises KernelError when there are none.
 
     Machine code for sm_8x runs on 8.y with y >= x. From 9.0 on Triton writes architecture-specific code, which runs on

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import KernelError
-from . import cubins
-from .cubins import Cubin
+from .cubins import Cubin, cubins_for_device, cubins_for_heads, pack_cubins, unpack_cubins
 from .op import NAME, PASSES
 
 DTYPES = ("float16", "bfloat16")
@@ -39,7 +38,7 @@ class EngineOp:
         if missing := [name for name in ("num_heads", "scale") if name not in fields]:
             raise KernelError(*(f"{NAME}: expected the attribute {name}, got none" for name in missing))
         if "kernels" in fields:
-            kernels = cubins.unpack(np.asarray(fields["kernels"]).tobytes())
+            kernels = unpack_cubins(np.asarray(fields["kernels"]).tobytes())
         num_heads, scale = (np.asarray(fields[name]).reshape(-1)[0] for name in ("num_heads", "scale"))
         return cls(int(num_heads), float(scale), kernels)
 
@@ -48,7 +47,7 @@ class EngineOp:
         return {
             "num_heads": np.array([self.num_heads], np.int32),
             "scale": np.array([self.scale], np.float32),
-            "kernels": np.frombuffer(cubins.pack(self.kernels), np.int8),
+            "kernels": np.frombuffer(pack_cubins(self.kernels), np.int8),
         }
 
     def configured(self, dtype: str, channels: int) -> "EngineOp":
@@ -63,11 +62,11 @@ class EngineOp:
             problems.append(f"{NAME}: expected a multiple of {self.num_heads} heads, got {channels} channels")
         if problems:
             raise KernelError(*problems)
-        return replace(self, kernels=cubins.for_heads(self.kernels, dtype, channels // self.num_heads))
+        return replace(self, kernels=cubins_for_heads(self.kernels, dtype, channels // self.num_heads))
 
     def attached(self) -> "EngineOp":
         """This op with its kernels loaded into the current CUDA context."""
-        chosen = cubins.for_device(self.kernels, _device_capability())
+        chosen = cubins_for_device(self.kernels, _device_capability())
         return replace(self, functions={name: (cubin, _load_kernel(cubin)) for name, cubin in chosen.items()})
 
     def workspace_size(self, samples: int, queries: int) -> int:

@@ -5,7 +5,7 @@ import triton
 from torch import Tensor
 
 from ..errors import KernelError
-from .op import MAX_HEAD_WIDTH, padded_width, tile
+from .op import MAX_HEAD_WIDTH, kernel_tile, padded_width
 from .triton_kernel import global_pass, local_pass
 
 
@@ -42,7 +42,7 @@ def injected_attention_triton(
         ),
     )
     for kernel, inputs, length, outputs in passes:
-        cut = tile(kernel.__name__, head_width)
+        cut = kernel_tile(kernel.__name__, head_width)
         kernel[triton.cdiv(queries, cut.rows), samples * num_heads](
             *(*inputs, num_heads, queries, length, scale, *outputs),
             HEAD_WIDTH=head_width,

@@ -39,6 +39,6 @@ def padded_width(head_width: int) -> int:
     return max(16, 1 << (head_width - 1).bit_length())
 
 
-def tile(kernel: str, head_width: int) -> Tile:
+def kernel_tile(kernel: str, head_width: int) -> Tile:
     """The tile of one pass, `global_pass` or `local_pass`, for a head width of at most MAX_HEAD_WIDTH."""
     return _TILES[kernel][max(64, padded_width(head_width))]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import KernelError
-from .cubins import Cubin, read
+from .cubins import Cubin, read_cubins
 from .engine_op import EngineOp
 from .op import DOMAIN, INPUTS, NAME, VERSION
 from .parser_library import let_parser_find_library
@@ -24,7 +24,7 @@ _VERSION = str(VERSION)
 def register(tensorrt: ModuleType, kernels: Iterable[Cubin] = ()) -> None:
     """Makes the plugin known to `tensorrt` or `tensorrt_rtx`, whichever module is given.
 
-    To build engines it needs `kernels` (`cubins.read`), to run them none; registering again replaces them.
+    To build engines it needs `kernels` (`read_cubins`), to run them none; registering again replaces them.
     Raises KernelError where the plugin could not be parsed or registered; without it, the function body is used.
     """
     if tensorrt.__name__ == "tensorrt_rtx":
@@ -38,7 +38,7 @@ def register(tensorrt: ModuleType, kernels: Iterable[Cubin] = ()) -> None:
 
 def register_compiled(tensorrt: ModuleType, folder: Path | None = None) -> None:
     """`register` with the compiled kernels of a folder; to run engines, none is needed."""
-    register(tensorrt, () if folder is None else read(folder))
+    register(tensorrt, () if folder is None else read_cubins(folder))
 
 
 @cache

@@ -54,7 +54,7 @@ def main() -> None:
     given = words.parse_args()
     trt = import_module(given.module)
     if given.kernels:
-        plugin.register(trt, cubins.read(given.kernels))
+        plugin.register(trt, cubins.read_cubins(given.kernels))
     plan = build(trt, given.model)
     given.plan.write_bytes(plan)
     if given.run:

@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 from triton.runtime.interpreter import InterpreterBuilder
 from x2i.kernels.injected_attention.launch import injected_attention_triton
-from x2i.kernels.injected_attention.op import padded_width, tile
+from x2i.kernels.injected_attention.op import kernel_tile, padded_width
 from x2i.kernels.injected_attention.triton_kernel import global_pass, local_pass
 
 
@@ -44,7 +44,7 @@ def three_steps(
     width = channels // num_heads
 
     def run(kernel, *inputs: Tensor, keys: int, outputs: tuple[Tensor | None, ...]) -> None:
-        cut = tile(kernel.__name__, width)
+        cut = kernel_tile(kernel.__name__, width)
         sizes = (width, padded_width(width), cut.rows, cut.columns)
         grid = (-(-queries // cut.rows), samples * num_heads)
         kernel[grid](*inputs, num_heads, queries, keys, width**-0.5, *outputs, *sizes, num_warps=cut.warps)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import triton
 from click.testing import CliRunner
-from x2i.kernels.build import build
+from x2i.kernels.build import build_kernels
 from x2i.kernels.errors import KernelError
 from x2i.kernels.injected_attention import cubins
 from x2i.kernels.injected_attention.aot import TARGETS, Compiled, compile_pass
@@ -59,36 +59,36 @@ def test_an_argument_may_be_fixed() -> None:
 
 def test_the_command_keeps_what_is_there_and_true(tmp_path: Path) -> None:
     words = ["--out", str(tmp_path), "--target", "sm_86", "--dtype", "float16", "--head-width", "12"]
-    first = CliRunner().invoke(build, words)
+    first = CliRunner().invoke(build_kernels, words)
     assert first.exit_code == 0 and "2 kernels" in first.output and "0 were there" in first.output
     assert {file.suffix for file in tmp_path.iterdir()} == {".cubin", ".ptx", ".json"}
-    assert "2 were there" in CliRunner().invoke(build, words).output
+    assert "2 were there" in CliRunner().invoke(build_kernels, words).output
     index = tmp_path / cubins.INDEX
     index.write_text(re.sub(r'"source": "....', '"source": "0000', index.read_text(encoding="utf-8")), encoding="utf-8")
-    assert "0 were there" in CliRunner().invoke(build, words).output, "kernels of another source were kept"
-    assert [cubin.kernel for cubin in cubins.read(tmp_path)] == list(PASSES)
+    assert "0 were there" in CliRunner().invoke(build_kernels, words).output, "kernels of another source were kept"
+    assert [cubin.kernel for cubin in cubins.read_cubins(tmp_path)] == list(PASSES)
 
 
 def test_a_damaged_file_is_named(compiled: Compiled, tmp_path: Path) -> None:
     with pytest.raises(KernelError, match=r"expected index\.json, found none"):
-        cubins.read(tmp_path)
+        cubins.read_cubins(tmp_path)
     file = tmp_path / f"{compiled.cubin.stem}.cubin"
     file.write_bytes(compiled.cubin.image)
     cubins.write_index(tmp_path, [compiled.cubin])
-    assert cubins.read(tmp_path) == cubins.undamaged(tmp_path) == (compiled.cubin,)
+    assert cubins.read_cubins(tmp_path) == cubins.read_undamaged_cubins(tmp_path) == (compiled.cubin,)
     file.write_bytes(compiled.cubin.image[:-1] + b"x")
     with pytest.raises(KernelError, match=file.name):
-        cubins.read(tmp_path)
+        cubins.read_cubins(tmp_path)
     # So that the command makes it again.
-    assert cubins.undamaged(tmp_path) == ()
+    assert cubins.read_undamaged_cubins(tmp_path) == ()
 
 
 def test_what_an_engine_holds(compiled: Compiled) -> None:
     two = (compiled.cubin, replace(compiled.cubin, target="sm_80"))
-    packed = cubins.pack(two)
-    assert cubins.unpack(packed) == two
+    packed = cubins.pack_cubins(two)
+    assert cubins.unpack_cubins(packed) == two
     with pytest.raises(KernelError, match="build the engine again"):
-        cubins.unpack(packed[:-1] + b"x")
+        cubins.unpack_cubins(packed[:-1] + b"x")
 
 
 def fakes(*targets: str) -> list[Cubin]:
@@ -109,7 +109,7 @@ def fakes(*targets: str) -> list[Cubin]:
     ],
 )
 def test_the_kernels_for_a_device(capability: tuple[int, int], target: str) -> None:
-    chosen = cubins.for_device(reversed(fakes(*TARGETS)), capability)
+    chosen = cubins.cubins_for_device(reversed(fakes(*TARGETS)), capability)
     assert {name: cubin.target for name, cubin in chosen.items()} == dict.fromkeys(PASSES, target)
 
 
@@ -119,4 +119,4 @@ def test_a_device_without_kernels(capability: tuple[int, int]) -> None:
     with pytest.raises(
         KernelError, match=f"expected kernels for {target}, got sm_120, sm_86, sm_89; build with --target"
     ):
-        cubins.for_device(fakes("sm_86", "sm_89", "sm_120"), capability)
+        cubins.cubins_for_device(fakes("sm_86", "sm_89", "sm_120"), capability)

@@ -57,7 +57,7 @@ def test_a_registered_plugin_goes_into_the_engine(kernels: Path, onnx_file: Path
     plan = (tmp_path / "plan").read_bytes()
     for name in ("InjectedAttention", "x2i", "num_heads", "scale", "kernels"):
         assert name.encode() in plan, name
-    for cubin in cubins.read(kernels):
+    for cubin in cubins.read_cubins(kernels):
         assert cubin.image in plan
     assert not functions(plan)
 
@@ -94,10 +94,10 @@ def test_what_it_cannot_do_it_says(dtype: str, head_width: int, complaint: str, 
 
 def test_the_runtime_needs_only_what_the_engine_holds(kernels: Path) -> None:
     """What the build serializes makes an equal plugin in a process that was given no kernels."""
-    plugin.register(rtx, cubins.read(kernels))
+    plugin.register(rtx, cubins.read_cubins(kernels))
     creator = rtx.get_plugin_registry().get_creator(NAME, str(VERSION), DOMAIN)
     attributes = {"num_heads": np.array([2], np.int32), "scale": np.array([0.125], np.float32)}
-    op = EngineOp.from_fields(attributes, cubins.read(kernels)).configured("float16", 80)
+    op = EngineOp.from_fields(attributes, cubins.read_cubins(kernels)).configured("float16", 80)
     built = plugin._plugin_class(rtx)(op)
     serialized = built.get_fields_to_serialize()
     plugin.register(rtx)

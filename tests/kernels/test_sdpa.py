@@ -29,7 +29,7 @@ def test_it_is_as_close_as_torch(case: Case, dtype: str) -> None:
 
 def test_without_a_gpu_there_are_no_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    result = CliRunner().invoke(bench.bench)
+    result = CliRunner().invoke(bench.bench_kernels)
     assert result.exit_code == 2
     assert result.output == "torch sees no CUDA device: nothing was measured\n"
 
