@@ -4,13 +4,15 @@ import ast
 import dataclasses
 import inspect
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import FunctionType
 
 import click
 from x2i import runtime
 from x2i.runtime.commands.run import run
+from x2i.runtime.inputs.option import Form, Option
+from x2i.runtime.inputs.registry import run_options
 
 PAGE = Path(__file__).with_name("api.md")
 WIDTH = 118
@@ -20,10 +22,19 @@ HEAD = """# Python API
 
 `x2i.runtime` is what a program needs to draw. Everything else is internal and may move.
 """
-OF_LOAD = ("backend", "threads", "max_memory", "text_bundle", "preset")
-"""Options of the command line that `load` takes; `preset` is a keyword of calls as well."""
-OF_COMMAND = ("out", "save_latents", "as_json")
-"""Options that the command alone has."""
+OF_LOAD = ("backend", "threads", "max_memory", "text_bundle")
+"""Options of the command line that `load` takes."""
+WORDS: dict[Form, str] = {
+    "text": "text",
+    "number": "number",
+    "count": "whole number",
+    "flag": "True or False",
+    "choice": "one of",
+    "size": "(height, width)",
+    "picture": "picture: file, PIL image or uint8 array",
+    "sound": "sound: file, or (samples, rate)",
+    "array": "array",
+}
 
 
 def page() -> str:
@@ -66,23 +77,35 @@ def _fields(kind: type) -> str:
 
 
 def _options() -> Iterator[str]:
-    """Every option of `x2i run`, under the function that takes it."""
+    """Every option of a run, from its record; then what the command line takes beside them."""
     yield "## Options\n"
     yield "The keywords of `Pipeline.__call__` and `Pipeline.steps`, each with its option of `x2i run`.\n"
-    yield from _listed(lambda name: name not in (*OF_LOAD[:-1], *OF_COMMAND))
-    yield "\nKeywords of `load`:\n"
-    yield from _listed(lambda name: name in OF_LOAD)
+    for name, option in run_options().items():
+        kind = WORDS[option.form] + _limits(option) + (", or a list of them" if option.several else "")
+        default = "" if option.default in (None, "") or option.default is False else f" {option.default} if left out."
+        yield _item(f"**`{name}`** (`{option.spelling}`), {kind}. {option.help}{default}")
+    beside = [one for one in run.params if isinstance(one, click.Option) and one.name not in run_options()]
+    yield "\nKeywords of `load`, and `preset`, which it takes as well:\n"
+    yield from (_command_item(option) for option in beside if option.name in OF_LOAD)
     yield "\nOptions of `x2i run` alone:\n"
-    yield from _listed(lambda name: name in OF_COMMAND)
+    yield from (_command_item(option) for option in beside if option.name not in OF_LOAD and not option.hidden)
 
 
-def _listed(wanted: Callable[[str], bool]) -> Iterator[str]:
-    for option in run.params:
-        if isinstance(option, click.Option) and not option.hidden and wanted(option.name or ""):
-            default = option.default if option.show_default else None
-            told = f"`{option.name}` (`{option.opts[0]}`): {option.help}"
-            told += "" if default is None or option.is_flag else f" {default} if left out."
-            yield textwrap.fill(told, WIDTH, initial_indent="* ", subsequent_indent="  ", break_on_hyphens=False)
+def _limits(option: Option) -> str:
+    if option.choices:
+        return " " + ", ".join(f"`{choice}`" for choice in option.choices)
+    bounds = [(option.least, "at least"), (option.most, "at most")]
+    told = [f"{word} {bound:g}" for bound, word in bounds if bound is not None]
+    return f", {', '.join(told)}" if told else ""
+
+
+def _command_item(option: click.Option) -> str:
+    default = f" {option.default} if left out." if option.show_default else ""
+    return _item(f"**`{option.name}`** (`{option.opts[0]}`). {option.help}{default}")
+
+
+def _item(text: str) -> str:
+    return textwrap.fill(text, WIDTH, initial_indent="* ", subsequent_indent="  ", break_on_hyphens=False)
 
 
 if __name__ == "__main__":
