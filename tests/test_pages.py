@@ -1,4 +1,4 @@
-"""Pages that are made from the sources, or quote them: docs/api.md and docs/troubleshooting.md."""
+"""Pages that are made from the sources, or quote them: docs/api.md, docs/troubleshooting.md, CONTRIBUTING.md."""
 
 import ast
 import importlib.util
@@ -64,3 +64,39 @@ def test_a_message_of_the_troubleshooting_page_is_one_of_the_sources(message: st
 
 def test_a_message_that_nobody_tells_is_seen() -> None:
     assert not _is_told("…: expected a bundle folder with wings")
+
+
+def _places(text: str) -> list[tuple[str, str]]:
+    """Every `folder/file.py` and `folder/file.py:Name.method` of a page."""
+    return re.findall(r"`((?:\w+/)+\w+\.py)(?::([\w.]+))?`", text)
+
+
+def _names(path: Path) -> set[str]:
+    """Functions and classes of a module, and the methods of its classes."""
+    found: set[str] = set()
+    for node in ast.parse(path.read_text("utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+            found |= {f"{node.name}.{each.name}" for each in ast.walk(node) if isinstance(each, ast.FunctionDef)}
+    return found
+
+
+def _lost(text: str) -> list[str]:
+    return [
+        f"{file}:{name}"
+        for file, name in _places(text)
+        if not (ROOT / file).is_file() or (name and name not in _names(ROOT / file))
+    ]
+
+
+@pytest.mark.parametrize("page", [ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))], ids=lambda page: page.name)
+def test_the_code_that_a_page_names_is_there(page: Path) -> None:
+    assert not _lost(page.read_text("utf-8"))
+
+
+def test_the_way_through_the_code_is_told() -> None:
+    assert len(_places((ROOT / "CONTRIBUTING.md").read_text("utf-8"))) >= 20
+
+
+def test_code_that_is_not_there_is_seen() -> None:
+    assert _lost("`runtime/load.py:unload`, `runtime/nowhere.py`") == ["runtime/load.py:unload", "runtime/nowhere.py:"]
