@@ -10,9 +10,9 @@ from x2i.export.errors import GateError
 from x2i.runtime import Output, Pipeline, load
 from x2i.runtime.bundle.proof import check_against_fp32
 
-from .contact_sheet import contact_sheet
 from .embedded import embedded, embedded_fastcomposer, embedded_sound, embedded_text
 from .judge_pairs import draw_pair
+from .judge_report import contact_sheet
 from .judge_sounds import draw_sound
 from .world.captions import caption
 from .world.pairs import pairs

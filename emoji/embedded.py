@@ -8,6 +8,7 @@ from x2i.export.exporter import export_bundle
 from x2i.export.plan import ExportPlan
 
 from .fastcomposer.checkpoint import write_checkpoint
+from .source_digest import source_digest, up_to_date
 
 SAMPLING: dict[str, Any] = {"sampler": "ddim", "steps": 20, "guidance": 4.0}
 """A small model that knows its few pictures by heart is stiff: at 20 steps PLMS overshoots where DDIM does not."""
@@ -70,7 +71,16 @@ EMBEDDED: dict[str, tuple[Callable[[Path], ExportPlan], str]] = {
 
 
 def embedded(plan_of: Callable[[Path], ExportPlan], out: Path, report: Callable[[str], None]) -> Path:
-    """The bundle `out`, exported now where it is not there."""
-    if not out.exists():
-        export_bundle(plan_of(out), report)
-    return out
+    """The bundle `out`, exported now where it is not there, or where weights, exporter or libraries have changed.
+
+    Raises Refusal where it has to be made again but somebody else made it, or changed it since.
+    """
+    here = Path(__file__).parent
+    source = source_digest(
+        WEIGHTS, here / "embedded.py", here / "fastcomposer" / "checkpoint.py", settings=_name(plan_of)
+    )
+    return up_to_date(out, source, lambda: export_bundle(plan_of(out), report), report)
+
+
+def _name(plan_of: Callable[[Path], ExportPlan]) -> str:
+    return plan_of.__name__

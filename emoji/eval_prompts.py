@@ -1,48 +1,63 @@
-"""What the embedded bundles are asked to draw where a judge knows the answer: every picture of their world."""
+"""The prompts on which the embedded models are evaluated: every picture of their world, with the answer known."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from x2i.export.errors import PlanError
 
-from .score import asked
 from .world.captions import caption
 from .world.judge import Verdict, judge
 from .world.pairs import Pair, judge_pair, pairs
 from .world.spoken import spoken_words
 from .world.subjects import judge_subject, subject_keys, subject_mask, subject_scene
-from .world.vocabulary import kinds, languages, picture_keys
+from .world.vocabulary import backgrounds, kinds, languages, picture_keys
 
 SUBJECT_PROMPT = "a S on a {} background"
-GIVEN_BACKGROUND = "white"
-"""Behind the subject in the picture of it."""
-UNSAID_BACKGROUND = "white"
-"""Behind a word that is heard: nobody says one."""
+SUBJECT_BACKGROUND = "white"
+"""The background of the picture that shows a subject."""
+SPOKEN_BACKGROUND = "white"
+"""The background that a spoken word should be drawn on: none is ever spoken."""
 ALPHA = 0.8
 
 
 @dataclass(frozen=True, slots=True)
 class EvalPrompt:
-    """One drawing: its kind, an English caption of what it should show, a run's options, and whether a drawing, uint8
-    [64, 64, 3], shows it: the picture and the colour behind it, or both pictures, each on its side."""
+    """One drawing: its kind, an English caption of what it should show, the options of the run, and `correct`, which
+    says whether a drawing, uint8 [64, 64, 3], shows it: the picture and its background, or both pictures, each on its
+    side."""
 
     kind: str
     caption: str
     options: dict[str, Any]
-    right: Callable[[np.ndarray], bool]
+    correct: Callable[[np.ndarray], bool]
 
 
 def eval_prompts(system: str, each: int = 1) -> list[EvalPrompt]:
-    """64 drawings, or `each` times as many for systems that read a background in every prompt (1 to 8)."""
-    if system not in ASKED:
-        raise PlanError(f"judge: expected one of the systems {', '.join(ASKED)}, got {system!r}; leave out the judge")
-    return ASKED[system](each)
+    """64 drawings, or `each` times as many (1 to 8) for systems that read a background in every prompt.
+
+    Raises PlanError for a system that has no embedded model.
+    """
+    if system not in PROMPTS_OF:
+        known = ", ".join(PROMPTS_OF)
+        raise PlanError(f"judge: expected one of the systems {known}, got {system!r}; leave out the judge")
+    return PROMPTS_OF[system](each)
+
+
+def evaluation_grid(keys: Sequence[str], each: int) -> Iterator[tuple[str, str, int]]:
+    """Key, background and number of each drawing: every key on `each` backgrounds, which move on from key to key.
+
+    The number is the drawing's seed; it stays the same when `each` grows.
+    """
+    colours = [background.key for background in backgrounds()]
+    for index, key in enumerate(keys):
+        for offset in range(each):
+            yield key, colours[(index + offset) % len(colours)], index * len(colours) + offset
 
 
 def _english(each: int) -> list[EvalPrompt]:
-    return [_caption(key, colour, seed, "English", {}) for key, colour, seed in asked(picture_keys(), each)]
+    return [_caption(key, colour, seed, "English", {}) for key, colour, seed in evaluation_grid(picture_keys(), each)]
 
 
 def _multilingual(each: int) -> list[EvalPrompt]:
@@ -50,23 +65,23 @@ def _multilingual(each: int) -> list[EvalPrompt]:
     spoken = languages()
     return [
         _caption(key, colour, seed, spoken[number % len(spoken)], {"language": spoken[number % len(spoken)]})
-        for number, (key, colour, seed) in enumerate(asked(picture_keys(), each))
+        for number, (key, colour, seed) in enumerate(evaluation_grid(picture_keys(), each))
     ]
 
 
 def _caption(key: str, colour: str, seed: int, language: str, options: dict[str, Any]) -> EvalPrompt:
     run = options | {"prompt": caption(language, key, colour), "seed": seed}
-    return EvalPrompt(kinds()[key], caption("English", key, colour), run, _is(judge, key, colour))
+    return EvalPrompt(kinds()[key], caption("English", key, colour), run, _shows(judge, key, colour))
 
 
 def _subjects(each: int) -> list[EvalPrompt]:
-    return [_subject(key, colour, seed) for key, colour, seed in asked(subject_keys(), each)]
+    return [_subject(key, colour, seed) for key, colour, seed in evaluation_grid(subject_keys(), each)]
 
 
 def _subject(key: str, colour: str, seed: int) -> EvalPrompt:
-    scene, mask = subject_scene(key, GIVEN_BACKGROUND), subject_mask(key)
+    scene, mask = subject_scene(key, SUBJECT_BACKGROUND), subject_mask(key)
     run = {"prompt": SUBJECT_PROMPT.format(colour), "subject": scene, "mask": mask, "seed": seed}
-    return EvalPrompt(kinds()[key], f"a {key} on a {colour} background", run, _is(judge_subject, key, colour))
+    return EvalPrompt(kinds()[key], f"a {key} on a {colour} background", run, _shows(judge_subject, key, colour))
 
 
 def _pairs(each: int) -> list[EvalPrompt]:
@@ -74,36 +89,38 @@ def _pairs(each: int) -> list[EvalPrompt]:
 
 
 def _pair(pair: Pair, seed: int) -> EvalPrompt:
-    """Of its left subject's kind."""
+    """The kind is the left subject's."""
     run = {"prompt": pair.prompt, "subjects": list(pair.pictures()), "seed": seed, "alpha": ALPHA}
 
-    def right(image: np.ndarray) -> bool:
+    def correct(image: np.ndarray) -> bool:
         verdict = judge_pair(image, pair)
         return verdict.apart and verdict.background == pair.background
 
-    told = f"a {pair.left} and a {pair.right} on a {pair.background} background"
-    return EvalPrompt(kinds()[pair.left], told, run, right)
+    label = f"a {pair.left} and a {pair.right} on a {pair.background} background"
+    return EvalPrompt(kinds()[pair.left], label, run, correct)
 
 
 def _words(each: int) -> list[EvalPrompt]:
     """Every picture's word once; languages and voices take turns."""
-    asked_words = []
+    prompts = []
     for seed, key in enumerate(picture_keys()):
         words = [word for word in spoken_words() if word.key == key]
         word = words[seed % len(words)]
         run = {"sound": (word.samples, word.rate), "seed": seed}
-        asked_words.append(EvalPrompt(kinds()[key], caption("English", key), run, _is(judge, key, UNSAID_BACKGROUND)))
-    return asked_words
+        shows = _shows(judge, key, SPOKEN_BACKGROUND)
+        prompts.append(EvalPrompt(kinds()[key], caption("English", key), run, shows))
+    return prompts
 
 
-def _is(name: Callable[[np.ndarray], Verdict], key: str, colour: str) -> Callable[[np.ndarray], bool]:
+def _shows(name: Callable[[np.ndarray], Verdict], key: str, colour: str) -> Callable[[np.ndarray], bool]:
     return lambda image: name(image) == Verdict(key, colour)
 
 
-ASKED = {
+PROMPTS_OF = {
     "sd": _english,
     "gluegen-text": _multilingual,
     "elite": _subjects,
     "fastcomposer": _pairs,
     "gluegen-sound": _words,
 }
+"""What makes the prompts of each system, from the number of backgrounds."""

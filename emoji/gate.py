@@ -1,15 +1,17 @@
-"""Judges a bundle of the embedded models against its fp32: how many drawings show what was asked, and their CLIP
-score, kind by kind, at the same seeds."""
+"""The judge that `--judge emoji` names: how many drawings of a bundle of the embedded models show what their prompts
+say, and their CLIP score, kind by kind, beside a reference's from the same seeds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from x2i.export.errors import PlanError
-from x2i.runtime.bundle.reader import Bundle
-from x2i.runtime.gate.comparison import Draw
+from x2i.export.judge import Scorer
+from x2i.runtime.bundle.manifest import Manifest
+from x2i.runtime.commands.progress import track
+from x2i.runtime.gate.cases import Draw
 from x2i.runtime.gate.record import Category, Judged
-from x2i.runtime.load import pipeline_of
 
 from .eval_prompts import EvalPrompt, eval_prompts
 from .world.clip_score import clip_scores
@@ -22,69 +24,67 @@ JUDGE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
-    """Of each drawing: whether it shows what was asked, bool [n], and its cosine with its caption, float32 [n]."""
+class Scores:
+    """Scores of each drawing: whether it is correct, bool [n], and its cosine with its caption, float32 [n]."""
 
-    right: np.ndarray
+    correct: np.ndarray
     cosines: np.ndarray
 
 
-def emoji_judge(fp32: Bundle, lowered: Draw, each: int = 1) -> Judged:
-    """Draws every picture of the bundle's world with it and with what draws in its place, one after the other, and
-    judges the drawings.
+@dataclass(frozen=True, slots=True)
+class EmojiJudge:
+    """The Judge of the embedded models' bundles. `backgrounds` (1 to 8) is how many of them a picture is drawn on, for
+    systems that read a background in every prompt."""
 
-    `each` is how many backgrounds a picture is drawn on. Raises PlanError for a bundle that is not of the embedded
-    models.
-    """
-    wanted = asked_of(fp32, each)
-    return judged(wanted, figures(pipeline_of(fp32, "cpu"), wanted), figures(lowered, wanted))
+    backgrounds: int = 1
 
+    def runs(self, manifest: Manifest) -> list[dict[str, Any]]:
+        """Options of 64 runs or more; raises PlanError for a bundle that is not of the embedded models."""
+        return [prompt.options for prompt in self._prompts(manifest)]
 
-class AgainstPlain:
-    """Judges what else draws as `plain` does from the same noise: its drawings are made once."""
+    def against(self, manifest: Manifest, reference: Draw) -> Scorer:
+        """Draws every prompt with `reference`, and returns what scores other drawings of them beside these.
 
-    def __init__(self, bundle: Bundle, plain: Draw):
-        self._wanted = asked_of(bundle)
-        self._plain = figures(plain, self._wanted)
+        Raises PlanError for a bundle that is not of the embedded models.
+        """
+        prompts = self._prompts(manifest)
+        expected = draw_and_score(reference, prompts)
+        return lambda draw: judged(prompts, expected, draw_and_score(draw, prompts))
 
-    def __call__(self, draw: Draw) -> Judged:
-        return judged(self._wanted, self._plain, figures(draw, self._wanted))
-
-
-def asked_of(bundle: Bundle, each: int = 1) -> list[EvalPrompt]:
-    """What the embedded bundle of this system is asked; raises PlanError for any other bundle."""
-    height, width = bundle.manifest.plan.decoder.size
-    if (height, width) != (CANVAS, CANVAS):
-        raise PlanError(
-            f"judge: the emoji judge expects the embedded models' pictures of {CANVAS}x{CANVAS}, got a bundle of "
-            f"{height}x{width}; leave out the judge"
-        )
-    return eval_prompts(bundle.manifest.system, each)
+    def _prompts(self, manifest: Manifest) -> list[EvalPrompt]:
+        height, width = manifest.plan.decoder.size
+        if (height, width) != (CANVAS, CANVAS):
+            raise PlanError(
+                f"judge: the emoji judge expects the embedded models' pictures of {CANVAS}x{CANVAS}, got a bundle of "
+                f"{height}x{width}; leave out the judge"
+            )
+        return eval_prompts(manifest.system, self.backgrounds)
 
 
-def figures(pipeline: Draw, wanted: Sequence[EvalPrompt]) -> Figures:
-    """Draws what is asked and judges it."""
-    return figures_of([np.asarray(pipeline(**ask.options).images[0]) for ask in wanted], wanted)
+def draw_and_score(draw: Draw, prompts: Sequence[EvalPrompt]) -> Scores:
+    """Draws every prompt and scores the drawings."""
+    shown = track(prompts, "judge", unit="drawings")
+    return score([np.asarray(draw(**prompt.options).images[0]) for prompt in shown], prompts)
 
 
-def figures_of(drawings: Sequence[np.ndarray], wanted: Sequence[EvalPrompt]) -> Figures:
-    """Judges drawings, uint8 [64, 64, 3] each."""
-    right = [ask.right(drawing) for ask, drawing in zip(wanted, drawings, strict=True)]
-    return Figures(np.asarray(right), clip_scores(drawings, [ask.caption for ask in wanted]))
+def score(drawings: Sequence[np.ndarray], prompts: Sequence[EvalPrompt]) -> Scores:
+    """Scores drawings, uint8 [64, 64, 3] each, of the prompts beside them."""
+    correct = [prompt.correct(drawing) for prompt, drawing in zip(prompts, drawings, strict=True)]
+    return Scores(np.asarray(correct), clip_scores(drawings, [prompt.caption for prompt in prompts]))
 
 
-def judged(wanted: Sequence[EvalPrompt], fp32: Figures, lowered: Figures) -> Judged:
-    """Both bundles' figures kind by kind, in the order in which the kinds were first asked."""
-    kinds = np.asarray([ask.kind for ask in wanted])
+def judged(prompts: Sequence[EvalPrompt], fp32: Scores, lowered: Scores) -> Judged:
+    """Accuracy and CLIP score of both, kind by kind, in the order in which the kinds come first among the prompts."""
+    kinds = np.asarray([prompt.kind for prompt in prompts])
     return Judged(JUDGE, tuple(_category(kind, kinds == kind, fp32, lowered) for kind in dict.fromkeys(kinds.tolist())))
 
 
-def _category(kind: str, of_it: np.ndarray, fp32: Figures, lowered: Figures) -> Category:
+def _category(kind: str, chosen: np.ndarray, fp32: Scores, lowered: Scores) -> Category:
     return Category(
         kind,
-        int(of_it.sum()),
-        float(fp32.right[of_it].mean()),
-        float(lowered.right[of_it].mean()),
-        float(fp32.cosines[of_it].mean()),
-        float(lowered.cosines[of_it].mean()),
+        int(chosen.sum()),
+        float(fp32.correct[chosen].mean()),
+        float(lowered.correct[chosen].mean()),
+        float(fp32.cosines[chosen].mean()),
+        float(lowered.cosines[chosen].mean()),
     )

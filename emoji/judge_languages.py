@@ -8,14 +8,15 @@ import numpy as np
 from x2i.runtime import Pipeline, load
 
 from .embedded import embedded, embedded_sd, embedded_text
-from .score import Score, asked, judging
+from .eval_prompts import evaluation_grid
+from .judge_report import Score, judge_options
 from .world.captions import caption
 from .world.judge import judge as verdict_on
 from .world.vocabulary import languages, picture_keys
 
 
 @click.command()
-@judging
+@judge_options
 @click.option(
     "--backgrounds",
     "per_picture",
@@ -43,7 +44,7 @@ def judge(out: Path, per_picture: int, batch: int, **options: Any) -> None:
 def _score(pipeline: Pipeline, spoken: str, per_picture: int, batch: int, options: dict[str, Any]) -> Score:
     """Every picture on `per_picture` backgrounds, each drawing with its own seed."""
     score = Score()
-    for key, colour, number in asked(picture_keys(), per_picture):
+    for key, colour, number in evaluation_grid(picture_keys(), per_picture):
         output = pipeline(caption(spoken, key, colour), seed=number * batch, count=batch, **options)
         for image in output.images:
             score.add(verdict_on(np.asarray(image)), key, colour)

@@ -9,9 +9,8 @@ import numpy as np
 from PIL import Image
 from x2i.runtime import Pipeline, load
 
-from .contact_sheet import contact_sheet
 from .embedded import embedded, embedded_fastcomposer
-from .score import judging
+from .judge_report import contact_sheet, judge_options
 from .world.pairs import Pair, judge_pair, pair_scene, pairs
 
 MODES: dict[str, dict[str, Any]] = {
@@ -26,7 +25,7 @@ SHOWN = 8
 
 
 @click.command()
-@judging
+@judge_options
 def judge_pairs(out: Path, **options: Any) -> None:
     """Draw 64 pairs of held-out subjects from one picture of each, with and without delayed conditioning, judge both
     halves of every drawing, and save OUT/pairs.png."""

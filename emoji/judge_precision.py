@@ -11,7 +11,8 @@ from x2i.runtime.gate.record import Category, Judged
 from x2i.runtime.load import pipeline_of
 
 from .embedded import EMBEDDED, embedded
-from .gate import asked_of, figures, judged
+from .gate import EmojiJudge
+from .source_digest import source_digest, up_to_date
 
 LOWER = tuple(precision for precision in PRECISIONS if precision != "fp32")
 
@@ -45,40 +46,40 @@ def judge_precision(
     for system in systems:
         plan_of, name = EMBEDDED[system]
         fp32 = open_bundle(embedded(plan_of, out / name, click.echo))
-        wanted = asked_of(fp32, backgrounds)
-        true = figures(pipeline_of(fp32, "cpu", threads), wanted)
+        score = EmojiJudge(backgrounds).against(fp32.manifest, pipeline_of(fp32, "cpu", threads))
         for precision in precisions:
             lowered = open_bundle(_lowered(fp32, out / f"{name}-{precision}", precision))
             with TemporaryDirectory(dir=out, prefix=".rounded-") as work:
-                rounds = emulate_fp16(fp32, lowered, Path(work), threads)
-                found = judged(wanted, true, figures(rounds, wanted))
-            click.echo("\n".join([f"{system}, {precision}, {_megabytes(lowered):.1f} MB", *_table(found)]))
+                judged = score(emulate_fp16(fp32, lowered, Path(work), threads))
+            click.echo("\n".join([f"{system}, {precision}, {_megabytes(lowered):.1f} MB", *_table(judged)]))
 
 
 def _lowered(fp32: Bundle, out: Path, precision: str) -> Path:
-    """The bundle in another precision, whatever its gate says: that is what is asked here."""
-    if not out.exists():
-        lower(fp32.folder, out, Lowering({"": precision}, accept=True), click.echo)
-    return out
+    """The bundle in another precision, also where its gate fails: the judge measures just that."""
+    lowering = Lowering({"": precision}, accept=True)
+    source = source_digest(fp32.folder / "manifest.json", settings=precision)
+    return up_to_date(out, source, lambda: lower(fp32.folder, out, lowering, click.echo), click.echo)
 
 
-def _table(found: Judged) -> list[str]:
-    whole = Category("all", found.drawings, *_means(found))
+def _table(judged: Judged) -> list[str]:
+    whole = Category("all", judged.drawings, *_means(judged))
     head = f"  {'':16}{'drawings':>9}{'fp32':>9}{'lowered':>9}{'CLIP fp32':>11}{'lowered':>9}"
-    verdict = "within" if found.passed else "PAST"
-    lines = [head, *(_line(category) for category in (*found.categories, whole))]
-    return [*lines, f"  {found.lost:.1f} points lost, {verdict} {found.within:.1f}"]
+    verdict = "within" if judged.passed else "PAST"
+    lines = [head, *(_line(category) for category in (*judged.categories, whole))]
+    return [*lines, f"  {judged.lost:.1f} points lost, {verdict} {judged.within:.1f}"]
 
 
-def _means(found: Judged) -> tuple[float, ...]:
+def _means(judged: Judged) -> tuple[float, ...]:
     """Over all drawings, in the order of a category's figures."""
     names = ("fp32_accuracy", "accuracy", "fp32_clip_score", "clip_score")
-    return tuple(sum(getattr(c, name) * c.drawings for c in found.categories) / found.drawings for name in names)
+    return tuple(sum(getattr(c, name) * c.drawings for c in judged.categories) / judged.drawings for name in names)
 
 
-def _line(of: Category) -> str:
-    accuracy = f"{of.fp32_accuracy:9.1%}{of.accuracy:9.1%}"
-    return f"  {of.name:16}{of.drawings:9}{accuracy}{of.fp32_clip_score:11.3f}{of.clip_score:9.3f}"
+def _line(category: Category) -> str:
+    accuracy = f"{category.fp32_accuracy:9.1%}{category.accuracy:9.1%}"
+    return (
+        f"  {category.name:16}{category.drawings:9}{accuracy}{category.fp32_clip_score:11.3f}{category.clip_score:9.3f}"
+    )
 
 
 def _megabytes(bundle: Bundle) -> float:

@@ -8,10 +8,9 @@ import numpy as np
 from PIL import Image
 from x2i.runtime import Pipeline, load
 
-from .contact_sheet import contact_sheet
 from .embedded import embedded, embedded_sound, embedded_text
-from .eval_prompts import UNSAID_BACKGROUND
-from .score import Score, asked, judging
+from .eval_prompts import SPOKEN_BACKGROUND, evaluation_grid
+from .judge_report import Score, contact_sheet, judge_options
 from .world.judge import judge
 from .world.spoken import Spoken, spoken_words
 from .world.vocabulary import picture_keys
@@ -20,7 +19,7 @@ SHOWN = 8
 
 
 @click.command()
-@judging
+@judge_options
 def judge_sounds(out: Path, **options: Any) -> None:
     """Draw every recorded word, spoken by voices that training never heard, and once each with a background mixed
     in; let the nearest of the 64 pictures name each drawing, and save OUT/sounds.png."""
@@ -36,7 +35,7 @@ def judge_sounds(out: Path, **options: Any) -> None:
             word for word in spoken_words() if (word.language, word.voice) == (language, voice)
         ):
             image = draw_sound(pipeline, word, seed, **options)
-            score.add(judge(np.asarray(image)), word.key, UNSAID_BACKGROUND)
+            score.add(judge(np.asarray(image)), word.key, SPOKEN_BACKGROUND)
             if word.key in shown:
                 rows.setdefault(f"{language}, {voice}", []).append(image)
         click.echo(f"{language + ', ' + voice:26} {score}")
@@ -49,7 +48,7 @@ def judge_sounds(out: Path, **options: Any) -> None:
 def _mixed(pipeline: Pipeline, shown: tuple[str, ...], options: dict[str, Any]) -> tuple[Score, list[Image.Image]]:
     """Every word by its first voice, with the name of a background as the prompt."""
     score, drawings = Score(), []
-    for key, colour, seed in asked(picture_keys(), 1):
+    for key, colour, seed in evaluation_grid(picture_keys(), 1):
         word = next(word for word in spoken_words() if word.key == key)
         output = pipeline(
             f"a {colour} background", sound=(word.samples, word.rate), language="English", seed=seed, **options

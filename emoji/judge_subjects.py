@@ -8,10 +8,9 @@ import numpy as np
 from PIL import Image
 from x2i.runtime import Pipeline, load
 
-from .contact_sheet import contact_sheet
 from .embedded import embedded, embedded_elite
-from .eval_prompts import GIVEN_BACKGROUND, SUBJECT_PROMPT
-from .score import Score, asked, judging
+from .eval_prompts import SUBJECT_BACKGROUND, SUBJECT_PROMPT, evaluation_grid
+from .judge_report import Score, contact_sheet, judge_options
 from .world.subjects import judge_subject, subject_keys, subject_mask, subject_scene
 
 SHOWN = 8
@@ -19,7 +18,7 @@ MODES: dict[str, dict[str, Any]] = {"global alone": {"global_only": True}, "with
 
 
 @click.command()
-@judging
+@judge_options
 @click.option(
     "--backgrounds", "each", type=click.IntRange(1, 8), default=1, show_default=True, help="Backgrounds a subject."
 )
@@ -33,8 +32,8 @@ def judge_subjects(out: Path, each: int, strength: float | None, **options: Any)
     rows: dict[str, list[Image.Image]] = {"subject": [_scene(key) for key in _shown()]}
     for mode, changes in MODES.items():
         # The patches' strength means nothing where they are left out.
-        given = options | changes | ({} if "global_only" in changes else {"strength": strength})
-        score, drawings = _score(pipeline, each, given)
+        run = options | changes | ({} if "global_only" in changes else {"strength": strength})
+        score, drawings = _score(pipeline, each, run)
         rows[mode] = [drawings[key] for key in _shown()]
         click.echo(f"{mode:16} {score}")
     contact_sheet(rows, list(_shown())).save(out / "subjects.png")
@@ -45,7 +44,7 @@ def _score(pipeline: Pipeline, each: int, options: dict[str, Any]) -> tuple[Scor
     """Every subject on `each` backgrounds, and its first drawing."""
     score = Score()
     drawings: dict[str, Image.Image] = {}
-    for key, colour, seed in asked(subject_keys(), each):
+    for key, colour, seed in evaluation_grid(subject_keys(), each):
         image = _draw(pipeline, key, colour, seed, options)
         score.add(judge_subject(np.asarray(image)), key, colour)
         drawings.setdefault(key, image)
@@ -59,7 +58,7 @@ def _draw(pipeline: Pipeline, key: str, colour: str, seed: int, options: dict[st
 
 
 def _scene(key: str) -> Image.Image:
-    return Image.fromarray(subject_scene(key, GIVEN_BACKGROUND))
+    return Image.fromarray(subject_scene(key, SUBJECT_BACKGROUND))
 
 
 def _shown() -> tuple[str, ...]:

@@ -1,14 +1,13 @@
 """The gate at export: what fp32 draws goes into the bundle, what the bundle draws is measured against it,
 and how far it may be."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 from x2i.runtime.bundle.manifest import Precision
-from x2i.runtime.bundle.reader import Bundle
 from x2i.runtime.commands.progress import track
 from x2i.runtime.gate.cases import Draw, draw_case, write_case
 from x2i.runtime.gate.comparison import compare
@@ -57,10 +56,6 @@ def limits_of(precisions: Iterable[Precision]) -> Limits:
         min(limits.psnr for limits in found),
         min(limits.ssim for limits in found),
     )
-
-
-Judge = Callable[[Bundle, Bundle], Judged]
-"""Says what fp32 and a bundle of lower precision draw at the same seeds."""
 
 
 def draw_references(pipeline: Draw, folder: Path, asked: Sequence[dict[str, Any]]) -> tuple[Case, ...]:

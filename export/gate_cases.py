@@ -5,14 +5,13 @@ from itertools import cycle
 from typing import Any
 
 import numpy as np
-from x2i.emoji.eval_prompts import eval_prompts
 from x2i.runtime.bundle.manifest import Manifest
 from x2i.runtime.bundle.plan import Decoder, matches
 from x2i.runtime.inputs.registry import input_stand_ins
 from x2i.runtime.inputs.sound import SoundInput
 from x2i.runtime.sampling.sampler import Noise
 
-from .lower.lowering import Lowering
+from .judge import Judge
 
 STEPS = 8
 """Enough for errors to add up as they do over a run; at full size a step takes seconds on a desktop's CPU."""
@@ -79,33 +78,51 @@ def _run(
 
 CALIBRATED, HELD_OUT, COMPARED = 6, 2, 4
 JUDGED = 16
-"""Of a judge's drawings, which are small and quick, more are calibrated on: a sixteenth, an eighth, a fourth."""
+"""How many of a judge's runs, which are small and quick, ranges are calibrated on."""
 SEEDS = 1000
 """Where the seeds of the calibration's runs begin: the gate's are others."""
 
 
-def calibration_runs(manifest: Manifest, lowering: Lowering) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Options of the runs that set ranges and of those kept apart to measure with."""
-    if lowering.judge is not None:
-        known = [ask.options | {"seed": SEEDS + number} for number, ask in enumerate(eval_prompts(manifest.system))]
-        steps = {} if lowering.steps is None else {"steps": lowering.steps}
-        runs = [run | steps for run in known]
-        return runs[:: len(runs) // JUDGED], runs[1 :: len(runs) // HELD_OUT][:HELD_OUT]
-    size = {} if lowering.size is None else {"size": lowering.size}
-    found = default_cases(manifest, lowering.steps or STEPS, lowering.size, CALIBRATED + HELD_OUT)
+def calibration_runs(
+    manifest: Manifest,
+    steps: int | None = None,
+    size: tuple[int, int] | None = None,
+    judge: Judge | None = None,
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Options of the runs that set ranges and of those kept apart to measure with: the judge's, if there is one.
+
+    `steps` are 8, or for a judge the bundle's own, where they are left out; `size` (height, width) in pixels is the
+    bundle's own.
+    """
+    if judge is not None:
+        runs = [run | {"seed": SEEDS + number} | _steps(steps) for number, run in enumerate(judge.runs(manifest))]
+        return runs[:: max(1, len(runs) // JUDGED)], runs[1 :: max(1, len(runs) // HELD_OUT)][:HELD_OUT]
+    own_size = {} if size is None else {"size": size}
+    found = default_cases(manifest, steps or STEPS, size, CALIBRATED + HELD_OUT)
     # Their noise is the gate's; these draw their own. A bundle of few languages hears each more than once.
     runs = [
-        {name: value for name, value in run.items() if name != "noise"} | size | {"seed": SEEDS + number}
+        {name: value for name, value in run.items() if name != "noise"} | own_size | {"seed": SEEDS + number}
         for number, run in zip(range(CALIBRATED + HELD_OUT), cycle(found), strict=False)
     ]
     return runs[:-HELD_OUT], runs[-HELD_OUT:]
 
 
-def compared_runs(manifest: Manifest, lowering: Lowering) -> list[dict[str, Any]]:
-    """Options of the gate's runs, each with its start noise, float32 [1, C, h, w]."""
-    if lowering.judge is None:
-        return default_cases(manifest, lowering.steps or STEPS, lowering.size)
-    known = eval_prompts(manifest.system)
-    chosen = [known[number].options for number in np.linspace(0, len(known) - 1, COMPARED).astype(int)]
-    steps = {} if lowering.steps is None else {"steps": lowering.steps}
-    return [run | steps | {"noise": start_noise(manifest.plan.decoder, run["seed"], lowering.size)} for run in chosen]
+def compared_runs(
+    manifest: Manifest,
+    steps: int | None = None,
+    size: tuple[int, int] | None = None,
+    judge: Judge | None = None,
+) -> list[dict[str, Any]]:
+    """Options of the gate's runs, the judge's if there is one, each with its start noise, float32 [1, C, h, w].
+
+    `steps` and `size` are as in `calibration_runs`.
+    """
+    if judge is None:
+        return default_cases(manifest, steps or STEPS, size)
+    known = judge.runs(manifest)
+    chosen = [known[number] for number in np.linspace(0, len(known) - 1, COMPARED).astype(int)]
+    return [run | _steps(steps) | {"noise": start_noise(manifest.plan.decoder, run["seed"], size)} for run in chosen]
+
+
+def _steps(steps: int | None) -> dict[str, int]:
+    return {} if steps is None else {"steps": steps}

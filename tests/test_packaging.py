@@ -106,5 +106,9 @@ def test_the_wheel_carries_the_licence(wheel: Path) -> None:
 
 
 def test_the_wheel_weighs_little(wheel: Path) -> None:
-    """It carries no weights: they are published as bundles."""
-    assert wheel.stat().st_size < 1_200_000
+    """It carries no weights, and nothing of the reference world."""
+    size = wheel.stat().st_size
+    print(f"{wheel.name}: {size / 1e6:.2f} MB")
+    assert size < 1_000_000
+    with ZipFile(wheel) as archive:
+        assert not [name for name in archive.namelist() if "emoji" in name]

@@ -1,1 +1,1 @@
-"""Bundles of full size from random weights, and what they cost."""
+"""Measuring at full size: bundles from random weights, their costs, and the graphs that measure a machine's rates."""

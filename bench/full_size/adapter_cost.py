@@ -3,18 +3,18 @@
 import json
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import click
 import numpy as np
+from harness.environments import surroundings
 from x2i.runtime import load
 from x2i.runtime.machine import processor, versions
 from x2i.runtime.profiling.job import stand_ins
 
-from full_size.full import exported
+from full_size.full import exported, module_command
 
 PLAIN = "sd"
 RUN_STEPS = 50
@@ -75,8 +75,9 @@ def _times(call: Callable[[], object], repeats: int) -> list[float]:
 
 
 def _measured(system: str, bundle: Path, repeats: int) -> Seconds:
-    command = [sys.executable, "-m", "full_size.adapter_cost", "measure", system, str(bundle), str(repeats)]
-    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    command = module_command("adapter_cost", "measure", system, str(bundle), str(repeats))
+    process = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=surroundings())
+    return json.loads(process.stdout.splitlines()[-1])
 
 
 def _table(timed: dict[str, Seconds]) -> list[str]:

@@ -13,9 +13,9 @@ from pathlib import Path
 import click
 from x2i.emoji.embedded import EMBEDDED, embedded
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SOURCES = ("models", "kernels", "export", "runtime", "pyproject.toml", "README.md", "LICENSE")
-ASKED = ("a red apple", "--language", "English")
+PROMPT = ("a red apple", "--language", "English")
 
 
 @click.command()
@@ -30,31 +30,31 @@ def footprint(out: Path, extra: str, times: int) -> None:
     click.echo("| what | measured |\n|---|---|")
     for name, size in _sizes(python):
         click.echo(f"| installed: {name} | {size / 1e6:.1f} MB |")
-    nothing = _seconds(times, python, "-c", "pass")
-    imported = _seconds(times, python, "-c", "import x2i.runtime")
+    nothing = _seconds(times, python, "-P", "-c", "pass")
+    imported = _seconds(times, python, "-P", "-c", "import x2i.runtime")
     click.echo(f"| import x2i.runtime, the interpreter left out | {imported - nothing:.2f} s |")
     for backend in ("openvino", "cpu") if extra == "openvino" else ("cpu",):
         built = out / f"bundle-{backend}"
         shutil.rmtree(built, ignore_errors=True)
         shutil.copytree(plain, built)
         _run(python, *_x2i("build", built, "--for", backend))
-        for told, bundle in (("", plain), (" after x2i build", built)):
+        for when, bundle in (("", plain), (" after x2i build", built)):
             drawn = ("--backend", backend, "--out", out / "a.png")
-            seconds = _seconds(times, python, *_x2i("run", bundle, *ASKED, *drawn))
-            click.echo(f"| process start to picture, emoji bundle, {backend}{told} | {seconds:.2f} s |")
+            seconds = _seconds(times, python, *_x2i("run", bundle, *PROMPT, *drawn))
+            click.echo(f"| process start to picture, emoji bundle, {backend}{when} | {seconds:.2f} s |")
 
 
 def _installed(folder: Path, extra: str) -> Path:
     """The interpreter of a fresh environment with the runtime's base install."""
     shutil.rmtree(folder, ignore_errors=True)
-    _run(sys.executable, "-m", "venv", "--without-pip", folder)
+    _run(sys.executable, "-P", "-m", "venv", "--without-pip", folder)
     python, tree = folder / "bin" / "python", folder / "tree"
     # A copy: what earlier builds left beside the sources would be installed as well.
     for name in SOURCES:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, tree / name)
     what = f"{tree}[{extra}]" if extra else str(tree)
-    _run(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", what)
+    _run(sys.executable, "-P", "-m", "pip", "--python", python, "install", "--quiet", what)
     return python
 
 
@@ -80,7 +80,7 @@ def _seconds(times: int, *command: object) -> float:
 
 
 def _x2i(*words: object) -> tuple[object, ...]:
-    return ("-c", "from x2i.runtime.cli import main; main()", *words)
+    return ("-P", "-c", "from x2i.runtime.cli import main; main()", *words)
 
 
 def _run(*command: object) -> None:

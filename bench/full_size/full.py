@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 
 import click
+from harness.environments import surroundings
+from x2i.emoji.source_digest import source_digest, up_to_date
 from x2i.export.exporter import export_bundle
 from x2i.export.plan import ExportPlan
 from x2i.export.systems.registry import SYSTEMS
@@ -23,7 +25,7 @@ def full(context: click.Context, out: Path, variant: str) -> None:
     if context.invoked_subcommand is not None:
         return
     for system in SYSTEMS:
-        _apart("step", system, str(exported(system, out, variant)))
+        run_module("full", "step", system, str(exported(system, out, variant)))
 
 
 @full.command()
@@ -51,15 +53,25 @@ def step(system: str, bundle: Path) -> None:
 
 
 def exported(system: str, out: Path, variant: str) -> Path:
-    """The system's bundle in the folder `out`, exported now, in a process of its own, where it is not there."""
+    """The system's bundle in the folder `out`, exported now, in a process of its own, where it is not there or where
+    the exporter has changed.
+
+    Raises Refusal where it has to be made again but somebody else made it, or changed it since.
+    """
     bundle = out / f"{system}-{variant}"
-    if not bundle.exists():
-        _apart("export", system, str(bundle), variant)
-    return bundle
+    source = source_digest(settings=f"{system}, random weights {variant}")
+    return up_to_date(bundle, source, lambda: run_module("full", "export", system, str(bundle), variant), click.echo)
 
 
-def _apart(*words: str) -> None:
-    subprocess.run([sys.executable, "-m", "full_size.full", *words], check=True)
+def run_module(name: str, *words: str) -> None:
+    """Runs a module of this folder in a process of its own, which looks for modules nowhere but in `bench` and among
+    the installed packages."""
+    subprocess.run(module_command(name, *words), check=True, env=surroundings())
+
+
+def module_command(name: str, *words: str) -> list[str]:
+    """The command line that runs a module of this folder, in the environment `surroundings()`."""
+    return [sys.executable, "-P", "-m", f"full_size.{name}", *words]
 
 
 if __name__ == "__main__":

@@ -12,13 +12,15 @@ from typing import Any
 
 import click
 import numpy as np
+from harness.environments import surroundings
+from x2i.emoji.source_digest import remake, source_digest
 from x2i.runtime.bundle.reader import open_bundle
 from x2i.runtime.gate.metrics import relative_l2
 from x2i.runtime.machine import processor, versions
 from x2i.runtime.sessions.backends import BACKENDS
 from x2i.runtime.sessions.session import Settings
 
-from full_size.full import exported
+from full_size.full import exported, module_command
 
 SYSTEM = "sd"
 PRECISIONS = ("fp16", "int8", "int8+fp16", "int8-weights", "int4-weights")
@@ -27,7 +29,7 @@ TRIALS = ("--trial-steps", "2", "--trial-size", "256x256", "--accept")
 BUILT = {"openvino": ("fp32", "fp16", "int8"), "rtx": ("fp16", "int8+fp16")}
 """What `x2i build` makes: of the denoiser alone, which is nearly all of a bundle."""
 PACKAGES = ("x2i-edge", "onnxruntime", "openvino", "tensorrt-rtx", "numpy")
-X2I = "-c", "from x2i.runtime.cli import main; main()"
+X2I = sys.executable, "-P", "-c", "from x2i.runtime.cli import main; main()"
 Facts = dict[str, Any]
 LatentsOf = Callable[[str, str], Path]
 """The file of what a precision drew on a backend."""
@@ -40,10 +42,10 @@ def full_precision(out: Path, variant: str) -> None:
     """Lower the plain system to every precision, build its engines, and draw with each on each backend.
 
     Every measurement is a process of its own and is kept in OUT/precision-VARIANT.json: a second run goes on where the
-    first was stopped.
+    first was stopped, unless the exporter has changed.
     """
-    kept = _Kept(out / f"precision-{variant}.json")
     bundles = {"fp32": exported(SYSTEM, out, variant)}
+    kept = _Kept(out / f"precision-{variant}.json", source_digest(settings=variant))
     usable = [name for name, backend in BACKENDS.items() if backend.problem(None, Settings()) is None]
     for precision in ("fp32", *PRECISIONS):
         bundle = bundles.setdefault(precision, out / f"{SYSTEM}-{variant}-{precision}")
@@ -63,11 +65,13 @@ def _latents(out: Path, variant: str, precision: str, backend: str) -> Path:
 
 
 class _Kept:
-    """Measurements by name, kept in a file as they come."""
+    """Measurements by name, kept in a file as they come; those of another `source` are left out."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, source: str):
         self._path = path
-        self.facts: dict[str, Facts] = json.loads(path.read_text("utf-8")) if path.exists() else {}
+        kept: dict[str, Facts] = json.loads(path.read_text("utf-8")) if path.exists() else {}
+        mark = {"source": {"sha256": source}}
+        self.facts = kept if kept.get("source") == mark["source"] else mark
 
     def __call__(self, name: str, measure: Callable[[], Facts]) -> None:
         if name not in self.facts:
@@ -79,9 +83,15 @@ class _Kept:
 
 
 def _lowered(source: Path, target: Path, precision: str) -> Facts:
-    began = time.perf_counter()
-    _, peak = _run(*X2I, "lower", str(source), str(target), "--precision", precision, *TRIALS)
-    return {"seconds": time.perf_counter() - began, "peak_bytes": peak}
+    facts: Facts = {}
+
+    def lower() -> None:
+        began = time.perf_counter()
+        _, peak = _run(*X2I, "lower", str(source), str(target), "--precision", precision, *TRIALS)
+        facts.update(seconds=time.perf_counter() - began, peak_bytes=peak)
+
+    remake(target, source_digest(source / "manifest.json", settings=precision), lower, click.echo)
+    return facts
 
 
 def _built(bundle: Path, backend: str) -> Facts:
@@ -90,13 +100,13 @@ def _built(bundle: Path, backend: str) -> Facts:
 
 
 def _drawn(bundle: Path, backend: str, latents: Path) -> Facts:
-    printed, _ = _run("-m", "full_size.full_row", str(bundle), backend, str(latents))
+    printed, _ = _run(*module_command("full_row", str(bundle), backend, str(latents)))
     return json.loads(printed.splitlines()[-1])
 
 
 def _run(*words: str) -> tuple[str, int]:
-    """What a Python process prints, and its largest resident size in bytes."""
-    process = subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, text=True)
+    """What a process prints, and its largest resident size in bytes."""
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=surroundings())
     assert process.stdout is not None
     printed = process.stdout.read()
     _, status, used = os.wait4(process.pid, 0)

@@ -102,7 +102,7 @@ VISION = "vision_model."
 
 
 def publish_clip(folder: Path, minutes: float) -> None:
-    """Writes `models/emoji/weights/clip` anew from the stage `clip`; there is nothing to train.
+    """Writes `emoji/weights/clip` anew from the stage `clip`; there is nothing to train.
 
     It holds the text tower and both projections, in `CLIPModel`'s layout.
     """
@@ -117,7 +117,7 @@ ELITE_TARGET = WEIGHTS / "elite"
 
 
 def publish_elite(folder: Path, minutes: float) -> None:
-    """Writes `models/emoji/weights/elite` anew from the stages' states in `folder`; there is nothing to train."""
+    """Writes `emoji/weights/elite` anew from the stages' states in `folder`; there is nothing to train."""
     tower = clip.vision(clip.trained(folder))
     save(tower, tower.config.to_json_string(), ELITE_TARGET / "image_encoder", "model.safetensors")
     write_mapper(global_stage.trained(folder), ELITE_TARGET / "global_mapper.pt")
@@ -132,7 +132,7 @@ def write_mapper(made: EliteCheckpoint, path: Path) -> None:
 
 
 def publish_fastcomposer(folder: Path, minutes: float) -> None:
-    """Writes `models/emoji/weights/fastcomposer` anew from the stage's state in `folder`; there is nothing to train."""
+    """Writes `emoji/weights/fastcomposer` anew from the stage's state in `folder`; there is nothing to train."""
     made = composer_stage.trained(folder)
     parts = {name: getattr(made, name) for name in ("image_encoder", "postfuse_module", "unet")}
     tensors = half({f"{name}.{key}": value for name, part in parts.items() for key, value in part.state_dict().items()})
@@ -145,7 +145,7 @@ SOUND_TARGET = WEIGHTS / "sound"
 
 
 def publish_sound(folder: Path, minutes: float) -> None:
-    """Writes `models/emoji/weights/sound` anew from the stages' states in `folder`; there is nothing to train.
+    """Writes `emoji/weights/sound` anew from the stages' states in `folder`; there is nothing to train.
 
     The unconditional context is the empty prompt's by the base model's encoder, as rounded as that is published.
     """
@@ -171,7 +171,7 @@ COMPRESSION = 0.95
 
 
 def publish_spoken(folder: Path, minutes: float) -> None:
-    """Writes `models/emoji/recordings` anew with espeak-ng; there is nothing to train."""
+    """Writes `emoji/recordings` anew with espeak-ng; there is nothing to train."""
     RECORDINGS.mkdir(exist_ok=True)
     table = {language: record(language, voices_of(number)) for number, language in enumerate(DIALECTS)}
     (RECORDINGS / "words.json").write_text(json.dumps(table, ensure_ascii=False), encoding="utf-8")

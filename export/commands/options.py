@@ -49,7 +49,7 @@ LOWERING_OPTIONS = (
     click.option("--calibration-seed", type=int, default=0, show_default=True, help="Seed of the calibration."),
     click.option("--trial-steps", type=click.IntRange(min=1), help="Steps of runs to calibrate on and to compare."),
     click.option("--trial-size", type=Size(), help="Height and width of those runs, in pixels."),
-    click.option("--judge", type=click.Choice(["emoji"]), help="A judge that knows what was asked."),
+    click.option("--judge", metavar="NAME", help="An installed judge, which scores drawings of its own prompts."),
     click.option("--accept", is_flag=True, help="Write the bundle even if it fails its gate; the manifest says so."),
 )
 NAMES = ("precision", "level", "keep", "quality", "calibration", "judge", "accept")

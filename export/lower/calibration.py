@@ -19,6 +19,7 @@ from x2i.runtime.sessions.session import Arrays, BoundCall, Outputs, Session, Se
 
 from ..gate_cases import calibration_runs
 from ..graphs.graph_runs import Samples
+from ..judge import Judge
 from .calibration_file import read_cases
 from .lowered_graph import Calibration
 from .lowering import Lowering
@@ -113,13 +114,13 @@ class _RecordedSession(SessionWrapper):
         return call(**rest)
 
 
-def calibrate(source: Bundle, lowering: Lowering, work: Path) -> dict[str, Calibration]:
+def calibrate(source: Bundle, lowering: Lowering, work: Path, judge: Judge | None = None) -> dict[str, Calibration]:
     """Every denoiser's recorded inputs, files below `work`: those that set ranges, and those kept apart.
 
     Of a user's runs the last is kept apart, or where there is but one, other calls of it. Raises InputError for runs
     that the bundle refuses.
     """
-    runs, apart = _runs(source, lowering)
+    runs, apart = _runs(source, lowering, judge)
 
     def recorded(part: Sequence[Mapping[str, Any]], name: str, seed: int) -> dict[str, Samples]:
         return record_calibration(
@@ -131,8 +132,10 @@ def calibrate(source: Bundle, lowering: Lowering, work: Path) -> dict[str, Calib
     return {name: Calibration(ranges[name], held_out[name]) for name in ranges}
 
 
-def _runs(source: Bundle, lowering: Lowering) -> tuple[Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]]]:
+def _runs(
+    source: Bundle, lowering: Lowering, judge: Judge | None
+) -> tuple[Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]]]:
     if lowering.calibration is None:
-        return calibration_runs(source.manifest, lowering)
+        return calibration_runs(source.manifest, lowering.steps, lowering.size, judge)
     given = read_cases(lowering.calibration, source)
     return given[:-1] or given, given[-1:]

@@ -7,7 +7,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import onnx_ir as ir
-from x2i.emoji.gate import emoji_judge
 from x2i.runtime.bundle.manifest import REVISION, Manifest, Precision
 from x2i.runtime.bundle.reader import Bundle, open_bundle
 from x2i.runtime.bundle.writer import file_records, new_bundle, write_manifest
@@ -21,6 +20,7 @@ from x2i.runtime.sessions.session import Session
 from ..errors import PlanError
 from ..gate import draw_references, limits_of, measure_gate
 from ..gate_cases import compared_runs
+from ..judge import Judge, find_judge
 from ..precision import fp16_emulation
 from ..precision.int8 import Recipe
 from ..tune.publish import without_presets
@@ -30,7 +30,6 @@ from .lowering import CALIBRATED, Lowering, choose
 
 Report = Callable[[str], None]
 PRODUCERS = ("x2i-edge", "onnx", "onnx-ir", "onnxruntime")
-JUDGES = {"emoji": emoji_judge}
 ROUNDED: dict[Precision, ir.DataType] = {"fp16": fp16_emulation.FLOAT16, "bf16": fp16_emulation.BFLOAT16}
 
 
@@ -49,9 +48,12 @@ def lower(folder: Path, out: Path, lowering: Lowering, report: Report = lambda l
     for name in opened.manifest.plan.presets:
         report(f"preset {name}: left out; x2i tune {out} finds one for the lowered bundle")
     precisions = precisions_of(source, lowering)
+    judge = None if lowering.judge is None else find_judge(lowering.judge)
+    if judge is not None:
+        judge.runs(source.manifest)  # refuses a bundle that it does not know, before any work
     with new_bundle(out) as made:
         with TemporaryDirectory(dir=made, prefix=".calibration-") as work:
-            calibrations = _calibrations(source, precisions, lowering, Path(work))
+            calibrations = _calibrations(source, precisions, lowering, judge, Path(work))
             _copy_all_but_graphs(source, made)
             graphs = {
                 name: lowered_graph(
@@ -61,7 +63,7 @@ def lower(folder: Path, out: Path, lowering: Lowering, report: Report = lambda l
             }
         manifest = replace(source.manifest, graphs=graphs, producer=_producer(source.manifest), revision=REVISION)
         manifest = replace(manifest, files=file_records(made))
-        manifest = _with_gate(manifest, source, made, lowering, report)
+        manifest = _with_gate(manifest, source, made, lowering, judge, report)
         write_manifest(made, replace(manifest, files=file_records(made)))
     report(f"{out}: {sum(file.bytes for file in manifest.files.values()) / 1e6:.1f} MB")
 
@@ -90,10 +92,10 @@ def _keep_problems(source: Bundle, precisions: dict[str, Precision], keep: tuple
 
 
 def _calibrations(
-    source: Bundle, precisions: dict[str, Precision], lowering: Lowering, work: Path
+    source: Bundle, precisions: dict[str, Precision], lowering: Lowering, judge: Judge | None, work: Path
 ) -> dict[str, Calibration]:
-    wanted = {name for name, precision in precisions.items() if precision in CALIBRATED}
-    return calibrate(source, lowering, work) if wanted else {}
+    calibrated = any(precision in CALIBRATED for precision in precisions.values())
+    return calibrate(source, lowering, work, judge) if calibrated else {}
 
 
 def _copy_all_but_graphs(source: Bundle, made: Path) -> None:
@@ -112,15 +114,18 @@ def _recipe(source: Bundle, name: str, lowering: Lowering) -> Recipe:
     return Recipe(lowering.level, own, lowering.quality)
 
 
-def _with_gate(manifest: Manifest, source: Bundle, made: Path, lowering: Lowering, report: Report) -> Manifest:
+def _with_gate(
+    manifest: Manifest, source: Bundle, made: Path, lowering: Lowering, judge: Judge | None, report: Report
+) -> Manifest:
     """The manifest with the gate's record; raises GateError past it."""
     lowered = Bundle(made, manifest)
     # One after the other: both bundles' graphs need not be in memory at once.
-    cases = draw_references(pipeline_of(source, "cpu"), made, compared_runs(manifest, lowering))
+    runs = compared_runs(manifest, lowering.steps, lowering.size, judge)
+    cases = draw_references(pipeline_of(source, "cpu"), made, runs)
     limits = limits_of(graph.precision for graph in manifest.graphs.values())
     with TemporaryDirectory(dir=made, prefix=".rounded-") as work:
         pipeline = emulate_fp16(source, lowered, Path(work))
-        judged = JUDGES[lowering.judge](source, pipeline) if lowering.judge is not None else None
+        judged = None if judge is None else judge.against(source.manifest, pipeline_of(source, "cpu"))(pipeline)
         gate = measure_gate(pipeline, made, cases, limits, judged, lowering.accept)
     for number, found in enumerate(gate.measured):
         signal = "same picture" if found.psnr is None else f"PSNR {found.psnr:.1f} dB"

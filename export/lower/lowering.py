@@ -11,6 +11,7 @@ from x2i.runtime.bundle.plan import Plan
 
 from ..components.projection import KEYS, LOCAL_KEYS
 from ..errors import PlanError
+from ..judge import judge_problems
 from ..precision.int8_layers import level_problems
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -81,7 +82,8 @@ class Lowering:
     takes; `keep` names layers and parts that stay as they are. With `quality` the denoiser's most damaged layers are
     put back until the relative L2 of its noise is at most that. `calibration` is a file of runs, one JSON object per
     line; `steps` and `size` are those of runs that nobody spelled out: the calibration's, and the gate's. `accept` goes
-    on where the gate fails. `judge` names a judge that knows what was asked ("emoji").
+    on where the gate fails. `judge` names an installed judge, which draws
+    and scores runs of its own.
     """
 
     precision: Mapping[str, str] = field(default_factory=dict)
@@ -107,7 +109,7 @@ class Lowering:
             found.append(f"--quality: expected a relative error between 0 and 1, got {self.quality:g}")
         if self.calibration is not None and not self.calibration.is_file():
             found.append(f"--calibration: expected a file, one JSON object a line, found none at {self.calibration}")
-        return found
+        return found + judge_problems(self.judge)
 
     @property
     def lowers(self) -> bool:

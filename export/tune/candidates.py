@@ -9,6 +9,8 @@ from x2i.runtime.bundle.cfg_batch import cfg_rows
 from x2i.runtime.bundle.plan import Plan
 from x2i.runtime.bundle.preset import Preset
 
+from ..judge import judge_problems
+
 FEW_STEPS = "dpmpp_2m_karras"
 """The sampler that needs the fewest steps of those that any trained model takes; LCM's needs a model made for it."""
 SHARES = (1.0, 0.6, 0.4, 0.3, 0.2)
@@ -130,4 +132,4 @@ class Tuning:
             found.append(f"--way: expected {', '.join(WAYS)}, got {', '.join(unknown)}")
         if self.runs < 1:
             found.append(f"--runs: expected 1 or more, got {self.runs}")
-        return found
+        return found + judge_problems(self.judge)

@@ -13,18 +13,17 @@ from x2i.runtime.bundle.reader import Bundle
 from x2i.runtime.commands.plan_text import differences
 from x2i.runtime.commands.progress import track
 from x2i.runtime.errors import InputError
-from x2i.runtime.gate.comparison import Draw, Drawing, closeness_of
+from x2i.runtime.gate.cases import Draw, Drawing
+from x2i.runtime.gate.comparison import closeness_of
 from x2i.runtime.gate.record import Closeness, Judged
 from x2i.runtime.pipeline import Pipeline
 from x2i.runtime.sessions.backends import open_session
 from x2i.runtime.sessions.session import Session
 
+from ..judge import Scorer
 from ..reuse.checked_variants import with_presets
 from .candidates import PresetFamily, Tuning
 from .graph_calls import Stopwatch, calls_of
-
-Judge = Callable[[Draw], Judged]
-"""Says what a preset draws beside what the plain loop drew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +37,10 @@ class Verdict:
 
 class Trial:
     """Compares with `plain`, which draws as the bundle does without a preset; `runs` are options of runs, `quality` is
-    the PSNR (dB) that every picture must have."""
+    the PSNR (dB) that every picture must have, `score` is a judge's, which allows what it allows."""
 
-    def __init__(self, plain: Draw, runs: Sequence[dict[str, Any]], quality: float, judge: Judge | None = None):
-        self._runs, self._quality, self._judge = runs, quality, judge
+    def __init__(self, plain: Draw, runs: Sequence[dict[str, Any]], quality: float, score: Scorer | None = None):
+        self._runs, self._quality, self._score = runs, quality, score
         self._references = [_drawn(plain, run) for run in runs]
 
     def first(self, draw: Draw) -> None:
@@ -62,13 +61,13 @@ class Trial:
                 problem = problem or f"PSNR {signal:.1f} dB, at least {self._quality:.1f} dB are asked"
                 if not thorough:
                     break
-        if (problem and not thorough) or self._judge is None:
+        if (problem and not thorough) or self._score is None:
             return Verdict(tuple(found), None, problem)
-        said = self._judge(draw)
-        if not said.passed:
-            lost = f"the judge loses {said.lost:.1f} points, at most {said.within:.1f} are allowed"
+        judged = self._score(draw)
+        if not judged.passed:
+            lost = f"the judge loses {judged.lost:.1f} points, at most {judged.within:.1f} are allowed"
             problem = problem or lost
-        return Verdict(tuple(found), said, problem)
+        return Verdict(tuple(found), judged, problem)
 
 
 def _drawn(draw: Draw, options: dict[str, Any]) -> Drawing:

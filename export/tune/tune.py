@@ -11,22 +11,22 @@ from typing import Any
 from x2i.runtime.bundle.preset import Preset, Tuned
 from x2i.runtime.bundle.reader import Bundle, open_bundle
 from x2i.runtime.commands.progress import track
-from x2i.runtime.gate.comparison import Draw
 from x2i.runtime.load import load, pipeline_of
 from x2i.runtime.machine import processor, versions
 
 from ..errors import GateError, PlanError
 from ..gate_cases import default_cases, start_noise
+from ..judge import Judge, find_judge
 from ..reuse.checked_variants import with_presets
 from ..reuse.kv_downsample import can_downsample_kv
 from .candidates import Tuning, candidates, preset_families
 from .publish import bundle_copy, publish
-from .search import Judge, Report, Trial, search
+from .search import Report, Trial, search
 
 PACKAGES = ("onnxruntime", "openvino", "tensorrt-rtx", "tensorrt")
 WARM_STEPS = 4
 COMPARED = 4
-"""Of a judge's drawings."""
+"""How many of a judge's runs are compared picture by picture."""
 
 
 def tune(folder: Path, tuning: Tuning, report: Report = lambda line: None) -> Preset:
@@ -38,14 +38,16 @@ def tune(folder: Path, tuning: Tuning, report: Report = lambda line: None) -> Pr
     if problems := tuning.problems():
         raise PlanError(*problems)
     bundle = open_bundle(folder)
-    runs = _runs(bundle, tuning)
+    judge = None if tuning.judge is None else find_judge(tuning.judge)
+    runs = _runs(bundle, tuning, judge)
     plan = bundle.manifest.plan
     steps = tuning.steps or plan.sampler.steps
     with bundle_copy(bundle) as work:
         pipeline = load(folder, tuning.backend, tuning.threads)
         backend, plain = pipeline.backend, partial(pipeline, steps=steps)
         report(f"on {backend}; the plain loop: {plan.sampler.name}, {steps} steps")
-        trial = Trial(plain, runs, tuning.quality, _judge(bundle, plain) if tuning.judge else None)
+        score = None if judge is None else judge.against(bundle.manifest, plain)
+        trial = Trial(plain, runs, tuning.quality, score)
         # Its graphs are those of no preset: they make room.
         del pipeline, plain
         preset = _like(tuning)
@@ -68,24 +70,15 @@ def _ways(bundle: Bundle, tuning: Tuning) -> list[str]:
     return [way for way in tuning.ways if way != "thinning" or thinned]
 
 
-def _runs(bundle: Bundle, tuning: Tuning) -> list[dict[str, Any]]:
+def _runs(bundle: Bundle, tuning: Tuning, judge: Judge | None) -> list[dict[str, Any]]:
     """Options of the runs that are compared, each with its start noise, and without a number of steps."""
-    if tuning.judge is None:
+    if judge is None:
         found = default_cases(bundle.manifest, None, tuning.size)
     else:
-        from x2i.emoji.gate import asked_of
-
-        wanted = [ask.options for ask in asked_of(bundle)]
+        known = judge.runs(bundle.manifest)
         noise = partial(start_noise, bundle.manifest.plan.decoder, size=tuning.size)
-        found = [run | {"noise": noise(run["seed"])} for run in wanted[:: len(wanted) // COMPARED]]
+        found = [run | {"noise": noise(run["seed"])} for run in known[:: max(1, len(known) // COMPARED)]]
     return [{name: value for name, value in run.items() if name != "steps"} for run in found]
-
-
-def _judge(bundle: Bundle, plain: Draw) -> Judge:
-    # On a device without torch a bundle is tuned without a judge.
-    from x2i.emoji.gate import AgainstPlain
-
-    return AgainstPlain(bundle, plain)
 
 
 def _like(tuning: Tuning) -> Preset | None:

@@ -4,13 +4,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from x2i.emoji.eval_prompts import ASKED, eval_prompts
-from x2i.emoji.gate import asked_of, emoji_judge, figures_of, judged
+from x2i.emoji.eval_prompts import PROMPTS_OF, eval_prompts
+from x2i.emoji.gate import EmojiJudge, judged, score
 from x2i.emoji.world.captions import caption
 from x2i.emoji.world.pairs import pair_scene, pairs
 from x2i.emoji.world.subjects import subject_keys, subject_scene
 from x2i.emoji.world.vocabulary import backgrounds, languages, picture_keys, scene
 from x2i.export.errors import PlanError
+from x2i.export.judge import find_judge
 from x2i.runtime.bundle.reader import open_bundle
 
 COLOURS = [background.key for background in backgrounds()] * 8
@@ -27,45 +28,45 @@ def ideal(system):
     return [scene(key, colour) for key, colour in zip(picture_keys(), COLOURS, strict=True)]
 
 
-@pytest.mark.parametrize("system", ASKED)
+@pytest.mark.parametrize("system", PROMPTS_OF)
 def test_right_pictures_are_right_and_noise_is_not(system):
-    wanted = eval_prompts(system)[::4]
-    true = figures_of(ideal(system)[::4], wanted)
+    prompts = eval_prompts(system)[::4]
+    true = score(ideal(system)[::4], prompts)
     noise = np.random.default_rng(0).integers(0, 256, (16, 64, 64, 3)).astype(np.uint8)
-    found = judged(wanted, true, figures_of(list(noise), wanted))
-    assert true.right.all() and found.drawings == 16
+    found = judged(prompts, true, score(list(noise), prompts))
+    assert true.correct.all() and found.drawings == 16
     assert not found.passed and found.lost > 90
     assert all(c.fp32_accuracy == 1 and c.accuracy < 0.5 for c in found.categories)
-    score, fp32_score = (
+    clip, fp32_clip = (
         np.mean([getattr(c, name) for c in found.categories]) for name in ("clip_score", "fp32_clip_score")
     )
-    assert score < fp32_score - 0.1
-    assert judged(wanted, true, true).passed and judged(wanted, true, true).lost == 0
+    assert clip < fp32_clip - 0.1
+    assert judged(prompts, true, true).passed and judged(prompts, true, true).lost == 0
 
 
 @pytest.fixture
 def no_clip(monkeypatch):
-    monkeypatch.setattr("x2i.export.emoji_gate.clip_scores", lambda pictures, captions: np.zeros(len(captions)))
+    monkeypatch.setattr("x2i.emoji.gate.clip_scores", lambda pictures, captions: np.zeros(len(captions)))
 
 
 @pytest.mark.parametrize("wrong", [1, 2])
 def test_of_64_drawings_one_may_go_wrong(wrong, no_clip):
     """A 64th is 1.6 points; a picture on another background is wrong as well."""
-    wanted, drawings = eval_prompts("sd"), ideal("sd")
-    true = figures_of(drawings, wanted)
+    prompts, drawings = eval_prompts("sd"), ideal("sd")
+    true = score(drawings, prompts)
     spoilt = [scene(picture_keys()[k], COLOURS[k + 1]) for k in range(wrong)] + drawings[wrong:]
-    found = judged(wanted, true, figures_of(spoilt, wanted))
+    found = judged(prompts, true, score(spoilt, prompts))
     assert found.lost == pytest.approx(100 * wrong / 64) and found.passed == (wrong == 1)
 
 
 def test_every_language_takes_its_turn():
-    wanted = eval_prompts("gluegen-text")
-    assert [ask.options["language"] for ask in wanted[:8]] == list(languages())
-    assert wanted[1].caption == caption("English", "banana", COLOURS[1]) != wanted[1].options["prompt"]
-    assert len({ask.options["seed"] for ask in wanted}) == 64 and len(eval_prompts("sd", each=3)) == 192
+    prompts = eval_prompts("gluegen-text")
+    assert [prompt.options["language"] for prompt in prompts[:8]] == list(languages())
+    assert prompts[1].caption == caption("English", "banana", COLOURS[1]) != prompts[1].options["prompt"]
+    assert len({prompt.options["seed"] for prompt in prompts}) == 64 and len(eval_prompts("sd", each=3)) == 192
 
 
-def test_both_bundles_draw_the_same_runs(monkeypatch, no_clip):
+def test_both_bundles_draw_the_same_runs(no_clip):
     """What fp32 draws right and the other does not is lost."""
     runs = {"fp32": [], "int8": []}
 
@@ -78,14 +79,14 @@ def test_both_bundles_draw_the_same_runs(monkeypatch, no_clip):
 
         return draw
 
-    monkeypatch.setattr("x2i.export.emoji_gate.pipeline_of", lambda bundle, backend: drawing("fp32"))
     plan = SimpleNamespace(decoder=SimpleNamespace(size=(64, 64)))
-    found = emoji_judge(SimpleNamespace(manifest=SimpleNamespace(system="sd", plan=plan)), drawing("int8"))
-    assert runs["fp32"] == runs["int8"] and found.lost == pytest.approx(100 * 4 / 64)
+    manifest = SimpleNamespace(system="sd", plan=plan)
+    found = find_judge("emoji").against(manifest, drawing("fp32"))(drawing("int8"))
+    assert runs["fp32"] == runs["int8"] == EmojiJudge().runs(manifest) and found.lost == pytest.approx(100 * 4 / 64)
 
 
 def test_other_bundles_are_refused(tiny_bundle):
     with pytest.raises(PlanError, match="judge: the emoji judge expects the embedded models' pictures of 64x64"):
-        asked_of(open_bundle(tiny_bundle))
+        find_judge("emoji").runs(open_bundle(tiny_bundle).manifest)
     with pytest.raises(PlanError, match="judge: expected one of the systems sd, gluegen-text"):
         eval_prompts("ip-adapter")

@@ -1,6 +1,47 @@
-"""A labelled grid of pictures."""
+"""What the judges' commands share: their options, how verdicts are counted, and a labelled sheet of the drawings."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
 from PIL import Image, ImageDraw, ImageFont
+
+from .world.judge import Verdict
+
+OPTIONS = (
+    click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Folder."),
+    click.option("--steps", type=int, help="Denoising steps; the bundle's own if left out."),
+    click.option("--guidance", type=float, help="Guidance scale; the bundle's own if left out."),
+    click.option("--sampler", help="Sampler; the bundle's own if left out."),
+)
+
+
+def judge_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds a judge's options to a command: the folder of bundles and sheets, and how to sample."""
+    for option in reversed(OPTIONS):
+        command = option(command)
+    return command
+
+
+@dataclass(slots=True)
+class Score:
+    """Counts over a set of drawings: all, those of the right picture, and those on the right background."""
+
+    drawings: int = 0
+    picture: int = 0
+    background: int = 0
+
+    def add(self, verdict: Verdict, key: str, background: str) -> None:
+        """Counts one drawing, which should show `key` on `background`."""
+        self.drawings += 1
+        self.picture += verdict.key == key
+        self.background += verdict.background == background
+
+    def __str__(self) -> str:
+        return f"{self.picture / self.drawings:8.1%} {self.background / self.drawings:12.1%} {self.drawings:9}"
+
 
 CELL, GAP, LEFT, TOP = 128, 6, 110, 30
 LETTERS, SMALLEST_LETTERS = 14, 7
