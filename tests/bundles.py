@@ -15,37 +15,37 @@ SPOKEN = ("German", "Japanese")
 
 
 @pytest.fixture(scope="session")
-def tiny_bundle(tmp_path_factory) -> Path:
+def tiny_bundle() -> Path:
     """GlueGen's text path from tiny random weights: real graphs, no files needed. Tests must not change it."""
-    return tiny("gluegen-text", tmp_path_factory)
+    return tiny("gluegen-text")
 
 
 @pytest.fixture(scope="session")
-def elite_bundle(tmp_path_factory) -> Path:
+def elite_bundle() -> Path:
     """ELITE from tiny random weights."""
-    return tiny("elite", tmp_path_factory)
+    return tiny("elite")
 
 
 @pytest.fixture(scope="session")
-def ip_adapter_bundle(tmp_path_factory) -> Path:
+def ip_adapter_bundle() -> Path:
     """IP-Adapter from tiny random weights."""
-    return tiny("ip-adapter", tmp_path_factory)
+    return tiny("ip-adapter")
 
 
 @pytest.fixture(scope="session")
-def fastcomposer_bundle(tmp_path_factory) -> Path:
+def fastcomposer_bundle() -> Path:
     """FastComposer from tiny random weights."""
-    return tiny("fastcomposer", tmp_path_factory)
+    return tiny("fastcomposer")
 
 
 @pytest.fixture(scope="session")
-def sound_bundle(tmp_path_factory) -> Path:
+def sound_bundle() -> Path:
     """GlueGen's sound path from tiny random weights, on the base of `tiny_bundle`."""
-    return tiny("gluegen-sound", tmp_path_factory)
+    return tiny("gluegen-sound")
 
 
 @pytest.fixture(scope="session")
-def embedded_bundle(tmp_path_factory) -> Path:
+def embedded_bundle() -> Path:
     """The embedded GlueGen for texts, with two of its languages."""
 
     def export(out: Path) -> None:
@@ -53,11 +53,11 @@ def embedded_bundle(tmp_path_factory) -> Path:
         others = {f"translator:{language}" for language in languages()} - {f"translator:{spoken}" for spoken in SPOKEN}
         export_bundle(replace(plan, parts={name: path for name, path in plan.parts.items() if name not in others}))
 
-    return made_once(tmp_path_factory, "embedded-text", export)
+    return made_once("embedded-text", export)
 
 
-def tiny(system: str, factory: pytest.TempPathFactory) -> Path:
+def tiny(system: str) -> Path:
     def export(out: Path) -> None:
         export_bundle(ExportPlan(system, out, random_weights="tiny", licences=("none: random",)))
 
-    return made_once(factory, f"tiny-{system}", export)
+    return made_once(f"tiny-{system}", export)

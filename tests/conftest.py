@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from tests.bundles import (
     sound_bundle,
     tiny_bundle,
 )
-from tests.made_once import made_once
+from tests.made_once import CACHE, ROOT, changed_entries, made_once
 from tests.parity import pytest_addoption, pytest_terminal_summary
 from tests.processes import run
 
@@ -38,32 +39,44 @@ os.environ.setdefault("X2I_BACKEND", "cpu")
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="x2i-tests-cache-")
 atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
-ROOT = Path(__file__).parents[1]
-SOURCES = ("models", "kernels", "export", "runtime", "pyproject.toml", "README.md", "LICENSE")
+ROOMS = ("models", "kernels", "export", "runtime")
+WHEEL_FILES = [ROOT / name for name in (*ROOMS, "pyproject.toml", "README.md", "LICENSE")]
 
 
 @pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def wheel() -> Path:
     """The wheel, built from a copy of the tree, so that the leftovers of earlier builds cannot slip into it."""
-    (built,) = made_once(tmp_path_factory, "wheel", build_wheel).iterdir()
+    (built,) = made_once("wheel", build_wheel, WHEEL_FILES).iterdir()
     return built
 
 
 def build_wheel(out: Path) -> None:
     tree = out.with_name("tree")
     tree.mkdir()
-    for name in SOURCES:
-        if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in WHEEL_FILES:
+        if path.is_dir():
+            shutil.copytree(path, tree / path.name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
-            shutil.copy(ROOT / name, tree / name)
-    run(sys.executable, "-m", "build", "--wheel", "--outdir", out, tree, cwd=tree)
+            shutil.copy(path, tree)
+    run(sys.executable, "-m", "build", "--wheel", "--outdir", out, tree, cwd=tree, PIP_CACHE_DIR=str(CACHE / "pip"))
+    shutil.rmtree(tree)
 
 
 @pytest.fixture(scope="session")
-def clean_venv(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def clean_venv(wheel: Path) -> Path:
     """`bin` of an environment with the wheel and its base dependencies, and nothing else; not even pip."""
-    home = tmp_path_factory.mktemp("clean")
-    run(sys.executable, "-m", "venv", "--without-pip", home, cwd=home)
-    run(sys.executable, "-m", "pip", "--python", home / "bin" / "python", "install", wheel, cwd=home)
-    return home / "bin"
+
+    def install(home: Path) -> None:
+        pip = (sys.executable, "-m", "pip", "--cache-dir", CACHE / "pip", "--python", home / "bin" / "python")
+        run(sys.executable, "-m", "venv", "--without-pip", home, cwd=home.parent)
+        run(*pip, "install", wheel, cwd=home)
+
+    return made_once("clean-environment", install, WHEEL_FILES) / "bin"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_cached_was_changed() -> Iterator[None]:
+    """Fails after a test file that wrote into what other tests and other runs read as well."""
+    yield
+    changed = changed_entries()
+    assert not changed, f"a test of this file, or of one that ran beside it, changed {', '.join(changed)}"

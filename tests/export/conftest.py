@@ -34,29 +34,30 @@ def golden_plan(out: Path, **changes) -> ExportPlan:
 
 
 @pytest.fixture(scope="session")
-def golden_bundle(tmp_path_factory) -> Path:
-    return made_once(tmp_path_factory, "golden-bundle", lambda out: export_bundle(golden_plan(out)))
+def golden_bundle() -> Path:
+    reads = [golden(f"gluegen/{folder}") for folder in ("multilingual", "pipeline", "translators")]
+    return made_once("golden-bundle", lambda out: export_bundle(golden_plan(out)), reads)
 
 
-def lowered(tiny_bundle: Path, factory, precision: str) -> Path:
+def lowered(tiny_bundle: Path, precision: str) -> Path:
     def make(out: Path) -> None:
         lower(tiny_bundle, out, replace(QUICK, precision={"": precision}))
 
-    return made_once(factory, f"lowered-{precision}", make)
+    return made_once(f"lowered-{precision}", make)
 
 
 @pytest.fixture(scope="session")
-def int8_bundle(tiny_bundle, tmp_path_factory) -> Path:
-    return lowered(tiny_bundle, tmp_path_factory, "int8")
+def int8_bundle(tiny_bundle) -> Path:
+    return lowered(tiny_bundle, "int8")
 
 
 @pytest.fixture(scope="session")
-def half_bundle(tiny_bundle, tmp_path_factory) -> Path:
-    return lowered(tiny_bundle, tmp_path_factory, "fp16")
+def half_bundle(tiny_bundle) -> Path:
+    return lowered(tiny_bundle, "fp16")
 
 
 @pytest.fixture(scope="session")
-def preset_bundle(tiny_bundle, tmp_path_factory) -> Path:
+def preset_bundle(tiny_bundle) -> Path:
     """The tiny bundle with a preset of every kind."""
 
     def make(out: Path) -> None:
@@ -64,4 +65,4 @@ def preset_bundle(tiny_bundle, tmp_path_factory) -> Path:
         for name, preset in PRESETS.items():
             add(out, name, preset)
 
-    return made_once(tmp_path_factory, "presets", make)
+    return made_once("presets", make)

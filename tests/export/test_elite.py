@@ -17,22 +17,25 @@ from x2i.runtime.sessions.backends import open_session
 from x2i.runtime.sessions.session import GraphFile
 
 from tests.goldens import golden, golden_arrays
+from tests.made_once import made_once
 from tests.numerics import assert_close, assert_same_picture
 
 STEPS = range(3)
 
 
 @pytest.fixture(scope="module")
-def pipeline(tmp_path_factory):
-    out = tmp_path_factory.mktemp("elite") / "bundle"
-    checkpoints = golden("elite/checkpoints")
+def pipeline():
+    model, checkpoints = golden("elite/model"), golden("elite/checkpoints")
     parts = {
-        "encoder": golden("elite/model/image_encoder"),
+        "encoder": model / "image_encoder",
         "global": checkpoints / "global_mapper.pt",
         "local": checkpoints / "local_mapper.pt",
     }
-    export_bundle(ExportPlan("elite", out, str(golden("elite/model")), parts=parts))
-    return load(out)
+
+    def export(out):
+        export_bundle(ExportPlan("elite", out, str(model), parts=parts))
+
+    return load(made_once("golden-elite", export, (model, checkpoints)))
 
 
 @pytest.fixture(scope="module")

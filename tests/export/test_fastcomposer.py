@@ -18,6 +18,7 @@ from x2i.runtime.output import to_images
 from tests.export.lower.half_pipeline import half_pipeline
 from tests.export.lower.test_half_runs import GUIDANCE, assert_same_run
 from tests.goldens import golden, golden_arrays
+from tests.made_once import made_once
 from tests.numerics import assert_close, assert_same_picture
 from tests.runtime.fastcomposer_twin import twin_run
 
@@ -44,10 +45,9 @@ def golden_plan(out, **changes) -> ExportPlan:
 
 
 @pytest.fixture(scope="module")
-def pipeline(tmp_path_factory):
-    out = tmp_path_factory.mktemp("fastcomposer") / "bundle"
-    export_bundle(golden_plan(out))
-    return load(out)
+def pipeline():
+    reads = [golden(f"fastcomposer/{folder}") for folder in ("base", "checkpoint", "image_encoder")]
+    return load(made_once("golden-fastcomposer", lambda out: export_bundle(golden_plan(out)), reads))
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,7 @@ from x2i.runtime.pipeline import Pipeline
 
 from tests.export.sound_twin import Authors, torch_run
 from tests.goldens import golden, golden_tensors
+from tests.made_once import made_once
 from tests.models.sound.sound_goldens import HORN, audioclip, tensors, waveform
 from tests.numerics import assert_as_close, assert_close, assert_same_picture
 from tests.runtime.inputs.sounds import FRAMES, RATE, tones
@@ -60,10 +61,9 @@ def encoder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def bundle(encoder, tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("golden-sound") / "bundle"
-    export_bundle(sound_plan(out, encoder))
-    return out
+def bundle(encoder) -> Path:
+    reads = [golden(f"gluegen/{folder}") for folder in ("multilingual", "pipeline", "sound", "translators")]
+    return made_once("golden-sound", lambda out: export_bundle(sound_plan(out, encoder)), reads)
 
 
 @pytest.fixture(scope="module")

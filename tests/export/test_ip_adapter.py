@@ -24,6 +24,7 @@ from x2i.runtime.media.clip_pixels import clip_pixels
 from x2i.runtime.sessions.backends import open_session
 from x2i.runtime.sessions.session import GraphFile
 
+from tests.made_once import made_once
 from tests.models.subjects.ip_adapter_files import IMAGE, published, tower, write
 from tests.numerics import assert_close, assert_same_picture
 
@@ -54,11 +55,13 @@ def files(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def bundle(files, tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("ip_adapter") / "bundle"
+def bundle(files) -> Path:
     parts = {"encoder": files / "image_encoder", "adapter": files / "ip-adapter_sd15.safetensors"}
-    export_bundle(ExportPlan("ip-adapter", out, str(files / "sd"), parts=parts))
-    return out
+
+    def export(out: Path) -> None:
+        export_bundle(ExportPlan("ip-adapter", out, str(files / "sd"), parts=parts))
+
+    return made_once("published-ip-adapter", export)
 
 
 @pytest.fixture(scope="module")

@@ -37,9 +37,9 @@ OPTIONS = {"steps": 2, "size": (32, 64), "count": 2, "seed": 5}
 
 
 @pytest.fixture(scope="session")
-def sd(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sd(tiny_bundle: Path) -> Path:
     """A plain Stable Diffusion: the tiny denoiser and decoder behind a text encoder that looks its tokens up."""
-    return made_once(tmp_path_factory, "optimum-sd", lambda out: write_sd(tiny_bundle, out))
+    return made_once("optimum-sd", lambda out: write_sd(tiny_bundle, out))
 
 
 def write_sd(tiny: Path, out: Path) -> None:
@@ -74,8 +74,8 @@ def look_up(width: int) -> onnx.ModelProto:
 
 
 @pytest.fixture(scope="session")
-def folder(sd: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return made_once(tmp_path_factory, "optimum-folder", lambda out: export_folder(sd, out))
+def folder(sd: Path) -> Path:
+    return made_once("optimum-folder", lambda out: export_folder(sd, out))
 
 
 def latents(bundle: Path, prompt: str = "abc a") -> np.ndarray:
