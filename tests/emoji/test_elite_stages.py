@@ -10,12 +10,14 @@ from x2i.emoji.world import english
 from x2i.models import context_attention
 from x2i.models.subjects.elite import GlobalMapper, LocalMapper, read_elite_mapper
 
-from tests.emoji.five_pictures import EMOJI, five_pictures, save_untrained
+from tests.emoji.five_pictures import EMOJI, few_names, five_pictures, save_untrained
 from tests.numerics import assert_close
+
+__all__ = ["few_names"]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(few_names, tmp_path_factory):
     """State files of untrained frozen networks, and the world's latents."""
     path = tmp_path_factory.mktemp("emoji")
     save_untrained(path)

@@ -13,14 +13,15 @@ from x2i.emoji.world import english, pairs, vocabulary
 from x2i.emoji.world.subject_views import normalised
 from x2i.models.context_attention import cross_attention_layers
 
-from tests.emoji.five_pictures import EMOJI, five_pictures, save_untrained
+from tests.emoji.five_pictures import EMOJI, few_names, five_pictures, save_untrained
 from tests.numerics import assert_close
 
 STAGES = {"fastcomposer_objects": objects_stage, "fastcomposer": composer_stage}
+__all__ = ["few_names"]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(few_names, tmp_path_factory):
     """State files of untrained frozen networks."""
     path = tmp_path_factory.mktemp("emoji")
     save_untrained(path)

@@ -8,7 +8,8 @@ def state(path):
 
 
 @pytest.mark.parametrize("stage", [text, xlmr], ids=["text", "xlmr"])
-def test_a_stage_goes_on_where_it_stopped(tmp_path, stage):
+def test_a_stage_goes_on_where_it_stopped(tmp_path, stage, monkeypatch):
+    monkeypatch.setattr(stage, "BATCH", 8)
     name = stage.__name__.rsplit(".", 1)[1]
     stage.train(tmp_path, minutes=1e6, steps=2)
     before = state(tmp_path / f"{name}.pt")
