@@ -67,8 +67,13 @@ interop: $(VENV)-interop/.interop ## draw the same pictures with Optimum, both w
 # No test may download anything.
 interop test test-gpu lint typecheck: export HF_HUB_OFFLINE := 1
 
-test: lint typecheck ## ruff, mypy and pytest
-	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=10
+# One thread a worker: two workers share two cores. What ruff and mypy say comes when they end, and again below if red.
+test: export OMP_NUM_THREADS := 1
+test: $(VENV)/.test ## ruff and mypy beside pytest
+	@mkdir -p build
+	@($(MAKE) --no-print-directory lint typecheck >build/checks.log 2>&1; echo $$? >build/checks.rc) & \
+	$(BIN)/python -m pytest -n 2 --dist worksteal --durations=20; tests=$$?; wait; \
+	cat build/checks.log; exit $$((tests + $$(cat build/checks.rc)))
 
 test-gpu: $(VENV)/.test ## the kernels, the engine plugin and the backends, on a CUDA device
 	$(BIN)/python -m pytest -m gpu tests/kernels tests/runtime/engines/test_engines_gpu.py
@@ -83,7 +88,7 @@ typecheck: $(VENV)/.test ## mypy alone
 	$(BIN)/mypy
 
 clean: ## remove what the targets made; build/emoji stays, for it holds hours of training
-	rm -rf $(VENV) $(VENV)-interop .typing demo dist build/full build/bench build/footprint build/lib build/bdist.* *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-interop .typing demo dist build/checks.* build/full build/bench build/footprint build/test-cache build/lib build/bdist.* *.egg-info .mypy_cache .pytest_cache .ruff_cache
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

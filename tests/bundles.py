@@ -12,6 +12,8 @@ from x2i.export.plan import ExportPlan
 from tests.made_once import made_once
 
 SPOKEN = ("German", "Japanese")
+READERS = (*SPOKEN, "French")
+"""The languages of the embedded bundle: those that tests ask for, and the one of the README's example."""
 
 
 @pytest.fixture(scope="session")
@@ -46,11 +48,11 @@ def sound_bundle() -> Path:
 
 @pytest.fixture(scope="session")
 def embedded_bundle() -> Path:
-    """The embedded GlueGen for texts, with two of its languages."""
+    """The embedded GlueGen for texts, with three of its languages."""
 
     def export(out: Path) -> None:
         plan = embedded_text(out)
-        others = {f"translator:{language}" for language in languages()} - {f"translator:{spoken}" for spoken in SPOKEN}
+        others = {f"translator:{language}" for language in languages()} - {f"translator:{spoken}" for spoken in READERS}
         export_bundle(replace(plan, parts={name: path for name, path in plan.parts.items() if name not in others}))
 
     return made_once("embedded-text", export)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from x2i.models.subjects.fastcomposer import Postfuse
 
-from tests.goldens import golden, golden_arrays
+from tests.goldens import golden_arrays, golden_part
 from tests.numerics import assert_close
 
 PREFIX = "postfuse_module."
@@ -13,8 +13,8 @@ CASES = ("one", "two", "padded", "mixed")
 
 
 def published() -> Postfuse:
-    tensors = torch.load(golden("fastcomposer/checkpoint/pytorch_model.bin"), weights_only=True)
-    own = {key.removeprefix(PREFIX): value.float() for key, value in tensors.items() if key.startswith(PREFIX)}
+    tensors = golden_part("fastcomposer/checkpoint/pytorch_model.safetensors", PREFIX)
+    own = {key: torch.from_numpy(value).float() for key, value in tensors.items()}
     module = Postfuse(len(own["layer_norm.weight"]))
     module.load_state_dict(own)
     return module

@@ -5,7 +5,6 @@ import pytest
 import torch
 from transformers import CLIPTextConfig, CLIPTextModel
 from x2i.models.clip.injected_text import InjectedText
-from x2i.models.stable_diffusion.diffusers_folder import read_diffusers_folder
 
 from tests.goldens import golden, golden_arrays
 from tests.numerics import assert_close
@@ -13,7 +12,7 @@ from tests.numerics import assert_close
 
 @pytest.fixture(scope="module")
 def published():
-    return InjectedText(read_diffusers_folder(golden("elite/model")).text_encoder)
+    return InjectedText(CLIPTextModel.from_pretrained(golden("elite/model/text_encoder")))
 
 
 @pytest.mark.parametrize("case", ["inject_1word", "inject_5words", "inject_5words_end", "inject_index0"])
