@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from x2i.runtime.sessions import onnxruntime_cpu
 
 from tests.bundles import (
     elite_bundle,
@@ -72,6 +73,14 @@ def clean_venv(wheel: Path) -> Path:
         run(*pip, "install", wheel, cwd=home)
 
     return made_once("clean-environment", install, WHEEL_FILES) / "bin"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """ONNX Runtime keeps to OMP_NUM_THREADS=1, which torch reads: `make test` runs two workers on two cores."""
+    options = onnxruntime_cpu.session_options
+    if os.environ.get("OMP_NUM_THREADS") == "1":
+        onnxruntime_cpu.session_options = lambda threads=None: options(threads or 1)
 
 
 @pytest.fixture(scope="module", autouse=True)

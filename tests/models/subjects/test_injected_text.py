@@ -12,7 +12,7 @@ from tests.numerics import assert_close
 
 @pytest.fixture(scope="module")
 def published():
-    return InjectedText(CLIPTextModel.from_pretrained(golden("elite/model/text_encoder")))
+    return InjectedText(CLIPTextModel.from_pretrained(golden("elite/model/text_encoder"), dtype=torch.float32))
 
 
 @pytest.mark.parametrize("case", ["inject_1word", "inject_5words", "inject_5words_end", "inject_index0"])
