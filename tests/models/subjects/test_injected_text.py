@@ -83,8 +83,9 @@ def test_every_word_counts_and_only_from_its_place_on():
     context = model(ids, words, torch.tensor([4]))
     for word in range(3):
         changed = words.clone()
-        changed[0, word] += 1
-        moved = (model(ids, changed, torch.tensor([4])) - context).abs().amax(-1)[0] > 1e-7
+        # Not the same in every channel, which layer norm takes away again.
+        changed[0, word] += torch.randn(15)
+        moved = (model(ids, changed, torch.tensor([4])) - context).abs().amax(-1)[0] > 1e-4
         assert moved.tolist() == [slot >= 4 + word for slot in range(11)]
 
 
