@@ -33,6 +33,8 @@ def world(monkeypatch):
     monkeypatch.setattr(clip.captions, "cldr_keywords", lambda: {"🍎": ("fruit",)})
     monkeypatch.setattr(clip, "BATCH", 4)
     monkeypatch.setattr(global_stage, "SUBJECTS", 2)
+    for name in ("EMPTY", "PLAIN"):
+        monkeypatch.setattr(global_stage, name, 1)
     monkeypatch.setattr(local_stage, "BATCH", 2)
     cached = (clip.characters, subject_latents.characters, shown_subjects.shown)
     for each in cached:
