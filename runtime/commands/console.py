@@ -3,12 +3,11 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import IO, Any
 
 import click
 
-from ..load import backend_of_environment, load
+from ..load import backend_of_environment
 from ..pipeline import Pipeline
 
 
@@ -42,19 +41,9 @@ def warned(category: type[Warning] = UserWarning) -> Iterator[None]:
         click.echo(f"x2i: warning: {message}", err=True)
 
 
-def load_announced(
-    bundle: Path,
-    backend: str | None,
-    threads: int | None = None,
-    text_bundle: Path | None = None,
-    preset: str | None = None,
-    max_memory: str | None = None,
-) -> Pipeline:
-    """`load`, with a line for what it warns of. Where the choice was left to us, another says what was chosen, after
-    one for each better backend that cannot be used."""
-    with warned():
-        pipeline = load(bundle, backend, threads, text_bundle=text_bundle, preset=preset, max_memory=max_memory)
+def announce(pipeline: Pipeline, backend: str | None) -> None:
+    """Where the choice of a backend was left to us, a line that says what was chosen, after one for each better backend
+    that cannot be used."""
     if (backend or backend_of_environment()) is None:
         for note in (*pipeline.notes, f"on {pipeline.backend}"):
             click.echo(f"x2i: {note}", err=True)
-    return pipeline

@@ -10,8 +10,9 @@ import numpy as np
 
 from ..errors import InputError
 from ..files import check_folder_of, save_whole
+from ..load import load
 from ..output import Output, check_picture_path, save_picture
-from .console import load_announced, refusing, warned
+from .console import announce, refusing, warned
 from .options import FILE, backend_option, given_keywords, run_keywords, text_bundle_option, threads_option
 from .progress import bars, progress_bar
 
@@ -48,7 +49,11 @@ def run(
             if save_latents.suffix != ".npy":
                 raise InputError(f"--save-latents: expected a name such as latents.npy, got {save_latents}")
             check_folder_of(save_latents)
-        pipeline = load_announced(bundle, backend, threads, text_bundle, values["preset"], max_memory)
+        with warned():
+            pipeline = load(
+                bundle, backend, threads, text_bundle=text_bundle, preset=values["preset"], max_memory=max_memory
+            )
+        announce(pipeline, backend)
         keywords = given_keywords(pipeline.bundle.manifest.plan.options(), values)
         with warned(), bars(not as_json), progress_bar("drawing", unit="step") as bar:
             output = pipeline(prompt, on_step=lambda step: bar.move_to(step.index + 1, step.count), **keywords)

@@ -10,8 +10,9 @@ from ..bundle.proof import GraphCheck, check_against_fp32
 from ..bundle.reader import hash_again, open_bundle
 from ..errors import EngineWarning, InputError
 from ..gate.comparison import CaseResult, compare
+from ..load import load
 from ..pipeline import Pipeline
-from .console import Refusal, load_announced, refusing, warned
+from .console import Refusal, announce, refusing, warned
 from .plan_text import case_json, case_line, finite, limits_line
 from .progress import bars, echo, track
 
@@ -26,7 +27,9 @@ def verify(bundle: Path, backend: str | None, quick: bool, as_json: bool) -> Non
     then whole runs against what fp32 drew, all stored at export."""
     with refusing(InputError, OSError, MemoryError):
         hash_again(open_bundle(bundle, check_files=False))
-        pipeline = load_announced(bundle, backend)
+        with warned():
+            pipeline = load(bundle, backend)
+        announce(pipeline, backend)
         with bars(not as_json):
             with warned(EngineWarning):
                 graphs = _prove(pipeline, as_json)
