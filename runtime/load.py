@@ -1,7 +1,6 @@
 """Opens a bundle on a backend: the one that the caller names, or the best that can be used."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 from .bundle.reader import Bundle, open_bundle
@@ -10,8 +9,7 @@ from .errors import InputError, collect_problems
 from .memory_limit import MemoryLimit, RunShape, parsed_size
 from .pipeline import Pipeline
 from .request import check_preset
-from .sessions.backends import BACKENDS, backend_named, check_backend, on_cpu, open_session
-from .sessions.session import Session
+from .sessions.backends import BACKENDS, backend_named, check_backend, graph_opener, on_cpu
 from .text_bundle import TextBundle, check_mixable
 
 BACKEND_VARIABLE = "X2I_BACKEND"
@@ -102,14 +100,10 @@ def pipeline_of(
     most: int | None = None,
 ) -> Pipeline:
     """A Pipeline for bundles that are open already, on the backend named, with `most` bytes of memory."""
-
-    def opener(opened: Bundle) -> Callable[[str], Session]:
-        return lambda name: open_session(backend, opened.graph_file(name), threads)
-
-    side = None if text is None else TextBundle(text, opener(text))
+    side = None if text is None else TextBundle(text, graph_opener(backend, text, threads))
     limit = None if most is None else _limit(bundle, backend, threads, preset, most)
     openers = (threads or os.cpu_count() or 1) if on_cpu(backend) else 1
-    return Pipeline(bundle, opener(bundle), side, backend, notes, preset, limit, openers)
+    return Pipeline(bundle, graph_opener(backend, bundle, threads), side, backend, notes, preset, limit, openers)
 
 
 def _limit(bundle: Bundle, backend: str, threads: int | None, preset: str | None, most: int) -> MemoryLimit:

@@ -47,7 +47,7 @@ class Pipeline:
         self.bundle, self.backend, self.notes, self.preset = bundle, backend, notes, preset
         self._limit = limit
         self._sessions = SessionCache(open_session, None if limit is None else limit.co_resident)
-        self._conditions = Conditions(bundle, self.session)
+        self._conditions = Conditions(bundle, self._sessions)
         self._text = text
         if limit is None:
             wanted = bundle.manifest.plan.graphs(preset)
@@ -75,7 +75,7 @@ class Pipeline:
         """
         timings = Timings()
         request, context, notes = self._encode(prompt, options, timings)
-        denoiser, latents = Denoiser(self._plan, self.session, context, request), None
+        denoiser, latents = Denoiser(self._plan, self._sessions, context, request), None
         for step in self._walk(request, denoiser, timings):
             latents = step.latents
             if on_step is not None:
@@ -92,7 +92,7 @@ class Pipeline:
         """The same run as a generator of steps; leaving the loop stops it. Bad input raises before the first step."""
         timings = Timings()
         request, context, _ = self._encode(prompt, options, timings)
-        return self._walk(request, Denoiser(self._plan, self.session, context, request), timings)
+        return self._walk(request, Denoiser(self._plan, self._sessions, context, request), timings)
 
     @property
     def _plan(self) -> Plan:

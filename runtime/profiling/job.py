@@ -11,7 +11,7 @@ from ..gate.cases import case_options
 from ..inputs.marker import MarkerInput
 from ..inputs.registry import input_stand_ins
 from ..pipeline import Pipeline
-from ..sessions.backends import open_session
+from ..sessions.backends import graph_opener
 from ..sessions.session import Session
 from ..text_bundle import TextBundle
 from .recorder import RecordedSession, Recorder
@@ -97,18 +97,13 @@ class ProfileJob:
     operators: bool = True
 
 
-def opener(bundle: Bundle, backend: str, threads: int | None) -> Callable[[str], Session]:
-    """Opens a bundle's graphs by name; raises InputError as `open_session` does."""
-    return lambda name: open_session(backend, bundle.graph_file(name), threads)
-
-
 def pipelines(bundle: Bundle, job: ProfileJob, backend: str, recorder: Recorder) -> tuple[Pipeline, Pipeline]:
     """A Pipeline whose graphs tell the recorder of their calls, and one with the same sessions that tell nobody."""
     side = None
     if job.text_bundle is not None:
         text = open_bundle(job.text_bundle)
-        side = TextBundle(text, recorder.opener(opener(text, backend, job.threads)))
-    open_graph = recorder.opener(opener(bundle, backend, job.threads))
+        side = TextBundle(text, recorder.opener(graph_opener(backend, text, job.threads)))
+    open_graph = recorder.opener(graph_opener(backend, bundle, job.threads))
     watched = Pipeline(bundle, open_graph, side, backend, preset=job.preset)
     return watched, Pipeline(bundle, plain_pipeline(watched), side, backend, preset=job.preset)
 

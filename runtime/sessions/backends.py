@@ -9,6 +9,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
+from ..bundle.reader import Bundle
 from ..errors import InputError
 from .session import GraphFile, Session, Settings, Shapes
 
@@ -52,6 +53,11 @@ def open_session(backend: str, graph: GraphFile, threads: int | None = None) -> 
     check_backend(backend, graph, threads)
     _, found, device = backend_named(backend)
     return found.open(graph, Settings(threads, device))
+
+
+def graph_opener(backend: str, bundle: Bundle, threads: int | None = None) -> Callable[[str], Session]:
+    """A function that opens a bundle's graphs by their names, as `open_session` does."""
+    return lambda name: open_session(backend, bundle.graph_file(name), threads)
 
 
 def check_backend(backend: str, graph: GraphFile | None = None, threads: int | None = None) -> None:
