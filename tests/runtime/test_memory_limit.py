@@ -80,9 +80,9 @@ def test_the_limit_counts_the_preset_of_the_call(tmp_path):
     bundle, counts = open_bundle(write_toy(tmp_path / "toy", plan=changed)), []
 
     class Noting(MemoryLimit):
-        def first_within(self, works, graphs):
+        def first_that_fits(self, works, graphs):
             counts.append(works[0].calls)
-            return super().first_within(works, graphs)
+            return super().first_that_fits(works, graphs)
 
     pipeline = Pipeline(bundle, Sessions().open, preset="half", limit=Noting(10**9, bundle, "cpu"))
     pipeline("pomme", **ASKED)
