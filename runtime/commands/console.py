@@ -17,6 +17,7 @@ class Refusal(click.ClickException):
     exit_code = 2
 
     def show(self, file: IO[Any] | None = None) -> None:
+        """Prints a line for every problem, on stderr."""
         for line in self.message.splitlines():
             click.echo(f"x2i: error: {line}", file=file, err=True)
 
@@ -33,11 +34,11 @@ def refusing(*errors: type[Exception]) -> Iterator[None]:
 @contextmanager
 def warned(category: type[Warning] = UserWarning) -> Iterator[None]:
     """A line on stderr for every warning of a category, once the work is done; others are not told."""
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", category)
         yield
-    for message in dict.fromkeys(str(warning.message) for warning in told):
+    for message in dict.fromkeys(str(warning.message) for warning in caught):
         click.echo(f"x2i: warning: {message}", err=True)
 
 

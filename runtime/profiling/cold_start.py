@@ -16,7 +16,7 @@ from ..errors import InputError
 from ..load import load
 from ..machine import peak_memory
 from .job import ProfileJob, Track, completed_options, untracked
-from .record import Cold, Phase, Resident, Samples
+from .record import ColdStart, MemorySample, Phase, Samples
 
 WATCH_INTERVAL = 0.005
 """Seconds between two looks."""
@@ -30,7 +30,7 @@ class MemoryWatch:
 
     def __init__(self, pid: int, start: float):
         self._path, self._start = Path(f"/proc/{pid}/statm"), start
-        self._seen: list[Resident] = []
+        self._seen: list[MemorySample] = []
         self._end = Event()
         self._thread = Thread(target=self._look, daemon=True)
 
@@ -42,7 +42,7 @@ class MemoryWatch:
         self._end.set()
         self._thread.join()
 
-    def seen(self) -> tuple[Resident, ...]:
+    def seen(self) -> tuple[MemorySample, ...]:
         """At most MOST of the looks: of each stretch the one with the most memory."""
         stretch = -(-len(self._seen) // MOST_SAMPLES) or 1
         pieces = (self._seen[begin : begin + stretch] for begin in range(0, len(self._seen), stretch))
@@ -56,7 +56,7 @@ class MemoryWatch:
                 _, resident, files = map(int, self._path.read_text("ascii").split()[:3])
                 if resident:
                     at = time.perf_counter() - self._start
-                    self._seen.append(Resident(at, resident * page, files * page))
+                    self._seen.append(MemorySample(at, resident * page, files * page))
 
 
 PROGRAM = f"""
@@ -76,17 +76,18 @@ class _Started:
     """One process: its phases, its memory over time, its peak, and which backend was chosen, with why no better."""
 
     phases: tuple[Phase, ...]
-    memory: tuple[Resident, ...]
+    memory: tuple[MemorySample, ...]
     peak: int
     backend: str
     notes: tuple[str, ...]
 
     @property
     def seconds(self) -> float:
+        """From the process's start to its first picture."""
         return self.phases[-1].end
 
 
-def cold_start(job: ProfileJob, track: Track = untracked) -> tuple[Cold, str, tuple[str, ...]]:
+def cold_start(job: ProfileJob, track: Track = untracked) -> tuple[ColdStart, str, tuple[str, ...]]:
     """Starts a process `job.cold` times; also the backend that served, and why no better one did.
 
     The disk's cache is warm from the second on, and before the first if the bundle was read lately. Raises InputError
@@ -94,7 +95,7 @@ def cold_start(job: ProfileJob, track: Track = untracked) -> tuple[Cold, str, tu
     """
     started = sorted((_start(job) for _ in track(range(job.cold), "fresh processes")), key=lambda one: one.seconds)
     middle = started[len(started) // 2]
-    cold = Cold(
+    cold = ColdStart(
         Samples(tuple(one.seconds for one in started)),
         middle.phases,
         middle.memory,

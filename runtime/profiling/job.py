@@ -36,8 +36,8 @@ def completed_options(bundle: Bundle, given: Mapping[str, Any]) -> tuple[dict[st
             continue
         own = name in stored
         options[name] = stored[name] if own else value
-        told = f" {options[name]!r}" if isinstance(options[name], str) else ""
-        lines.append(f"{name}: {'of the gate, ' if own else 'a stand-in, '}since none was given{told}")
+        text = f" {options[name]!r}" if isinstance(options[name], str) else ""
+        lines.append(f"{name}: {'of the gate, ' if own else 'a stand-in, '}since none was given{text}")
     return _matched(bundle.manifest.plan, options, given), tuple(lines)
 
 

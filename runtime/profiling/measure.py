@@ -20,8 +20,8 @@ from .cold_start import cold_start
 from .job import ProfileJob, Track, completed_options, pipelines, plain_pipeline, untracked
 from .operators import operator_times
 from .rates import measured_rates
-from .record import REVISION, Asked, Event, Machine, Operators, Overhead, Profile, Samples
-from .recorder import Called, Recorder, seconds_a_call
+from .record import REVISION, Event, Machine, Operators, Overhead, Profile, RunSettings, Samples
+from .recorder import CapturedCall, Recorder, seconds_a_call
 from .stages import adapter_cost, counted, second_attention, stages_of
 
 Tell = Callable[[str], None]
@@ -40,6 +40,7 @@ class Run:
 
     @property
     def seconds(self) -> float:
+        """From the call to the picture."""
         return self.output.spans[-1].end - self.start
 
 
@@ -79,7 +80,7 @@ def measure(job: ProfileJob, tell: Tell = lambda line: None, track: Track = untr
         backend,
         notes,
         machine,
-        _asked(job, options, bundle, runs[0], stand_ins),
+        _run_settings(job, options, bundle, runs[0], stand_ins),
         cold,
         load,
         picture,
@@ -116,13 +117,13 @@ def _runs(
     return runs, Overhead(median(ratios), min(ratios), max(ratios), counted)
 
 
-def _captured(pipeline: Pipeline, recorder: Recorder, options: dict[str, Any]) -> list[Called]:
+def _captured(pipeline: Pipeline, recorder: Recorder, options: dict[str, Any]) -> list[CapturedCall]:
     """One run's calls, those of the same graph and shapes taken together."""
     recorder.captured = []
     _quiet(pipeline, options)
     captured, recorder.captured = recorder.captured, None
     number: Counter[tuple] = Counter()
-    first: dict[tuple, Called] = {}
+    first: dict[tuple, CapturedCall] = {}
     for one in captured:
         key = one.graph, *sorted((name, array.shape) for name, array in one.arrays.items())
         number[key] += 1
@@ -131,13 +132,15 @@ def _captured(pipeline: Pipeline, recorder: Recorder, options: dict[str, Any]) -
     return [replace(one, count=number[key]) for key, one in first.items() if one.graph in own]
 
 
-def _asked(job: ProfileJob, options: dict[str, Any], bundle: Bundle, run: Run, stand_ins: tuple[str, ...]) -> Asked:
+def _run_settings(
+    job: ProfileJob, options: dict[str, Any], bundle: Bundle, run: Run, stand_ins: tuple[str, ...]
+) -> RunSettings:
     """The run in numbers, what was left out filled in from the plan and the preset."""
     plan = bundle.manifest.plan
     preset = plan.presets[job.preset] if job.preset is not None else Preset()
     guidance, count = options.get("guidance"), len(run.output.latents)
     height, width = (size * plan.decoder.factor for size in run.output.latents.shape[2:])
-    return Asked(
+    return RunSettings(
         sum(span.name == "denoise" for span in run.output.spans),
         options.get("sampler") or preset.sampler or plan.sampler.name,
         plan.guidance.scale if guidance is None else guidance,

@@ -8,7 +8,7 @@ import openvino
 from ..sessions import openvino_device
 from ..sessions.openvino_support import uses_static_shapes
 from ..sessions.session import GraphFile, Settings
-from .recorder import Called
+from .recorder import CapturedCall
 
 
 class OpenVinoProfiled:
@@ -17,7 +17,7 @@ class OpenVinoProfiled:
     `one` gives the shapes where the session fixes them. Raises InputError for a device that is not there.
     """
 
-    def __init__(self, graph: GraphFile, settings: Settings, one: Called):
+    def __init__(self, graph: GraphFile, settings: Settings, one: CapturedCall):
         device = openvino_device.choose_device(settings.device)
         properties = openvino_device.properties(graph, device, settings) | {"PERF_COUNT": True}
         model = openvino_device.read_model(graph, device)
@@ -29,6 +29,7 @@ class OpenVinoProfiled:
         self._warm = False
 
     def call(self, arrays: dict[str, np.ndarray]) -> None:
+        """Runs the graph once on all its inputs, and adds up what its operators took."""
         self._request.infer(arrays, share_inputs=True, share_outputs=False)
         for node in self._request.get_profiling_info():
             if node.status != openvino.ProfilingInfo.Status.EXECUTED:
@@ -39,4 +40,5 @@ class OpenVinoProfiled:
         self._warm = True
 
     def tally(self) -> dict[str, tuple[int, float]]:
+        """Operators of all calls by type, and their seconds without the first call's."""
         return {kind: (int(number), seconds) for kind, (number, seconds) in self._found.items()}

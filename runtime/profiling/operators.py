@@ -20,7 +20,7 @@ from ..sessions.backends import backend_named
 from ..sessions.onnxruntime_cpu import ONNX_RUNTIME_ERRORS, session_options
 from ..sessions.session import GraphFile, Session, Settings
 from .record import Operator, Operators
-from .recorder import Called
+from .recorder import CapturedCall
 
 PRODUCTS = ("MatMul", "Gemm")
 
@@ -48,9 +48,11 @@ class OnnxRuntimeProfiled:
             ) from error
 
     def call(self, arrays: dict[str, np.ndarray]) -> None:
+        """Runs the graph once on all its inputs."""
         self._session.run(None, arrays)
 
     def tally(self) -> dict[str, tuple[int, float]]:
+        """Operators of all calls by type, and their seconds without the first call's; ends the profiling."""
         events = self.events()
         calls = [event["ts"] for event in events if event["name"] == "model_run"]
         warm = sorted(calls)[1]
@@ -63,9 +65,9 @@ class OnnxRuntimeProfiled:
 
     def events(self) -> list[dict[str, Any]]:
         """All that was noted; ends the profiling."""
-        told = json.loads(Path(self._session.end_profiling()).read_text("utf-8"))
+        events = json.loads(Path(self._session.end_profiling()).read_text("utf-8"))
         self._folder.cleanup()
-        return told
+        return events
 
 
 def products(path: Path, arrays: dict[str, np.ndarray]) -> int:
@@ -119,7 +121,7 @@ class Profiled(Protocol):
 
 
 def operator_times(
-    bundle: Bundle, backend: str, threads: int | None, called: Iterable[Called], plain: Callable[[str], Session]
+    bundle: Bundle, backend: str, threads: int | None, called: Iterable[CapturedCall], plain: Callable[[str], Session]
 ) -> Operators:
     """All calls of one run, each graph at each set of its shapes; `plain(graph)` is its session without a profiler."""
     name, _, device = backend_named(backend)
@@ -129,7 +131,7 @@ def operator_times(
     with_profiler = without = 0.0
     for one in called:
         profiled = OPENERS[name](bundle.graph_file(one.graph), Settings(threads, device), one)
-        slow, fast = _in_turns(partial(profiled.call, one.arrays), one.bound(plain(one.graph)))
+        slow, fast = _in_turns(partial(profiled.call, one.arrays), one.replay(plain(one.graph)))
         with_profiler, without = with_profiler + slow * one.count, without + fast * one.count
         for kind, (number, seconds) in profiled.tally().items():
             entry = found[one.graph, kind]
@@ -154,18 +156,18 @@ def _in_turns(first: Callable[[], object], second: Callable[[], object]) -> tupl
     return median(seconds[0]), median(seconds[1])
 
 
-def _onnxruntime(graph: GraphFile, settings: Settings, one: Called) -> Profiled:
+def _onnxruntime(graph: GraphFile, settings: Settings, one: CapturedCall) -> Profiled:
     return OnnxRuntimeProfiled(graph.path, settings.threads)
 
 
-def _openvino(graph: GraphFile, settings: Settings, one: Called) -> Profiled:
+def _openvino(graph: GraphFile, settings: Settings, one: CapturedCall) -> Profiled:
     # Only this backend has the package.
     from .openvino_operators import OpenVinoProfiled
 
     return OpenVinoProfiled(graph, settings, one)
 
 
-OPENERS: dict[str, Callable[[GraphFile, Settings, Called], Profiled]] = {
+OPENERS: dict[str, Callable[[GraphFile, Settings, CapturedCall], Profiled]] = {
     "cpu": _onnxruntime,
     "openvino": _openvino,
 }

@@ -25,10 +25,12 @@ class Samples:
 
     @property
     def p50(self) -> float:
+        """The median."""
         return self.percentile(50)
 
     @property
     def p95(self) -> float:
+        """Seconds that 95 % of the times do not exceed."""
         return self.percentile(95)
 
 
@@ -51,7 +53,7 @@ class Machine:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RunSettings:
     """The run that was measured. `stand_ins` are the options that nobody gave and the bundle needs, in words."""
 
     steps: int
@@ -76,7 +78,7 @@ class Phase:
 
 
 @dataclass(frozen=True, slots=True)
-class Resident:
+class MemorySample:
     """Memory of a process at a moment: bytes resident, and those among them that lie in mapped files."""
 
     at: float
@@ -85,13 +87,13 @@ class Resident:
 
 
 @dataclass(frozen=True, slots=True)
-class Cold:
+class ColdStart:
     """Fresh processes: seconds from start to first picture of each, the phases of the one in the middle, its memory
     over time, and the most that any of them had resident."""
 
     seconds: Samples
     phases: tuple[Phase, ...]
-    memory: tuple[Resident, ...]
+    memory: tuple[MemorySample, ...]
     peak: int
 
 
@@ -135,7 +137,7 @@ class Operators:
 
 
 @dataclass(frozen=True, slots=True)
-class Adapter:
+class AdapterCost:
     """Seconds of one run that the plain model would not take: in stages of its own, and in the second attention of the
     denoiser (None: it has none, or it could not be measured), and both as a share of what the plain model takes (None:
     no time is left for that)."""
@@ -186,15 +188,15 @@ class Profile:
     backend: str
     notes: tuple[str, ...]
     machine: Machine
-    asked: Asked
-    cold: Cold
+    asked: RunSettings
+    cold: ColdStart
     load: dict[str, float]
     picture: Samples
     phases: dict[str, Samples]
     stages: tuple[StageTime, ...]
     steps: tuple[Samples, ...]
     operators: Operators
-    adapter: Adapter
+    adapter: AdapterCost
     rates: Rates
     overhead: Overhead
     events: tuple[Event, ...]
@@ -202,6 +204,7 @@ class Profile:
 
     @property
     def title(self) -> str:
+        """The bundle and the backend, in words."""
         return f"{self.bundle} on {self.backend}"
 
     @property
@@ -227,6 +230,7 @@ def read(path: Path) -> Profile:
 
 
 def save(path: Path, profile: Profile) -> None:
+    """Writes a profile as JSON, whole or not at all; raises OSError where it cannot."""
     save_text(path, json.dumps(encode(profile), indent=1))
 
 

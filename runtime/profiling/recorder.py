@@ -12,24 +12,24 @@ from ..sessions.session import Arrays, BoundCall, Outputs, Session, SessionWrapp
 
 
 @dataclass(frozen=True, slots=True)
-class Called:
+class CapturedCall:
     """A graph as it was called: inputs bound before, those of the call itself, and how often with such shapes.
-    `made` is the bytes of its outputs."""
+    `output_bytes` are those of its outputs."""
 
     graph: str
-    held: dict[str, np.ndarray]
-    rest: dict[str, np.ndarray]
-    made: int
+    bound: Arrays
+    rest: Arrays
+    output_bytes: int
     count: int = 1
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
         """All inputs by name."""
-        return self.held | self.rest
+        return self.bound | self.rest
 
-    def bound(self, session: Session) -> Callable[[], Outputs]:
+    def replay(self, session: Session) -> Callable[[], Outputs]:
         """The same call again, bound as it was."""
-        call = session.bind(**self.held) if self.held else session
+        call = session.bind(**self.bound) if self.bound else session
         return partial(call, **self.rest)
 
 
@@ -40,9 +40,11 @@ class Recorder:
     def __init__(self) -> None:
         self.opened: list[Span] = []
         self.calls: list[Span] = []
-        self.captured: list[Called] | None = None
+        self.captured: list[CapturedCall] | None = None
 
     def opener(self, open_session: Callable[[str], Session]) -> Callable[[str], Session]:
+        """The same `open_session`, whose sessions are recorded."""
+
         def opened(graph: str) -> Session:
             start = time.perf_counter()
             session = open_session(graph)
@@ -65,8 +67,8 @@ class RecordedSession(SessionWrapper):
         outputs = call(**rest)
         self._recorder.calls.append(Span(self._graph, start, time.perf_counter()))
         if self._recorder.captured is not None:
-            made = sum(array.nbytes for array in outputs.values())
-            self._recorder.captured.append(Called(self._graph, bound, rest, made))
+            output_bytes = sum(array.nbytes for array in outputs.values())
+            self._recorder.captured.append(CapturedCall(self._graph, bound, rest, output_bytes))
         return outputs
 
 

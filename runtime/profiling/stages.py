@@ -14,8 +14,8 @@ from ..errors import InputError
 from ..output import Span
 from ..sessions.session import Session
 from .operators import products
-from .record import Adapter, Kind, Samples, StageTime
-from .recorder import Called
+from .record import AdapterCost, Kind, Samples, StageTime
+from .recorder import CapturedCall
 
 INJECTED = ("local_key", "local_value")
 """Inputs of the denoiser that hold the keys and values of the second attention."""
@@ -40,27 +40,27 @@ def plain_graphs(plan: Plan) -> set[str]:
     return found
 
 
-def adapter_cost(stages: Sequence[StageTime], attention: float | None, picture: float) -> Adapter:
+def adapter_cost(stages: Sequence[StageTime], attention: float | None, picture: float) -> AdapterCost:
     """What the adapter adds to a run of `picture` seconds; `attention` are those of the second attention."""
     own = sum(stage.seconds.p50 for stage in stages if stage.adapter)
     own += sum(stage.seconds.p50 * (1 - 1 / stage.calls) for stage in stages if _repeated(stage))
     added = own + max(0.0, attention or 0.0)
     plain = picture - added
-    return Adapter(own, attention, added / plain if plain > 0 else None, HOW)
+    return AdapterCost(own, attention, added / plain if plain > 0 else None, HOW)
 
 
 def _repeated(stage: StageTime) -> bool:
     return stage.calls > 1 and not stage.adapter and stage.kind in ("encode", "project")
 
 
-def second_attention(called: Iterable[Called], session: Callable[[str], Session]) -> float | None:
+def second_attention(called: Iterable[CapturedCall], session: Callable[[str], Session]) -> float | None:
     """Seconds that the injected tokens cost in one run; None where no graph takes such, or none takes a single one."""
     found = None
     for one in called:
         if any(name.startswith(INJECTED) for name in one.arrays):
-            cut = replace(one, held=_cut(one.held), rest=_cut(one.rest))
+            cut = replace(one, bound=_cut(one.bound), rest=_cut(one.rest))
             opened = session(one.graph)
-            found = (found or 0.0) + one.count * _difference(one.bound(opened), cut.bound(opened))
+            found = (found or 0.0) + one.count * _difference(one.replay(opened), cut.replay(opened))
     return found
 
 
@@ -84,7 +84,7 @@ def _difference(whole: Callable[[], object], cut: Callable[[], object]) -> float
 
 
 def stages_of(
-    bundle: Bundle, runs: Sequence[Sequence[Span]], called: Sequence[Called], macs: Mapping[str, int]
+    bundle: Bundle, runs: Sequence[Sequence[Span]], called: Sequence[CapturedCall], macs: Mapping[str, int]
 ) -> tuple[StageTime, ...]:
     """One for each graph of the recorded `runs`, in the order of their first calls; `macs` by graph, where counted."""
     plan, own = bundle.manifest.plan, bundle.manifest.graphs
@@ -106,7 +106,7 @@ def stages_of(
     return tuple(stages)
 
 
-def counted(bundle: Bundle, called: Iterable[Called]) -> dict[str, int]:
+def counted(bundle: Bundle, called: Iterable[CapturedCall]) -> dict[str, int]:
     """Multiplications with their additions of one run by graph; a graph that ONNX Runtime cannot run as it is written
     is left out."""
     found: defaultdict[str, int] = defaultdict(int)
@@ -127,12 +127,12 @@ def _kind(plan: Plan, name: str) -> Kind:
     return "project" if "projection" in name else "encode"
 
 
-def _moved(bundle: Bundle, called: Sequence[Called]) -> dict[str, int]:
+def _moved(bundle: Bundle, called: Sequence[CapturedCall]) -> dict[str, int]:
     """Bytes that all calls of a run read and write at least: the weights and what goes in and comes out."""
     found: defaultdict[str, int] = defaultdict(int)
     for one in called:
         given = sum(array.nbytes for array in one.arrays.values())
-        found[one.graph] += one.count * (_weights(bundle, one.graph) + given + one.made)
+        found[one.graph] += one.count * (_weights(bundle, one.graph) + given + one.output_bytes)
     return dict(found)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from ..errors import InputError
-from ..profiling.record import Asked, Profile, loop_seconds
+from ..profiling.record import Profile, RunSettings, loop_seconds
 from . import table
 from .table import Row, columns, machine_line
 
@@ -15,10 +15,10 @@ def check_comparable(profiles: Sequence[Profile]) -> None:
     of bundle, backend or machine."""
     problems = []
     for name in SAME:
-        found = [_spoken(profile.asked, name) for profile in profiles]
+        found = [_setting_text(profile.asked, name) for profile in profiles]
         if len({*found}) > 1:
-            told = ", ".join(f"{got} in {profile.title}" for got, profile in zip(found, profiles, strict=True))
-            problems.append(f"{name}: expected the same in all profiles, got {told}; measure both with one --{name}")
+            text = ", ".join(f"{got} in {profile.title}" for got, profile in zip(found, profiles, strict=True))
+            problems.append(f"{name}: expected the same in all profiles, got {text}; measure both with one --{name}")
     guided = [profile.asked.guidance != 1 for profile in profiles]
     if len({*guided}) > 1:
         problems.append("guidance: expected on or off in all profiles, got both; measure both with one --guidance")
@@ -31,7 +31,7 @@ def comparison_lines(profiles: Sequence[Profile]) -> list[str]:
     letters = [_letter(number) for number in range(len(profiles))]
     rows: list[Row] = [("", *letters, *(f"A/{letter}" for letter in letters[1:]))]
     for name, values in measured(profiles):
-        shown = [_spoken_value(name, value) for value in values]
+        shown = [_value_text(name, value) for value in values]
         ratios = [f"{values[0] / value:.2f}x" if values[0] and value else "-" for value in values[1:]]
         rows.append((name, *shown, *ratios))
     legend = [f"{_letter(i)}: {p.title}, {', '.join(p.precision)}; {machine_line(p)}" for i, p in enumerate(profiles)]
@@ -60,12 +60,12 @@ def _letter(number: int) -> str:
     return chr(ord("A") + number)
 
 
-def _spoken(asked: Asked, name: str) -> str:
-    value = getattr(asked, name)
+def _setting_text(settings: RunSettings, name: str) -> str:
+    value = getattr(settings, name)
     return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def _spoken_value(name: str, value: float | None) -> str:
+def _value_text(name: str, value: float | None) -> str:
     if value is None:
         return "-"
     return table.megabytes_text(value) if "memory" in name else table.seconds_text(value)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..profiling.record import Operator, Profile, Resident, StageTime
+from ..profiling.record import MemorySample, Operator, Profile, StageTime
 from . import charts, comparison, table
 from .charts import Bar, Key, Plot, Row, Tick
 
@@ -84,7 +84,7 @@ def _article(profile: Profile) -> Article:
         lines=(
             f"{profile.system}, {', '.join(profile.precision)}",
             table.machine_line(profile),
-            table.asked_line(profile),
+            table.settings_line(profile),
         ),
         tiles=_tiles(profile),
         calls=tuple(_calls(profile, stage, whole, colours) for stage in profile.stages),
@@ -201,7 +201,7 @@ def _memory(profile: Profile) -> Plot | None:
     if not cold.memory:
         return None
     most = cold.phases[-1].end, 1.1 * max(look.resident for look in cold.memory)
-    looks: list[Resident] = [look for look in cold.memory if look.at <= most[0]]
+    looks: list[MemorySample] = [look for look in cold.memory if look.at <= most[0]]
     ground = [(look.at, 0.0) for look in looks]
     files = [(look.at, float(look.files)) for look in looks]
     everything = [(look.at, float(look.resident)) for look in looks]

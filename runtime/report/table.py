@@ -6,6 +6,7 @@ from ..profiling.record import Profile, StageTime, loop_seconds
 
 
 def seconds_text(value: float) -> str:
+    """Seconds, in milliseconds below one."""
     if value == 0:
         return "0 s"
     if value < 0.9995:
@@ -14,18 +15,22 @@ def seconds_text(value: float) -> str:
 
 
 def megabytes_text(value: float) -> str:
+    """Bytes, in MB or GB of powers of ten."""
     return f"{value / 1e9:.2f} GB" if value >= 1e9 else f"{value / 1e6:.0f} MB"
 
 
 def share_text(value: float) -> str:
+    """A share as per cent."""
     return f"{value * 100:.1f} %" if abs(value) < 0.1 else f"{value * 100:.0f} %"
 
 
 def rate_text(value: float, unit: str) -> str:
+    """A rate in units a second, in G or T."""
     return f"{value / 1e12:.2f} T{unit}/s" if value >= 1e12 else f"{value / 1e9:.1f} G{unit}/s"
 
 
 def number_text(value: float) -> str:
+    """A number with three digits at least."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
@@ -51,32 +56,36 @@ def columns(rows: Sequence[Row]) -> list[str]:
 
 
 def machine_line(profile: Profile) -> str:
+    """Processor, cores, instruction sets and memory."""
     machine = profile.machine
     facts = [machine.processor, f"{machine.cores} cores", *machine.features]
     return ", ".join(facts + ([f"{megabytes_text(machine.memory)} memory"] if machine.memory else []))
 
 
-def asked_line(profile: Profile) -> str:
-    asked = profile.asked
-    height, width = asked.size
-    told = f"{asked.sampler}, {asked.steps} steps, guidance {asked.guidance:g}, {height}x{width}, count {asked.count}"
-    told += f", {asked.threads or 'all'} threads" + (f", preset {asked.preset}" if asked.preset else "")
-    return f"{told}; {asked.warm_up} run(s) to warm up, {asked.runs} measured, {len(profile.cold.seconds.all)} cold"
+def settings_line(profile: Profile) -> str:
+    """The run that was measured, and how often."""
+    run = profile.asked
+    height, width = run.size
+    text = f"{run.sampler}, {run.steps} steps, guidance {run.guidance:g}, {height}x{width}, count {run.count}"
+    text += f", {run.threads or 'all'} threads" + (f", preset {run.preset}" if run.preset else "")
+    return f"{text}; {run.warm_up} run(s) to warm up, {run.runs} measured, {len(profile.cold.seconds.all)} cold"
 
 
 def overhead_line(profile: Profile) -> str:
+    """What the measuring itself cost."""
     overhead = profile.overhead
-    told = (
+    text = (
         f"recorder {overhead.counted * 100:.3f} % of a run, counted; {share_text(overhead.paired)} in pairs of runs "
         f"({share_text(overhead.least)} to {share_text(overhead.most)})"
     )
     if (longer := profile.operators.overhead) is not None:
         than = "more" if longer >= 0 else "less"
-        told += f"; operators are timed in calls of their own, which take {share_text(abs(longer))} {than}"
-    return told
+        text += f"; operators are timed in calls of their own, which take {share_text(abs(longer))} {than}"
+    return text
 
 
 def memory_line(profile: Profile) -> str:
+    """The peak of a fresh process, and how much of it are mapped files."""
     most = max((look.files for look in profile.cold.memory), default=0)
     return (
         f"peak memory {megabytes_text(profile.cold.peak)}, of a fresh process that draws one picture: resident, with "
@@ -85,6 +94,7 @@ def memory_line(profile: Profile) -> str:
 
 
 def loop_line(profile: Profile) -> str:
+    """What the loop takes while no graph is called."""
     loop, whole = loop_seconds(profile)
     return (
         f"{seconds_text(loop)} of {seconds_text(whole)}, {share_text(loop / whole)} of the steps of the run in the "
@@ -93,6 +103,7 @@ def loop_line(profile: Profile) -> str:
 
 
 def adapter_line(profile: Profile) -> str:
+    """What the adapter costs over the plain model."""
     adapter = profile.adapter
     attention = "none" if adapter.attention is None else seconds_text(adapter.attention)
     share = "an unknown share" if adapter.share is None else share_text(adapter.share)
@@ -100,6 +111,7 @@ def adapter_line(profile: Profile) -> str:
 
 
 def rates_line(profile: Profile) -> str:
+    """What the machine reaches at most."""
     products = [f"{kind} {rate_text(value, 'OP')}" for kind, value in profile.rates.products.items()]
     return f"{', '.join(products)}, copy {rate_text(profile.rates.copy, 'B')} ({profile.rates.how})"
 
@@ -140,7 +152,7 @@ def _head(profile: Profile) -> Iterator[str]:
     packages = ", ".join(f"{name} {version}" for name, version in profile.machine.versions.items())
     busy = "" if profile.machine.load is None else f"; load {profile.machine.load:.1f} when it began"
     yield f"  {profile.machine.system}, {packages}{busy}"
-    yield f"  {asked_line(profile)}"
+    yield f"  {settings_line(profile)}"
     yield from (f"  {line}" for line in profile.asked.stand_ins)
     yield from (f"  {line}" for line in profile.notes)
 
@@ -183,8 +195,8 @@ def _operators(profile: Profile) -> Iterator[str]:
     total = sum(one.seconds for one in operators.found)
     rows: list[Row] = [("operators", "graph", "calls", "seconds", "share")]
     for one in operators.found[:MOST_OPERATORS]:
-        told = seconds_text(one.seconds), share_text(one.seconds / total)
-        rows.append((one.type, one.graph, str(one.calls), *told))
+        share = share_text(one.seconds / total)
+        rows.append((one.type, one.graph, str(one.calls), seconds_text(one.seconds), share))
     yield from columns(rows)
     rest = operators.found[MOST_OPERATORS:]
     if rest:

@@ -67,6 +67,19 @@ def test_a_saved_profile_is_read_again(elite, tmp_path):
     assert read(tmp_path / "a.json") == elite
 
 
+def test_the_keys_of_a_saved_profile_stay(elite, tmp_path):
+    """Files of earlier versions are of the same revision."""
+    save(tmp_path / "a.json", elite)
+    data = json.loads((tmp_path / "a.json").read_text())
+    keys = "bundle system precision backend notes machine asked cold load picture phases stages steps operators adapter"
+    assert data.keys() == {*keys.split(), "rates", "overhead", "events", "revision"}
+    asked = "steps sampler guidance size count threads preset warm_up runs stand_ins"
+    assert data["asked"].keys() == {*asked.split()}
+    assert data["cold"].keys() == {"seconds", "phases", "memory", "peak"}
+    assert data["cold"]["memory"][0].keys() == {"at", "resident", "files"}
+    assert data["adapter"].keys() == {"stages", "attention", "share", "how"}
+
+
 @pytest.mark.parametrize(
     "change, expected",
     [({"revision": 99}, "revision 1, got 99"), ({"picture": 3}, "picture"), ({"more": 1}, "unknown key")],
