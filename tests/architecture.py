@@ -44,6 +44,8 @@ IMPORT_NAMES = {
 FILE_LINES, LEAST_FILE_LINES, FOLDER_MODULES = 400, 40, 12
 FUNCTION_LINES, KERNEL_LINES = 80, 120
 SMALL_MODULES = {
+    "bench/__main__.py": "what `python bench` starts",
+    "bench/peers/optimum_onnx.py": "one peer's script",
     "export/commands/lower.py": "one command",
     "export/commands/optimum.py": "two commands",
     "export/errors.py": "the room's errors",

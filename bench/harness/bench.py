@@ -9,43 +9,42 @@ from pathlib import Path
 from x2i.runtime.errors import InputError
 from x2i.runtime.machine import processor
 
+from harness.answers import Answer, AnswerStore, ask_peer, peer_job
 from harness.cases import Case
-from harness.closeness import closeness
+from harness.closeness import measure_closeness
 from harness.contestants import Contestant
 from harness.environments import Environments, SetupError
 from harness.folders import Folders
-from harness.kept import Facts, Kept
-from harness.row import Row, row
-from harness.table import fastest, picture, ratios, step, table
-from harness.turn import job, taken
+from harness.row import Row, summarise
+from harness.table import fastest_line, picture_time, ratio_table, speed_table, step_time
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """Measurements of `contestants`, kept below `out`."""
+    """Measurements of `contestants`, whose answers are kept in `answers` and pictures below `out`."""
 
     out: Path
     contestants: tuple[Contestant, ...]
     folders: Folders
     environments: Environments
-    kept: Kept
+    answers: AnswerStore
     say: Callable[[str], None]
 
     def measure(self, case: Case, only: Callable[[Contestant], bool], pictures: bool, again: bool = False) -> None:
-        """Everybody's first turn, then everybody's second, so that what else the machine does meets all alike.
+        """Measures everybody's first turn, then everybody's second, so that what else the machine does meets all alike.
 
-        `pictures`: also whole ones. `again`: also what is known.
+        `only` chooses contestants. With `pictures`, whole ones are drawn as well; with `again`, what is known, too.
         """
         for number in range(case.rounds):
             for contestant in filter(only, self.contestants):
                 name = _named(case, contestant, number)
-                known = self.kept.facts.get(name, {})
+                known = self.answers.answers.get(name, {})
                 if again or (pictures and "steps" in known and "picture" not in known):
-                    self.kept.forget(name)
-                facts = self.kept(name, partial(self._turn, contestant, case, pictures))
-                self.say(f"{name}: {json.dumps({key: facts[key] for key in facts if key != 'versions'})}")
+                    self.answers.forget(name)
+                answer = self.answers.answer(name, partial(self._turn, contestant, case, pictures))
+                self.say(f"{name}: {json.dumps({key: answer[key] for key in answer if key != 'versions'})}")
 
-    def _turn(self, contestant: Contestant, case: Case, whole: bool) -> Facts:
+    def _turn(self, contestant: Contestant, case: Case, whole: bool) -> Answer:
         if reason := contestant.cannot.get(case.model):
             return {"failed": reason}
         try:
@@ -53,21 +52,21 @@ class Bench:
             model = self.folders(case.model, contestant.folder, contestant.preset)
         except (SetupError, InputError) as error:
             return {"failed": str(error)}
-        return taken(contestant, python, job(contestant, case, model, self._place(case, contestant), whole))
+        return ask_peer(contestant, python, peer_job(contestant, case, model, self._place(case, contestant), whole))
 
     def report(self, case: Case) -> Iterator[str]:
-        """The case's tables, and its rows in a JSON file."""
+        """The lines of the case's tables, in Markdown; its rows go into a JSON file."""
         rows = [self._row(contestant, case) for contestant in self.contestants]
         rows = [found for found in rows if found.failed != "not measured"]
         summary = json.dumps([asdict(found) for found in rows], indent=1)
         (self.out / f"{case.name}.json").write_text(summary + "\n", encoding="utf-8")
         yield f"## {case.model}, {case.height} x {case.width}, guidance on"
         yield ""
-        yield from table(rows, case.picture_steps)
-        for what, figure in (("step", step), (f"picture of {case.picture_steps} steps", picture)):
-            if compared := list(ratios(rows, figure)):
+        yield from speed_table(rows, case.picture_steps)
+        for what, figure in (("step", step_time), (f"picture of {case.picture_steps} steps", picture_time)):
+            if compared := list(ratio_table(rows, figure)):
                 yield from ("", f"A {what}:", "", *compared)
-            yield from ("", *fastest(rows, what, figure))
+            yield from ("", *fastest_line(rows, what, figure))
         yield ""
         yield f"{processor()}. {self._versions(case)}"
         if others := [cores for found in rows for cores in found.others]:
@@ -75,10 +74,10 @@ class Bench:
 
     def _row(self, contestant: Contestant, case: Case) -> Row:
         names = [_named(case, contestant, number) for number in range(case.rounds)]
-        turns = [self.kept.facts[name] for name in names if name in self.kept.facts]
+        turns = [self.answers.answers[name] for name in names if name in self.answers.answers]
         reference = next(other for other in self.contestants if other.name == contestant.reference)
-        close = closeness(self._place(case, contestant), self._place(case, reference))
-        return row(contestant, turns, close)
+        close = measure_closeness(self._place(case, contestant), self._place(case, reference))
+        return summarise(contestant, turns, close)
 
     def _place(self, case: Case, contestant: Contestant) -> Path:
         plain = "".join(letter if letter.isalnum() else "-" for letter in contestant.name.lower())
@@ -86,9 +85,9 @@ class Bench:
 
     def _versions(self, case: Case) -> str:
         found: dict[str, str] = {}
-        for name, facts in self.kept.facts.items():
+        for name, answer in self.answers.answers.items():
             if name.startswith(f"{case.label}: "):
-                found |= {f"{package} {number}": "" for package, number in facts.get("versions", {}).items() if number}
+                found |= {f"{package} {number}": "" for package, number in answer.get("versions", {}).items() if number}
         return ", ".join(sorted(found)) + "."
 
 

@@ -14,7 +14,10 @@ FARTHEST, WORST = 0.5, 20.0
 
 @dataclass(frozen=True, slots=True)
 class Closeness:
-    """`latents`: relative L2, None where the stack shows none. `picture`: PSNR in dB."""
+    """How far a picture is from the reference's.
+
+    `latents` is their relative L2, None where the stack shows none; `picture` is the PSNR in dB.
+    """
 
     latents: float | None
     picture: float
@@ -25,8 +28,8 @@ class Closeness:
         return self.picture >= WORST and (self.latents is None or self.latents <= FARTHEST)
 
 
-def closeness(actual: Path, expected: Path) -> Closeness | None:
-    """Of two folders of a turn; None where they have no run in common."""
+def measure_closeness(actual: Path, expected: Path) -> Closeness | None:
+    """The closeness of what two turns' folders hold; None where they have no run in common."""
     for run in RUNS:
         images = [folder / f"{run}-image.npy" for folder in (actual, expected)]
         if all(path.exists() for path in images):

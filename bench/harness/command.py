@@ -4,12 +4,12 @@ from pathlib import Path
 
 import click
 
+from harness.answers import AnswerStore
 from harness.bench import Bench, with_rounds
 from harness.cases import CASES
 from harness.contestants import CONTESTANTS
 from harness.environments import Environments
 from harness.folders import Folders
-from harness.kept import Kept
 
 
 @click.command()
@@ -36,7 +36,7 @@ def bench(
     out: Path,
     full: Path,
 ) -> None:
-    """Set up every peer's environment, measure in turns, print the tables. Going on where an earlier run stopped."""
+    """Set up every peer's environment, measure in turns, print the tables. It goes on where an earlier run stopped."""
     try:
         chosen = [with_rounds(CASES[name], rounds, steps) for name in cases or ("emoji-64",)]
     except ValueError as error:
@@ -45,7 +45,7 @@ def bench(
     out.mkdir(parents=True, exist_ok=True)
     environments = Environments(out / "environments")
     folders = Folders(out / "models", full, environments)
-    run = Bench(out, CONTESTANTS, folders, environments, Kept(out / "bench.json"), click.echo)
+    run = Bench(out, CONTESTANTS, folders, environments, AnswerStore(out / "bench.json"), click.echo)
     for case in chosen:
         run.measure(case, lambda who: not only or any(_means(part, who.name) for part in only), pictures, again)
     for case in chosen:

@@ -14,7 +14,7 @@ REMOVED = {"openvino-export": ("torchvision",)}
 
 
 class SetupError(Exception):
-    """An environment or a folder that could not be made: its last words."""
+    """An environment or a folder could not be made; the message is the last line of the program that failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,35 +24,38 @@ class Environments:
     home: Path
 
     def python(self, name: str) -> Path:
-        """The interpreter; its environment is made now if it is not there, or if its versions changed."""
+        """The interpreter; its environment is made now if it is not there, or if its versions changed.
+
+        Raises SetupError where that fails.
+        """
         wanted = (ROOT / "bench" / f"{name}.txt").read_text(encoding="utf-8")
         folder = self.home / name
         stamp, python = folder / ".versions", folder / "bin" / "python"
         if not stamp.exists() or stamp.read_text(encoding="utf-8") != wanted:
-            said([sys.executable, "-m", "venv", "--clear", str(folder)])
-            said([str(python), "-m", "pip", "install", "-r", f"bench/{name}.txt"], **BUILD.get(name, {}))
+            run_program([sys.executable, "-m", "venv", "--clear", str(folder)])
+            run_program([str(python), "-m", "pip", "install", "-r", f"bench/{name}.txt"], **BUILD.get(name, {}))
             if unwanted := REMOVED.get(name):
-                said([str(python), "-m", "pip", "uninstall", "-y", *unwanted])
+                run_program([str(python), "-m", "pip", "uninstall", "-y", *unwanted])
             stamp.write_text(wanted, encoding="utf-8")
         return python
 
 
-def said(command: list[str], **environment: str) -> str:
-    """What a program prints; SetupError with its last line when it fails. Started in the repository's root."""
+def run_program(command: list[str], **environment: str) -> str:
+    """What a program, started in the repository's root, prints. Raises SetupError with its last line when it fails."""
     process = subprocess.run(
-        command, cwd=ROOT, env=surroundings() | environment, capture_output=True, text=True, errors="replace"
+        command, cwd=ROOT, env=child_environment() | environment, capture_output=True, text=True, errors="replace"
     )
     if process.returncode:
         raise SetupError(last_line(process.stderr) or f"exit code {process.returncode}")
     return process.stdout
 
 
-def surroundings() -> dict[str, str]:
+def child_environment() -> dict[str, str]:
     """The caller's environment with all cores, no downloads by name, and the benchmark's own modules."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "OMP_"))}
     return kept | {"PYTHONPATH": str(ROOT / "bench"), "PYTHONSAFEPATH": "1", "HF_HUB_OFFLINE": "1"}
 
 
 def last_line(text: str) -> str:
-    """The last line that says something."""
+    """The last line that is not blank, without the blanks around it; empty where there is none."""
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")

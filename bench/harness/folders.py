@@ -6,7 +6,7 @@ from pathlib import Path
 
 from x2i.runtime.bundle.reader import open_bundle
 
-from harness.environments import ROOT, Environments, said
+from harness.environments import ROOT, Environments, run_program
 
 X2I = "-c", "from x2i.runtime.cli import main; main()"
 TRIALS = ("--trial-steps", "2", "--trial-size", "256x256", "--accept")
@@ -22,7 +22,10 @@ EMBEDDED = ("-c", "import sys; from pathlib import Path; from x2i.emoji.embedded
 
 @dataclass(frozen=True, slots=True)
 class Folders:
-    """By model and kind: `bundle-int8,decoder=bf16` is our bundle lowered to these precisions.
+    """The folder of a model and a kind, made now where it is not there yet.
+
+    Kinds are `bundle`, `bundle-int8,decoder=bf16` (lowered to these precisions), `diffusers`, `optimum`,
+    `openvino-fp32` and `openvino-int8`; a bundle without the `preset` is tuned for it.
 
     Bundles of the full-size model are those that `make full` and `make precisions` leave in `full`. Raises SetupError
     where a folder cannot be made.
@@ -39,11 +42,11 @@ class Folders:
             self._make(model, kind, folder)
         if preset is not None and preset not in open_bundle(folder, check_files=False).manifest.plan.presets:
             self._ours(
-                *X2I, "tune", folder, "--name", preset, "--backend", "openvino", *self._found(model, kind, preset)
+                *X2I, "tune", folder, "--name", preset, "--backend", "openvino", *self._tuning(model, kind, preset)
             )
         return folder
 
-    def _found(self, model: str, kind: str, preset: str) -> tuple[str, ...]:
+    def _tuning(self, model: str, kind: str, preset: str) -> tuple[str, ...]:
         """How a preset is found: what is more than thinning by the embedded model's judge, as random weights have
         none."""
         if preset == "thin":
@@ -66,17 +69,17 @@ class Folders:
         elif name == "diffusers":
             self._ours(self._maker("diffusers_folder"), model, folder, self(model, "bundle"))
         elif name == "optimum":
-            self._by("optimum", "optimum_folder", self(model, "diffusers"), folder)
+            self._by("optimum", "optimum_folders", "onnx", self(model, "diffusers"), folder)
         elif kind == "openvino-int8":
-            self._by("openvino-export", "openvino_folder", precision, self(model, "openvino-fp32"), folder)
+            self._by("openvino-export", "optimum_folders", precision, self(model, "openvino-fp32"), folder)
         else:
-            self._by("openvino-export", "openvino_folder", precision, self(model, "diffusers"), folder)
+            self._by("openvino-export", "optimum_folders", precision, self(model, "diffusers"), folder)
 
     def _ours(self, *words: str | Path) -> None:
-        said([sys.executable, *map(str, words)])
+        run_program([sys.executable, *map(str, words)])
 
     def _by(self, environment: str, maker: str, *words: str | Path) -> None:
-        said([str(self.environments.python(environment)), str(self._maker(maker)), *map(str, words)])
+        run_program([str(self.environments.python(environment)), str(self._maker(maker)), *map(str, words)])
 
     def _maker(self, name: str) -> Path:
         return ROOT / "bench" / "makers" / f"{name}.py"

@@ -2,12 +2,10 @@
 
 import statistics
 from dataclasses import dataclass
-from typing import Any
 
+from harness.answers import Answer
 from harness.closeness import Closeness
 from harness.contestants import Contestant
-
-Facts = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +23,10 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`failed` says why there is nothing to report; `others` are the cores that were busy before the turns."""
+    """What is reported of a contestant: `step` and `picture`, and medians of `first` (step) and `load`, in seconds.
+
+    `failed` says why there is nothing to report; `others` are the cores that other programs kept busy before the turns.
+    """
 
     contestant: Contestant
     step: Spread | None = None
@@ -43,8 +44,8 @@ class Row:
         return self.closeness is not None and self.closeness.same
 
 
-def row(contestant: Contestant, turns: list[Facts], closeness: Closeness | None) -> Row:
-    """All turns together; one that failed fails the row."""
+def summarise(contestant: Contestant, turns: list[Answer], closeness: Closeness | None) -> Row:
+    """The row of all turns together; one that failed fails the row."""
     failed = next((turn["failed"] for turn in turns if "failed" in turn), None)
     if failed is not None or not turns:
         return Row(contestant, failed=failed or "not measured")
@@ -61,5 +62,5 @@ def row(contestant: Contestant, turns: list[Facts], closeness: Closeness | None)
 
 
 def spread(seconds: list[float]) -> Spread | None:
-    """None of nothing."""
+    """Median, fastest and slowest of some measurements in seconds; None where there are none."""
     return Spread(statistics.median(seconds), min(seconds), max(seconds)) if seconds else None

@@ -8,13 +8,13 @@ Figure = Callable[[Row], Spread | None]
 EMPTY = ""
 
 
-def table(rows: Sequence[Row], picture_steps: int) -> Iterator[str]:
-    """A row for every contestant that is shown, also for what could not run."""
+def speed_table(rows: Sequence[Row], picture_steps: int) -> Iterator[str]:
+    """Markdown of speeds and errors: a row for every contestant that is shown, also for what could not run."""
     heads = ["", "step, s", f"{picture_steps} steps, s", "load, s", "first step, s", "peak, GB", "latents off by"]
     yield from _lines([*heads, "picture, dB"], [_cells(row) for row in rows if row.contestant.shown])
 
 
-def ratios(rows: Sequence[Row], figure: Figure) -> Iterator[str]:
+def ratio_table(rows: Sequence[Row], figure: Figure) -> Iterator[str]:
     """How many times as long each of the others takes as each row of ours: above 1, ours is faster."""
     ours = [row for row in rows if row.contestant.ours and row.counts and figure(row)]
     others = [row for row in rows if row.contestant.shown and not row.contestant.ours and row.counts and figure(row)]
@@ -23,21 +23,21 @@ def ratios(rows: Sequence[Row], figure: Figure) -> Iterator[str]:
         yield from _lines(heads, [_ratio_cells(other, ours, figure) for other in others])
 
 
-def fastest(rows: Sequence[Row], what: str, figure: Figure) -> Iterator[str]:
-    """Who wins, among those that drew the same picture."""
+def fastest_line(rows: Sequence[Row], what: str, figure: Figure) -> Iterator[str]:
+    """One line, or none, on who is fastest among those that drew the same picture; `what` names the `figure`."""
     timed = [(found.median, row) for row in rows if row.counts and row.contestant.shown and (found := figure(row))]
     if timed:
         seconds, winner = min(timed, key=lambda pair: pair[0])
         yield f"Fastest {what}: {winner.contestant.name}, {_seconds(seconds)} s."
 
 
-def step(row: Row) -> Spread | None:
-    """The figure of one step."""
+def step_time(row: Row) -> Spread | None:
+    """The figure of one step, in seconds."""
     return row.step
 
 
-def picture(row: Row) -> Spread | None:
-    """The figure of a whole picture."""
+def picture_time(row: Row) -> Spread | None:
+    """The figure of a whole picture, in seconds."""
     return row.picture
 
 

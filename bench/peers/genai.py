@@ -5,13 +5,16 @@ from typing import Any
 
 import numpy as np
 
-from peers.protocol import Draw, Drawn, Job, answer
+from peers.protocol import Draw, PeerJob, PeerPicture, answer
 
 SCHEDULERS = {"ddim": "DDIM", "euler": "EULER_DISCRETE"}
 
 
-def opened(job: Job) -> Draw:
-    """Reshaped to the one size and batch before it is compiled, as its documentation advises for speed."""
+def open_peer(job: PeerJob) -> Draw:
+    """The pipeline, reshaped to the one size and batch before it is compiled.
+
+    Its documentation advises that for speed.
+    """
     import openvino
     import openvino_genai
 
@@ -34,7 +37,7 @@ def opened(job: Job) -> Draw:
     pipeline.reshape(1, job.height, job.width, job.guidance)
     pipeline.compile("CPU", INFERENCE_NUM_THREADS=job.threads, **job.options.get("properties", {}))
 
-    def draw(steps: int, tick: Callable[[], None]) -> Drawn:
+    def draw(steps: int, tick: Callable[[], None]) -> PeerPicture:
         seen: list[np.ndarray] = []
 
         def after_step(step: int, count: int, latents: Any) -> bool:
@@ -51,10 +54,10 @@ def opened(job: Job) -> Draw:
             generator=Given(job.start_noise()),
             callback=after_step,
         )
-        return Drawn(np.array(image.data[0]), seen[0])
+        return PeerPicture(np.array(image.data[0]), seen[0])
 
     return draw
 
 
 if __name__ == "__main__":
-    answer(opened, ("openvino-genai", "openvino", "openvino-tokenizers"))
+    answer(open_peer, ("openvino-genai", "openvino", "openvino-tokenizers"))

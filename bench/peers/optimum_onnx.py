@@ -1,11 +1,11 @@
 """Optimum's ONNX Runtime pipeline on the graphs that its own exporter writes."""
 
-from peers.protocol import Draw, Job, answer
-from peers.torch_pipeline import drawing, set_scheduler
+from peers.diffusers_pipeline import draw_with, set_scheduler
+from peers.protocol import Draw, PeerJob, answer
 
 
-def opened(job: Job) -> Draw:
-    """With as many threads as the others have."""
+def open_peer(job: PeerJob) -> Draw:
+    """The pipeline of the folder, on as many threads as the others have."""
     import torch
     from onnxruntime import SessionOptions
     from optimum.onnxruntime import ORTStableDiffusionPipeline
@@ -14,8 +14,8 @@ def opened(job: Job) -> Draw:
     settings.intra_op_num_threads = job.threads
     pipeline = ORTStableDiffusionPipeline.from_pretrained(job.model, session_options=settings)
     set_scheduler(pipeline, job.sampler)
-    return drawing(pipeline, job, torch.float32)
+    return draw_with(pipeline, job, torch.float32)
 
 
 if __name__ == "__main__":
-    answer(opened, ("optimum-onnx", "onnxruntime", "diffusers", "torch"))
+    answer(open_peer, ("optimum-onnx", "onnxruntime", "diffusers", "torch"))

@@ -15,10 +15,13 @@ import numpy as np
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """One measurement. `noise` is a .npy file, float32 [1, 4, h, w]; `seed` gives the same numbers through torch's
-    generator on a CPU. `steps` are timed, after `warm` ones that are not; then a whole picture of `picture_steps`, none
-    where that is 0. `out` is the folder for what was drawn."""
+class PeerJob:
+    """One measurement that a peer is asked for.
+
+    `noise` is a .npy file, float32 [1, 4, h, w]; `seed` gives the same numbers through torch's generator on a CPU.
+    `steps` are timed, after `warm` ones that are not; then comes a whole picture of `picture_steps`, none where that is
+    0. `height` and `width` are in pixels. `out` is the folder for what was drawn.
+    """
 
     model: str
     noise: str
@@ -36,35 +39,41 @@ class Job:
     options: dict[str, Any] = field(default_factory=dict)
 
     def start_noise(self) -> np.ndarray:
-        """The start noise, before any scaling of the sampler's."""
+        """The start noise, float32 [1, 4, h, w], before any scaling of the sampler's."""
         return np.load(self.noise, allow_pickle=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class PeerPicture:
     """What one run gave: a picture uint8 [H, W, 3], and the latents before decoding where the stack shows them."""
 
     image: np.ndarray
     latents: np.ndarray | None = None
 
 
-Draw = Callable[[int, Callable[[], None]], Drawn]
-"""Draws in so many steps and calls back after each."""
+Draw = Callable[[int, Callable[[], None]], PeerPicture]
+"""Draws one picture in the given number of steps, and calls back after each."""
 
 
-def answer(opened: Callable[[Job], Draw], packages: Iterable[str]) -> None:
-    """Reads the job that the command line names, measures, and prints the answer as the last line."""
-    job = Job(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
-    facts = measured(opened, job)
+def answer(open_peer: Callable[[PeerJob], Draw], packages: Iterable[str]) -> None:
+    """A peer's whole program: reads the job that the command line names, measures, prints the answer as the last line.
+
+    `open_peer` loads the model; `packages` are those whose versions belong to the answer.
+    """
+    job = PeerJob(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    facts = measure(open_peer, job)
     facts |= {"peak_bytes": _peak_bytes(), "versions": {name: _version(name) for name in packages}}
     sys.stdout.flush()
     print(json.dumps(facts), flush=True)
 
 
-def measured(opened: Callable[[Job], Draw], job: Job) -> dict[str, Any]:
-    """Seconds of loading, of the first step and of every later one, and of a whole picture; what was drawn is saved."""
+def measure(open_peer: Callable[[PeerJob], Draw], job: PeerJob) -> dict[str, Any]:
+    """Seconds of loading, of the first step, of every timed one and of a whole picture; what was drawn is saved.
+
+    Raises AssertionError where the peer reports another number of steps than it was asked for.
+    """
     began = time.perf_counter()
-    draw = opened(job)
+    draw = open_peer(job)
     loaded = time.perf_counter()
     ticks: list[float] = []
     drawn = draw(job.warm + job.steps, lambda: ticks.append(time.perf_counter()))
@@ -81,7 +90,7 @@ def measured(opened: Callable[[Job], Draw], job: Job) -> dict[str, Any]:
     return facts
 
 
-def _save(drawn: Drawn, folder: Path, name: str) -> None:
+def _save(drawn: PeerPicture, folder: Path, name: str) -> None:
     assert drawn.image.dtype == np.uint8 and drawn.image.ndim == 3, (drawn.image.dtype, drawn.image.shape)
     np.save(folder / f"{name}-image.npy", drawn.image)
     if drawn.latents is not None:

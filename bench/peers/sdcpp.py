@@ -1,16 +1,23 @@
-"""stable-diffusion.cpp through its Python binding. Options: `type` (of the weights), `flash` (fused attention),
-`direct` (convolutions without unfolding)."""
+"""stable-diffusion.cpp through its Python binding.
+
+Options: `type` (of the weights), `flash` (fused attention), `direct` (convolutions without unfolding).
+"""
 
 from collections.abc import Callable
 
 import numpy as np
 
-from peers.protocol import Draw, Drawn, Job, answer
-from peers.sigmas import euler_sigmas
+from peers.protocol import Draw, PeerJob, PeerPicture, answer
+
+BETAS = 0.00085, 0.012, 1000
+"""Stable Diffusion's schedule: the first beta, the last, and how many."""
 
 
-def opened(job: Job) -> Draw:
-    """It takes a seed and no noise. Its `cpu` generator repeats torch's, so that it starts from the same numbers."""
+def open_peer(job: PeerJob) -> Draw:
+    """The model, which takes a seed and no noise.
+
+    Its `cpu` generator repeats torch's, so that it starts from the same numbers.
+    """
     from stable_diffusion_cpp import StableDiffusion
 
     assert job.sampler == "euler", "its samplers have none other in common with diffusers"
@@ -26,7 +33,7 @@ def opened(job: Job) -> Draw:
         verbose=False,
     )
 
-    def draw(steps: int, tick: Callable[[], None]) -> Drawn:
+    def draw(steps: int, tick: Callable[[], None]) -> PeerPicture:
         (image,) = model.generate_image(
             job.prompt,
             width=job.width,
@@ -38,10 +45,23 @@ def opened(job: Job) -> Draw:
             seed=job.seed,
             progress_callback=lambda step, count, seconds: tick() if step and count == steps else None,
         )
-        return Drawn(np.asarray(image.convert("RGB")))
+        return PeerPicture(np.asarray(image.convert("RGB")))
 
     return draw
 
 
+def euler_sigmas(steps: int) -> list[float]:
+    """The noise levels of diffusers' Euler sampler: `steps` at evenly spaced timesteps, noisiest first, and 0 behind.
+
+    The binding takes them as numbers.
+    """
+    first, last, count = BETAS
+    betas = np.linspace(first**0.5, last**0.5, count, dtype=np.float64) ** 2
+    alphas = np.cumprod(1 - betas)
+    sigmas = ((1 - alphas) / alphas) ** 0.5
+    timesteps = np.linspace(0, count - 1, steps)[::-1]
+    return [*np.interp(timesteps, np.arange(count), sigmas).tolist(), 0.0]
+
+
 if __name__ == "__main__":
-    answer(opened, ("stable-diffusion-cpp-python",))
+    answer(open_peer, ("stable-diffusion-cpp-python",))

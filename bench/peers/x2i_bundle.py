@@ -11,16 +11,16 @@ from x2i.runtime import load
 from x2i.runtime.inputs.registry import RunOptions
 from x2i.runtime.output import to_images
 
-from peers.protocol import Draw, Drawn, Job, answer
+from peers.protocol import Draw, PeerJob, PeerPicture, answer
 
 
-def opened(job: Job) -> Draw:
-    """The same calls as `Pipeline.__call__`, with a tick behind every step."""
+def open_peer(job: PeerJob) -> Draw:
+    """The bundle's pipeline, with the same calls as `Pipeline.__call__` makes and a tick behind every step."""
     preset, own = job.options.get("preset"), job.options.get("own_loop", False)
     pipeline = load(job.model, job.options["backend"], job.threads, preset=preset)
     decoder = pipeline.bundle.manifest.plan.decoder
 
-    def draw(steps: int, tick: Callable[[], None]) -> Drawn:
+    def draw(steps: int, tick: Callable[[], None]) -> PeerPicture:
         latents = np.empty(0)
         run: RunOptions = {
             "guidance": job.guidance,
@@ -34,10 +34,10 @@ def opened(job: Job) -> Draw:
             tick()
             latents = step.latents
         decoded = pipeline.session(decoder.graph)(latents=latents)["image"]
-        return Drawn(np.asarray(to_images(decoded, decoder.to_uint8)[0]), latents)
+        return PeerPicture(np.asarray(to_images(decoded, decoder.to_uint8)[0]), latents)
 
     return draw
 
 
 if __name__ == "__main__":
-    answer(opened, ("x2i-edge", "onnxruntime", "openvino", "numpy"))
+    answer(open_peer, ("x2i-edge", "onnxruntime", "openvino", "numpy"))

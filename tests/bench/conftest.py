@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import turn
+from harness import answers
+from harness.answers import AnswerStore
 from harness.bench import Bench
 from harness.cases import CASES, Case
 from harness.contestants import REFERENCE, Contestant
 from harness.environments import Environments
 from harness.folders import Folders
-from harness.kept import Kept
 
 Make = Callable[..., Bench]
 
@@ -27,15 +27,15 @@ def case() -> Case:
 @pytest.fixture
 def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     """A bench of contestants, its lines in `said`."""
-    monkeypatch.setattr(turn, "PEERS", Path(__file__).parent)
+    monkeypatch.setattr(answers, "PEERS", Path(__file__).parent)
     monkeypatch.setattr(Environments, "python", lambda self, name: Path(sys.executable))
     monkeypatch.setattr(Folders, "__call__", lambda self, model, kind, preset=None: tmp_path)
 
     def make(*contestants: Contestant) -> Bench:
         environments = Environments(tmp_path / "environments")
         folders = Folders(tmp_path / "models", tmp_path / "full", environments)
-        kept = Kept(tmp_path / "bench.json")
-        return Bench(tmp_path, (fake(REFERENCE), *contestants), folders, environments, kept, lambda line: None)
+        store = AnswerStore(tmp_path / "bench.json")
+        return Bench(tmp_path, (fake(REFERENCE), *contestants), folders, environments, store, lambda line: None)
 
     return make
 

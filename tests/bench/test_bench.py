@@ -12,7 +12,7 @@ from harness.contestants import CONTESTANTS
 from harness.environments import ROOT, Environments
 from harness.folders import Folders
 
-from tests.architecture import missing_docstring, sources, wrong_sizes
+from tests.architecture import missing_docstring, sources, undocumented_names, wrong_sizes
 from tests.bench.conftest import Make, everybody, fake
 
 
@@ -59,24 +59,24 @@ def test_a_second_run_goes_on_where_the_first_stopped(made: Make, case: Case, tm
     assert len(kept) == 2 * case.rounds
     second = made(fake("one"), fake("two"))
     second.measure(case, everybody, True)
-    assert {name: second.kept.facts[name] for name in kept} == kept
-    assert len(second.kept.facts) == 3 * case.rounds
+    assert {name: second.answers.answers[name] for name in kept} == kept
+    assert len(second.answers.answers) == 3 * case.rounds
 
 
 def test_what_is_kept_is_measured_anew_when_asked_for(made: Make, case: Case) -> None:
     bench = made()
     bench.measure(case, everybody, False)
-    before = dict(bench.kept.facts)
+    before = dict(bench.answers.answers)
     bench.measure(case, everybody, False, again=True)
-    assert bench.kept.facts.keys() == before.keys() and bench.kept.facts != before
+    assert bench.answers.answers.keys() == before.keys() and bench.answers.answers != before
 
 
 def test_a_picture_asked_for_later_is_drawn_later(made: Make, case: Case) -> None:
     bench = made()
     bench.measure(case, everybody, False)
-    assert not any("picture" in facts for facts in bench.kept.facts.values())
+    assert not any("picture" in answer for answer in bench.answers.answers.values())
     bench.measure(case, everybody, True)
-    assert all("picture" in facts for facts in bench.kept.facts.values())
+    assert all("picture" in answer for answer in bench.answers.answers.values())
 
 
 def test_a_failing_peer_has_a_row_with_the_reason_and_another_try(made: Make, case: Case) -> None:
@@ -154,6 +154,6 @@ def test_presets_that_are_missing_are_tuned_and_full_size_takes_the_embedded_mod
 
 
 def test_the_sources_keep_the_house_rules() -> None:
-    rules = (wrong_sizes, missing_docstring)
+    rules = (wrong_sizes, missing_docstring, undocumented_names)
     broken = [f"{one.path}: {problem}" for one in sources("bench") for rule in rules for problem in rule(one)]
     assert not broken, "\n".join(broken)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from diffusers import EulerDiscreteScheduler
-from peers.sigmas import euler_sigmas
+from peers.sdcpp import euler_sigmas
 
 from tests.numerics import assert_close
 

@@ -1,8 +1,9 @@
-"""`openvino_folder.py fp32 DIFFUSERS OUT`, or `fp16`, or `int8 FP32-FOLDER OUT`: what OpenVINO GenAI reads.
+"""`optimum_folders.py onnx DIFFUSERS OUT`, or `fp32`, or `fp16`, or `int8 FP32-FOLDER OUT`: what Optimum writes.
 
-All three are optimum-intel's, as its documentation tells users: its export command, and for int8 its quantizer of whole
-pipelines, which has NNCF quantize weights and activations of the UNet's convolutions and products (per-channel weights,
-SmoothQuant, model type transformer) and the weights alone of the other two models.
+`onnx` are the graphs of Optimum's own exporter. The others are what OpenVINO GenAI reads, by optimum-intel as its
+documentation tells users: its export command, and for int8 its quantizer of whole pipelines, which has NNCF quantize
+weights and activations of the UNet's convolutions and products (per-channel weights, SmoothQuant, model type
+transformer) and the weights alone of the other two models.
 """
 
 import shutil
@@ -17,26 +18,33 @@ PROMPTS = ("a red apple on white", "a b c d")
 STEPS = 4
 
 
-def exported(precision: str, source: Path, out: Path) -> None:
-    """Every graph and tokenizer, weights in `precision`."""
+def export_onnx(source: Path, out: Path) -> None:
+    """Writes the graphs of Optimum's ONNX exporter."""
+    from optimum.exporters.onnx import main_export
+
+    main_export(source, out, task="text-to-image", library_name="diffusers", do_validation=False)
+
+
+def export_openvino(precision: str, source: Path, out: Path) -> None:
+    """Writes every graph and tokenizer in OpenVINO's form, weights in `precision`."""
     command = str(Path(sys.executable).with_name("optimum-cli"))
     words = ["--model", str(source), "--task", "text-to-image", "--weight-format", precision, str(out)]
     subprocess.run([command, "export", "openvino", *words], check=True)
 
 
-def quantized(source: Path, out: Path) -> None:
-    """The pipeline `source` in int8, calibrated on every UNet call of a few short runs."""
+def quantize_openvino(source: Path, out: Path) -> None:
+    """Writes the pipeline `source` in int8, calibrated on every UNet call of a few short runs."""
     from optimum.intel import OVConfig, OVQuantizationConfig, OVQuantizer, OVStableDiffusionPipeline
 
     pipeline = OVStableDiffusionPipeline.from_pretrained(source, ov_config={"INFERENCE_PRECISION_HINT": "f32"})
-    calls = calibration(pipeline)
+    calls = calibration_calls(pipeline)
     config = OVConfig(quantization_config=OVQuantizationConfig(num_samples=len(calls)))
-    OVQuantizer(pipeline).quantize(calibration_dataset=dataset(calls), ov_config=config, save_directory=out)
+    OVQuantizer(pipeline).quantize(calibration_dataset=calibration_dataset(calls), ov_config=config, save_directory=out)
     for folder in ("tokenizer", "scheduler"):
         shutil.copytree(source / folder, out / folder, dirs_exist_ok=True)
 
 
-def calibration(pipeline: Any) -> list[Any]:
+def calibration_calls(pipeline: Any) -> list[Any]:
     """The inputs of the UNet's calls, as optimum-intel's own calibration collects them."""
     from optimum.intel.openvino.quantization import InferRequestWrapper
 
@@ -50,7 +58,7 @@ def calibration(pipeline: Any) -> list[Any]:
     return calls
 
 
-def dataset(calls: list[Any]) -> Any:
+def calibration_dataset(calls: list[Any]) -> Any:
     """The calls by the name of their model."""
     import nncf
     from optimum.intel.openvino.quantization import OVCalibrationDataset
@@ -62,8 +70,10 @@ if __name__ == "__main__":
     kind, first, second = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     partial = second.with_name(f".{second.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    if kind == "int8":
-        quantized(first, partial)
+    if kind == "onnx":
+        export_onnx(first, partial)
+    elif kind == "int8":
+        quantize_openvino(first, partial)
     else:
-        exported(kind, first, partial)
+        export_openvino(kind, first, partial)
     partial.rename(second)
