@@ -26,7 +26,7 @@ from .injected_attention.op import MAX_HEAD_WIDTH, PASSES
     show_default=True,
 )
 def build_kernels(out: Path, targets: tuple[str, ...], dtypes: tuple[str, ...], head_widths: tuple[int, ...]) -> None:
-    """Compile both passes, as .cubin and .ptx files with an index.json. What is there and still true is kept."""
+    """Compile both passes, as .cubin and .ptx files with an index.json. What is there and up to date is kept."""
     out.mkdir(parents=True, exist_ok=True)
     there = cubins.read_undamaged_cubins(out)
     done = {cubin.stem: cubin for cubin in there if cubin.source == source_digest(cubin.kernel, cubin.head_width)}

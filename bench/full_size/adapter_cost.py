@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 import numpy as np
-from harness.environments import surroundings
+from harness.environments import child_environment
 from x2i.runtime import load
 from x2i.runtime.machine import processor, versions
 from x2i.runtime.profiling.job import stand_ins
@@ -76,7 +76,7 @@ def _times(call: Callable[[], object], repeats: int) -> list[float]:
 
 def _measured(system: str, bundle: Path, repeats: int) -> Seconds:
     command = module_command("adapter_cost", "measure", system, str(bundle), str(repeats))
-    process = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=surroundings())
+    process = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=child_environment())
     return json.loads(process.stdout.splitlines()[-1])
 
 

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import click
-from harness.environments import surroundings
+from harness.environments import child_environment
 from x2i.emoji.source_digest import source_digest, up_to_date
 from x2i.export.exporter import export_bundle
 from x2i.export.plan import ExportPlan
@@ -66,11 +66,11 @@ def exported(system: str, out: Path, variant: str) -> Path:
 def run_module(name: str, *words: str) -> None:
     """Runs a module of this folder in a process of its own, which looks for modules nowhere but in `bench` and among
     the installed packages."""
-    subprocess.run(module_command(name, *words), check=True, env=surroundings())
+    subprocess.run(module_command(name, *words), check=True, env=child_environment())
 
 
 def module_command(name: str, *words: str) -> list[str]:
-    """The command line that runs a module of this folder, in the environment `surroundings()`."""
+    """The command line that runs a module of this folder, in the environment `child_environment()`."""
     return [sys.executable, "-P", "-m", f"full_size.{name}", *words]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 import numpy as np
-from harness.environments import surroundings
+from harness.environments import child_environment
 from x2i.emoji.source_digest import remake, source_digest
 from x2i.runtime.bundle.reader import open_bundle
 from x2i.runtime.gate.metrics import relative_l2
@@ -106,7 +106,7 @@ def _drawn(bundle: Path, backend: str, latents: Path) -> Facts:
 
 def _run(*words: str) -> tuple[str, int]:
     """What a process prints, and its largest resident size in bytes."""
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=surroundings())
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=child_environment())
     assert process.stdout is not None
     printed = process.stdout.read()
     _, status, used = os.wait4(process.pid, 0)

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 from full_size.full import exported, module_command
 from full_size.full_precision import _Kept
-from harness.environments import surroundings
+from harness.environments import child_environment
 
 from tests.architecture import ROOT
 from tests.processes import run
@@ -27,7 +27,7 @@ def test_a_child_starts_in_a_poisoned_folder(tmp_path):
     """As its parent starts it, where files named like modules lie about."""
     for module in ("json", "numpy", "full_size"):
         (tmp_path / f"{module}.py").write_text("raise SystemExit('the folder was searched')")
-    environment = {"PYTHONPATH": surroundings()["PYTHONPATH"]}
+    environment = {"PYTHONPATH": child_environment()["PYTHONPATH"]}
     assert run(*module_command("full_row", "--help"), cwd=tmp_path, **environment).stdout.startswith("Usage: ")
 
 
