@@ -1,4 +1,4 @@
-"""The export, start to end: validate, build, trace, prove, publish."""
+"""The export, start to end: check the plan, build the system, trace its components, check the graphs, publish."""
 
 import gc
 import time
@@ -9,17 +9,16 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
-from x2i.runtime.bundle.manifest import Graph, Manifest, Measured
+from x2i.runtime.bundle.manifest import Graph, Manifest
 from x2i.runtime.bundle.plan import Plan
-from x2i.runtime.bundle.proof import proof_error
 from x2i.runtime.bundle.writer import file_records, new_bundle, write_manifest
 from x2i.runtime.commands.progress import track
 from x2i.runtime.machine import package_versions
 from x2i.runtime.sessions.backends import open_session
-from x2i.runtime.sessions.session import GraphFile, Session
+from x2i.runtime.sessions.session import GraphFile
 
-from .errors import GateError
 from .plan import ExportPlan
+from .proofs import check_against_proof, write_proof
 from .provenance import sources
 from .system import SystemSpec
 from .systems.registry import system_spec
@@ -29,11 +28,11 @@ PRODUCERS = ("x2i-edge", "torch", "diffusers", "transformers", "onnx", "onnxscri
 
 
 def export_bundle(plan: ExportPlan, report: Callable[[str], None] = lambda line: None) -> None:
-    """Exports a system to a bundle folder; `report` is told each finished piece.
+    """Exports a system to a bundle folder; `report` gets a line for each finished piece.
 
     All graphs are traced, with their proofs, before the first is opened: torch's weights and the session's are never
-    in memory together. A lower precision starts from a bundle in fp32, which is gone afterwards. Raises PlanError,
-    CheckpointError, InputError or GateError; then nothing is left behind.
+    in memory together. A lower precision starts from a temporary bundle in fp32. Raises PlanError, CheckpointError,
+    InputError or GateError; then nothing is left behind.
     """
     system = system_spec(plan.system)
     system.check(plan)
@@ -55,7 +54,7 @@ def _export_fp32(system: SystemSpec, plan: ExportPlan, report: Callable[[str], N
         runtime_plan, gates = _trace_all(system, plan, folder, report)
         gc.collect()
         checked = track(gates.items(), "checking", unit="graph")
-        graphs = {name: _prove(folder, name, gate, report) for name, gate in checked}
+        graphs = {name: _check(folder, name, gate, report) for name, gate in checked}
         manifest = Manifest(
             system=plan.system,
             plan=runtime_plan,
@@ -81,41 +80,27 @@ def _trace_all(
     for component in track(build.components, "tracing", build.count, "graph"):
         start = time.perf_counter()
         to_onnx(component, folder / f"{component.name}.onnx")
-        _write_proof(component, folder / "proof" / component.name)
+        write_proof(folder, component.name, _proof_arrays(component))
         gates[component.name] = component.gate
         report(f"[{len(gates)}/{build.count}] {component.name}: traced in {time.perf_counter() - start:.1f} s")
     return runtime_plan, gates
 
 
-def _write_proof(component: Component, folder: Path) -> None:
-    """Saves example inputs and the fp32 torch outputs as `.npy` files named for their tensors."""
+def _proof_arrays(component: Component) -> dict[str, np.ndarray]:
+    """Example inputs and the fp32 torch outputs, by the names of their tensors."""
     inputs = component.example(component.proof)
     with torch.no_grad():
         returned = component.module(*inputs.values())
     outputs = returned if isinstance(returned, tuple) else (returned,)
-    folder.mkdir(parents=True)
-    for name, tensor in (inputs | dict(zip(component.outputs, outputs, strict=True))).items():
-        np.save(folder / f"{name}.npy", tensor.numpy())
+    tensors = inputs | dict(zip(component.outputs, outputs, strict=True))
+    return {name: tensor.numpy() for name, tensor in tensors.items()}
 
 
-def _prove(folder: Path, name: str, gate: float, report: Callable[[str], None]) -> Graph:
-    """Opens a written graph, measures it against its proof, and describes it; raises GateError past the gate."""
+def _check(folder: Path, name: str, gate: float, report: Callable[[str], None]) -> Graph:
     session = open_session("cpu", GraphFile(name, folder / f"{name}.onnx"))
-    graph = _describe(folder, name, session)
-    error = proof_error(folder, graph, session)
-    if not error <= gate:
-        raise GateError(
-            f"{name}: differs from fp32 torch by {error:.2g} of the output's spread, the gate is {gate:.2g}; "
-            "nothing was written; please report the checkpoint and the versions `x2i doctor` prints"
-        )
-    report(f"{name}: error {error:.1e} (gate {gate:.0e})")
-    return replace(graph, measured=Measured(error, gate))
-
-
-def _describe(folder: Path, name: str, session: Session) -> Graph:
-    data = tuple(path.name for path in (folder / f"{name}.onnx.data",) if path.exists())
-    proof = {path.stem: f"proof/{name}/{path.name}" for path in sorted((folder / "proof" / name).iterdir())}
-    return Graph(f"{name}.onnx", session.inputs, session.outputs, "fp32", Measured(0.0, 0.0), data, proof)
+    graph = check_against_proof(folder, name, session, gate)
+    report(f"{name}: error {graph.measured.error:.1e} (gate {gate:.0e})")
+    return graph
 
 
 def _megabytes(manifest: Manifest) -> float:

@@ -15,7 +15,10 @@ from torch import Tensor, nn
 from x2i.kernels.injected_attention.onnx_function import function_proto
 from x2i.kernels.injected_attention.op import DOMAIN, VERSION
 
+from .graphs.graph_io import EXTERNAL_DATA_BYTES
+
 Sizes = dict[str, int]
+"""A number for each free size by its name, such as batch, height or tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +43,15 @@ class Component:
 
 OPSET = 20
 """Read by ONNX Runtime, OpenVINO and TensorRT 10.x alike."""
-EXTERNAL_DATA_BYTES = 1 << 30
-"""Weights above this leave the ONNX file, which protobuf limits to 2 GB."""
-MAX_BATCH = 63
-"""diffusers' upsampler branches at a batch of 64; the bound only keeps the trace on one side, the graph takes more."""
+MAX_TRACED_BATCH = 63
+"""diffusers' upsampler branches at a batch of 64. The bound keeps the trace on one side; the graph takes any batch."""
 
 
 def to_onnx(component: Component, path: Path, external_data_bytes: int = EXTERNAL_DATA_BYTES) -> None:
-    """Writes the graph to `path`, and its weights to `path` + ".data" when they are large."""
+    """Writes the graph of a component to `path`, in opset 20, every tensor float32, int64 or bool as in torch.
+
+    Weights of more than `external_data_bytes` go to `path` + ".data". Errors of the tracer are passed on.
+    """
     inputs = component.example(component.trace)
     names = {name for axes in component.free.values() for name in axes.values()}
     sizes = {name: _dimension(name, component.trace[name]) for name in sorted(names)}
@@ -72,9 +76,9 @@ def to_onnx(component: Component, path: Path, external_data_bytes: int = EXTERNA
 
 def _dimension(name: str, traced: int) -> torch.export.Dim:
     if name in ("height", "width"):
-        # Interpolation branches where a picture is down to one pixel: again only a bound for the trace.
+        # Interpolation branches at one pixel: this too bounds the trace alone.
         return torch.export.Dim(name, min=traced)
-    return torch.export.Dim(name, max=MAX_BATCH if name == "batch" else None)
+    return torch.export.Dim(name, max=MAX_TRACED_BATCH if name == "batch" else None)
 
 
 def _as_arguments(module: nn.Module, axes: list[Any]) -> tuple:

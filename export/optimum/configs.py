@@ -1,4 +1,4 @@
-"""The files that Optimum's pipelines read beside the graphs: names, configurations, tokenizer."""
+"""The files that Optimum's pipelines read beside the graphs: configurations and the tokenizer."""
 
 import json
 from collections.abc import Mapping
@@ -58,24 +58,24 @@ def configurations(manifest: Manifest) -> dict[str, dict[str, Any]]:
     index = _PARTS | absent | {"scheduler": ["diffusers", kind], "requires_safety_checker": False}
     return {
         "model_index.json": {"_class_name": "StableDiffusionPipeline"} | index,
-        f"{TEXT_ENCODER}/config.json": _text(manifest),
-        f"{DENOISER}/config.json": _unet(manifest),
-        f"{DECODER}/config.json": _vae(plan),
-        "scheduler/scheduler_config.json": _scheduler(plan, kind),
+        f"{TEXT_ENCODER}/config.json": _text_encoder_config(manifest),
+        f"{DENOISER}/config.json": _unet_config(manifest),
+        f"{DECODER}/config.json": _vae_config(plan),
+        "scheduler/scheduler_config.json": _scheduler_config(plan, kind),
     }
 
 
-def _text(manifest: Manifest) -> dict[str, Any]:
+def _text_encoder_config(manifest: Manifest) -> dict[str, Any]:
     return {
         "model_type": "clip_text_model",
         "hidden_size": _context_width(manifest),
-        "max_position_embeddings": _window(manifest.plan),
-        # Of the layers' own states, which Optimum would look for among the outputs, the graph returns none.
+        "max_position_embeddings": _prompt_window(manifest.plan),
+        # The graph returns no layer's own states, which Optimum would otherwise look for among the outputs.
         "num_hidden_layers": 0,
     }
 
 
-def _unet(manifest: Manifest) -> dict[str, Any]:
+def _unet_config(manifest: Manifest) -> dict[str, Any]:
     decoder = manifest.plan.decoder
     height, width = (pixels // decoder.factor for pixels in decoder.size)
     return {
@@ -90,7 +90,7 @@ def _unet(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _vae(plan: Plan) -> dict[str, Any]:
+def _vae_config(plan: Plan) -> dict[str, Any]:
     halvings = plan.decoder.factor.bit_length() - 1
     return {
         "_class_name": "AutoencoderKL",
@@ -107,7 +107,7 @@ def _vae(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _scheduler(plan: Plan, kind: str) -> dict[str, Any]:
+def _scheduler_config(plan: Plan, kind: str) -> dict[str, Any]:
     schedule = plan.schedule
     config = {
         "_class_name": kind,
@@ -133,7 +133,7 @@ def _context_width(manifest: Manifest) -> int:
     return width
 
 
-def _window(plan: Plan) -> int:
+def _prompt_window(plan: Plan) -> int:
     (conditioner,) = plan.conditioners
     assert conditioner.text is not None, "a plan without a prompt"
     return conditioner.text.window

@@ -19,7 +19,7 @@ from ..errors import PlanError
 from ..provenance import digest
 from ..sampling import runtime_schedule
 from .configs import DECODER, DENOISER, GRAPH, TEXT_ENCODER, sampler_of
-from .graphs import adapted, parts
+from .graphs import parts, write_adapted_graphs
 
 TOKENIZER = "tokenizer.json"
 PRODUCERS = ("x2i-edge", "onnx", "onnxruntime")
@@ -59,7 +59,7 @@ def import_folder(
         (work / TOKENIZER).write_text(clip_tokenizer_json(folder / "tokenizer"), encoding="utf-8")
         tokenizer = Tokenizer.from_file(str(work / TOKENIZER))
         wanted = parts(float(read.vae["scaling_factor"]), _window(read), tokenizer.get_vocab_size())
-        graphs = adapted(folder, work, wanted, report)
+        graphs = write_adapted_graphs(folder, work, wanted, report)
         manifest = Manifest(
             system="sd",
             plan=_plan(read, tokenizer),
@@ -109,8 +109,8 @@ def _channel_problems(folder: Path, unet: dict[str, Any], vae: dict[str, Any]) -
     made, decoded = unet.get("out_channels", read), vae.get("latent_channels", read)
     if read == made == decoded:
         return []
-    told = f"{read} in, {made} out, {decoded} in the VAE"
-    return [f"{folder / DENOISER}: expected one number of latent channels, got {told}; give plain text-to-image"]
+    numbers = f"{read} in, {made} out, {decoded} in the VAE"
+    return [f"{folder / DENOISER}: expected one number of latent channels, got {numbers}; give plain text-to-image"]
 
 
 def _lacking(part: Path, settings: dict[str, Any], *names: str) -> list[str]:

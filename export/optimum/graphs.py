@@ -1,18 +1,17 @@
-"""The three graphs of Optimum's folder: what they take, and the nodes that make it from what our loop gives."""
+"""The three graphs of Optimum's folder: their inputs and outputs, and the nodes that adapt them to a bundle's."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
-from x2i.runtime.bundle.manifest import Graph, Measured, Precision
-from x2i.runtime.bundle.proof import proof_error
+from x2i.runtime.bundle.manifest import Graph, Precision
 from x2i.runtime.commands.progress import track
 from x2i.runtime.sessions.onnxruntime_cpu import OnnxRuntimeSession
 
-from ..errors import GateError, PlanError
+from ..errors import PlanError
 from ..graphs.graph_ends import (
     external_files,
     keep_outputs,
@@ -22,6 +21,7 @@ from ..graphs.graph_ends import (
     unused,
     write_proto,
 )
+from ..proofs import check_against_proof, write_proof
 from .configs import DECODER, DENOISER, GRAPH, TEXT_ENCODER
 
 Arrays = dict[str, np.ndarray]
@@ -29,10 +29,10 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One graph: its folder, inputs and output as Optimum names them, and the name of the output for us.
+    """One graph: its folder, inputs and output as Optimum names them, and the bundle's name of the output.
 
-    `adapt` gives a graph our inputs. `example` draws, for such a graph, what the original takes and what ours takes for
-    the same result.
+    `adapt` changes a graph's inputs to the bundle's. `example` draws inputs for such a graph: those of the original and
+    those of the adapted graph for the same result.
     """
 
     folder: str
@@ -43,7 +43,7 @@ class Part:
     example: Callable[[GraphProto], tuple[Arrays, Arrays]]
 
     def problems(self, graph: GraphProto, source: str) -> list[str]:
-        """Where a graph is of another kind, such as one of Stable Diffusion XL."""
+        """One line for each difference from the graph expected here, as Stable Diffusion XL's has them."""
         inputs, outputs = (tuple(value.name for value in values) for values in (graph.input, graph.output))
         problems = []
         if sorted(inputs) != sorted(self.inputs):
@@ -52,14 +52,14 @@ class Part:
             problems.append(f"{source}: expected the output {self.output}, got {', '.join(outputs)}")
         return [f"{problem}; give a folder of Stable Diffusion v1" for problem in problems]
 
-    def rewrite(self, graph: GraphProto) -> None:
+    def adapt_ends(self, graph: GraphProto) -> None:
         """Gives the graph our inputs and our output, all of float32 or int64."""
         self.adapt(graph)
         keep_outputs(graph, {self.output})
         (output,) = graph.output
         half = output.type.tensor_type.elem_type == TensorProto.FLOAT16
         replace_output(
-            graph, self.output, _retyped(output, self.name), partial(_cast, TensorProto.FLOAT) if half else None
+            graph, self.output, _retyped(output, self.name), partial(_cast_nodes, TensorProto.FLOAT) if half else None
         )
 
 
@@ -97,7 +97,7 @@ def parts(scaling_factor: float, window: int, vocabulary: int) -> dict[str, Part
 def _adapt_text(graph: GraphProto) -> None:
     ids = _input(graph, "input_ids")
     if (kind := ids.type.tensor_type.elem_type) != TensorProto.INT64:
-        replace_input(graph, "input_ids", _retyped(ids, "input_ids", TensorProto.INT64), partial(_cast, kind))
+        replace_input(graph, "input_ids", _retyped(ids, "input_ids", TensorProto.INT64), partial(_cast_nodes, kind))
 
 
 def _adapt_denoiser(graph: GraphProto) -> None:
@@ -109,9 +109,9 @@ def _adapt_denoiser(graph: GraphProto) -> None:
     batch = _input(graph, "latents").type.tensor_type.shape.dim[0].dim_param or "batch"
     ours = helper.make_tensor_value_info("timestep", TensorProto.FLOAT, [batch])
 
-    def nodes(given: str, wanted: str) -> list[NodeProto]:
-        chosen = helper.make_node("Gather", [given, first], [f"{wanted}.float"], axis=0)
-        return [chosen, *_cast(kind, f"{wanted}.float", wanted)]
+    def nodes(source: str, target: str) -> list[NodeProto]:
+        chosen = helper.make_node("Gather", [source, first], [f"{target}.float"], axis=0)
+        return [chosen, *_cast_nodes(kind, f"{target}.float", target)]
 
     replace_input(graph, "timestep", ours, nodes)
 
@@ -121,9 +121,9 @@ def _adapt_decoder(scaling_factor: np.float32, graph: GraphProto) -> None:
     factor = _constant(graph, "scaling_factor", np.asarray(scaling_factor))
     kind = latents.type.tensor_type.elem_type
 
-    def nodes(given: str, wanted: str) -> list[NodeProto]:
-        scaled = helper.make_node("Div", [given, factor], [f"{wanted}.float"])
-        return [scaled, *_cast(kind, f"{wanted}.float", wanted)]
+    def nodes(source: str, target: str) -> list[NodeProto]:
+        scaled = helper.make_node("Div", [source, factor], [f"{target}.float"])
+        return [scaled, *_cast_nodes(kind, f"{target}.float", target)]
 
     replace_input(graph, "latent_sample", _retyped(latents, "latents"), nodes)
 
@@ -131,7 +131,7 @@ def _adapt_decoder(scaling_factor: np.float32, graph: GraphProto) -> None:
 def _take_float(graph: GraphProto, old: str, new: str) -> None:
     value = _input(graph, old)
     kind = value.type.tensor_type.elem_type
-    cast = None if kind == TensorProto.FLOAT else partial(_cast, kind)
+    cast = None if kind == TensorProto.FLOAT else partial(_cast_nodes, kind)
     replace_input(graph, old, _retyped(value, new), cast)
 
 
@@ -147,8 +147,8 @@ def _denoiser_example(graph: GraphProto) -> tuple[Arrays, Arrays]:
     context = random.standard_normal((2, 5, width), np.float32)
     shared = {"encoder_hidden_states": context}
     rank = len(_sizes(graph, "timestep"))
-    given = {"sample": latents, "timestep": np.full((1,) * rank, 321, np.float32)}
-    return shared | given, shared | {"latents": latents, "timestep": np.full(2, 321, np.float32)}
+    own = {"sample": latents, "timestep": np.full((1,) * rank, 321, np.float32)}
+    return shared | own, shared | {"latents": latents, "timestep": np.full(2, 321, np.float32)}
 
 
 def _decoder_example(scaling_factor: np.float32, graph: GraphProto) -> tuple[Arrays, Arrays]:
@@ -180,15 +180,20 @@ def _retyped(value: ValueInfoProto, name: str, kind: int = TensorProto.FLOAT) ->
     return made
 
 
-def _cast(kind: int, given: str, wanted: str) -> list[NodeProto]:
-    return [helper.make_node("Cast", [given], [wanted], to=kind)]
+def _cast_nodes(kind: int, source: str, target: str) -> list[NodeProto]:
+    return [helper.make_node("Cast", [source], [target], to=kind)]
 
 
 GATE = 1e-4
-"""Between two runs of one graph: room for a session that sums in another order."""
+"""Largest error against the original graph, as a share of the output's spread: sessions sum in different orders."""
 
 
-def adapted(folder: Path, work: Path, wanted: dict[str, Part], report: Callable[[str], None]) -> dict[str, Graph]:
+EVIDENCE = "the versions `x2i doctor` prints, and Optimum's"
+
+
+def write_adapted_graphs(
+    folder: Path, work: Path, wanted: dict[str, Part], report: Callable[[str], None]
+) -> dict[str, Graph]:
     """Writes the parts of Optimum's `folder` that are wanted into the bundle `work`, with their proofs.
 
     Raises PlanError for graphs of other inputs or outputs, GateError where one differs from the original.
@@ -205,36 +210,20 @@ def adapted(folder: Path, work: Path, wanted: dict[str, Part], report: Callable[
         model = models.pop(name)
         precision: Precision = "fp16" if _is_half(model.graph.initializer) else "fp32"
         original, ours = part.example(model.graph)
-        part.rewrite(model.graph)
+        part.adapt_ends(model.graph)
         write_proto(model, external_files(model, files[name].parent), work / f"{name}.onnx")
-        _write_proof(part, files[name], original, ours, work / "proof" / name)
-        graphs[name] = _proven(work, name, precision)
+        write_proof(work, name, _proof_arrays(part, files[name], original, ours))
+        session = OnnxRuntimeSession(work / f"{name}.onnx")
+        graphs[name] = check_against_proof(work, name, session, GATE, precision, "the original graph", EVIDENCE)
         report(f"{name}: error {graphs[name].measured.error:.1e} (gate {GATE:.0e})")
     return graphs
 
 
-def _write_proof(part: Part, file: Path, original: Arrays, ours: Arrays, to: Path) -> None:
-    """Runs the original, and keeps what it gave under our names."""
+def _proof_arrays(part: Part, file: Path, original: Arrays, ours: Arrays) -> Arrays:
+    """Our inputs, and under our name what the original graph returns for its own."""
     session = OnnxRuntimeSession(file)
-    given = {tensor.name: original[tensor.name].astype(tensor.dtype) for tensor in session.inputs}
-    output = session(**given)[part.output].astype(np.float32)
-    to.mkdir(parents=True)
-    for name, array in (ours | {part.name: output}).items():
-        np.save(to / f"{name}.npy", array)
-
-
-def _proven(work: Path, name: str, precision: Precision) -> Graph:
-    session = OnnxRuntimeSession(work / f"{name}.onnx")
-    data = tuple(path.name for path in (work / f"{name}.onnx.data",) if path.exists())
-    proof = {path.stem: f"proof/{name}/{path.name}" for path in sorted((work / "proof" / name).iterdir())}
-    graph = Graph(f"{name}.onnx", session.inputs, session.outputs, precision, Measured(0.0, GATE), data, proof)
-    error = proof_error(work, graph, session)
-    if not error <= GATE:
-        raise GateError(
-            f"{name}: differs from the original graph by {error:.2g} of the output's spread, the gate is {GATE:.2g}; "
-            "nothing was written; please report the versions `x2i doctor` prints, and Optimum's"
-        )
-    return replace(graph, measured=Measured(error, GATE))
+    inputs = {tensor.name: original[tensor.name].astype(tensor.dtype) for tensor in session.inputs}
+    return ours | {part.name: session(**inputs)[part.output].astype(np.float32)}
 
 
 def _is_half(weights: list[TensorProto]) -> bool:

@@ -1,4 +1,4 @@
-"""A plain Stable Diffusion bundle as the folder that Optimum's ONNX Runtime pipelines load, from the bundle alone."""
+"""Writes a plain Stable Diffusion bundle as the folder that Optimum's ONNX Runtime pipelines load."""
 
 import json
 from collections.abc import Callable
@@ -63,12 +63,12 @@ def _merge_graphs(projection: ModelProto, denoiser: ModelProto) -> ModelProto:
     )
 
 
-def _for_every_sample(samples: str, given: str, wanted: str) -> list[NodeProto]:
+def _for_every_sample(samples: str, scalar: str, target: str) -> list[NodeProto]:
     """A scalar to one number per sample."""
-    count = f"{wanted}.count"
+    count = f"{target}.count"
     return [
         helper.make_node("Shape", [samples], [count], start=0, end=1),
-        helper.make_node("Expand", [given, count], [wanted]),
+        helper.make_node("Expand", [scalar, count], [target]),
     ]
 
 

@@ -31,8 +31,10 @@ def read_base(plan: ExportPlan) -> StableDiffusion:
 def base_components(
     base: StableDiffusion, weights: KeyValueWeights | None = None, local_weights: KeyValueWeights | None = None
 ) -> list[Component]:
-    """Decoder, projections and denoiser. `weights` replace the UNet's own keys and values, `local_weights` bring a
-    second attention."""
+    """Decoder, projections and denoiser, in this order.
+
+    `weights` replace the UNet's own projections to keys and values; `local_weights` bring those of a second attention.
+    """
     return [
         decoder_component(base.vae, base.scaling_factor),
         projection_component(cross_attention_weights(base.unet) if weights is None else weights),
@@ -49,7 +51,10 @@ def base_plan(
     injection: Injection | None = None,
     guidance: float = 7.5,
 ) -> Plan:
-    """The plan of a system whose conditioners leave all keys and values in slots, and with `injection` a second set."""
+    """The plan of a system whose conditioners leave all keys and values in slots, and with `injection` a second set.
+
+    `layout` ("diffusers" or "compvis") decides how pictures are rounded to bytes; `guidance` is the default scale.
+    """
     schedule = runtime_schedule(base.schedule)
     return Plan(
         conditioners=conditioners,
@@ -63,6 +68,7 @@ def base_plan(
 
 
 TOKENIZER = "tokenizer.json"
+"""The file of the prompt's tokenizer in a bundle."""
 CLIP_STAGES = (GraphCall("text_encoder", {"input_ids": "input_ids"}, {"context": "context"}),)
 
 
@@ -72,7 +78,7 @@ class BaseText:
 
     encoder: CLIPTextModel
     tokenizer_json: str
-    given: TextInput
+    prompt: TextInput
 
 
 def base_text(base: StableDiffusion, name: str) -> BaseText:
@@ -87,7 +93,7 @@ def base_text(base: StableDiffusion, name: str) -> BaseText:
     if config.hidden_size != width:
         raise PlanError(f"text encoder: expected a width of {width} as the UNet reads, got {config.hidden_size}")
     assert base.pad_token is not None
-    pad = Tokenizer.from_str(base.tokenizer_json).token_to_id(base.pad_token)
-    assert pad is not None, "the reader vouched for the padding token"
-    given = TextInput(TOKENIZER, config.max_position_embeddings, pad)
-    return BaseText(base.text_encoder, base.tokenizer_json, given)
+    pad_id = Tokenizer.from_str(base.tokenizer_json).token_to_id(base.pad_token)
+    assert pad_id is not None, "the reader checked the padding token"
+    prompt = TextInput(TOKENIZER, config.max_position_embeddings, pad_id)
+    return BaseText(base.text_encoder, base.tokenizer_json, prompt)

@@ -39,13 +39,13 @@ def build_elite(plan: ExportPlan) -> Build:
     patches = tower.grid**2
     conditioners = (
         Conditioner(_subject_stages(), (SubjectInput(tower.image_size, tower.grid),)),
-        Conditioner(_text_stages(), (text.given, WordInput(PLACEHOLDER, elite.global_mapper.levels))),
+        Conditioner(_text_stages(), (text.prompt, WordInput(PLACEHOLDER, elite.global_mapper.levels))),
     )
     components = [
         vision_component(tower),
         words_component(elite.global_mapper, patches),
         patches_component(elite.local_mapper, patches),
-        injected_text_component(InjectedText(text.encoder), text.given.window),
+        injected_text_component(InjectedText(text.encoder), text.prompt.window),
         *base_components(base, elite.global_weights, elite.local_weights),
     ]
     plan_data = base_plan(base, conditioners, SAMPLING, "diffusers", INJECTION, GUIDANCE)

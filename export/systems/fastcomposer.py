@@ -41,15 +41,17 @@ def build_fastcomposer(plan: ExportPlan) -> Build:
     objects = GraphCall("image_encoder", {"pixels": "subjects_pixels"}, {"objects": "objects"})
     conditioners = (
         Conditioner((objects,), (pictures,)),
-        Conditioner((*CLIP_STAGES, projection_stage("context", PLAIN)), (text.given, MarkerInput(MARKER, marks=False))),
         Conditioner(
-            (*CLIP_STAGES, _fusion(), projection_stage("context")), (text.given, MarkerInput(MARKER, marks=True))
+            (*CLIP_STAGES, projection_stage("context", PLAIN)), (text.prompt, MarkerInput(MARKER, marks=False))
+        ),
+        Conditioner(
+            (*CLIP_STAGES, _fusion(), projection_stage("context")), (text.prompt, MarkerInput(MARKER, marks=True))
         ),
     )
     components = [
         objects_component(parts.vision),
         postfuse_component(parts.postfuse),
-        clip_component(parts.text_encoder, text.given.window),
+        clip_component(parts.text_encoder, text.prompt.window),
         *base_components(base),
     ]
     plan_data = base_plan(base, conditioners, DIFFUSERS_SAMPLING, "diffusers", guidance=GUIDANCE)

@@ -17,9 +17,7 @@ from ..errors import PlanError
 from ..plan import ExportPlan
 from ..sampling import COMPVIS_SAMPLING
 from ..system import Build, SystemSpec, consume
-from .base import base_components, base_plan, read_base
-
-TOKENIZER = "tokenizer.json"
+from .base import TOKENIZER, base_components, base_plan, read_base
 
 
 def build_gluegen_text(plan: ExportPlan) -> Build:

@@ -38,11 +38,11 @@ def build_ip_adapter(plan: ExportPlan) -> Build:
     )
     conditioners = (
         Conditioner(image_stages, (ImageInput(vision.config.image_size),)),
-        Conditioner((*CLIP_STAGES, projection_stage("context")), (text.given,)),
+        Conditioner((*CLIP_STAGES, projection_stage("context")), (text.prompt,)),
     )
     components = [
         image_tokens_component(IpAdapterTokens(vision, adapter.projection)),
-        clip_component(text.encoder, text.given.window),
+        clip_component(text.encoder, text.prompt.window),
         *base_components(base, local_weights=adapter.weights),
     ]
     plan_data = base_plan(base, conditioners, DIFFUSERS_SAMPLING, base.layout, INJECTION)

@@ -14,8 +14,8 @@ def build_stable_diffusion(plan: ExportPlan) -> Build:
     """Raises PlanError when the base brings no text encoder or tokenizer, or one of another width."""
     base = read_base(plan)
     text = base_text(base, str(plan.base))
-    conditioner = Conditioner((*CLIP_STAGES, projection_stage("context")), (text.given,))
-    components = [clip_component(text.encoder, text.given.window), *base_components(base)]
+    conditioner = Conditioner((*CLIP_STAGES, projection_stage("context")), (text.prompt,))
+    components = [clip_component(text.encoder, text.prompt.window), *base_components(base)]
     plan_data = base_plan(base, (conditioner,), SYSTEM.sampler_of(base.layout), base.layout)
     return Build(plan_data, {TOKENIZER: text.tokenizer_json}, consume(components), len(components))
 

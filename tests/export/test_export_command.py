@@ -162,9 +162,9 @@ def test_pickle_that_wants_to_run_code_is_refused_by_name(tmp_path):
 
 
 def test_gate_refuses_a_graph_that_differs(tmp_path, monkeypatch):
-    from x2i.export import exporter
+    from x2i.export import proofs
 
-    monkeypatch.setattr(exporter, "proof_error", lambda *arguments: float("nan"))
+    monkeypatch.setattr(proofs, "proof_error", lambda *arguments: float("nan"))
     result = export("sd", tmp_path / "out", "--random-weights", "tiny")
     refused(result, tmp_path, "differs from fp32 torch by nan", "nothing was written")
 

@@ -1,0 +1,46 @@
+"""A graph's proof: inputs and their expected outputs, stored beside it, and the check of the graph against them."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from x2i.runtime.bundle.manifest import Graph, Measured, Precision
+from x2i.runtime.bundle.proof import proof_error
+from x2i.runtime.sessions.session import Session
+
+from .errors import GateError
+
+
+def write_proof(bundle: Path, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+    """Saves inputs and expected outputs of the graph `name` as `.npy` files called for their tensors."""
+    folder = bundle / "proof" / name
+    folder.mkdir(parents=True)
+    for tensor, array in arrays.items():
+        np.save(folder / f"{tensor}.npy", array)
+
+
+def check_against_proof(
+    bundle: Path,
+    name: str,
+    session: Session,
+    gate: float,
+    precision: Precision = "fp32",
+    truth: str = "fp32 torch",
+    evidence: str = "the checkpoint and the versions `x2i doctor` prints",
+) -> Graph:
+    """Describes the graph `name` below `bundle`, opened as `session`, with its error on the proof stored there.
+
+    The error is the largest difference as a share of the output's standard deviation. Raises GateError where it is
+    above `gate` or NaN: `truth` names what made the stored outputs, `evidence` what a report of the error should hold.
+    """
+    data = tuple(path.name for path in (bundle / f"{name}.onnx.data",) if path.exists())
+    proof = {path.stem: f"proof/{name}/{path.name}" for path in sorted((bundle / "proof" / name).iterdir())}
+    graph = Graph(f"{name}.onnx", session.inputs, session.outputs, precision, Measured(0.0, gate), data, proof)
+    error = proof_error(bundle, graph, session)
+    if not error <= gate:
+        raise GateError(
+            f"{name}: differs from {truth} by {error:.2g} of the output's spread, the gate is {gate:.2g}; "
+            f"nothing was written; please report {evidence}"
+        )
+    return replace(graph, measured=Measured(error, gate))
