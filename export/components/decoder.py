@@ -9,7 +9,7 @@ from ..to_onnx import Component, Sizes
 
 
 class PictureDecoder(nn.Module):
-    """`forward(latents [B, C, h, w])` gives the picture, [B, 3, h * factor, w * factor], about -1..1.
+    """`forward(latents [B, C, h, w])` returns the picture, [B, 3, h * factor, w * factor], about -1..1.
 
     Divides by the latent scale first: latents arrive as the sampler leaves them.
     """
@@ -27,7 +27,7 @@ class PictureDecoder(nn.Module):
 
 
 def decoder_component(vae: AutoencoderKL, scaling_factor: float) -> Component:
-    """The decoder's graph."""
+    """The decoder's graph: `latents` float32 [B, C, h, w], as the sampler leaves them, to `image` [B, 3, H, W]."""
     channels = vae.config.latent_channels
 
     def example(sizes: Sizes) -> dict[str, Tensor]:

@@ -40,10 +40,10 @@ def injected_op(
 class NoisePrediction(nn.Module):
     """A stock UNet2DConditionModel of the Stable Diffusion v1 kind, for any latent size.
 
-    `forward(latents [B, C, h, w], timestep [B], *context)` gives the noise, [B, C, h, w]. The context is every
+    `forward(latents [B, C, h, w], timestep [B], *context)` returns the noise, [B, C, h, w]. The context is every
     layer's keys, then every layer's values, [B, T, C] each; an injected UNet reads the local keys and values, the token
-    index [B] and the strength [B] behind them. Every upsampler is told the size of the skip it meets, so sizes that do
-    not halve evenly work in the same graph.
+    index [B] and the strength [B] behind them. Every upsampler gets the size of the skip connection that it meets, so
+    that sizes which do not halve evenly work in the same graph.
     """
 
     def __init__(self, unet: UNet2DConditionModel, op: InjectedOp = injected_op):

@@ -1,4 +1,4 @@
-"""The projection of a context into keys and values, run once per picture, and the names that both ends know them by."""
+"""The projection of a context to keys and values, run once per picture, and the names of these tensors."""
 
 from collections.abc import Iterable
 
@@ -20,12 +20,15 @@ def layer_names(kind: str, layers: Iterable[str]) -> list[str]:
 
 
 def pattern(kind: str) -> str:
-    """All layers' tensors of a kind, as a plan writes it."""
+    """All layers' tensors of a kind, in a plan's notation."""
     return f"{kind}.*"
 
 
 def projection_component(weights: KeyValueWeights, local: bool = False) -> Component:
-    """All layers' keys and values from a context of any length; `local` names them as the second attention's."""
+    """All layers' keys and values, [B, T, C] each, from a context [B, T, D]; B and T are free.
+
+    `local` names them as the second attention's.
+    """
     projection = ContextProjection(weights).eval()
     width = next(iter(weights.values()))[0].shape[1]
 

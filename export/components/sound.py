@@ -9,7 +9,7 @@ from ..to_onnx import Component, Sizes
 
 
 class SoundContext(nn.Module):
-    """`forward(features [1, F])` gives the contexts of both sides, [2, tokens, D]: the unconditional one, a constant,
+    """`forward(features [1, F])` returns the contexts of both sides, [2, tokens, D]: the unconditional one, a constant,
     and the sound's."""
 
     unconditional: Tensor
@@ -26,8 +26,8 @@ class SoundContext(nn.Module):
 def audio_component(encoder: AudioClip) -> Component:
     """The whole branch's graph, spectrogram included, from one sound's waveform; the number of channels is free.
 
-    It is proven on a sound without silent bins: in those the decibels are those of rounding, and no two orders of sums
-    agree on it.
+    Its proof is a sound without silent bins, whose decibels would be those of rounding and differ with every order of
+    sums.
     """
 
     def example(sizes: Sizes) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""What turns several subjects' pictures into part of the text, as the conditioners call it."""
+"""FastComposer's two graphs: pictures of subjects to vectors, and vectors into the words of the prompt."""
 
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class _Objects(nn.Module):
-    """`forward(pixels [1, n, 3, S, S])` gives a vector for each of n pictures, [1, n, E], as long as it comes."""
+    """`forward(pixels [1, n, 3, S, S])` returns a vector for each of n pictures, [1, n, E], not normalised."""
 
     def __init__(self, vision: "CLIPVisionModelWithProjection"):
         super().__init__()
@@ -24,7 +24,7 @@ class _Objects(nn.Module):
 
 
 def objects_component(vision: "CLIPVisionModelWithProjection") -> Component:
-    """Vision tower and projection in one graph, for any number of pictures."""
+    """Vision tower and projection in one graph: pixels [1, n, 3, S, S] to objects [1, n, E], n free."""
     size = vision.config.image_size
 
     def example(sizes: Sizes) -> dict[str, Tensor]:
@@ -43,7 +43,7 @@ def objects_component(vision: "CLIPVisionModelWithProjection") -> Component:
 
 
 def postfuse_component(postfuse: Postfuse) -> Component:
-    """The fusion's graph, for any number of prompts, tokens and objects."""
+    """The fusion's graph: context [B, T, D], objects [B, n, D], their index [B, T] (-1: none) to a context."""
 
     def example(sizes: Sizes) -> dict[str, Tensor]:
         random = torch.Generator().manual_seed(11)

@@ -10,8 +10,8 @@ from ..to_onnx import Component, Sizes
 
 
 class ClipContext(nn.Module):
-    """`forward(input_ids [B, T])` gives CLIP's last hidden state behind its final LayerNorm, [B, T, D]; no mask, as
-    Stable Diffusion v1 runs it."""
+    """`forward(input_ids [B, T])` returns CLIP's last hidden state behind its final LayerNorm, [B, T, D], without a
+    mask, as Stable Diffusion v1 runs it."""
 
     def __init__(self, model: CLIPTextModel):
         super().__init__()
@@ -22,7 +22,7 @@ class ClipContext(nn.Module):
 
 
 class XlmrFeatures(nn.Module):
-    """`forward(input_ids [B, T], attention_mask [B, T])` gives XLM-R's last hidden state, padding included."""
+    """`forward(input_ids [B, T], attention_mask [B, T])` returns XLM-R's last hidden state, [B, T, D], with padding."""
 
     def __init__(self, model: XLMRobertaModel):
         super().__init__()
@@ -33,7 +33,7 @@ class XlmrFeatures(nn.Module):
 
 
 def clip_component(model: CLIPTextModel, tokens: int) -> Component:
-    """The CLIP text encoder's graph; the window is fixed, the batch is free."""
+    """The CLIP text encoder's graph: input_ids int64 [B, tokens] to context float32 [B, tokens, D]; B is free."""
     config = model.config
 
     def example(sizes: Sizes) -> dict[str, Tensor]:
@@ -75,7 +75,7 @@ def injected_text_component(model: InjectedText, tokens: int) -> Component:
 
 
 def xlmr_component(model: XLMRobertaModel, tokens: int) -> Component:
-    """The multilingual encoder's graph, shared by all translators."""
+    """The multilingual encoder's graph, which all translators share: ids and mask int64 [B, tokens] to features."""
     config = model.config
 
     def example(sizes: Sizes) -> dict[str, Tensor]:

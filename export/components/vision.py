@@ -14,7 +14,7 @@ LEVEL = "level"
 
 
 class _Words(nn.Module):
-    """`forward(*levels)` gives the subject's words, [B, levels, D]."""
+    """`forward(*levels)` returns the subject's words, [B, levels, D]."""
 
     def __init__(self, mapper: GlobalMapper):
         super().__init__()
@@ -25,7 +25,7 @@ class _Words(nn.Module):
 
 
 class _Patches(nn.Module):
-    """`forward(mask [B, P], *levels)` gives the subject's patches, [B, P, D]."""
+    """`forward(mask [B, P], *levels)` returns the subject's patches, [B, P, D]."""
 
     def __init__(self, mapper: LocalMapper):
         super().__init__()
@@ -36,7 +36,7 @@ class _Patches(nn.Module):
 
 
 class _Pictures(nn.Module):
-    """`forward(pixels [1, n, 3, S, S])` gives the tokens of n pictures, [2, n * tokens, D]."""
+    """`forward(pixels [1, n, 3, S, S])` returns the tokens of n pictures, [2, n * tokens, D]."""
 
     def __init__(self, tokens: IpAdapterTokens):
         super().__init__()
@@ -47,7 +47,7 @@ class _Pictures(nn.Module):
 
 
 def vision_component(tower: VisionLevels) -> Component:
-    """The tower's graph: normalised pixels to the hidden states that ELITE's mappers read."""
+    """The tower's graph: normalised pixels [B, 3, S, S] to hidden states [B, 1 + P, W] for ELITE's mappers."""
 
     def example(sizes: Sizes) -> dict[str, Tensor]:
         random = torch.Generator().manual_seed(6)
@@ -65,10 +65,13 @@ def vision_component(tower: VisionLevels) -> Component:
 
 
 def words_component(mapper: GlobalMapper, patches: int) -> Component:
+    """The graph of ELITE's global mapper: the levels of a whole picture to words, [B, levels, D] float32."""
     return _mapper_component("global_mapper", _Words(mapper), mapper, patches, "words", lambda batch: {})
 
 
 def patches_component(mapper: LocalMapper, patches: int) -> Component:
+    """The graph of ELITE's local mapper: a mask [B, P] and the levels of the masked picture to patches, [B, P, D]."""
+
     def mask(batch: int) -> dict[str, Tensor]:
         return {"mask": (torch.arange(batch * patches).view(batch, patches) % 3 > 0).float()}
 
@@ -76,11 +79,12 @@ def patches_component(mapper: LocalMapper, patches: int) -> Component:
 
 
 def level_names(count: int) -> tuple[str, ...]:
+    """The names of the tower's hidden states between its graph and the mappers': `level.0` and on."""
     return tuple(f"{LEVEL}.{number}" for number in range(count))
 
 
 def image_tokens_component(tokens: IpAdapterTokens) -> Component:
-    """Vision tower and image projection in one graph, for any number of pictures."""
+    """Vision tower and image projection in one graph: pixels [1, n, 3, S, S] to tokens [2, n * tokens, D]."""
 
     def example(sizes: Sizes) -> dict[str, Tensor]:
         random = torch.Generator().manual_seed(8)
@@ -101,9 +105,9 @@ def image_tokens_component(tokens: IpAdapterTokens) -> Component:
 def _mapper_component(
     name: str, module: nn.Module, mapper: Mapper, patches: int, output: str, first: Callable[[int], dict[str, Tensor]]
 ) -> Component:
-    """A mapper's graph over the tower's levels; `first` draws the inputs that come before them, for a batch."""
+    """A mapper's graph over the tower's levels; `first(batch)` draws the inputs that come before them."""
     levels = level_names(mapper.levels)
-    given = tuple(first(1)) + levels
+    inputs = tuple(first(1)) + levels
 
     def example(sizes: Sizes) -> dict[str, Tensor]:
         random = torch.Generator().manual_seed(7)
@@ -115,7 +119,7 @@ def _mapper_component(
         module=module.eval(),
         example=example,
         outputs=(output,),
-        free={tensor: {0: "batch"} for tensor in given},
+        free={tensor: {0: "batch"} for tensor in inputs},
         trace={"batch": 2},
         proof={"batch": 3},
     )

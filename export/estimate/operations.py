@@ -1,4 +1,4 @@
-"""What one call of a graph computes, what it has to move, and the most that its tensors take at one time."""
+"""One call of a graph by numbers: multiplications, bytes that it moves, and the peak of its tensors' memory."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator
@@ -32,8 +32,8 @@ class Work:
     moved: tuple[int, ...]
 
 
-def work(graph: StaticGraph) -> Work:
-    """Counts a graph."""
+def count_work(graph: StaticGraph) -> Work:
+    """Counts the work of one call of a graph at its shapes."""
     lineage, scores = Lineage(graph), attention_scores(graph)
     macs: defaultdict[Kind, int] = defaultdict(int)
     attention, read, written = 0, set[str](), set[str]()
@@ -41,8 +41,8 @@ def work(graph: StaticGraph) -> Work:
         if node.op_type not in PRODUCTS:
             continue
         count = _macs(graph, node)
-        macs[_kind(graph, node, lineage)] += count
-        sources = [lineage.source(name) for name in node.input[:2]]
+        macs[_product_type(graph, node, lineage)] += count
+        sources = [lineage.origin(name) for name in node.input[:2]]
         if not any(source in graph.constants for source in sources):
             attention += count
         read |= {source for source in sources if source not in graph.constants}
@@ -94,10 +94,10 @@ class Lineage:
     def __init__(self, graph: StaticGraph):
         self._makers = {name: node for node in graph.nodes for name in node.output}
 
-    def source(self, name: str) -> str:
+    def origin(self, name: str) -> str:
         return [name, *self._past(name)][-1]
 
-    def spread(self, name: str) -> str | None:
+    def dequantized_from(self, name: str) -> str | None:
         """The integers that a tensor was dequantized from."""
         for past in [name, *self._past(name)]:
             if past in self._makers and self._makers[past].op_type == "DequantizeLinear":
@@ -121,10 +121,10 @@ def _macs(graph: StaticGraph, node: onnx.NodeProto) -> int:
     return made * first[0 if turned else -1]
 
 
-def _kind(graph: StaticGraph, node: onnx.NodeProto, lineage: Lineage) -> Kind:
-    """int8 where both sides are 8-bit integers spread out for this product; else the type of the result."""
-    spread = [lineage.spread(name) for name in node.input[:2]]
-    if all(name is not None and graph.tensors[name].type in EIGHT_BITS for name in spread):
+def _product_type(graph: StaticGraph, node: onnx.NodeProto, lineage: Lineage) -> Kind:
+    """int8 where both operands were dequantized from 8 bits for this product, else the type of the result."""
+    integers = [lineage.dequantized_from(name) for name in node.input[:2]]
+    if all(name is not None and graph.tensors[name].type in EIGHT_BITS for name in integers):
         return "int8"
     return "fp16" if graph.tensors[node.output[0]].type == ir.DataType.FLOAT16 else "fp32"
 

@@ -1,4 +1,4 @@
-"""A lower bound on a picture's time and what it takes of memory: no forecast, for nothing runs at a device's rates."""
+"""A roofline: a lower bound on a picture's time and its memory. It is no forecast; nothing runs at published rates."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ from x2i.runtime.bundle.reader import Bundle
 
 from .calls import EstimatedCall, graph_calls
 from .devices import Device, Kind
-from .operations import peak_bytes, work
+from .operations import count_work, peak_bytes
 
-WORKSPACE = 1.0
+WORKSPACE_SHARE = 1.0
 """Scratch memory of a graph's kernels, as a share of its activations: assumed, until an engine on the device says."""
 CONTEXT_BYTES = 0.5e9
-"""What CUDA and its libraries take of a process: assumed."""
+"""Memory of CUDA and its libraries in a process: assumed."""
 SYSTEM_BYTES = 1.5e9
-"""What Linux and its services take of a memory that is shared, without a desktop: assumed."""
+"""Memory of Linux and its services without a desktop, on devices that share it: assumed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +39,13 @@ class StageBound:
 
     @property
     def seconds(self) -> float:
+        """The least time of all calls: that of arithmetic or of memory, whichever is longer."""
         return self.calls * max(self.compute_seconds, self.memory_seconds)
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A part of the memory, in bytes, and whether the graphs give it or it is assumed."""
+    """A part of the memory, in bytes, and whether it is derived from the graphs or assumed."""
 
     part: str
     bytes: float
@@ -61,10 +62,12 @@ class Estimate:
 
     @property
     def seconds(self) -> float:
+        """The least time of a whole run."""
         return sum(stage.seconds for stage in self.stages)
 
     @property
     def bytes(self) -> float:
+        """The memory of a whole run, assumed shares included."""
         return sum(share.bytes for share in self.memory)
 
 
@@ -76,7 +79,7 @@ def estimate_bundle(bundle: Bundle, device: Device, options: Mapping[str, Any]) 
 
 
 def _stage(bundle: Bundle, device: Device, call: EstimatedCall) -> StageBound:
-    done = work(call.graph)
+    done = count_work(call.graph)
     moved = sum(size for size in done.moved if size > device.cache)
     # Weights that stay on the chip from one call to the next need not be read again.
     read = done.weights if done.weights > device.cache else 0
@@ -101,7 +104,11 @@ def _memory(bundle: Bundle, device: Device, stages: tuple[StageBound, ...]) -> t
     shares = [
         Share("weights of the graphs that run", files, "derived"),
         Share("activations at their peak, each graph's own", sum(peaks.values()), "derived"),
-        Share(f"workspace, {WORKSPACE:.0%} of the largest activations", WORKSPACE * max(peaks.values()), "assumed"),
+        Share(
+            f"workspace, {WORKSPACE_SHARE:.0%} of the largest activations",
+            WORKSPACE_SHARE * max(peaks.values()),
+            "assumed",
+        ),
         Share("CUDA and its libraries", CONTEXT_BYTES, "assumed"),
     ]
     return (*shares, Share("operating system", SYSTEM_BYTES, "assumed")) if device.shared else tuple(shares)

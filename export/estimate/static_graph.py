@@ -13,8 +13,8 @@ from onnx.reference import ReferenceEvaluator
 
 from ..errors import PlanError
 
-FEW = 256
-"""Numbers in a tensor up to which its values are followed: shapes and indices are that, weights are not."""
+LARGEST_FOLLOWED_NUMBERS = 256
+"""Numbers in a tensor up to which its values are computed: enough for shapes and indices, too few for weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,7 @@ class Tensor:
 
     @property
     def bytes(self) -> int:
+        """Its size as it is stored."""
         return int(prod(self.shape) * self.type.itemsize)
 
 
@@ -67,7 +68,7 @@ def _set_weights_aside(model: onnx.ModelProto) -> dict[str, Tensor]:
     """Makes inputs of all constants but the small ones."""
     weights = {}
     for tensor in [*model.graph.initializer]:
-        if prod(tensor.dims) > FEW or tensor.data_location == onnx.TensorProto.EXTERNAL:
+        if prod(tensor.dims) > LARGEST_FOLLOWED_NUMBERS or tensor.data_location == onnx.TensorProto.EXTERNAL:
             weights[tensor.name] = Tensor(tuple(tensor.dims), ir.DataType(tensor.data_type))
             model.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
             model.graph.initializer.remove(tensor)
@@ -91,7 +92,7 @@ class _Walk:
             self._values[tensor.name] = numpy_helper.to_array(tensor)
 
     def tensors(self) -> dict[str, Tensor]:
-        return {name: Tensor(_shape(kind), _kind(kind)) for name, kind in self._types.items()}
+        return {name: Tensor(_shape(kind), _element_type(kind)) for name, kind in self._types.items()}
 
     def follow(self, node: onnx.NodeProto) -> None:
         read = [name for name in node.input if name]
@@ -109,7 +110,7 @@ class _Walk:
                 self._types[name] = made[name]
             else:
                 self.unknown.append(f"{node.op_type} {node.name}")
-        few = all(prod(_shape(made[name])) <= FEW for name in node.output if name in made)
+        few = all(prod(_shape(made[name])) <= LARGEST_FOLLOWED_NUMBERS for name in node.output if name in made)
         if few and self._values.keys() >= set(read):
             self._compute(node, read)
 
@@ -133,7 +134,7 @@ def _shape(kind: TypeProto) -> tuple[int, ...]:
     return tuple(side.dim_value for side in kind.tensor_type.shape.dim)
 
 
-def _kind(kind: TypeProto) -> ir.DataType:
+def _element_type(kind: TypeProto) -> ir.DataType:
     return ir.DataType(kind.tensor_type.elem_type)
 
 

@@ -26,7 +26,7 @@ from ..precision.int8 import Recipe
 from ..tune.publish import without_presets
 from .calibration import calibrate
 from .lowered_graph import Calibration, lowered_graph
-from .lowering import CALIBRATED, Lowering, choose
+from .lowering import CALIBRATED, Lowering, choose_precisions
 
 Report = Callable[[str], None]
 PRODUCERS = ("x2i-edge", "onnx", "onnx-ir", "onnxruntime")
@@ -73,7 +73,7 @@ def precisions_of(source: Bundle, lowering: Lowering) -> dict[str, Precision]:
     lowered = [name for name, graph in source.manifest.graphs.items() if graph.precision != "fp32"]
     if lowered:
         raise PlanError(f"{source.folder}: expected a bundle in fp32, but {', '.join(lowered)} is not; export it again")
-    precisions = choose(source.manifest.plan, source.manifest.graphs, lowering.precision)
+    precisions = choose_precisions(source.manifest.plan, source.manifest.graphs, lowering.precision)
     if problems := list(_keep_problems(source, precisions, lowering.keep)):
         raise PlanError(*problems)
     return precisions

@@ -86,6 +86,7 @@ class LowerTask:
 
     @property
     def path(self) -> Path:
+        """The file of the fp32 graph."""
         return self.source.path(self.source.manifest.graphs[self.name].file)
 
 

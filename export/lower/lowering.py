@@ -1,4 +1,4 @@
-"""What is asked of a bundle in lower precision, and which precision every graph of it gets."""
+"""The options of lowering, and which precision they mean for every graph of a bundle."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from ..precision.int8_layers import level_problems
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 WHOLE = ""
-"""The name under which a precision is asked for that is no single graph's."""
+"""The name that stands for the bundle among those of graphs."""
 CALIBRATED = ("int8", "int8+fp16")
 _OF_ROLE: dict[str, dict[str, Precision]] = {
     "fp32": {},
@@ -27,28 +27,28 @@ _OF_ROLE: dict[str, dict[str, Precision]] = {
     "int8-weights": {"encoder": "int8-weights"},
     "int4-weights": {"encoder": "int4-weights"},
 }
-"""What a bundle's precision means for its graphs by role; the others stay fp32. Projections always do: what they give
-is read at every step of the loop."""
+"""What a bundle's precision means for its graphs by role; the others stay fp32. Projections always do, since every step
+of the loop reads their outputs."""
 
 
-def choose(plan: Plan, graphs: Mapping[str, Graph], asked: Mapping[str, str]) -> dict[str, Precision]:
-    """The precision of every graph; `asked` maps graph names or patterns (`translator.*`), and "" for the bundle.
+def choose_precisions(plan: Plan, graphs: Mapping[str, Graph], wanted: Mapping[str, str]) -> dict[str, Precision]:
+    """The precision of every graph; `wanted` maps graph names or patterns (`translator.*`), and "" for the bundle.
 
     Raises PlanError with one line per unknown precision, unknown graph, and precision that does not fit a graph.
     """
     problems = [
         f"--precision: expected one of {', '.join(PRECISIONS)}, got {precision!r}" + (f" for {name}" if name else "")
-        for name, precision in asked.items()
+        for name, precision in wanted.items()
         if precision not in PRECISIONS
     ]
     problems += [
         f"--precision {name}: expected a graph of the bundle, one of {', '.join(graphs)}"
-        for name in asked
+        for name in wanted
         if name and not any(fnmatchcase(graph, name) for graph in graphs)
     ]
     if problems:
         raise PlanError(*problems)
-    chosen = {name: _of_graph(name, _role(name, graph, plan), asked) for name, graph in graphs.items()}
+    chosen = {name: _of_graph(name, _role(name, graph, plan), wanted) for name, graph in graphs.items()}
     wrong = [
         f"--precision {name}={precision}: expected a denoiser, which alone is calibrated; choose fp16 or int8-weights"
         for name, precision in chosen.items()
@@ -59,10 +59,10 @@ def choose(plan: Plan, graphs: Mapping[str, Graph], asked: Mapping[str, str]) ->
     return chosen
 
 
-def _of_graph(name: str, role: str, asked: Mapping[str, str]) -> Precision:
+def _of_graph(name: str, role: str, wanted: Mapping[str, str]) -> Precision:
     """The last that names the graph, else what the bundle's means for its role."""
-    named = [precision for pattern, precision in asked.items() if pattern and fnmatchcase(name, pattern)]
-    return cast(Precision, named[-1]) if named else _OF_ROLE[asked.get(WHOLE, "fp32")].get(role, "fp32")
+    named = [precision for pattern, precision in wanted.items() if pattern and fnmatchcase(name, pattern)]
+    return cast(Precision, named[-1]) if named else _OF_ROLE[wanted.get(WHOLE, "fp32")].get(role, "fp32")
 
 
 def _role(name: str, graph: Graph, plan: Plan) -> str:

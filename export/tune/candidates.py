@@ -1,4 +1,4 @@
-"""What is asked of `x2i tune`, what it tries, in the field's usual ranges, and which of it shares graphs."""
+"""The options of `x2i tune`, the presets that it tries, in the field's usual ranges, and which share graphs."""
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -13,24 +13,27 @@ from ..judge import judge_problems
 
 FEW_STEPS = "dpmpp_2m_karras"
 """The sampler that needs the fewest steps of those that any trained model takes; LCM's needs a model made for it."""
-SHARES = (1.0, 0.6, 0.4, 0.3, 0.2)
-"""Of the plain loop's steps."""
-EVERY, DEPTHS = (1, 2, 3, 5), (1, 2)
-GUIDED_UNTIL = (0.25, 0.4)
-"""Shares of the schedule, from its quiet end, without guidance."""
-FROZEN_FROM = (0.4, 0.6)
-LEAST_STEPS = 4
-THINNED = 2
+STEP_SHARES = (1.0, 0.6, 0.4, 0.3, 0.2)
+"""Shares of the plain loop's steps."""
+CACHE_INTERVALS, CACHE_DEPTHS = (1, 2, 3, 5), (1, 2)
+"""Calls of which one computes everything, and the skip connection from the end at which the others start."""
+UNGUIDED_SHARES = (0.25, 0.4)
+"""Shares of the schedule, at its end, without guidance."""
+FROZEN_SHARES = (0.4, 0.6)
+"""Shares of the schedule, at its end, with the cross-attention frozen."""
+MIN_STEPS = 4
+KV_DOWNSAMPLE = 2
+"""Of the largest self-attention's rows and columns one of so many has keys and values."""
 WAYS = ("steps", "caching", "guidance", "freezing", "thinning")
 """What a preset may change: sampler and steps, how many calls are whole, where there is guidance, whether the
 cross-attention is frozen, and the keys and values of the largest self-attention."""
 
 
 def candidates(
-    plan: Plan, steps: int, depths: tuple[int, ...] = DEPTHS, ways: Collection[str] = WAYS
+    plan: Plan, steps: int, depths: tuple[int, ...] = CACHE_DEPTHS, ways: Collection[str] = WAYS
 ) -> Iterator[Preset]:
     """Every combination of these ways but the plain loop itself, whose steps are `steps`; thinned ones come last."""
-    for thinned in (1, THINNED) if "thinning" in ways else (1,):
+    for thinned in (1, KV_DOWNSAMPLE) if "thinning" in ways else (1,):
         for preset in _unthinned(plan, steps, depths):
             if _changed(preset, plan, steps) <= set(ways) and (thinned > 1 or _changed(preset, plan, steps)):
                 yield replace(preset, thinned=thinned)
@@ -40,9 +43,9 @@ def _unthinned(plan: Plan, steps: int, depths: tuple[int, ...]) -> Iterator[Pres
     train = float(plan.schedule.train_steps)
     cheaper: list[tuple[float | None, float | None]] = [(None, None)]
     if cfg_rows(plan.guidance.scale) > 1:
-        cheaper += [(share * train, None) for share in GUIDED_UNTIL]
-    cheaper += [(None, share * train) for share in FROZEN_FROM]
-    reuses = [(1, 1), *product(EVERY[1:], depths)]
+        cheaper += [(share * train, None) for share in UNGUIDED_SHARES]
+    cheaper += [(None, share * train) for share in FROZEN_SHARES]
+    reuses = [(1, 1), *product(CACHE_INTERVALS[1:], depths)]
     for (sampler, number), (every, depth), (until, frozen) in product(_samplers(plan, steps), reuses, cheaper):
         guided = None if until is None else (train, until)
         yield Preset(sampler, number, every, depth, guided, frozen)
@@ -60,8 +63,8 @@ def _changed(preset: Preset, plan: Plan, steps: int) -> set[str]:
 
 def _samplers(plan: Plan, steps: int) -> Iterator[tuple[str, int]]:
     for name in dict.fromkeys((plan.sampler.name, FEW_STEPS)):
-        for share in SHARES:
-            if (number := round(share * steps)) >= LEAST_STEPS:
+        for share in STEP_SHARES:
+            if (number := round(share * steps)) >= MIN_STEPS:
                 yield name, number
 
 
@@ -78,6 +81,7 @@ class PresetFamily:
 
 
 def preset_families(plan: Plan, found: Iterable[Preset]) -> list[PresetFamily]:
+    """The presets by the graphs that they need, in the order of their first; calls of one family are timed at once."""
     groups: dict[tuple[str | None, bool, int], list[Preset]] = {}
     for preset in found:
         groups.setdefault((preset.feature, preset.frozen_from is not None, preset.thinned), []).append(preset)
@@ -94,7 +98,7 @@ def _probe(plan: Plan, member: Preset) -> Preset:
     return replace(calls, guided=(train, train / 2))
 
 
-QUALITY = 25.0
+QUALITY_DB = 25.0
 """PSNR in dB: what differs is hard to see side by side, and another prompt or seed is far below it."""
 
 
@@ -110,7 +114,7 @@ class Tuning:
     """
 
     name: str = "fast"
-    quality: float = QUALITY
+    quality: float = QUALITY_DB
     steps: int | None = None
     size: tuple[int, int] | None = None
     backend: str | None = None

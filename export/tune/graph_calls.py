@@ -48,7 +48,8 @@ class Stopwatch:
         """The least of a call's times: what else the machine did only ever adds."""
         return min(self.seconds[call])
 
-    def watched(self, name: str, session: Session) -> Session:
+    def wrap(self, name: str, session: Session) -> Session:
+        """The session of the graph `name`, every call of which is timed."""
         return _TimedSession(name, session, self)
 
 

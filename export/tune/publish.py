@@ -42,7 +42,7 @@ def publish(bundle: Bundle, tuned: Bundle, name: str) -> Preset:
     Graphs come first and the manifest last, by renaming: the bundle is whole at every moment. Graphs that no preset
     needs any more go in the end.
     """
-    manifest = _merged(bundle.manifest, tuned.manifest, name)
+    manifest = _merged_manifest(bundle.manifest, tuned.manifest, name)
     added = [file for file in manifest.files if file not in bundle.manifest.files]
     try:
         for file in added:
@@ -70,7 +70,7 @@ def without_presets(manifest: Manifest) -> Manifest:
     return replace(manifest, plan=replace(manifest.plan, presets={}), graphs=graphs, files=files)
 
 
-def _merged(old: Manifest, tuned: Manifest, name: str) -> Manifest:
+def _merged_manifest(old: Manifest, tuned: Manifest, name: str) -> Manifest:
     presets = old.plan.presets | {name: tuned.plan.presets[name]}
     plan = replace(old.plan, presets=presets)
     needed = _variants(old, presets.values())

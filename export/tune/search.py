@@ -48,7 +48,7 @@ class Trial:
         _drawn(draw, self._runs[0])
 
     def __call__(self, draw: Draw, thorough: bool = False) -> Verdict:
-        """Ends at the first picture that is too far; if `thorough`, every one is drawn, and the judge always asked."""
+        """Ends at the first picture below the PSNR; if `thorough`, draws every run and always consults the judge."""
         found: list[Closeness] = []
         problem: str | None = None
         for run, reference in zip(self._runs, self._references, strict=True):
@@ -107,7 +107,7 @@ def _fastest(
     bundle = with_presets(work, named)
 
     def opened(name: str) -> Session:
-        return watch.watched(name, open_session(backend, bundle.graph_file(name), tuning.threads))
+        return watch.wrap(name, open_session(backend, bundle.graph_file(name), tuning.threads))
 
     pipeline = Pipeline(bundle, opened, backend=backend, preset=PROBE)
     trial.first(pipeline)
@@ -120,8 +120,8 @@ def _fastest(
         if best is not None and predicted[name] >= best.seconds:
             return None
         verdict = trial(partial(pipeline, preset=name))
-        told = verdict.problem or "passed"
-        report(f"{', '.join(differences(named[name]))}: {predicted[name]:.2f} s in the denoiser, {told}")
+        outcome = verdict.problem or "passed"
+        report(f"{', '.join(differences(named[name]))}: {predicted[name]:.2f} s in the denoiser, {outcome}")
         if verdict.problem is None:
             return Found(named[name], predicted[name])
     return None

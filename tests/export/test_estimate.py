@@ -19,7 +19,7 @@ from x2i.export.components.denoiser import denoiser_component
 from x2i.export.errors import PlanError
 from x2i.export.estimate.calls import graph_calls
 from x2i.export.estimate.devices import DEVICES
-from x2i.export.estimate.operations import peak_bytes, work
+from x2i.export.estimate.operations import count_work, peak_bytes
 from x2i.export.estimate.roofline import estimate_bundle
 from x2i.export.estimate.static_graph import static_graph
 from x2i.models.random.weights import random_stable_diffusion
@@ -43,7 +43,7 @@ def test_counts_are_torchs(tiny_bundle, base, part):
     with torch.no_grad(), FlopCounterMode(display=False) as counted:
         component.module(*inputs.values())
     shapes = {name: tuple(tensor.shape) for name, tensor in inputs.items()}
-    done = work(static_graph(tiny_bundle / f"{part}.onnx", shapes))
+    done = count_work(static_graph(tiny_bundle / f"{part}.onnx", shapes))
     assert 2 * (done.macs["fp32"] - done.attention_macs) == counted.get_total_flops()
 
 
@@ -51,7 +51,7 @@ def test_attention_is_counted_apart(tiny_bundle):
     """XLM-R: two layers of four heads, each with two products of 77 x 77 and its whole width."""
     tokens, width, layers, batch = 77, 64, 2, 3
     shape = (batch, tokens)
-    done = work(static_graph(tiny_bundle / "encoder.onnx", {"input_ids": shape, "attention_mask": shape}))
+    done = count_work(static_graph(tiny_bundle / "encoder.onnx", {"input_ids": shape, "attention_mask": shape}))
     assert done.attention_macs == 2 * layers * batch * tokens * tokens * width
     weights = layers * (4 * width * width + 2 * width * 128)
     assert done.macs == {"fp32": batch * tokens * weights + done.attention_macs}
@@ -73,7 +73,7 @@ def test_size_count_and_guidance_change_the_work(tiny_bundle):
 
     def macs(**options) -> int:
         made = graph_calls(bundle, {"steps": 1, **options})
-        return sum(work(call.graph).macs["fp32"] for call in made if call.name == "denoiser")
+        return sum(count_work(call.graph).macs["fp32"] for call in made if call.name == "denoiser")
 
     assert macs(count=2) == macs(guidance=1.0, count=4) == 2 * macs() == 4 * macs(guidance=1.0)
     assert macs(size=(256, 256)) > 3 * macs(size=(128, 128))
@@ -103,7 +103,7 @@ def test_types_of_products(tmp_path):
     weights = {"eight": eight, "half": half, "step": step, "steps": steps, "zero": np.int8(0)}
     packed = helper.make_tensor("four", TensorProto.INT4, [32, 32], four.tobytes()[:512], raw=True)
     graph = saved(tmp_path / "g.onnx", nodes, weights, (5, 32), (5, 32), packed)
-    done = work(graph)
+    done = count_work(graph)
     assert done.macs == {"int8": 5120, "fp32": 5120, "fp16": 5120} and done.attention_macs == 0
     assert done.weights == 1024 + 512 + 2048 + 4 + 128 + 1
     # q in int8 is read, h and c in float16 are read and written; of float32, a is both and b is written.
@@ -116,7 +116,7 @@ def test_a_table_moves_the_rows_that_are_read(tmp_path):
         helper.make_node("Cast", ["x"], ["i"], to=TensorProto.INT64),
         helper.make_node("Gather", ["t", "i"], ["y"]),
     ]
-    assert work(saved(tmp_path / "g.onnx", nodes, {"t": table}, (5,), (5, 8))).weights == 5 * 8 * 4
+    assert count_work(saved(tmp_path / "g.onnx", nodes, {"t": table}, (5,), (5, 8))).weights == 5 * 8 * 4
 
 
 def test_peak_by_hand(tmp_path):
@@ -173,7 +173,7 @@ def test_weights_beside_the_file_need_not_be_there(tmp_path):
     model = onnx.load(_written(tmp_path / "g.onnx", [_product()], {"w": np.zeros((8, 8), np.float32)}, (5, 8), (5, 8)))
     onnx.save(model, tmp_path / "e.onnx", save_as_external_data=True, size_threshold=0, location="e.onnx.data")
     (tmp_path / "e.onnx.data").unlink()
-    assert work(static_graph(tmp_path / "e.onnx", {"x": (5, 8)})).macs == {"fp32": 5 * 8 * 8}
+    assert count_work(static_graph(tmp_path / "e.onnx", {"x": (5, 8)})).macs == {"fp32": 5 * 8 * 8}
 
 
 def test_rates_are_of_dense_weights():

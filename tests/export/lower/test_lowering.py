@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from x2i.export.errors import GateError, PlanError
 from x2i.export.gate import LIMITS
 from x2i.export.lower.lowered_bundle import lower
-from x2i.export.lower.lowering import choose
+from x2i.export.lower.lowering import choose_precisions
 from x2i.runtime import load
 from x2i.runtime.bundle.reader import open_bundle
 from x2i.runtime.cli import main
@@ -24,7 +24,7 @@ RUN = {"prompt": "a red cat", "language": "French", "steps": 2, "seed": 5}
 
 def test_roles_of_a_bundle(tiny_bundle):
     manifest = open_bundle(tiny_bundle).manifest
-    chosen = choose(manifest.plan, manifest.graphs, {"": "int8+fp16", "translator.*": "fp32"})
+    chosen = choose_precisions(manifest.plan, manifest.graphs, {"": "int8+fp16", "translator.*": "fp32"})
     assert chosen == {
         "encoder": "fp16",
         "translator.Chinese": "fp32",
@@ -50,7 +50,7 @@ def test_roles_of_a_bundle(tiny_bundle):
 def test_refused_precisions(tiny_bundle, asked, messages):
     manifest = open_bundle(tiny_bundle).manifest
     with pytest.raises(PlanError) as refused:
-        choose(manifest.plan, manifest.graphs, asked)
+        choose_precisions(manifest.plan, manifest.graphs, asked)
     told = "\n".join(refused.value.problems)
     assert all(message in told for message in messages)
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from click.testing import CliRunner
 from x2i.export.estimate.calls import graph_calls
-from x2i.export.estimate.operations import work
+from x2i.export.estimate.operations import count_work
 from x2i.runtime.bundle.reader import open_bundle
 from x2i.runtime.cli import main
 from x2i.runtime.errors import InputError
@@ -36,7 +36,7 @@ def test_products_are_those_the_estimate_counts(elite, elite_bundle):
     """Counted from the shapes a run has on one side, by inference over the graph on the other."""
     expected: dict[str, int] = {}
     for call in graph_calls(open_bundle(elite_bundle), {"steps": 3}):
-        macs = sum(work(call.graph).macs.values())
+        macs = sum(count_work(call.graph).macs.values())
         expected[call.name] = expected.get(call.name, 0) + call.count * macs
     assert {stage.name: stage.macs for stage in elite.stages} == expected
 
