@@ -73,9 +73,9 @@ SHARED_NAMES = {
     "share": "the command and the function that it calls",
 }
 """Public names that several modules of the product define, with the reason."""
-NAMES_TO_PART = {"Samples", "Tensor", "differences"}
+NAMES_TO_PART = {"differences"}
 """Names that still stand for two things each, and are to be renamed."""
-UNDOCUMENTED_ROOMS = {"emoji", "export", "runtime"}
+UNDOCUMENTED_ROOMS = {"emoji", "runtime"}
 """Rooms whose docstrings are still being written."""
 DOCUMENTED_ABOVE = {"forward"}
 """Methods that their class's docstring describes, as is torch's custom."""

@@ -95,6 +95,7 @@ class Lineage:
         self._makers = {name: node for node in graph.nodes for name in node.output}
 
     def origin(self, name: str) -> str:
+        """The tensor whose memory a kernel reads for this one: behind reshapes and the like."""
         return [name, *self._past(name)][-1]
 
     def dequantized_from(self, name: str) -> str | None:

@@ -18,7 +18,7 @@ LARGEST_FOLLOWED_NUMBERS = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Tensor:
+class StaticTensor:
     """Shape and type of one tensor; `bytes` as it is stored, so that two 4-bit integers share one."""
 
     shape: tuple[int, ...]
@@ -35,7 +35,7 @@ class StaticGraph:
     """Nodes in the order of execution, functions inlined; `constants` are the tensors whose values the file holds."""
 
     nodes: tuple[onnx.NodeProto, ...]
-    tensors: dict[str, Tensor]
+    tensors: dict[str, StaticTensor]
     constants: frozenset[str]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
@@ -64,12 +64,12 @@ def static_graph(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> StaticGra
     return StaticGraph(tuple(model.graph.node), walk.tensors(), constants, inputs, outputs)
 
 
-def _set_weights_aside(model: onnx.ModelProto) -> dict[str, Tensor]:
+def _set_weights_aside(model: onnx.ModelProto) -> dict[str, StaticTensor]:
     """Makes inputs of all constants but the small ones."""
     weights = {}
     for tensor in [*model.graph.initializer]:
         if prod(tensor.dims) > LARGEST_FOLLOWED_NUMBERS or tensor.data_location == onnx.TensorProto.EXTERNAL:
-            weights[tensor.name] = Tensor(tuple(tensor.dims), ir.DataType(tensor.data_type))
+            weights[tensor.name] = StaticTensor(tuple(tensor.dims), ir.DataType(tensor.data_type))
             model.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
             model.graph.initializer.remove(tensor)
     return weights
@@ -91,8 +91,8 @@ class _Walk:
             self._types[tensor.name] = helper.make_tensor_type_proto(tensor.data_type, tensor.dims)
             self._values[tensor.name] = numpy_helper.to_array(tensor)
 
-    def tensors(self) -> dict[str, Tensor]:
-        return {name: Tensor(_shape(kind), _element_type(kind)) for name, kind in self._types.items()}
+    def tensors(self) -> dict[str, StaticTensor]:
+        return {name: StaticTensor(_shape(kind), _element_type(kind)) for name, kind in self._types.items()}
 
     def follow(self, node: onnx.NodeProto) -> None:
         read = [name for name in node.input if name]

@@ -15,7 +15,7 @@ Arrays = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True, slots=True)
-class Samples:
+class RecordedCalls:
     """The files of one graph's recorded inputs. Iterating reads them, in the same order every time."""
 
     files: tuple[Path, ...]

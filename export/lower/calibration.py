@@ -18,7 +18,7 @@ from x2i.runtime.sessions.backends import open_session
 from x2i.runtime.sessions.session import Arrays, BoundCall, Outputs, Session, SessionWrapper
 
 from ..gate_cases import calibration_runs
-from ..graphs.graph_runs import Samples
+from ..graphs.graph_runs import RecordedCalls
 from ..judge import Judge
 from .calibration_file import read_cases
 from .lowered_graph import Calibration
@@ -34,8 +34,8 @@ def record_calibration(
     folder: Path,
     seed: int = 0,
     calls_per_run: int = CALLS_PER_RUN,
-) -> dict[str, Samples]:
-    """Draws every case and keeps the denoisers' inputs of some calls in `folder`; Samples by the denoiser's name.
+) -> dict[str, RecordedCalls]:
+    """Draws every case and keeps the denoisers' inputs of some calls in `folder`; RecordedCalls by the denoiser's name.
 
     A case holds options of a run, as `Pipeline` takes them. `seed` chooses the calls, and the start noise of cases
     that name no seed. Raises InputError for a case that the bundle refuses.
@@ -52,7 +52,7 @@ def record_calibration(
     # A full-size denoiser's session must be gone before the next one opens.
     del pipeline
     gc.collect()
-    return {name: Samples(tuple(sorted((folder / name).glob("*.npz")))) for name in sorted(denoisers)}
+    return {name: RecordedCalls(tuple(sorted((folder / name).glob("*.npz")))) for name in sorted(denoisers)}
 
 
 def _draw(pipeline: Pipeline, case: dict[str, Any], recorder: "_Recorder") -> None:
@@ -122,7 +122,7 @@ def calibrate(source: Bundle, lowering: Lowering, work: Path, judge: Judge | Non
     """
     runs, apart = _runs(source, lowering, judge)
 
-    def recorded(part: Sequence[Mapping[str, Any]], name: str, seed: int) -> dict[str, Samples]:
+    def recorded(part: Sequence[Mapping[str, Any]], name: str, seed: int) -> dict[str, RecordedCalls]:
         return record_calibration(
             source, lambda graph: open_session("cpu", source.graph_file(graph)), part, work / name, seed
         )

@@ -14,7 +14,7 @@ from x2i.runtime.sessions.backends import open_session
 from x2i.runtime.sessions.session import GraphFile
 
 from ..errors import GateError
-from ..graphs.graph_runs import Samples
+from ..graphs.graph_runs import RecordedCalls
 from ..precision import fp16, fp16_emulation, int8, int8_sensitivity, weight_only
 from ..precision.fp16_exclusions import Exclusions, find_excluded
 from ..precision.int8 import Recipe
@@ -38,8 +38,8 @@ Report = Callable[[str], None]
 class Calibration:
     """Recorded inputs of one denoiser: those that set int8's ranges, and those kept apart to measure with."""
 
-    ranges: Samples
-    held_out: Samples
+    ranges: RecordedCalls
+    held_out: RecordedCalls
 
 
 def lowered_graph(

@@ -22,7 +22,7 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.quant_utils import add_infer_metadata
 
 from ..graphs.graph_io import read_graph, read_hardlinked, write_graph
-from ..graphs.graph_runs import Samples, relative_error
+from ..graphs.graph_runs import RecordedCalls, relative_error
 from ..graphs.part_names import SCOPES
 from .int8_layers import LEVELS, Layer, layers_to_quantize, quantizable_layers
 from .int8_probe import Int8Probe
@@ -76,8 +76,8 @@ class Int8Result:
 def to_int8(
     source: Path,
     target: Path,
-    calibration: Samples,
-    held_out: Samples,
+    calibration: RecordedCalls,
+    held_out: RecordedCalls,
     recipe: Recipe = Recipe(),
     ranked: bool = False,
 ) -> Int8Result:

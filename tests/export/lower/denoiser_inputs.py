@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from x2i.export.graphs.graph_runs import Samples
+from x2i.export.graphs.graph_runs import RecordedCalls
 from x2i.export.lower.calibration import record_calibration
 from x2i.runtime.bundle.reader import open_bundle
 from x2i.runtime.profiling.job import stand_ins
@@ -11,7 +11,7 @@ from x2i.runtime.sessions.backends import open_session
 STEPS = 6
 
 
-def recorded(bundle: Path, folder: Path, seed: int, runs: int = 1, **more) -> Samples:
+def recorded(bundle: Path, folder: Path, seed: int, runs: int = 1, **more) -> RecordedCalls:
     """Inputs of the denoiser in a few short runs of a bundle of random weights."""
     opened = open_bundle(bundle)
     case = stand_ins(opened) | {"steps": STEPS, "sampler": "ddim"} | more

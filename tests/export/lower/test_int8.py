@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, numpy_helper
 from x2i.export.errors import PlanError
 from x2i.export.graphs.graph_io import read_graph, write_graph
-from x2i.export.graphs.graph_runs import Samples, noise_of_samples, relative_error, relative_l2_of_all
+from x2i.export.graphs.graph_runs import RecordedCalls, noise_of_samples, relative_error, relative_l2_of_all
 from x2i.export.precision import fp16
 from x2i.export.precision.int8 import Recipe, quantize_layers, to_int8
 from x2i.export.precision.int8_layers import LEVELS, layers_to_quantize, quantizable_layers
@@ -25,12 +25,12 @@ from tests.numerics import assert_close
 
 
 @pytest.fixture(scope="module")
-def calibration(tiny_bundle, tmp_path_factory) -> Samples:
+def calibration(tiny_bundle, tmp_path_factory) -> RecordedCalls:
     return recorded(tiny_bundle, tmp_path_factory.mktemp("calibration"), 0)
 
 
 @pytest.fixture(scope="module")
-def held_out(tiny_bundle, tmp_path_factory) -> Samples:
+def held_out(tiny_bundle, tmp_path_factory) -> RecordedCalls:
     return recorded(tiny_bundle, tmp_path_factory.mktemp("held-out"), 1, language="Chinese")
 
 
