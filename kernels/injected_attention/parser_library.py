@@ -24,7 +24,10 @@ _READ, _READ_WRITE = 4, 6
 
 
 def let_parser_find_library(tensorrt: ModuleType) -> None:
-    """For the module `tensorrt_rtx`. Raises KernelError where the parser would still not find its library."""
+    """Loads a library of the name that the parser of the module `tensorrt_rtx` asks for, where there is none.
+
+    Raises KernelError where the parser would still not find it.
+    """
     folder = _library_folder()
     if (folder / WANTED).exists() or _opens():
         return
