@@ -75,6 +75,6 @@ def test_lcm_is_limited_by_its_distillation() -> None:
 
 def test_importing_the_samplers_loads_neither_torch_nor_scipy() -> None:
     heavy = "{'torch', 'scipy', 'diffusers'}"
-    code = f"import sys, x2i.runtime.samplers; print(sorted({heavy} & set(sys.modules)))"
+    code = f"import sys, x2i.runtime.sampling.registry; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
