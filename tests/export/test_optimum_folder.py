@@ -178,7 +178,7 @@ def half_unet() -> onnx.GraphProto:
 def test_our_names_take_float32_whatever_the_original_takes(tmp_path: Path) -> None:
     graph, part = half_unet(), parts(1.0, WINDOW, len(WORDS))["denoiser"]
     assert part.problems(graph, "unet") == []
-    part.rewrite(graph)
+    part.adapt_ends(graph)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), tmp_path / "a.onnx")
     session = OnnxRuntimeSession(tmp_path / "a.onnx")
     assert {tensor.name: tensor.dtype for tensor in (*session.inputs, *session.outputs)} == dict.fromkeys(
