@@ -106,7 +106,7 @@ def test_the_same_bytes_again(encoder, tmp_path, bits):
 def test_weights_beside_the_file(encoder, tmp_path, monkeypatch, bits):
     source, inputs, _ = encoder
     to_weight_only(source, tmp_path / "inside.onnx", bits, smallest=0)
-    monkeypatch.setattr("x2i.export.precision.weight_only.MAPPED_BYTES", 0)
+    monkeypatch.setattr("x2i.export.precision.weight_only.EXTERNAL_FROM_BYTES", 0)
     folder = tmp_path / "beside"
     folder.mkdir()
     write_graph(read_graph(source), folder / "source.onnx", external_above=0)
