@@ -80,7 +80,7 @@ def test_from_the_command_to_a_traced_graph(way, tmp_path, monkeypatch):
     ways = way(vision, "vision_component")
     way(exporter, "to_onnx")
     monkeypatch.setattr("x2i.export.systems.elite.vision_component", vision.vision_component)
-    monkeypatch.setattr(exporter, "_write_proof", lambda *_: (_ for _ in ()).throw(Enough()))
+    monkeypatch.setattr(exporter, "_proof_arrays", lambda *_: (_ for _ in ()).throw(Enough()))
     command = ["export", "elite", str(tmp_path / "bundle"), "--random-weights", "tiny"]
     result = CliRunner().invoke(main, command)
     assert isinstance(result.exception, Enough), result.output
