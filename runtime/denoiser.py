@@ -19,7 +19,7 @@ from .sessions.session import Outputs, Session
 class StepPlan:
     """How one call is made: rows of the guidance, features to output and to read, downsampling of keys and values."""
 
-    sides: int
+    rows: int
     features_out: tuple[str, ...] = ()
     features_in: tuple[str, ...] = ()
     kv_downsample: int = 1
@@ -32,57 +32,58 @@ class StepPlan:
 class FeatureCache:
     """The state of one run: `next` says how a call is made, `keep` is told what came out.
 
-    `sides` are the run's rows of guidance; `last_segment` is the number of the plan's last segment, before which the
+    `rows` are the run's rows of guidance; `last_segment` is the number of the plan's last segment, before which the
     cross-attention is never frozen.
     """
 
-    def __init__(self, preset: Preset, sides: int, last_segment: int):
-        self._preset, self._sides, self._last_segment = preset, sides, last_segment
+    def __init__(self, preset: Preset, rows: int, last_segment: int):
+        self._preset, self._rows, self._last_segment = preset, rows, last_segment
         self._kept: dict[str, np.ndarray] = {}
         self._full: tuple[int, int] | None = None
-        """Segment and sides of the last call that computed everything; None before the first."""
+        """Segment and rows of the last call that computed everything; None before the first."""
         self._shallow = 0
         """Calls since then."""
         self._frozen = False
 
     def next(self, segment: int, timestep: float) -> StepPlan:
+        """How the next call is made, by a segment of this number at a timestep."""
         preset, feature = self._preset, self._preset.feature
-        freezes = preset.frozen_from is not None and not self._frozen
-        freezes = freezes and segment == self._last_segment and timestep <= (preset.frozen_from or 0)
-        sides = 1 if self._frozen or not self._guided(timestep) else self._sides
+        freezes = preset.tgate_from is not None and not self._frozen
+        freezes = freezes and segment == self._last_segment and timestep <= (preset.tgate_from or 0)
+        rows = 1 if self._frozen or not self._guided(timestep) else self._rows
         frozen = (CROSS,) if self._frozen else ()
-        if feature is not None and not freezes and self._serves(segment, sides):
+        if feature is not None and not freezes and self._serves(segment, rows):
             self._shallow += 1
-            return StepPlan(sides, (), (feature, *frozen), preset.thinned)
-        self._full, self._shallow = (segment, sides), 0
+            return StepPlan(rows, (), (feature, *frozen), preset.kv_downsample)
+        self._full, self._shallow = (segment, rows), 0
         outputs = (() if feature is None else (feature,)) + ((CROSS,) if freezes else ())
         self._frozen = self._frozen or freezes
-        return StepPlan(sides, outputs, frozen, preset.thinned)
+        return StepPlan(rows, outputs, frozen, preset.kv_downsample)
 
-    def keep(self, way: StepPlan, outputs: dict[str, np.ndarray]) -> None:
+    def keep(self, step: StepPlan, outputs: dict[str, np.ndarray]) -> None:
         """Keeps what a call gave; of the cross-attention the mean of the guidance's rows."""
         for name, array in outputs.items():
             if is_feature_tensor(name, CROSS):
-                self._kept[name] = array.reshape(way.sides, -1, *array.shape[1:]).mean(axis=0)
-            elif any(is_feature_tensor(name, feature) for feature in way.features_out):
+                self._kept[name] = array.reshape(step.rows, -1, *array.shape[1:]).mean(axis=0)
+            elif any(is_feature_tensor(name, feature) for feature in step.features_out):
                 self._kept[name] = array
 
-    def taken(self, way: StepPlan, rows: int) -> dict[str, np.ndarray]:
+    def taken(self, step: StepPlan, rows: int) -> dict[str, np.ndarray]:
         """The kept tensors that a call of so many rows takes: of both sides' rows the conditional come last."""
         return {
             name: array[-rows:]
             for name, array in self._kept.items()
-            if any(is_feature_tensor(name, f) for f in way.features_in)
+            if any(is_feature_tensor(name, f) for f in step.features_in)
         }
 
-    def _serves(self, segment: int, sides: int) -> bool:
+    def _serves(self, segment: int, rows: int) -> bool:
         """Whether the last full call can stand in: not past its time, of the same segment, with the rows needed."""
-        if self._full is None or self._shallow + 1 >= self._preset.every:
+        if self._full is None or self._shallow + 1 >= self._preset.cache_interval:
             return False
-        return self._full[0] == segment and self._full[1] >= sides
+        return self._full[0] == segment and self._full[1] >= rows
 
     def _guided(self, timestep: float) -> bool:
-        guided = self._preset.guided
+        guided = self._preset.guidance_interval
         return guided is None or guided[0] >= timestep >= guided[1]
 
 
@@ -135,13 +136,13 @@ class Denoiser:
         """Noise of float32 latents [B, C, h, w] at a timestep; one call of the graph, whatever the guidance, or one
         for each of its sides."""
         number = self._plan.segment_at(timestep, delayed=len(self.served) <= self._delay_until_call)
-        way = self._reuse.next(number, timestep)
-        graph = way.variant(self._plan.segments[number].graph).name
-        sides = range(way.sides) if self._split else (None,)
-        outputs = _joined([self._outputs(number, graph, way, side, latents, timestep) for side in sides])
-        self._reuse.keep(way, outputs)
+        step = self._reuse.next(number, timestep)
+        graph = step.variant(self._plan.segments[number].graph).name
+        sides = range(step.rows) if self._split else (None,)
+        outputs = _joined([self._outputs(number, graph, step, side, latents, timestep) for side in sides])
+        self._reuse.keep(step, outputs)
         noise = outputs["noise"]
-        if way.sides == 2:
+        if step.rows == 2:
             unconditional, conditional = np.split(noise, 2)
             noise = unconditional + np.float32(self._guidance) * (conditional - unconditional)
         self.last = Prediction(latents, timestep, noise)
@@ -155,14 +156,14 @@ class Denoiser:
         self._rows.clear()
 
     def _outputs(
-        self, number: int, graph: str, way: StepPlan, side: int | None, latents: np.ndarray, timestep: float
+        self, number: int, graph: str, step: StepPlan, side: int | None, latents: np.ndarray, timestep: float
     ) -> Outputs:
         """What the graph gives for one side of the guidance, or for all (None)."""
         count = len(latents)
-        bound = self._bound(number, graph, way.sides, side)
-        taken = self._reuse.taken(way, way.sides * count)
+        bound = self._bound(number, graph, step.rows, side)
+        taken = self._reuse.taken(step, step.rows * count)
         kept = {name: _side_rows(taken[name], side, count) for name in bound.free & taken.keys()}
-        batch = latents if side is not None or way.sides == 1 else np.concatenate([latents, latents])
+        batch = latents if side is not None or step.rows == 1 else np.concatenate([latents, latents])
         return bound.call(latents=batch, timestep=np.full(len(batch), timestep, np.float32), **kept)
 
     def _bound(self, number: int, graph: str, sides: int, side: int | None) -> _BoundGraph:

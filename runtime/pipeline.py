@@ -118,7 +118,7 @@ class Pipeline:
             return request
         _, height, width = request.latent_shape(self._plan.decoder)
         graphs = dict.fromkeys(name.format(**request.choices) for name in self._plan.graphs(request.preset_name))
-        ends = request.preset.guided is not None
+        ends = request.preset.guidance_interval is not None
         shapes = [
             RunShape(height * width, request.count, rows, 2 if ends and rows == 2 else 1)
             for rows in range(request.rows, 0, -1)

@@ -36,7 +36,7 @@ def candidates(
     for thinned in (1, KV_DOWNSAMPLE) if "thinning" in ways else (1,):
         for preset in _unthinned(plan, steps, depths):
             if _changed(preset, plan, steps) <= set(ways) and (thinned > 1 or _changed(preset, plan, steps)):
-                yield replace(preset, thinned=thinned)
+                yield replace(preset, kv_downsample=thinned)
 
 
 def _unthinned(plan: Plan, steps: int, depths: tuple[int, ...]) -> Iterator[Preset]:
@@ -54,9 +54,9 @@ def _unthinned(plan: Plan, steps: int, depths: tuple[int, ...]) -> Iterator[Pres
 def _changed(preset: Preset, plan: Plan, steps: int) -> set[str]:
     changes = {
         "steps": (preset.sampler, preset.steps) != (plan.sampler.name, steps),
-        "caching": preset.every > 1,
-        "guidance": preset.guided is not None,
-        "freezing": preset.frozen_from is not None,
+        "caching": preset.cache_interval > 1,
+        "guidance": preset.guidance_interval is not None,
+        "freezing": preset.tgate_from is not None,
     }
     return {way for way, changed in changes.items() if changed}
 
@@ -84,18 +84,19 @@ def preset_families(plan: Plan, found: Iterable[Preset]) -> list[PresetFamily]:
     """The presets by the graphs that they need, in the order of their first; calls of one family are timed at once."""
     groups: dict[tuple[str | None, bool, int], list[Preset]] = {}
     for preset in found:
-        groups.setdefault((preset.feature, preset.frozen_from is not None, preset.thinned), []).append(preset)
+        groups.setdefault((preset.feature, preset.tgate_from is not None, preset.kv_downsample), []).append(preset)
     return [PresetFamily(tuple(members), _probe(plan, members[0])) for members in groups.values()]
 
 
 def _probe(plan: Plan, member: Preset) -> Preset:
     """Guidance, or its freezing, ends half-way."""
     train = float(plan.schedule.train_steps)
-    every = 3 if member.every > 1 else 1
-    calls = Preset(steps=PROBE_STEPS, every=every, depth=member.depth, thinned=member.thinned)
-    if member.frozen_from is not None:
-        return replace(calls, frozen_from=train / 2)
-    return replace(calls, guided=(train, train / 2))
+    every = 3 if member.cache_interval > 1 else 1
+    cached = Preset(steps=PROBE_STEPS, cache_interval=every, cache_depth=member.cache_depth)
+    calls = replace(cached, kv_downsample=member.kv_downsample)
+    if member.tgate_from is not None:
+        return replace(calls, tgate_from=train / 2)
+    return replace(calls, guidance_interval=(train, train / 2))
 
 
 QUALITY_DB = 25.0

@@ -29,7 +29,7 @@ def calls_of(plan: Plan, preset: Preset, sides: int, steps: int | None = None) -
         delayed = made.total() <= last_plain_call
         number = plan.segment_at(timestep, delayed)
         way = reuse.next(number, timestep)
-        made[way.variant(plan.segments[number].graph).name, way.sides] += 1
+        made[way.variant(plan.segments[number].graph).name, way.rows] += 1
         return np.zeros_like(latents)
 
     nothing = np.zeros((1, plan.decoder.channels, 1, 1), np.float32)

@@ -23,7 +23,9 @@ def cfg_batch_sizes(plan: Plan, graph: str) -> tuple[int, ...]:
     for segment in plan.segments:
         for preset in plan.presets.values():
             for variant in (variant for variant in preset.variants(segment.graph) if variant.name == graph):
-                found |= {1} if CROSS in variant.features_in else {usual} if preset.guided is None else {usual, 1}
+                found |= (
+                    {1} if CROSS in variant.features_in else {usual} if preset.guidance_interval is None else {usual, 1}
+                )
     if not found or graph in (segment.graph for segment in plan.segments):
         found.add(usual)
     return tuple(sorted(found, reverse=True))

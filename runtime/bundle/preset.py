@@ -7,9 +7,10 @@ downsampled keys and values the largest self-attention reads those of every n-th
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..gate.record import Closeness, Judged
+from .records import KEY
 
 DEEP, CROSS = "deep", "cross"
 
@@ -69,52 +70,53 @@ class Tuned:
 class Preset:
     """What differs from the plain loop; a caller's own options go before `sampler` and `steps`.
 
-    `every`: of so many calls of the denoiser one computes all of it, the others take what comes from below at the
-    `depth`-th skip connection from the end as that call left it (DeepCache, arXiv 2312.00858). `guided`: guidance only
-    from the first timestep down to the second (arXiv 2404.07724). `frozen_from`: from the first call at or below this
-    timestep on, what the cross-attention adds stays as that call had it, the mean of both sides of the guidance, and
-    there is no guidance (T-GATE, arXiv 2404.02747); never before the plan's last segment serves. `thinned`:
-    self-attention as large as the latents reads the keys and values of every n-th row and column (ToDo, arXiv
-    2402.13573). `delay`: where the caller says nothing of it, the share of the run that a delayed segment waits for, as
-    in the plain loop whose number of steps was another.
+    `cache_interval`: of so many calls of the denoiser one computes all of it, the others take what comes from below at
+    the `cache_depth`-th skip connection from the end as that call left it (DeepCache, arXiv 2312.00858).
+    `guidance_interval`: guidance only from the first timestep down to the second (arXiv 2404.07724). `tgate_from`: from
+    the first call at or below this timestep on, what the cross-attention adds stays as that call had it, the mean of
+    both sides of the guidance, and there is no guidance (T-GATE, arXiv 2404.02747); never before the plan's last
+    segment serves. `kv_downsample`: self-attention as large as the latents reads the keys and values of every n-th row
+    and column (ToDo, arXiv 2402.13573). A manifest has shorter keys for these five. `delay`: where the caller says
+    nothing of it, the share of the run that a delayed segment waits for, as in the plain loop whose number of steps was
+    another.
     """
 
     sampler: str | None = None
     steps: int | None = None
-    every: int = 1
-    depth: int = 1
-    guided: tuple[float, float] | None = None
-    frozen_from: float | None = None
-    thinned: int = 1
+    cache_interval: int = field(default=1, metadata={KEY: "every"})
+    cache_depth: int = field(default=1, metadata={KEY: "depth"})
+    guidance_interval: tuple[float, float] | None = field(default=None, metadata={KEY: "guided"})
+    tgate_from: float | None = field(default=None, metadata={KEY: "frozen_from"})
+    kv_downsample: int = field(default=1, metadata={KEY: "thinned"})
     delay: float | None = None
     tuned: Tuned | None = None
 
     @property
     def feature(self) -> str | None:
         """The name of what is cached between full calls, None where every call is one."""
-        return deep_feature(self.depth) if self.every > 1 else None
+        return deep_feature(self.cache_depth) if self.cache_interval > 1 else None
 
     def variants(self, graph: str) -> list[DenoiserVariant]:
         """The graphs that stand for `graph` under this preset: all that its calls may need."""
         cached = () if self.feature is None else (self.feature,)
         features: list[tuple[tuple[str, ...], tuple[str, ...]]] = [(cached, ())]
-        if self.frozen_from is not None:
+        if self.tgate_from is not None:
             features += [((*cached, CROSS), ()), (cached, (CROSS,))]
         if cached:
             features.append(((), cached))
-        if cached and self.frozen_from is not None:
+        if cached and self.tgate_from is not None:
             features.append(((), (*cached, CROSS)))
-        return [DenoiserVariant(graph, outputs, inputs, self.thinned) for outputs, inputs in features]
+        return [DenoiserVariant(graph, outputs, inputs, self.kv_downsample) for outputs, inputs in features]
 
     def problems(self, name: str, graphs: set[str], denoisers: set[str]) -> Iterator[str]:
         """What does not fit, given the graphs present and those that the plan's segments name."""
         where = f"presets.{name}"
-        if min(self.every, self.depth, self.thinned) < 1:
-            got = f"{self.every}, {self.depth} and {self.thinned}"
+        if min(self.cache_interval, self.cache_depth, self.kv_downsample) < 1:
+            got = f"{self.cache_interval}, {self.cache_depth} and {self.kv_downsample}"
             yield f"{where}: expected every, depth and thinned of 1 or more, got {got}"
             return
-        if self.guided is not None and not self.guided[0] >= self.guided[1] >= LOWEST:
-            yield f"{where}: expected guidance from a timestep down to a lower one, got {list(self.guided)}"
+        if self.guidance_interval is not None and not self.guidance_interval[0] >= self.guidance_interval[1] >= LOWEST:
+            yield f"{where}: expected guidance from a timestep down to a lower one, got {list(self.guidance_interval)}"
         if self.delay is not None and not 0 <= self.delay <= 1:
             yield f"{where}: expected a delay from 0 to 1, a share of the run, got {self.delay:g}"
         for graph in sorted(denoisers):

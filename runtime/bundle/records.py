@@ -17,6 +17,8 @@ from ..errors import InputError
 
 T = typing.TypeVar("T")
 
+KEY = "key"
+"""The entry of a field's metadata that names it in JSON, where a manifest has another word for it."""
 Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 """A whole number of things, from 1."""
 Index = Annotated[int, Meta(ge=0, le=2**31 - 1)]
@@ -50,7 +52,7 @@ def encode(record: Any) -> Any:
     if dataclasses.is_dataclass(record) and not isinstance(record, type):
         kinds = typing.get_type_hints(type(record))
         written = [f for f in dataclasses.fields(record) if _is_tag(kinds[f.name]) or not _is_default(record, f)]
-        return {f.name: encode(getattr(record, f.name)) for f in written}
+        return {_key(f): encode(getattr(record, f.name)) for f in written}
     if isinstance(record, dict):
         return {key: encode(value) for key, value in record.items()}
     if isinstance(record, tuple | list):
@@ -70,6 +72,11 @@ def decode(cls: type[T], data: Any, where: str) -> T:
     return record
 
 
+def _key(field: dataclasses.Field) -> str:
+    name: str = field.metadata.get(KEY, field.name)
+    return name
+
+
 def _is_tag(kind: Any) -> bool:
     return typing.get_origin(kind) is typing.Literal and len(typing.get_args(kind)) == 1
 
@@ -86,9 +93,9 @@ def _decode(kind: Any, data: Any, where: str, problems: list[str]) -> Any:
         return _decode_object(kind, data, types_of, required, where, problems)
     if dataclasses.is_dataclass(kind):
         fields = dataclasses.fields(kind)
-        required = frozenset(f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING)
+        required = frozenset(_key(f) for f in fields if f.default is f.default_factory is dataclasses.MISSING)
         types_of = typing.get_type_hints(kind, include_extras=True)
-        return _decode_object(kind, data, {f.name: types_of[f.name] for f in fields}, required, where, problems)
+        return _decode_object(kind, data, {_key(f): types_of[f.name] for f in fields}, required, where, problems)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (types.UnionType, typing.Union):
         return _decode_union(arguments, data, where, problems)
@@ -126,8 +133,7 @@ def _decode_object(
         return None
     if issubclass(cls, KeyedRecord):
         return cls.from_keys(values)
-    tags = {field.name for field in dataclasses.fields(cls) if not field.init}
-    return cls(**{name: value for name, value in values.items() if name not in tags})
+    return cls(**{f.name: values[_key(f)] for f in dataclasses.fields(cls) if f.init and _key(f) in values})
 
 
 def _decode_union(kinds: tuple, data: Any, where: str, problems: list[str]) -> Any:

@@ -62,14 +62,14 @@ def preset_lines(name: str, preset: Preset) -> list[str]:
 def differences(preset: Preset) -> Iterator[str]:
     if preset.sampler is not None or preset.steps is not None:
         yield " ".join(filter(None, [preset.sampler, f"{preset.steps} steps" if preset.steps else ""]))
-    if preset.every > 1:
-        yield f"one call of {preset.every} in full, the others from skip connection {preset.depth} on"
-    if preset.guided is not None:
-        yield f"guidance from timestep {preset.guided[0]:g} to {preset.guided[1]:g}"
-    if preset.frozen_from is not None:
-        yield f"cross-attention frozen and no guidance from timestep {preset.frozen_from:g} on"
-    if preset.thinned > 1:
-        yield f"keys and values of every {preset.thinned}. row and column in the largest self-attention"
+    if preset.cache_interval > 1:
+        yield f"one call of {preset.cache_interval} in full, the others from skip connection {preset.cache_depth} on"
+    if preset.guidance_interval is not None:
+        yield f"guidance from timestep {preset.guidance_interval[0]:g} to {preset.guidance_interval[1]:g}"
+    if preset.tgate_from is not None:
+        yield f"cross-attention frozen and no guidance from timestep {preset.tgate_from:g} on"
+    if preset.kv_downsample > 1:
+        yield f"keys and values of every {preset.kv_downsample}. row and column in the largest self-attention"
     if preset.delay is not None:
         yield f"the subjects from {preset.delay:.0%} of the run on"
 

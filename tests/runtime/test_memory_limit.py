@@ -76,7 +76,7 @@ def test_a_preview_never_has_the_decoder_beside_the_denoiser(tmp_path):
 
 def test_the_limit_counts_the_preset_of_the_call(tmp_path):
     """Two shapes of calls where guidance ends on the way: by the pipeline's preset, not where a call names none."""
-    changed = replace(plan(), presets={"half": Preset(guided=(1000.0, 500.0))})
+    changed = replace(plan(), presets={"half": Preset(guidance_interval=(1000.0, 500.0))})
     bundle, counts = open_bundle(write_toy(tmp_path / "toy", plan=changed)), []
 
     class Noting(MemoryLimit):

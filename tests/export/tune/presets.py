@@ -11,14 +11,14 @@ from x2i.runtime.bundle.reader import Bundle, open_bundle
 RUN = {"prompt": "a red cat", "language": "French", "steps": 7, "sampler": "ddim", "seed": 5}
 PRESETS = {
     "plain": Preset(),
-    "whole": Preset(guided=(1000, 0)),
-    "unguided": Preset(guided=(0, 0)),
-    "cached": Preset(every=3),
-    "deeper": Preset(every=3, depth=2),
-    "frozen": Preset(frozen_from=600),
-    "both": Preset(every=2, frozen_from=600),
+    "whole": Preset(guidance_interval=(1000, 0)),
+    "unguided": Preset(guidance_interval=(0, 0)),
+    "cached": Preset(cache_interval=3),
+    "deeper": Preset(cache_interval=3, cache_depth=2),
+    "frozen": Preset(tgate_from=600),
+    "both": Preset(cache_interval=2, tgate_from=600),
     "few": Preset(sampler="euler", steps=3),
-    "thinned": Preset(thinned=2),
+    "thinned": Preset(kv_downsample=2),
 }
 
 

@@ -135,7 +135,7 @@ def test_what_is_there_is_never_written_again(preset_bundle, tmp_path):
     known = bundle.manifest.files | {feature: file_record(folder / feature)}
     bundle, before = replace(bundle, manifest=replace(bundle.manifest, files=known)), files(folder)
     with bundle_copy(bundle) as work:
-        made = with_variants(work, Preset(every=3, depth=2, frozen_from=300).variants("denoiser"))
+        made = with_variants(work, Preset(cache_interval=3, cache_depth=2, tgate_from=300).variants("denoiser"))
         assert len(made.manifest.graphs) > len(bundle.manifest.graphs)
     assert files(folder) == before
 
@@ -143,8 +143,8 @@ def test_what_is_there_is_never_written_again(preset_bundle, tmp_path):
 def test_a_preset_that_replaces_another_takes_its_graphs_along(tiny_bundle, tmp_path):
     folder = tmp_path / "bundle"
     shutil.copytree(tiny_bundle, folder)
-    add(folder, "fast", Preset(every=2, depth=2))
-    add(folder, "fast", Preset(every=2))
+    add(folder, "fast", Preset(cache_interval=2, cache_depth=2))
+    add(folder, "fast", Preset(cache_interval=2))
     open_bundle(folder)
     names = sorted(path.name for path in folder.glob("denoiser*"))
     assert names == ["denoiser.gives-deep.1.onnx", "denoiser.onnx", "denoiser.takes-deep.1.onnx"]

@@ -26,7 +26,7 @@ def test_tuning_measures_and_writes_a_preset(tiny_bundle, preset_bundle, tmp_pat
         Path("bundle"), Tuning(steps=4, quality=1.0, backend="cpu", runs=1, like=(preset_bundle, "cached"), accept=True)
     )
     assert open_bundle(folder).manifest.plan.presets == {"fast": found}
-    assert (found.every, found.depth) == (3, 1)
+    assert (found.cache_interval, found.cache_depth) == (3, 1)
     assert found.tuned is not None and len(found.tuned.measured) == 2 and found.tuned.seconds > 0
     assert found.tuned.plain == "plms, 4 steps"
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"], "nothing is left beside it"
@@ -83,10 +83,12 @@ def test_only_what_may_change_is_tried(preset_bundle):
     everything = list(candidates(plan, 20))
     assert len(everything) == len(set(everything))
     assert Preset(plan.sampler.name, 20) not in everything
-    assert list(candidates(plan, 20, ways=("thinning",))) == [Preset(plan.sampler.name, 20, thinned=2)]
+    assert list(candidates(plan, 20, ways=("thinning",))) == [Preset(plan.sampler.name, 20, kv_downsample=2)]
     cached = list(candidates(plan, 20, ways=("caching",)))
-    assert {(preset.every, preset.depth) for preset in cached} == {(every, d) for every in (2, 3, 5) for d in (1, 2)}
-    assert all(preset == Preset(plan.sampler.name, 20, preset.every, preset.depth) for preset in cached)
+    assert {(preset.cache_interval, preset.cache_depth) for preset in cached} == {
+        (every, d) for every in (2, 3, 5) for d in (1, 2)
+    }
+    assert all(preset == Preset(plan.sampler.name, 20, preset.cache_interval, preset.cache_depth) for preset in cached)
 
 
 def test_the_probe_makes_every_call_that_its_family_makes(preset_bundle):
