@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -51,6 +52,32 @@ def test_the_tests_import_what_their_extra_declares() -> None:
 @pytest.mark.parametrize("rule", [crowded_folders, import_circles], ids=lambda rule: rule.__name__)
 def test_the_tree_as_a_whole_keeps_the_rule(rule: Callable[[list[Source]], Iterator[str]]) -> None:
     assert not list(rule(TREE))
+
+
+def names_the_reference_world(text: str) -> bool:
+    """Whether a text could import it by any way: a statement, a name built for import_module, an entry point."""
+    return re.search(r"x2i\.emoji|x2i import .*\bemoji|import emoji|\.emoji\b", text) is not None
+
+
+def test_nothing_of_the_product_names_the_reference_world() -> None:
+    product = [source for source in TREE if source.room != "emoji"]
+    assert not [source.path for source in product if names_the_reference_world(source.text)]
+    assert not names_the_reference_world((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import x2i.emoji",
+        "from x2i import models, emoji",
+        "from .. import emoji",
+        "f('x2i.emoji.gate')",
+        "f'{x2i}.emoji'",
+    ],
+)
+def test_a_name_of_the_reference_world_is_seen(text: str) -> None:
+    assert names_the_reference_world(text)
+    assert not names_the_reference_world(text.replace("emoji", "models"))
 
 
 def test_no_allowance_outlives_its_reason() -> None:
