@@ -134,7 +134,7 @@ def test_the_translator_is_the_one_that_was_trained(pipeline):
     for row, tokens in enumerate(expected["input"]):
         context = pipeline.session("translator")(features=tokens.reshape(1, -1))["context"][1]
         actual = context / (scale / 2)
-        assert_close(actual, expected["output"][row], "translator-graph")
+        assert_close(actual, expected["output"][row], "translator")
         wrong = expected["wrong_if_token_first_Translator_w_head"][row]
         assert np.abs(actual - wrong).max() > expected["output"].std()
 

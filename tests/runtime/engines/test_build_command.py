@@ -159,13 +159,20 @@ def test_a_process_that_dies_is_told_in_one_line(bundle: Path) -> None:
     assert not (bundle / "engines").exists()
 
 
+def _hear_ctrl_c() -> None:
+    """A shell's background jobs ignore it, and so would what they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_leaves_nothing(bundle: Path, number: int) -> None:
     pytest.importorskip("tensorrt_rtx", exc_type=ImportError)
     words = ("build", str(bundle), "--for", "rtx", "--graph", "denoiser")
     command = (sys.executable, "-c", "from x2i.runtime.cli import main; main()", *words)
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_hear_ctrl_c
+    )
     while not list(bundle.glob("engines/.building-*/complaints")) and process.poll() is None:
         time.sleep(0.02)
     process.send_signal(number)
