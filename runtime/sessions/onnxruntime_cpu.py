@@ -150,8 +150,8 @@ def session_options(threads: int | None = None) -> onnxruntime.SessionOptions:
     # Threads that go on looking for work hold back the next graph's: for a tenth of a second, a third of an embedded
     # picture.
     chosen.add_session_config_entry("session.force_spinning_stop", "1")
-    # Without VNNI, AVX2 and AVX-512 add products of unsigned and signed bytes in 16 bits, which overflow: int8 then draws
-    # another picture. With this, unsigned ones are multiplied there, more slowly; elsewhere nothing changes.
+    # Without VNNI, AVX2 and AVX-512 add products of unsigned and signed bytes in 16 bits, which overflow: int8 then
+    # draws another picture. With this, unsigned bytes are multiplied there, more slowly; elsewhere nothing changes.
     chosen.add_session_config_entry("session.x64quantprecision", "1")
     return chosen
 
