@@ -29,6 +29,7 @@ STAGES = {
 
 
 def main() -> None:
+    """Trains or publishes the stage that the command line names."""
     parser = argparse.ArgumentParser(prog="x2i.emoji", description=__doc__)
     parser.add_argument("stage", choices=STAGES)
     parser.add_argument("--minutes", type=float, help="training time of the stage in all, earlier runs included")

@@ -25,6 +25,7 @@ class Span:
 
     @property
     def seconds(self) -> float:
+        """How long it took."""
         return self.end - self.start
 
 
@@ -90,6 +91,7 @@ def to_uint8(decoded: np.ndarray, rounding: str) -> np.ndarray:
 
 
 def to_images(decoded: np.ndarray, rounding: str) -> list[Image.Image]:
+    """Decoded pictures, float [B, 3, H, W] in -1..1, as B RGB images; `rounding` as in `to_uint8`."""
     return [Image.fromarray(pixels) for pixels in to_uint8(decoded, rounding)]
 
 

@@ -114,6 +114,7 @@ def check_preset(plan: Plan, name: str | None) -> None:
 
 
 def preset_problems(plan: Plan, name: str | None) -> list[str]:
+    """One line where the plan has no preset of this name; None stands for the plain loop."""
     if name is None or name in plan.presets:
         return []
     known = f"expected one of {', '.join(plan.presets)}" if plan.presets else "this bundle has none"

@@ -32,6 +32,7 @@ class Shown:
 
     @property
     def masked(self) -> np.ndarray:
+        """The picture with black outside the mask."""
         return self.picture * self.mask[..., None]
 
     @property

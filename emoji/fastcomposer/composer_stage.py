@@ -94,6 +94,7 @@ class World:
 
 @cache
 def scene(number: int) -> Scene:
+    """The scene of a number, the same in every run: one subject in every SINGLE-th, else two."""
     return draw_scene(np.random.default_rng([43, number]), 1 if number % SINGLE == 0 else 2)
 
 

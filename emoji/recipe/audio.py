@@ -54,6 +54,7 @@ class Listener(nn.Module):
 
 
 def build() -> AudioClip:
+    """The untrained audio branch."""
     return AudioClip(SETTINGS)
 
 

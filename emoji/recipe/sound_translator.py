@@ -25,6 +25,7 @@ TOKENS, MULT = 16, 2
 
 
 def build() -> TranslatorWithHead:
+    """The untrained translator, from the audio feature's tokens to the text encoder's width."""
     width = audio.SETTINGS.features // TOKENS
     return TranslatorWithHead(TOKENS, english.POSITIONS, width, text.WIDTH, MULT)
 

@@ -18,10 +18,12 @@ WARM_UP = 0.02
 
 
 def device() -> torch.device:
+    """The GPU where there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def low_precision() -> AbstractContextManager[None]:
+    """bfloat16 autocast on that device."""
     return torch.autocast(device().type, torch.bfloat16)
 
 
@@ -69,6 +71,7 @@ class TrainingStage:
         self.average, self.steps, self.seconds = state["average"], state["steps"], state["seconds"]
 
     def save(self) -> None:
+        """Writes the stage's state to its file, whole or not at all."""
         state = {
             "module": self.module.state_dict(),
             "optimiser": self.optimiser.state_dict(),

@@ -29,6 +29,7 @@ COMMON_SHARE = 0.5
 
 
 def build() -> TranslatorNoLN:
+    """The untrained translator of one language."""
     return TranslatorNoLN(english.POSITIONS, xlmr.WIDTH, text.WIDTH)
 
 

@@ -54,10 +54,12 @@ def pixels(images: list[np.ndarray]) -> torch.Tensor:
 
 
 def edges(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Differences of neighbouring pixels of images [B, C, H, W], across and down."""
     return images[..., 1:] - images[..., :-1], images[..., 1:, :] - images[..., :-1, :]
 
 
 def loss(model: AutoencoderKL, images: torch.Tensor) -> torch.Tensor:
+    """The loss on images, float32 [B, 3, H, W] in -1..1: pixels, edges, thumbnails and the latents' divergence."""
     with low_precision():
         posterior = model.encode(images).latent_dist
         drawn = model.decode(posterior.sample()).sample

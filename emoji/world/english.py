@@ -16,6 +16,7 @@ VOCABULARY = 1400
 
 
 def corpus() -> list[str]:
+    """The captions that the tokenizer's pairs are learnt on."""
     rng = np.random.default_rng(11)
     return [
         variant("English", key, background.key, rng)

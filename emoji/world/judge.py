@@ -42,6 +42,7 @@ def nearest_background(image: np.ndarray) -> str:
 
 
 def behind(image: np.ndarray) -> np.ndarray:
+    """The colour behind a drawing, uint8 [64, 64, 3]: the median of its border, float32 [3]."""
     assert image.shape == (CANVAS, CANVAS, 3) and image.dtype == np.uint8, (image.shape, image.dtype)
     return np.median(_border(image.astype(np.float32)), axis=0)
 
@@ -54,5 +55,6 @@ def _border(image: np.ndarray) -> np.ndarray:
 
 
 def blurred(images: np.ndarray) -> np.ndarray:
+    """Images [n, H, W, 3] as the means of their BLUR x BLUR squares."""
     n, height, width, channels = images.shape
     return images.reshape(n, height // BLUR, BLUR, width // BLUR, BLUR, channels).mean((2, 4))

@@ -53,6 +53,7 @@ def tokenizer() -> Tokenizer:
 
 
 def mask_id() -> int:
+    """The id of the masked word's token."""
     found = tokenizer().token_to_id(MASK)
     assert found is not None
     return found

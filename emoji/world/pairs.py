@@ -62,6 +62,7 @@ class PairVerdict:
 
     @property
     def swapped(self) -> bool:
+        """Whether each subject is on the other's side."""
         return self.shown == ("other", "other")
 
     @property

@@ -53,6 +53,7 @@ class Utterances:
 
 
 def name(picture: int, language: str) -> str:
+    """What is said for a picture, by its number, in a language."""
     return vocabulary_table()["pictures"][picture]["names"][language].replace("’", "'")
 
 
@@ -65,6 +66,7 @@ def say(text: str, voice: str, speed: int = USUAL_SPEED, pitch: int = USUAL_PITC
 
 
 def trimmed(samples: np.ndarray) -> np.ndarray:
+    """Samples [n] without the silence before and behind."""
     loud = np.flatnonzero(np.abs(samples) > QUIET * np.abs(samples).max())
     return samples[max(0, loud[0] - MARGIN) : loud[-1] + MARGIN]
 

@@ -20,6 +20,8 @@ COLUMNS = 8
 
 @dataclass(frozen=True, slots=True)
 class Background:
+    """One colour to draw on: its name and its levels."""
+
     key: str
     rgb: tuple[int, int, int]
 
@@ -31,6 +33,7 @@ def vocabulary_table() -> dict[str, Any]:
 
 
 def languages() -> tuple[str, ...]:
+    """The languages of the captions."""
     return tuple(vocabulary_table()["languages"])
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from x2i.runtime.bundle.cfg_batch import cfg_rows
 from x2i.runtime.bundle.preset import Preset
 from x2i.runtime.bundle.reader import Bundle
-from x2i.runtime.commands.plan_text import differences
+from x2i.runtime.commands.plan_text import preset_differences
 from x2i.runtime.commands.progress import track
 from x2i.runtime.errors import InputError
 from x2i.runtime.gate.cases import Draw, Drawing
@@ -121,7 +121,7 @@ def _fastest(
             return None
         verdict = trial(partial(pipeline, preset=name))
         outcome = verdict.problem or "passed"
-        report(f"{', '.join(differences(named[name]))}: {predicted[name]:.2f} s in the denoiser, {outcome}")
+        report(f"{', '.join(preset_differences(named[name]))}: {predicted[name]:.2f} s in the denoiser, {outcome}")
         if verdict.problem is None:
             return Found(named[name], predicted[name])
     return None

@@ -22,6 +22,7 @@ class GraphCheck:
 
     @property
     def passed(self) -> bool:
+        """Whether the error is at most the gate; NaN is not."""
         return self.error <= self.gate
 
 

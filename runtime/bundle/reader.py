@@ -25,6 +25,7 @@ class Bundle:
     manifest: Manifest
 
     def path(self, name: str) -> Path:
+        """The place of one of the bundle's files."""
         return self.folder / name
 
     def graph_bytes(self, name: str) -> int:

@@ -36,10 +36,12 @@ class KeyedRecord(Protocol):
         """The type of every key that JSON may have, in the order in which it is written."""
 
     @classmethod
-    def required_keys(cls) -> frozenset[str]: ...
+    def required_keys(cls) -> frozenset[str]:
+        """The keys that JSON must have."""
 
     @classmethod
-    def from_keys(cls, values: Mapping[str, Any]) -> Self: ...
+    def from_keys(cls, values: Mapping[str, Any]) -> Self:
+        """The record of decoded values by their keys."""
 
     def to_keys(self) -> dict[str, Any]:
         """The keys to be written."""

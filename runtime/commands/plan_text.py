@@ -12,6 +12,7 @@ from ..gate.record import Case, Closeness, Limits
 
 
 def limits_line(limits: Limits) -> str:
+    """The gate's limits in one line."""
     return (
         f"drawings against fp32's: latents within {limits.latents:.2%}, "
         f"PSNR from {limits.psnr:.1f} dB, SSIM from {limits.ssim:.3f}"
@@ -26,6 +27,7 @@ def case_line(result: CaseResult) -> str:
 
 
 def closeness_text(closeness: Closeness) -> str:
+    """How close a run came, in one line."""
     signal = "the same picture" if closeness.psnr is None else f"PSNR {closeness.psnr:.1f} dB"
     return f"latents {closeness.latents:.2%}, {signal}, SSIM {closeness.ssim:.3f}"
 
@@ -55,11 +57,12 @@ def _indented(result: CaseResult) -> list[str]:
 
 def preset_lines(name: str, preset: Preset) -> list[str]:
     """One line of what the preset does, and one of what it gained and cost."""
-    lines = [f"preset {name}: {', '.join(differences(preset)) or 'the plain loop'}"]
+    lines = [f"preset {name}: {', '.join(preset_differences(preset)) or 'the plain loop'}"]
     return lines + ([] if preset.tuned is None else [f"  {line}" for line in _tuned_lines(preset.tuned)])
 
 
-def differences(preset: Preset) -> Iterator[str]:
+def preset_differences(preset: Preset) -> Iterator[str]:
+    """What a preset does otherwise than the plain loop, a phrase each."""
     if preset.sampler is not None or preset.steps is not None:
         yield " ".join(filter(None, [preset.sampler, f"{preset.steps} steps" if preset.steps else ""]))
     if preset.cache_interval > 1:

@@ -23,6 +23,7 @@ class CaseResult:
 
     @property
     def passed(self) -> bool:
+        """Whether no limit is passed and something was drawn."""
         return not self.problems
 
 
@@ -43,6 +44,7 @@ def compare(pipeline: Draw, cases: Sequence[Case], limits: Limits, folder: Path)
 
 
 def closeness_of(drawn: Drawing, expected: Drawing) -> Closeness:
+    """How close one drawing is to another of the same size."""
     signal = psnr(drawn.picture, expected.picture)
     latents = relative_l2(drawn.latents, expected.latents)
     return Closeness(latents, None if math.isinf(signal) else signal, ssim(drawn.picture, expected.picture))

@@ -105,6 +105,7 @@ class Judged:
 
     @property
     def drawings(self) -> int:
+        """How many drawings were judged."""
         return sum(category.drawings for category in self.categories)
 
     @property
@@ -115,6 +116,7 @@ class Judged:
 
     @property
     def passed(self) -> bool:
+        """Whether no more accuracy is lost than may be."""
         # Shares add up to a hair more than their counts.
         return self.lost <= self.within + 1e-9
 

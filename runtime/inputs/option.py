@@ -74,6 +74,7 @@ class Option:
 
     @property
     def is_file(self) -> bool:
+        """Whether the command line names it by a file."""
         return self.form in FILES
 
     @property

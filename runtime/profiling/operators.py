@@ -113,7 +113,8 @@ NOT_HERE = "{} tells no times of operators here: they are measured on cpu and op
 class Profiled(Protocol):
     """A graph opened with the backend's profiler on."""
 
-    def call(self, arrays: dict[str, np.ndarray]) -> None: ...
+    def call(self, arrays: dict[str, np.ndarray]) -> None:
+        """Runs the graph once on these inputs, by name."""
 
     def tally(self) -> dict[str, tuple[int, float]]:
         """Operators and seconds by type, all calls together; the session is not called again."""

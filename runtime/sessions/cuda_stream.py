@@ -26,6 +26,7 @@ class CudaStream:
 
     @property
     def handle(self) -> int:
+        """The stream's address, as other libraries take it."""
         return int(self._stream)
 
     def allocate(self, size: int) -> int:
@@ -39,6 +40,7 @@ class CudaStream:
         return int(self._checked("cudaMalloc", (status, address)))
 
     def free(self, address: int) -> None:
+        """Gives back what `allocate` gave."""
         self._checked("cudaFree", self._cuda.cudaFree(address))
 
     def upload(self, address: int, array: np.ndarray) -> None:
@@ -76,6 +78,7 @@ class CudaStream:
         self._checked("cudaGraphLaunch", self._cuda.cudaGraphLaunch(launches, self._stream))
 
     def forget(self, launches: Any) -> None:
+        """Frees what was captured."""
         self._checked("cudaGraphExecDestroy", self._cuda.cudaGraphExecDestroy(launches))
 
     def _checked(self, call: str, result: tuple[Any, ...]) -> Any:
