@@ -20,6 +20,7 @@ from x2i.models.subjects.ip_adapter import IpAdapterTokens
 from x2i.models.subjects.ip_adapter_checkpoint import read_ip_adapter
 from x2i.runtime import load
 from x2i.runtime.cli import main
+from x2i.runtime.inputs.image import ImageInput
 from x2i.runtime.media.clip_pixels import clip_pixels
 from x2i.runtime.sessions.backends import open_session
 from x2i.runtime.sessions.session import GraphFile
@@ -167,4 +168,4 @@ def test_plus_as_a_graph(plus, files, count):
 def test_the_base_says_how_to_sample(bundle):
     plan = load(bundle).bundle.manifest.plan
     assert (plan.sampler.name, plan.guidance.scale, plan.injection.strength) == ("pndm", 7.5, 0.6)
-    assert plan.conditioners[0].picture.size == IMAGE
+    assert plan.find(ImageInput).size == IMAGE

@@ -120,7 +120,7 @@ def test_lowering_asks_the_judge(plain_judge, tiny_bundle, tmp_path):
     gate = open_bundle(tmp_path / "half").manifest.gate
     assert gate.judged.judge == "plain" and gate.judged.drawings == 2 and gate.accepted == ()
     assert {case.prompt for case in gate.cases} == {"a house, 3", "a house, 4"}
-    assert {(case.seed, case.steps) for case in gate.cases} == {(3, 2), (4, 2)}
+    assert {(case.options["seed"], case.options["steps"]) for case in gate.cases} == {(3, 2), (4, 2)}
     drawn = [(who, seed) for who, seed, _ in plain_judge.drawn]
     assert drawn == [("reference", 3), ("reference", 4), ("scored", 3), ("scored", 4)]
 

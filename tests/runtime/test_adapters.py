@@ -126,7 +126,8 @@ class TestElite:
         """A token is a letter here, so that only single letters are tokens of their own."""
         split = [draw(prompt=PROMPT, placement=placement) for placement in ("token", "authors")]
         indices = [
-            draw.pipeline._request(PROMPT, GIVEN["elite"] | {"placement": p})[0].slots for p in ("token", "authors")
+            draw.pipeline._request(PROMPT, GIVEN["elite"] | {"placement": p})[0].inputs.slots
+            for p in ("token", "authors")
         ]
         assert [slots["word_index"].tolist() for slots in indices] == [[77, 7], [77, 4]]
         assert differ(*split)

@@ -30,10 +30,10 @@ def test_run(elite_bundle, prompt, word, index, size, steps, guidance, strength,
     given = {"subject": SUBJECT, "mask": MASK, "word": word, "words": words}
     given |= {"global_only": True} if words > 1 else {"strength": strength}
     request, _, _ = pipeline._request(prompt, given)
-    assert request.slots["word_index"][1] == index
+    assert request.inputs.slots["word_index"][1] == index
     (tokenizer,) = (t for _, t in Conditions(pipeline.bundle, pipeline.session)._conditioners if t is not None)
     ids = tokenizer([prompt, ""]).input_ids
-    pixels = tuple(request.slots[name] for name in ("subject_pixels", "object_pixels", "mask"))
+    pixels = tuple(request.inputs.slots[name] for name in ("subject_pixels", "object_pixels", "mask"))
     base = random_stable_diffusion("tiny")
     options = {"noise": noise, "steps": steps, "guidance": guidance, "strength": strength, "words": words}
     expected = twin_latents(

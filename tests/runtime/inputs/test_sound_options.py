@@ -63,7 +63,7 @@ def here(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def x2i(pipelines, here, monkeypatch):
     """`x2i run` in that folder, on pipelines that stay open."""
-    command = importlib.import_module("x2i.runtime.commands.console")
+    command = importlib.import_module("x2i.runtime.commands.run")
     monkeypatch.setattr(command, "load", lambda *_, text_bundle=None, **__: pipelines[text_bundle and str(text_bundle)])
 
     def run(*options):

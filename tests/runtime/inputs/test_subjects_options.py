@@ -32,7 +32,7 @@ def here(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def x2i(pipeline, here, monkeypatch):
     """`x2i run` in that folder, on a pipeline that stays open; subjects are named by their letters."""
-    monkeypatch.setattr(importlib.import_module("x2i.runtime.commands.console"), "load", lambda *_, **__: pipeline)
+    monkeypatch.setattr(importlib.import_module("x2i.runtime.commands.run"), "load", lambda *_, **__: pipeline)
 
     def run(prompt: str, subjects: str = "", *options):
         given = [word for name in subjects.split() for word in ("--subject", f"{name}.png")]

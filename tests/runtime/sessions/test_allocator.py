@@ -12,12 +12,12 @@ from tests.processes import run
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 LEFT = """
 import ctypes
-from x2i.runtime.sessions import cache
 c = ctypes.CDLL(None)
 c.malloc.restype, c.malloc.argtypes, c.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
 def resident():
     return int(open("/proc/self/status").read().split("RssAnon:")[1].split()[0]) / 1000
 if {singly}:
+    from x2i.runtime.sessions import cache
     cache.map_blocks_singly()
 c.free(c.malloc(30 << 20))
 start, blocks = resident(), []
