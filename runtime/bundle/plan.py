@@ -14,7 +14,7 @@ from ..inputs.delay import Delay
 from ..inputs.marker import MarkerInput
 from ..inputs.option import Input
 from ..inputs.prompt import TextInput
-from ..inputs.registry import input_options, input_types
+from ..inputs.registry import input_options, input_types, option_names
 from ..inputs.strength import Injection
 from ..inputs.subjects import SubjectsInput
 from ..inputs.word import WordInput
@@ -167,7 +167,7 @@ class Plan:
 
     def options(self) -> set[str]:
         """Those of a call's options that only some plans take, and that this one takes."""
-        return {option.name for each in self.inputs() for option in each.OPTIONS} & input_options()
+        return option_names(self.inputs()) & input_options()
 
     def graphs(self, preset: str | None = None) -> list[str]:
         """Names of all graphs that a run needs, options still in braces; with a preset its variants."""

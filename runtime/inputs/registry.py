@@ -70,13 +70,18 @@ def input_options() -> set[str]:
     return run_options().keys() - everywhere
 
 
+def option_names(inputs: Iterable[Input]) -> set[str]:
+    """The names of the options that belong to these inputs."""
+    return {option.name for each in inputs for option in each.OPTIONS}
+
+
 def prepare_inputs(inputs: Iterable[Input], call: CallContext) -> PreparedInputs:
     """What a plan's inputs make of a call, with every problem: options that the plan does not take, values of a wrong
     kind, and what the inputs themselves refuse."""
     inputs, options, made = list(inputs), run_options(), PreparedInputs()
-    taken = {option.name for each in inputs for option in each.OPTIONS}
-    values = dict(call.values)
-    for name in sorted(input_options(), key=list(options).index):
+    taken = option_names(inputs)
+    own, values = input_options(), dict(call.values)
+    for name in (name for name in options if name in own):
         if name not in taken and not options[name].is_default(values[name]):
             made.problems.append(f"{name}: this bundle takes none; leave it out")
         elif (problem := options[name].problem(values[name])) is not None:
@@ -103,7 +108,7 @@ def input_stand_ins(inputs: Iterable[Input]) -> dict[str, Any]:
 
 def options_schema(inputs: Iterable[Input]) -> dict[str, Any]:
     """The options of a plan with these inputs as JSON Schema, for a form or a server."""
-    taken = {option.name for each in inputs for option in each.OPTIONS}
+    taken = option_names(inputs)
     options = run_options()
     own = {name: option.schema() for name, option in options.items() if name in taken or name not in input_options()}
     return {"type": "object", "properties": own, "additionalProperties": False}
