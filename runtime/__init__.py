@@ -1,5 +1,6 @@
 """From a bundle to a picture, without torch: `load(folder)` gives a Pipeline."""
 
+from . import telemetry as telemetry
 from .errors import InputError
 from .load import load
 from .output import Output, Step

@@ -35,3 +35,9 @@ def collect_problems(first: Callable[[], First], second: Callable[[], Second]) -
             raise InputError(*dict.fromkeys((*error.problems, *another.problems))) from error
         raise
     return made, second()
+
+
+def reason(error: BaseException) -> str:
+    """What an error says, on one line; its class where it says nothing."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return (text.splitlines() or [type(error).__name__])[0]

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from .errors import InputError
-from .files import check_folder_of
+from .files.writing import check_folder_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,8 +56,10 @@ SMALL_MODULES = {
     "models/errors.py": "the room's error",
     "runtime/bundle/cfg_batch.py": "the rule of the guidance's rows",
     "runtime/commands/share.py": "one command",
-    "runtime/errors.py": "the room's errors",
+    "runtime/files/cache.py": "one folder",
+    "runtime/files/reading.py": "one reader",
     "runtime/inputs/sampling.py": "a table of options",
+    "runtime/telemetry.py": "one decision, which must be the first",
     "runtime/sampling/dpmpp.py": "one family of samplers, which will grow",
     "runtime/sampling/euler.py": "one family of samplers",
 }
@@ -249,7 +251,8 @@ def unsafe_loading(source: Source) -> Iterator[str]:
 
 
 def work_in_init(source: Source) -> Iterator[str]:
-    """A package's __init__ re-exports its own modules, names them in __all__, and does nothing else."""
+    """A package's __init__ re-exports its own modules, names them in __all__, and does nothing else; except that a room
+    which imports ONNX Runtime first has its telemetry declined."""
     if not source.path.endswith("/__init__.py"):
         return
     for number, node in enumerate(ast.parse(source.text).body):
@@ -257,6 +260,8 @@ def work_in_init(source: Source) -> Iterator[str]:
             case ast.Expr(ast.Constant(str())) if number == 0:
                 pass
             case ast.ImportFrom(level=1) | ast.Assign(targets=[ast.Name("__all__")]):
+                pass
+            case ast.ImportFrom("x2i.runtime", [ast.alias("telemetry")]):
                 pass
             case _:
                 yield f"line {node.lineno}: {ast.unparse(node).splitlines()[0]}"

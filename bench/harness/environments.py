@@ -51,9 +51,10 @@ def run_program(command: list[str], **environment: str) -> str:
 
 
 def child_environment() -> dict[str, str]:
-    """The caller's environment with all cores, no downloads by name, and the benchmark's own modules."""
+    """The caller's environment with all cores, no downloads by name, no telemetry, and the benchmark's own modules."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "OMP_"))}
-    return kept | {"PYTHONPATH": str(ROOT / "bench"), "PYTHONSAFEPATH": "1", "HF_HUB_OFFLINE": "1"}
+    own = {"PYTHONPATH": str(ROOT / "bench"), "PYTHONSAFEPATH": "1", "HF_HUB_OFFLINE": "1"}
+    return {"ORT_DISABLE_TELEMETRY": "1"} | kept | own
 
 
 def last_line(text: str) -> str:

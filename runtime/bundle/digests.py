@@ -17,7 +17,7 @@ from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
 
-from ..files import cache_folder
+from ..files.cache import cache_folder
 
 MAX_FILES = 2000
 """Files remembered; beyond it go those that are gone, then those that were read the longest ago."""

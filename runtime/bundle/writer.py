@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import InputError
-from ..files import apply_umask
+from ..files.writing import apply_umask
 from . import manifest as manifests
 from .manifest import File, Manifest
 from .reader import file_record

@@ -15,6 +15,7 @@ from ..errors import InputError
 from ..machine import available_memory, cpu_features, package_version, package_versions, usable_cores
 from ..sessions.backends import BACKENDS
 from ..sessions.session import Settings
+from ..telemetry import telemetry_state
 from .console import Refusal
 
 PACKAGES = ("x2i-edge", "numpy", "onnxruntime", "tokenizers", "pillow", "click")
@@ -34,6 +35,7 @@ def doctor(as_json: bool) -> None:
         "cpu": " ".join([f"{usable_cores()} cores", *cpu_features()]),
         "memory": _memory(),
         "gpus": _gpus(),
+        "telemetry of onnxruntime": telemetry_state(),
         "backends": {name: _backend(name, broken=bool(problems)) for name in BACKENDS},
     }
     if not problems:

@@ -8,7 +8,7 @@ import click
 
 from ..bundle.reader import open_bundle
 from ..errors import EngineWarning, InputError
-from ..files import check_folder_of
+from ..files.writing import check_folder_of
 from ..profiling.job import ProfileJob
 from ..profiling.measure import measure
 from ..profiling.record import Profile, read, save, save_text

@@ -9,7 +9,7 @@ import click
 import numpy as np
 
 from ..errors import InputError
-from ..files import check_folder_of, save_whole
+from ..files.writing import check_folder_of, save_whole
 from ..load import load
 from ..output import Output, check_picture_path, save_picture
 from .console import announce, refusing, warned

@@ -11,7 +11,7 @@ from pathlib import Path
 from .. import machine
 from ..bundle.records import decode, encode
 from ..errors import InputError
-from ..files import cache_folder
+from ..files.cache import cache_folder
 
 _MAX_BUILDS = 200
 """Builds that are remembered."""

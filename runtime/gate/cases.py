@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..errors import InputError
-from ..files import reason
+from ..errors import InputError, reason
 from ..inputs.option import Option
 from ..inputs.registry import run_options
 from ..media.pictures import open_picture, several

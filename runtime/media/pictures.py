@@ -13,8 +13,8 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from ..errors import InputError
-from ..files import open_given, reason
+from ..errors import InputError, reason
+from ..files.reading import open_given
 
 PictureSource = str | Path | Image.Image | np.ndarray
 QUIET = Lock()

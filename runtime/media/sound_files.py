@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from ..errors import InputError
-from ..files import open_given, reason
+from ..errors import InputError, reason
+from ..files.reading import open_given
 
 if TYPE_CHECKING:
     from soundfile import LibsndfileError, SoundFile

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..bundle.records import decode, encode
 from ..errors import InputError
-from ..files import save_whole
+from ..files.writing import save_whole
 
 
 @dataclass(frozen=True, slots=True)

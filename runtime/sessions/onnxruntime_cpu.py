@@ -12,8 +12,7 @@ from .. import machine
 from ..bundle.manifest import Tensor
 from ..engines import store
 from ..engines.key import EngineKey
-from ..errors import EngineWarning, InputError
-from ..files import reason
+from ..errors import EngineWarning, InputError, reason
 from ..machine import peak_memory
 from .session import GraphFile, Outputs, Settings, Shapes, UnboundSession, call_error
 

@@ -12,8 +12,7 @@ import onnxruntime
 
 from ..bundle.manifest import Tensor
 from ..engines.gpu import gpu_problem
-from ..errors import EngineWarning, InputError
-from ..files import reason
+from ..errors import EngineWarning, InputError, reason
 from .onnxruntime_cpu import CALL_ERRORS, DTYPES, ONNX_RUNTIME_ERRORS, as_tensor
 from .session import GraphFile, Outputs, Settings, call_error
 

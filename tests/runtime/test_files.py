@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from x2i.runtime.bundle.writer import new_folder
-from x2i.runtime.files import apply_umask, save_whole
+from x2i.runtime.files.writing import apply_umask, save_whole
 
 
 @pytest.fixture(params=[0o022, 0o077, 0o027], ids=oct)

@@ -16,7 +16,7 @@ from x2i.runtime.bundle.digests import Digests, sha256_of
 from x2i.runtime.bundle.reader import open_bundle
 from x2i.runtime.cli import main
 from x2i.runtime.errors import InputError
-from x2i.runtime.files import cache_folder
+from x2i.runtime.files.cache import cache_folder
 
 from tests.runtime.toy import write_toy
 

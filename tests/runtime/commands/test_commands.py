@@ -187,11 +187,11 @@ def test_inspect_shows_plan_graphs_and_origin(tiny_bundle):
 def test_full_disk_is_one_line(draw, monkeypatch):
     import errno
 
-    from x2i.runtime import files
+    from x2i.runtime.files import writing
 
     def full(*arguments):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(files.os, "replace", full)
+    monkeypatch.setattr(writing.os, "replace", full)
     result = draw()
     assert result.exit_code == 2 and "could not be written: No space left on device" in result.stderr

@@ -33,6 +33,7 @@ def test_a_sound_installation() -> None:
     assert result.exit_code == 0, result.output
     assert result.stdout.rstrip().endswith("no problems found")
     assert "CPUExecutionProvider" in result.stdout and "backend cpu: ready" in result.stdout
+    assert "telemetry of onnxruntime: off (ORT_DISABLE_TELEMETRY=1)" in result.stdout
 
 
 def test_json_holds_the_same_facts() -> None:

@@ -1,41 +1,16 @@
-"""Files and folders of the caller's: opened or refused in one line, written whole or not at all, and our own
-cache folder."""
+"""Files that a command writes: refused before the work where they could not be written, and written whole or not at
+all."""
 
 import os
 import tempfile
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from .errors import InputError
+from ..errors import InputError
 
 _UMASK_LOCK = threading.Lock()
-
-
-def open_given(path: Path, where: str, kind: str) -> BinaryIO:
-    """The file's bytes. `where` begins every message, `kind` says what was expected, such as "a picture file".
-
-    Raises InputError where nothing, a folder, a pipe or a device is, or what may not be read.
-    """
-    try:
-        if not path.exists():
-            raise InputError(f"{where}: expected {kind}, got nothing of that name; check the path")
-        # A pipe or a device could be read for ever.
-        if not path.is_file():
-            raise InputError(f"{where}: expected {kind}, got a folder or a device; name the file itself")
-        return path.open("rb")
-    except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{where}: expected a readable file, got {reason(error)}; check its permissions") from error
-
-
-def reason(error: BaseException) -> str:
-    """What an error says, on one line; its class where it says nothing."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return (text.splitlines() or [type(error).__name__])[0]
 
 
 def check_folder_of(path: Path) -> None:
@@ -77,17 +52,3 @@ def apply_umask(path: Path) -> None:
         umask = os.umask(0o077)
         os.umask(umask)
     path.chmod((0o777 if path.is_dir() else 0o666) & ~umask)
-
-
-def cache_folder() -> Path:
-    """Our folder in the user's cache: $XDG_CACHE_HOME/x2i or ~/.cache/x2i on Linux, what is usual elsewhere.
-
-    Nothing is made. A user without a home gets a folder that cannot be made, and whose callers then keep nothing.
-    """
-    from platformdirs import user_cache_path
-
-    # Some releases of platformdirs refuse where there is no home, others give a relative path.
-    with suppress(RuntimeError):
-        if (folder := user_cache_path("x2i", appauthor=False)).is_absolute():
-            return folder
-    return Path(os.devnull) / "x2i"

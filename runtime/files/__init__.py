@@ -1,0 +1,1 @@
+"""Files of the caller's and our own: read with a guard, written whole or not at all."""
