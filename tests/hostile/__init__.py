@@ -1,0 +1,1 @@
+"""Bad inputs by the thousand, and what x2i must do with each: draw, or refuse in a line. See `make hostile`."""

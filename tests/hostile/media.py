@@ -1,0 +1,282 @@
+"""Bad start noise, pictures and sounds."""
+
+import io
+import struct
+import wave
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+from PIL import Image
+
+from .case import Case
+from .held import refused_or_drawn
+from .room import Room
+from .systems import QUICK, drawing
+from .values import drawn
+
+def cut(content: bytes, number: int) -> dict[str, bytes]:
+    """A file cut at several places."""
+    places = sorted({round(len(content) * part / number) for part in range(number)})
+    return {f"cut at {place}": content[:place] for place in places}
+
+
+def flipped(content: bytes, number: int, seed: int = 0) -> dict[str, bytes]:
+    """A file with a few bits turned over: each time others, half of them near its beginning."""
+    flips = drawn(st.lists(st.tuples(st.integers(0, 10**9), st.integers(0, 7)), min_size=1, max_size=6), number, seed)
+    found = {}
+    for turn, places in enumerate(flips):
+        changed = bytearray(content)
+        within = len(content) if turn % 2 else min(len(content), 600)
+        for place, bit in places:
+            changed[place % within] ^= 1 << bit
+        found[f"bits {turn}"] = bytes(changed)
+    return found
+
+
+def _given(kind: str, name: str, option: str, system: str, suffix: str, make: Callable[[], bytes], *more: str) -> Case:
+    def attempt(room: Room) -> str | None:
+        path = room.work / f"given{suffix}"
+        path.write_bytes(make())
+        return refused_or_drawn(room, drawing(room, system, *more, option, str(path)))
+
+    return Case(kind, f"{option} {name}", attempt)
+
+
+def noise_cases() -> Iterator[Case]:
+    """`.npy` files for `--noise`."""
+    good = np.random.default_rng(0).standard_normal((1, 4, 8, 8)).astype(np.float32)
+    for name, content in (cut(_npy(good), 12) | flipped(_npy(good), 30)).items():
+        yield _given("noise", name, "--noise", "gluegen-text", ".npy", lambda content=content: content, "--steps", "2")
+    kinds = st.one_of(npst.scalar_dtypes(), npst.array_dtypes())
+    shapes = st.one_of(npst.array_shapes(min_dims=0, max_dims=5, min_side=0, max_side=9), st.just((1, 4, 8, 8)))
+    for number, array in enumerate(drawn(npst.arrays(kinds, shapes), 60)):
+        name = f"{number} of {str(array.dtype)[:20]} {array.shape}"
+        yield _given("noise", name, "--noise", "gluegen-text", ".npy", partial(_npy, array), "--steps", "2")
+    for name, content in ODD_NOISE.items():
+        yield _given("noise", name, "--noise", "gluegen-text", ".npy", content, "--steps", "2")
+
+
+def _npy(array: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
+def _header(text: str, version: tuple[int, int] = (1, 0)) -> bytes:
+    packed = text.encode("latin-1") + b"\n"
+    size = struct.pack("<H" if version == (1, 0) else "<I", len(packed))
+    return b"\x93NUMPY" + bytes(version) + size + packed
+
+
+def _numbers(value: float, shape: tuple[int, ...] = (1, 4, 8, 8)) -> bytes:
+    return _npy(np.full(shape, value, np.float32))
+
+
+def _archive(**arrays: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **arrays)
+    return stream.getvalue()
+
+
+ODD_NOISE: dict[str, Callable[[], bytes]] = {
+    "NaN": partial(_numbers, np.nan),
+    "infinite": partial(_numbers, np.inf),
+    "the largest numbers": partial(_numbers, 3e38),
+    "denormal": partial(_numbers, 1e-45),
+    "numbers too large for float32": lambda: _npy(np.full((1, 4, 8, 8), 1e200)),
+    "Fortran's order": lambda: _npy(np.asfortranarray(np.ones((1, 4, 8, 8), np.float32))),
+    "objects": lambda: _npy(np.array([{"a": 1}, None], object)),
+    "texts": lambda: _npy(np.full((1, 4, 8, 8), "1.0")),
+    "dates": lambda: _npy(np.zeros((1, 4, 8, 8), "datetime64[s]")),
+    "records": lambda: _npy(np.zeros((1, 4, 8, 8), [("a", "f4"), ("b", "i4")])),
+    "other byte order": lambda: _npy(np.ones((1, 4, 8, 8), ">f4")),
+    "half precision": lambda: _npy(np.ones((1, 4, 8, 8), np.float16)),
+    "no pictures": partial(_numbers, 1.0, (0, 4, 8, 8)),
+    "no height": partial(_numbers, 1.0, (1, 4, 0, 8)),
+    "wide": partial(_numbers, 1.0, (1, 4, 1, 20_000)),
+    "an archive": lambda: _archive(a=np.ones((1, 4, 8, 8), np.float32)),
+    "an archive that unpacks to a gigabyte": lambda: _archive(a=np.zeros((1, 4, 8192, 8192), np.float32)),
+    "a header that promises terabytes": lambda: _header(
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 4, 1048576, 1048576), }"
+    ),
+    "a header of a negative shape": lambda: _header("{'descr': '<f4', 'fortran_order': False, 'shape': (-1, 4, 8, 8), }"),
+    "a header with code": lambda: _header("{'descr': __import__('os').system('touch ran'), 'shape': (1,), }"),
+    "a header of brackets": lambda: _header("(" * 9000),
+    "a header without end": lambda: b"\x93NUMPY\x02\x00" + struct.pack("<I", 2**31) + b" " * 100,
+    "a header of version 9": lambda: b"\x93NUMPY\x09\x00" + b" " * 100,
+}
+
+
+def picture_cases() -> Iterator[Case]:
+    """Pictures for every option that takes one."""
+    places = (("--subject", "elite"), ("--mask", "elite"), ("--image", "ip-adapter"), ("--subject", "fastcomposer"))
+    for number, (option, system) in enumerate(places):
+        subject = ("--object-resolution", "64") if system == "fastcomposer" else ()
+        for name, (suffix, content) in odd_pictures(number).items():
+            more = (*QUICK, *subject)
+            yield _given("picture", f"{system} {name}", option, system, suffix, content, *more)
+
+
+@cache
+def odd_pictures(seed: int) -> dict[str, tuple[str, Callable[[], bytes]]]:
+    """Files that are pictures, nearly or not at all: suffix and content by what they are."""
+    found: dict[str, tuple[str, Callable[[], bytes]]] = {}
+    for form in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"):
+        content = _saved(Image.fromarray(_pixels(48, 40)), form)
+        broken = cut(content, 4) | flipped(content, 6, seed)
+        found |= {f"{form} {name}": (f".{form.lower()}", partial(bytes, text)) for name, text in broken.items()}
+    modes = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV", "I", "F", "I;16")
+    for mode in modes:
+        for form in ("PNG", "TIFF", "JPEG"):
+            try:
+                content = _saved(_in_mode(mode), form)
+            except (OSError, ValueError, KeyError):
+                continue
+            found[f"{mode} as {form}"] = f".{form.lower()}", partial(bytes, content)
+    for turn in (0, 1, 5, 8, 9, 65535):
+        found[f"turned by EXIF {turn}"] = ".jpg", partial(_turned, turn)
+    sizes = ((1, 1), (1, 20_000), (20_000, 1), (16_000, 16_000), (65_535, 1))
+    found |= {f"{height}x{width}": (".png", partial(_plain, height, width)) for height, width in sizes}
+    found |= {name: (".png", make) for name, make in ODD_PICTURES.items()}
+    return found
+
+
+def _pixels(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def _saved(image: Image.Image, form: str, **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, form, **options)
+    return stream.getvalue()
+
+
+def _in_mode(mode: str) -> Image.Image:
+    if mode == "I;16":
+        return Image.fromarray(_pixels(48, 40)[..., 0].astype(np.uint16) * 257)
+    if mode == "F":
+        return Image.fromarray(np.full((48, 40), np.nan, np.float32))
+    return Image.fromarray(_pixels(48, 40)).convert(mode) if mode != "PA" else Image.new("PA", (40, 48))
+
+
+def _turned(turn: int) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    return _saved(Image.fromarray(_pixels(48, 40)), "JPEG", exif=exif)
+
+
+def _plain(height: int, width: int) -> bytes:
+    return _saved(Image.new("1", (width, height)), "PNG")
+
+
+def _png_of(width: int, height: int) -> bytes:
+    """A PNG whose head promises another size than it holds."""
+    import zlib
+
+    content = bytearray(_saved(Image.new("L", (8, 8)), "PNG"))
+    content[16:24] = struct.pack(">II", width, height)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    return bytes(content)
+
+
+def _animated() -> bytes:
+    frames = [Image.new("RGB", (8, 8), (i, i, i)) for i in range(200)]
+    return _saved(frames[0], "GIF", save_all=True, append_images=frames[1:])
+
+
+def _text_chunk() -> bytes:
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    info.add_text("a", "b" * 10_000_000, zip=True)
+    return _saved(Image.new("RGB", (8, 8)), "PNG", pnginfo=info)
+
+
+ODD_PICTURES: dict[str, Callable[[], bytes]] = {
+    "empty": lambda: b"",
+    "text": lambda: b"not a picture",
+    "a web page": lambda: b"<html><svg width='9' height='9'/></html>",
+    "a drawing in PostScript": lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n{} loop\n",
+    "zeros": lambda: bytes(100_000),
+    "a promise of 4 gigapixels": lambda: _png_of(65_535, 65_535),
+    "a promise of 2^62 pixels": lambda: _png_of(2**31 - 1, 2**31 - 1),
+    "no width": lambda: _png_of(0, 8),
+    "animated": _animated,
+    "a text of 10 MB within": _text_chunk,
+    "an archive": lambda: _archive(a=np.ones(3)),
+    "an array": lambda: _npy(np.ones((8, 8, 3))),
+    "transparent all over": lambda: _saved(Image.new("RGBA", (8, 8), (0, 0, 0, 0)), "PNG"),
+    "gamma and colours": lambda: _saved(Image.new("RGB", (8, 8)), "PNG", icc_profile=b"\0" * 5000),
+}
+
+
+def sound_cases() -> Iterator[Case]:
+    """Sound files for `--sound`."""
+    good = _wave()
+    rest = {f"FLAC {name}": content for name, content in (cut(_encoded("FLAC"), 8) | flipped(_encoded("FLAC"), 20)).items()}
+    rest |= {f"OGG {name}": content for name, content in (cut(_encoded("OGG"), 6) | flipped(_encoded("OGG"), 20, 1)).items()}
+    for name, content in (cut(good, 16) | flipped(good, 40) | rest | odd_sounds()).items():
+        yield _given("sound", name, "--sound", "gluegen-sound", ".wav", partial(bytes, content), *QUICK)
+
+
+def _wave(rate: int = 8000, channels: int = 1, width: int = 2, frames: int = 6000, content: bytes | None = None) -> bytes:
+    stream = io.BytesIO()
+    with wave.open(stream, "wb") as file:
+        file.setnchannels(channels)
+        file.setsampwidth(width)
+        file.setframerate(rate)
+        noise = np.random.default_rng(0).bytes(frames * channels * width)
+        file.writeframes(noise if content is None else content)
+    return stream.getvalue()
+
+
+def _encoded(form: str) -> bytes:
+    import soundfile
+
+    stream = io.BytesIO()
+    soundfile.write(stream, np.random.default_rng(0).uniform(-0.5, 0.5, 6000).astype(np.float32), 8000, format=form)
+    return stream.getvalue()
+
+
+def _floats(value: float) -> bytes:
+    import soundfile
+
+    stream = io.BytesIO()
+    soundfile.write(stream, np.full(6000, value), 8000, format="WAV", subtype="DOUBLE")
+    return stream.getvalue()
+
+
+def _with_field(place: int, form: str, value: int) -> bytes:
+    content = bytearray(_wave())
+    content[place : place + struct.calcsize(form)] = struct.pack(form, value)
+    return bytes(content)
+
+
+def odd_sounds() -> dict[str, bytes]:
+    """Heads that lie, and sounds that nobody hears."""
+    fields = {"format": (20, "<H"), "channels": (22, "<H"), "rate": (24, "<I"), "bytes": (28, "<I"), "block": (32, "<H")}
+    fields |= {"bits": (34, "<H"), "data": (40, "<I"), "riff": (4, "<I"), "chunk": (16, "<I")}
+    found = {
+        f"{name} of {value}": _with_field(place, form, value)
+        for name, (place, form) in fields.items()
+        for value in (0, 1, 7, 65534, 65535, *((2**31, 2**32 - 1) if form == "<I" else ()))
+    }
+    return found | {
+        "empty": b"",
+        "text": b"not a sound",
+        "no frames": _wave(frames=0),
+        "one frame": _wave(frames=1),
+        "silence": _wave(content=bytes(12_000)),
+        "of 1 Hz": _wave(rate=1),
+        "of 200 channels": _wave(channels=200, frames=600),
+        "of 10 minutes": _wave(content=bytes(8000 * 2 * 600)),
+        "NaN": _floats(np.nan),
+        "infinite": _floats(np.inf),
+        "of the largest numbers": _floats(1e308),
+        "an array": _npy(np.ones(6000, np.float32)),
+        "a picture": _saved(Image.new("RGB", (8, 8)), "PNG"),
+    }

@@ -1,0 +1,22 @@
+"""The kinds of bad inputs, and what makes those of each."""
+
+from collections.abc import Callable, Iterator
+
+from .calls import call_cases
+from .case import Case
+from .graphs import engine_cases, graph_cases, tokenizer_cases
+from .manifests import manifest_cases
+from .media import noise_cases, picture_cases, sound_cases
+from .options import option_cases
+
+KINDS: dict[str, Callable[[], Iterator[Case]]] = {
+    "manifest": manifest_cases,
+    "graph": graph_cases,
+    "engine": engine_cases,
+    "tokenizer": tokenizer_cases,
+    "option": option_cases,
+    "noise": noise_cases,
+    "picture": picture_cases,
+    "sound": sound_cases,
+    "call": call_cases,
+}
