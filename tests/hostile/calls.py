@@ -142,10 +142,13 @@ def _same(value: Any) -> Any:
 
 def system_of(option: str) -> str:
     """A bundle that takes the option."""
-    taking = (
-        name for name in SYSTEMS if option in open_bundle(SYSTEMS[name].source(), check_files=False).manifest.plan.options()
-    )
-    return next(taking, "gluegen-text")
+    return next((name for name, options in _options().items() if option in options), "gluegen-text")
+
+
+@cache
+def _options() -> dict[str, set[str]]:
+    opened = {name: open_bundle(system.source(), check_files=False) for name, system in SYSTEMS.items()}
+    return {name: bundle.manifest.plan.options() for name, bundle in opened.items()}
 
 
 @cache

@@ -53,7 +53,7 @@ def tried(case: Case) -> str | None:
         return case.attempt(room)
     except Stuck as stuck:
         return f"hang: {traceback_problem(stuck)}"
-    except Exception as error:  # What is tried may raise whatever there is; it is told, and the next is tried.
+    except BaseException as error:  # A panic of a library in Rust, for one, is no Exception.
         return traceback_problem(error)
     finally:
         signal.alarm(0)

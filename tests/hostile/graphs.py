@@ -27,9 +27,10 @@ def graph_cases() -> Iterator[Case]:
     """Every graph of the text bundle damaged, and changed where ONNX can say what is wrong."""
     for graph in GRAPHS:
         content = (SYSTEMS[SYSTEM].source() / f"{graph}.onnx").read_bytes()
-        damaged = cut(content, 8) | flipped(content, 25, len(graph)) | {"text": b"not a graph", "zeros": bytes(5000)}
-        for name, changed in damaged.items():
-            yield _replaced("graph", f"{graph} {name}", f"{graph}.onnx", partial(bytes, changed))
+        damaged = cut(content, 8) | flipped(content, 25, len(graph))
+        damaged |= {"text": lambda: b"not a graph", "zeros": lambda: bytes(5000)}
+        for name, make in damaged.items():
+            yield _replaced("graph", f"{graph} {name}", f"{graph}.onnx", make)
         for name, change in CHANGES.items():
             yield _replaced("graph", f"{graph} {name}", f"{graph}.onnx", partial(_changed, graph, change))
     for name, change in OUTSIDE.items():
@@ -228,9 +229,11 @@ def tokenizer_cases() -> Iterator[Case]:
     """`tokenizer.json` damaged, wrong in every field, and such as never end."""
     text = (SYSTEMS[SYSTEM].source() / "tokenizer.json").read_text("utf-8")
     data = json.loads(text)
-    for name, content in (cut(text.encode(), 10) | flipped(text.encode(), 30)).items():
-        yield _replaced("tokenizer", name, "tokenizer.json", partial(bytes, content))
-    for number, path in enumerate(places(data, many={"vocab": 1, "added_tokens": 1, "merges": 1, "special_tokens": 1}).values()):
+    for name, make in (cut(text.encode(), 10) | flipped(text.encode(), 30)).items():
+        yield _replaced("tokenizer", name, "tokenizer.json", make)
+    for number, path in enumerate(
+        places(data, many={"vocab": 1, "added_tokens": 1, "merges": 1, "special_tokens": 1}).values()
+    ):
         for how, changed in wrongs(data, path, number):
             make = partial(str.encode, changed, "utf-8", "surrogatepass")
             name = f"{'.'.join(map(str, path))}: {how}"
@@ -260,10 +263,17 @@ TOKENIZERS: dict[str, Callable[[], dict[str, Any]]] = {
         "pre_tokenizer": {"type": "Split", "pattern": {"Regex": "(e+e*)+$"}, "behavior": "Isolated", "invert": False}
     },
     "a pattern of a million states": lambda: {
-        "pre_tokenizer": {"type": "Split", "pattern": {"Regex": "(a{1000}){1000}"}, "behavior": "Isolated", "invert": False}
+        "pre_tokenizer": {
+            "type": "Split",
+            "pattern": {"Regex": "(a{1000}){1000}"},
+            "behavior": "Isolated",
+            "invert": False,
+        }
     },
     "an empty vocabulary": lambda: {"model": {"type": "WordLevel", "vocab": {}, "unk_token": "a"}},
-    "ids beyond the embedding": lambda: {"model": {"type": "WordLevel", "vocab": {"<unk>": 2**31}, "unk_token": "<unk>"}},
+    "ids beyond the embedding": lambda: {
+        "model": {"type": "WordLevel", "vocab": {"<unk>": 2**31}, "unk_token": "<unk>"}
+    },
     "the largest id": lambda: {"model": {"type": "WordLevel", "vocab": {"<unk>": 2**32 - 1}, "unk_token": "<unk>"}},
     "no tokens added": lambda: {"post_processor": None},
     "a hundred tokens added": lambda: {
@@ -304,26 +314,34 @@ def engine_cases() -> Iterator[Case]:
     """Engines of the CPU whose file or record is wrong; the record vouches for the file where it can."""
     bundle, graph = SYSTEMS[SYSTEM].source(), "projection"
     name, engine, record = _engine(bundle, graph)
-    for how, content in (cut(engine, 8) | flipped(engine, 30) | {"text": b"nothing", "a length": b"\0" * 100 + b"\xff" * 8}).items():
-        told = record | {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-        yield _with_engine(f"file {how}", {f"{name}.engine": content, f"{name}.json": json.dumps(told).encode()})
-        yield _with_engine(f"file {how}, not vouched for", {f"{name}.engine": content, f"{name}.json": json.dumps(record).encode()})
+    damaged = cut(engine, 8) | flipped(engine, 30)
+    damaged |= {"text": lambda: b"nothing", "a length": lambda: b"\0" * 100 + b"\xff" * 8}
+    for how, make in damaged.items():
+        yield _with_engine(f"file {how}", name, make, partial(_vouching, record))
+        yield _with_engine(f"file {how}, not vouched for", name, make, lambda content: json.dumps(record).encode())
     for number, path in enumerate(places(record, many={"shapes": 1, "options": 1}).values()):
         for how, text in wrongs(record, path, number):
-            content = text.encode("utf-8", "surrogatepass")
-            told = f"record {'.'.join(map(str, path))}: {how}"
-            yield _with_engine(told, {f"{name}.engine": engine, f"{name}.json": content})
+            written = partial(_same, text.encode("utf-8", "surrogatepass"))
+            yield _with_engine(f"record {'.'.join(map(str, path))}: {how}", name, lambda: engine, written)
 
 
-def _with_engine(name: str, files: dict[str, bytes]) -> Case:
+def _vouching(record: dict[str, Any], content: bytes) -> bytes:
+    return json.dumps(record | {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}).encode()
+
+
+def _same(record: bytes, content: bytes) -> bytes:
+    return record
+
+
+def _with_engine(case: str, name: str, make: Callable[[], bytes], record: Callable[[bytes], bytes]) -> Case:
     def attempt(room: Room) -> str | None:
-        bundle = room.bundle(SYSTEM)
-        with room.replaced(bundle, {f"engines/{file}": content for file, content in files.items()}):
+        bundle, content = room.bundle(SYSTEM), make()
+        with room.replaced(bundle, {f"engines/{name}.engine": content, f"engines/{name}.json": record(content)}):
             problem = refused_or_drawn(room, drawing(room, SYSTEM, *QUICK))
         (bundle / "engines").rmdir()
         return problem
 
-    return Case("engine", name, attempt)
+    return Case("engine", case, attempt)
 
 
 def _engine(bundle: Path, graph: str) -> tuple[str, bytes, dict[str, Any]]:

@@ -3,10 +3,8 @@
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from x2i.runtime.bundle.manifest import Manifest
 from x2i.runtime.bundle.preset import Preset, Tuned
 from x2i.runtime.bundle.reader import open_bundle
 from x2i.runtime.bundle.records import KEY, KeyedRecord

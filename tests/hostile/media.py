@@ -5,7 +5,6 @@ import struct
 import wave
 from collections.abc import Callable, Iterator
 from functools import cache, partial
-from pathlib import Path
 
 import numpy as np
 from hypothesis import strategies as st
@@ -18,23 +17,31 @@ from .room import Room
 from .systems import QUICK, drawing
 from .values import drawn
 
-def cut(content: bytes, number: int) -> dict[str, bytes]:
+Make = Callable[[], bytes]
+
+
+def cut(content: bytes, number: int) -> dict[str, Make]:
     """A file cut at several places."""
     places = sorted({round(len(content) * part / number) for part in range(number)})
-    return {f"cut at {place}": content[:place] for place in places}
+    return {f"cut at {place}": partial(_head, content, place) for place in places}
 
 
-def flipped(content: bytes, number: int, seed: int = 0) -> dict[str, bytes]:
+def flipped(content: bytes, number: int, seed: int = 0) -> dict[str, Make]:
     """A file with a few bits turned over: each time others, half of them near its beginning."""
     flips = drawn(st.lists(st.tuples(st.integers(0, 10**9), st.integers(0, 7)), min_size=1, max_size=6), number, seed)
-    found = {}
-    for turn, places in enumerate(flips):
-        changed = bytearray(content)
-        within = len(content) if turn % 2 else min(len(content), 600)
-        for place, bit in places:
-            changed[place % within] ^= 1 << bit
-        found[f"bits {turn}"] = bytes(changed)
-    return found
+    ends = [len(content) if turn % 2 else min(len(content), 600) for turn in range(number)]
+    return {f"bits {turn}": partial(_turned_over, content, ends[turn], flips[turn]) for turn in range(len(flips))}
+
+
+def _head(content: bytes, end: int) -> bytes:
+    return content[:end]
+
+
+def _turned_over(content: bytes, within: int, places: list[tuple[int, int]]) -> bytes:
+    changed = bytearray(content)
+    for place, bit in places:
+        changed[place % within] ^= 1 << bit
+    return bytes(changed)
 
 
 def _given(kind: str, name: str, option: str, system: str, suffix: str, make: Callable[[], bytes], *more: str) -> Case:
@@ -50,7 +57,7 @@ def noise_cases() -> Iterator[Case]:
     """`.npy` files for `--noise`."""
     good = np.random.default_rng(0).standard_normal((1, 4, 8, 8)).astype(np.float32)
     for name, content in (cut(_npy(good), 12) | flipped(_npy(good), 30)).items():
-        yield _given("noise", name, "--noise", "gluegen-text", ".npy", lambda content=content: content, "--steps", "2")
+        yield _given("noise", name, "--noise", "gluegen-text", ".npy", content, "--steps", "2")
     kinds = st.one_of(npst.scalar_dtypes(), npst.array_dtypes())
     shapes = st.one_of(npst.array_shapes(min_dims=0, max_dims=5, min_side=0, max_side=9), st.just((1, 4, 8, 8)))
     for number, array in enumerate(drawn(npst.arrays(kinds, shapes), 60)):
@@ -103,7 +110,9 @@ ODD_NOISE: dict[str, Callable[[], bytes]] = {
     "a header that promises terabytes": lambda: _header(
         "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 4, 1048576, 1048576), }"
     ),
-    "a header of a negative shape": lambda: _header("{'descr': '<f4', 'fortran_order': False, 'shape': (-1, 4, 8, 8), }"),
+    "a header of a negative shape": lambda: _header(
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (-1, 4, 8, 8), }"
+    ),
     "a header with code": lambda: _header("{'descr': __import__('os').system('touch ran'), 'shape': (1,), }"),
     "a header of brackets": lambda: _header("(" * 9000),
     "a header without end": lambda: b"\x93NUMPY\x02\x00" + struct.pack("<I", 2**31) + b" " * 100,
@@ -128,7 +137,7 @@ def odd_pictures(seed: int) -> dict[str, tuple[str, Callable[[], bytes]]]:
     for form in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"):
         content = _saved(Image.fromarray(_pixels(48, 40)), form)
         broken = cut(content, 4) | flipped(content, 6, seed)
-        found |= {f"{form} {name}": (f".{form.lower()}", partial(bytes, text)) for name, text in broken.items()}
+        found |= {f"{form} {name}": (f".{form.lower()}", make) for name, make in broken.items()}
     modes = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV", "I", "F", "I;16")
     for mode in modes:
         for form in ("PNG", "TIFF", "JPEG"):
@@ -217,13 +226,19 @@ ODD_PICTURES: dict[str, Callable[[], bytes]] = {
 def sound_cases() -> Iterator[Case]:
     """Sound files for `--sound`."""
     good = _wave()
-    rest = {f"FLAC {name}": content for name, content in (cut(_encoded("FLAC"), 8) | flipped(_encoded("FLAC"), 20)).items()}
-    rest |= {f"OGG {name}": content for name, content in (cut(_encoded("OGG"), 6) | flipped(_encoded("OGG"), 20, 1)).items()}
+    rest = {
+        f"FLAC {name}": content for name, content in (cut(_encoded("FLAC"), 8) | flipped(_encoded("FLAC"), 20)).items()
+    }
+    rest |= {
+        f"OGG {name}": content for name, content in (cut(_encoded("OGG"), 6) | flipped(_encoded("OGG"), 20, 1)).items()
+    }
     for name, content in (cut(good, 16) | flipped(good, 40) | rest | odd_sounds()).items():
-        yield _given("sound", name, "--sound", "gluegen-sound", ".wav", partial(bytes, content), *QUICK)
+        yield _given("sound", name, "--sound", "gluegen-sound", ".wav", content, *QUICK)
 
 
-def _wave(rate: int = 8000, channels: int = 1, width: int = 2, frames: int = 6000, content: bytes | None = None) -> bytes:
+def _wave(
+    rate: int = 8000, channels: int = 1, width: int = 2, frames: int = 6000, content: bytes | None = None
+) -> bytes:
     stream = io.BytesIO()
     with wave.open(stream, "wb") as file:
         file.setnchannels(channels)
@@ -256,27 +271,33 @@ def _with_field(place: int, form: str, value: int) -> bytes:
     return bytes(content)
 
 
-def odd_sounds() -> dict[str, bytes]:
+def odd_sounds() -> dict[str, Make]:
     """Heads that lie, and sounds that nobody hears."""
-    fields = {"format": (20, "<H"), "channels": (22, "<H"), "rate": (24, "<I"), "bytes": (28, "<I"), "block": (32, "<H")}
+    fields = {
+        "format": (20, "<H"),
+        "channels": (22, "<H"),
+        "rate": (24, "<I"),
+        "bytes": (28, "<I"),
+        "block": (32, "<H"),
+    }
     fields |= {"bits": (34, "<H"), "data": (40, "<I"), "riff": (4, "<I"), "chunk": (16, "<I")}
-    found = {
-        f"{name} of {value}": _with_field(place, form, value)
+    found: dict[str, Make] = {
+        f"{name} of {value}": partial(_with_field, place, form, value)
         for name, (place, form) in fields.items()
         for value in (0, 1, 7, 65534, 65535, *((2**31, 2**32 - 1) if form == "<I" else ()))
     }
     return found | {
-        "empty": b"",
-        "text": b"not a sound",
-        "no frames": _wave(frames=0),
-        "one frame": _wave(frames=1),
-        "silence": _wave(content=bytes(12_000)),
-        "of 1 Hz": _wave(rate=1),
-        "of 200 channels": _wave(channels=200, frames=600),
-        "of 10 minutes": _wave(content=bytes(8000 * 2 * 600)),
-        "NaN": _floats(np.nan),
-        "infinite": _floats(np.inf),
-        "of the largest numbers": _floats(1e308),
-        "an array": _npy(np.ones(6000, np.float32)),
-        "a picture": _saved(Image.new("RGB", (8, 8)), "PNG"),
+        "empty": lambda: b"",
+        "text": lambda: b"not a sound",
+        "no frames": partial(_wave, frames=0),
+        "one frame": partial(_wave, frames=1),
+        "silence": partial(_wave, content=bytes(12_000)),
+        "of 1 Hz": partial(_wave, rate=1),
+        "of 200 channels": partial(_wave, channels=200, frames=600),
+        "of 10 minutes": lambda: _wave(content=bytes(8000 * 2 * 600)),
+        "NaN": partial(_floats, np.nan),
+        "infinite": partial(_floats, np.inf),
+        "of the largest numbers": partial(_floats, 1e308),
+        "an array": lambda: _npy(np.ones(6000, np.float32)),
+        "a picture": lambda: _saved(Image.new("RGB", (8, 8)), "PNG"),
     }

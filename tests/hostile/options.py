@@ -17,12 +17,87 @@ from .room import Room
 from .systems import QUICK, drawing
 from .values import some
 
-WHOLE = ("", "a", "-1", "0", "1.5", "1e3", "2147483648", "9" * 30, "9" * 5000, "0x10", " 1 ", "１", "NaN", "None", "[1]")
-REAL = ("", "a", "-1", "0", "nan", "inf", "-inf", "1e400", "1e-400", "1e308", "9" * 5000, "1,5", "１.５", "0x1p3", "1_0")
-SIZES = ("", "0x0", "1x1", "7x7", "64", "64x", "x64", "64X64", "-8x8", "64x64x64", "65536x65536", "9999999999x8", "٦٤x٦٤")
+WHOLE = (
+    "",
+    "a",
+    "-1",
+    "0",
+    "1.5",
+    "1e3",
+    "2147483648",
+    "9" * 30,
+    "9" * 5000,
+    "0x10",
+    " 1 ",
+    "１",
+    "NaN",
+    "None",
+    "[1]",
+)
+REAL = (
+    "",
+    "a",
+    "-1",
+    "0",
+    "nan",
+    "inf",
+    "-inf",
+    "1e400",
+    "1e-400",
+    "1e308",
+    "9" * 5000,
+    "1,5",
+    "１.５",
+    "0x1p3",
+    "1_0",
+)
+SIZES = (
+    "",
+    "0x0",
+    "1x1",
+    "7x7",
+    "64",
+    "64x",
+    "x64",
+    "64X64",
+    "-8x8",
+    "64x64x64",
+    "65536x65536",
+    "9999999999x8",
+    "٦٤x٦٤",
+)
 SIZES += ("8x1048576", f"{'9' * 5000}x8", "NaNxNaN", " 64x64", "64.0x64", "64x64\n")
-WORDS = ("", " ", "\n\n", "x" * 100_000, "\x1b[31mred\x07", "\udcff", "é" * 5000, "../../etc/passwd", "{language}", "%s%n", "~")
-WORDS += ("-", "--", "=", ":", "@", "*", "\u202eabc", "👩‍👩‍👧" * 50, "a=b=c", "cpu:", "openvino:NPU", "cuda:9", "0", "1e9GB", "-1GB", "NaN")
+WORDS = (
+    "",
+    " ",
+    "\n\n",
+    "x" * 100_000,
+    "\x1b[31mred\x07",
+    "\udcff",
+    "é" * 5000,
+    "../../etc/passwd",
+    "{language}",
+    "%s%n",
+    "~",
+)
+WORDS += (
+    "-",
+    "--",
+    "=",
+    ":",
+    "@",
+    "*",
+    "\u202eabc",
+    "👩‍👩‍👧" * 50,
+    "a=b=c",
+    "cpu:",
+    "openvino:NPU",
+    "cuda:9",
+    "0",
+    "1e9GB",
+    "-1GB",
+    "NaN",
+)
 PLACES = {
     "nothing there": lambda work: work / "nothing.npy",
     "an empty name": lambda work: "",
@@ -38,7 +113,9 @@ PLACES = {
     ),
     "a full device": lambda work: _made(work / "full.png", partial(_device, minor=7)),
     "no device": lambda work: _made(work / "null.json", partial(_device, minor=3)),
-    "a link to nothing": lambda work: _made(work / "dangling.png", lambda path: path.symlink_to(work / "no" / "such.png")),
+    "a link to nothing": lambda work: _made(
+        work / "dangling.png", lambda path: path.symlink_to(work / "no" / "such.png")
+    ),
     "a link to itself": lambda work: _made(work / "loop.png", lambda path: path.symlink_to(path)),
     "an empty file": lambda work: _made(work / "empty.png", Path.touch),
     "text": lambda work: _made(work / "text.json", lambda path: path.write_text("not what you think\n")),
@@ -88,7 +165,18 @@ SYSTEM_OF = {
 }
 """The bundle that takes an option of a run; the text's where none is named."""
 OWN = {
-    "profile": {"backend", "threads", "runs", "warm_up", "cold", "what", "json_file", "trace_file", "html_file", "text_bundle"}
+    "profile": {
+        "backend",
+        "threads",
+        "runs",
+        "warm_up",
+        "cold",
+        "what",
+        "json_file",
+        "trace_file",
+        "html_file",
+        "text_bundle",
+    }
 }
 """Of a command that shares the options of a run: those beside them."""
 
@@ -139,13 +227,21 @@ def _attempt(name: str, parameter: click.Parameter, value: Any) -> Callable[[Roo
         if callable(value) and (parameter.name in WRITES):
             may_write += _may_write(Path(words))
         # Words of the caller that begin with dashes are words all the same.
-        return refused_or_drawn(room, Command(arguments, base.outputs if parameter.name not in WRITES else (), may_write))
+        return refused_or_drawn(
+            room, Command(arguments, base.outputs if parameter.name not in WRITES else (), may_write)
+        )
 
     return attempt
 
 
 WRITES = {"out", "save_latents", "trace_file", "html_file", "json_file"}
-POSITION = {("run", "prompt"): 2, ("export", "out"): 2, ("lower", "out"): 2, ("from-optimum", "out"): 2, ("to-optimum", "out"): 2}
+POSITION = {
+    ("run", "prompt"): 2,
+    ("export", "out"): 2,
+    ("lower", "out"): 2,
+    ("from-optimum", "out"): 2,
+    ("to-optimum", "out"): 2,
+}
 
 
 def _may_write(path: Path) -> list[str]:
@@ -161,7 +257,11 @@ def _run(room: Room, option: str) -> Command:
     system = SYSTEM_OF.get(option, "gluegen-text")
     command = drawing(room, system, *QUICK)
     several = [str(room.work / "out-*.png")]
-    return Command(command.arguments, command.outputs if option not in ("count", "noise") else (), several + [str(room.work / "out.png"), str(room.work / "latents.npy")])
+    return Command(
+        command.arguments,
+        command.outputs if option not in ("count", "noise") else (),
+        several + [str(room.work / "out.png"), str(room.work / "latents.npy")],
+    )
 
 
 def _build(room: Room, option: str) -> Command:

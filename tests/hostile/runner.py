@@ -7,19 +7,12 @@ import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from concurrent.futures import TimeoutError as OutOfTime
-from multiprocessing import get_context
 from pathlib import Path
-
-from pebble import ProcessExpired, ProcessPool
 
 from .case import SECONDS, Case, enter, tried
 from .known import KNOWN
-from .registry import KINDS
-from .systems import SYSTEMS
-
-CASES: list[Case] = []
-"""What the workers try; they are forked, and find it here."""
+from .pool import results
+from .registry import KINDS, SOURCES
 
 
 def main() -> int:
@@ -40,38 +33,20 @@ def main() -> int:
 
 def failures(cases: list[Case], jobs: int) -> Iterator[tuple[Case, str]]:
     """The inputs that did not hold, each told when it is known, with the reason."""
-    CASES[:] = cases
-    _prepare()
-    sources = {name: system.source() for name, system in SYSTEMS.items()}
+    os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    sources = {name: made() for name, made in SOURCES.items()}
     scratch = Path(tempfile.mkdtemp(prefix="x2i-hostile-"))
     try:
-        with ProcessPool(jobs, initializer=enter, initargs=(sources, scratch), context=get_context("fork")) as pool:
-            futures = [pool.schedule(_try, [number], timeout=SECONDS + 10) for number in range(len(cases))]
-            for case, future in zip(cases, futures, strict=True):
-                if (problem := _problem_of(future)) is not None:
-                    known = "known: " if known_reason(case, problem) else ""
-                    print(f"{known}{case.kind} {case.name}\n    {problem}".encode("utf-8", "backslashreplace").decode(), flush=True)
-                    yield case, problem
+        for number, problem in results(
+            lambda number: tried(cases[number]), lambda: enter(sources, scratch), len(cases), jobs, SECONDS
+        ):
+            if problem is not None:
+                known = "known: " if known_reason(cases[number], problem) else ""
+                line = f"{known}{cases[number].kind} {cases[number].name}\n    {problem}"
+                print(line.encode("utf-8", "backslashreplace").decode(), flush=True)
+                yield cases[number], problem
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _prepare() -> None:
-    """What every worker would import is imported once, before they are forked."""
-    os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-
-
-def _try(number: int) -> str | None:
-    return tried(CASES[number])
-
-
-def _problem_of(future) -> str | None:
-    try:
-        return future.result()
-    except OutOfTime:
-        return f"hang: nothing after {SECONDS} s, not even for a signal"
-    except ProcessExpired as expired:
-        return f"died: exit code {expired.exitcode}"
 
 
 def known_reason(case: Case, problem: str) -> str | None:

@@ -19,7 +19,11 @@ def drawn(strategy: st.SearchStrategy[Any], count: int, number: int = 0) -> list
 
     @seed(number)
     @settings(
-        max_examples=count, database=None, phases=[Phase.generate], deadline=None, suppress_health_check=list(HealthCheck)
+        max_examples=count,
+        database=None,
+        phases=[Phase.generate],
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
     )
     @given(strategy)
     def collect(value: Any) -> None:
