@@ -48,10 +48,8 @@ def _write_folder(out: Path) -> None:
     base.vae.save_pretrained(out / "vae")
     assert base.text_encoder is not None and base.tokenizer_json is not None
     base.text_encoder.save_pretrained(out / "text_encoder")
-    for name, settings in {
-        "scheduler/scheduler_config.json": SCHEDULER,
-        "tokenizer/tokenizer_config.json": TOKENS,
-    }.items():
+    settings_of = {"scheduler/scheduler_config.json": SCHEDULER, "tokenizer/tokenizer_config.json": TOKENS}
+    for name, settings in settings_of.items():
         (out / name).parent.mkdir(exist_ok=True)
         (out / name).write_text(json.dumps(settings), "utf-8")
     (out / "tokenizer" / "tokenizer.json").write_text(base.tokenizer_json, "utf-8")
@@ -85,7 +83,7 @@ def checkpoint_cases() -> Iterator[Case]:
 
 
 def _exported(name: str, files: dict[str, Make]) -> Case:
-    """`x2i export` of the folder with some files of another content; it ends where all is read and tracing would begin."""
+    """`x2i export` of the folder with some files of another content; it ends where tracing would begin."""
 
     def attempt(room: Room) -> str | None:
         folder = room.bundle("diffusers")
@@ -190,6 +188,7 @@ def _weights() -> bytes:
     return (diffusers_folder() / "unet/diffusion_pytorch_model.safetensors").read_bytes()
 
 
+_ENTRY = b'"a":{"dtype":"F32","shape":[16],"data_offsets":[0,64]}'
 SAFETENSORS: dict[str, Make] = {
     "empty": lambda: b"",
     "eight bytes": lambda: bytes(8),
@@ -213,9 +212,7 @@ SAFETENSORS: dict[str, Make] = {
     "offsets before the start": lambda: _safetensors(_tensor(data_offsets=[-64, 0])),
     "offsets within another's": lambda: _safetensors(_tensor() | {"other": _tensor()["conv_in.bias"]}),
     "a hole": lambda: _safetensors(_tensor(shape=[8], data_offsets=[32, 64])),
-    "a name twice": lambda: _safetensors(
-        b'{"a":{"dtype":"F32","shape":[16],"data_offsets":[0,64]},"a":{"dtype":"F32","shape":[16],"data_offsets":[0,64]}}'
-    ),
+    "a name twice": lambda: _safetensors(b"{%b,%b}" % (_ENTRY, _ENTRY)),
     "odd names": lambda: _safetensors({"\x1b[31m\n" + "n" * 5000: _tensor()["conv_in.bias"]}),
     "metadata that is no text": lambda: _safetensors({"__metadata__": {"a": [1]}} | _tensor()),
     "metadata of a megabyte": lambda: _safetensors({"__metadata__": {"\x1b": "a" * 1_000_000}} | _tensor()),
@@ -354,13 +351,16 @@ def _compvis(make: Make, suffix: str, room: Room) -> str | None:
     return refused_or_drawn(room, Command(words, must_refuse=True))
 
 
+OPTIMUM_CONFIGS = (
+    "unet/config.json",
+    "vae_decoder/config.json",
+    "text_encoder/config.json",
+    "scheduler/scheduler_config.json",
+)
+
+
 def _optimum_cases() -> Iterator[Case]:
-    for file in (
-        "unet/config.json",
-        "vae_decoder/config.json",
-        "text_encoder/config.json",
-        "scheduler/scheduler_config.json",
-    ):
+    for file in OPTIMUM_CONFIGS:
         data = json.loads((optimum_folder() / file).read_text("utf-8"))
         for number, path in enumerate(places(data, {}).values()):
             for how, text in list(wrongs(data, path, number))[number % EVERY :: EVERY]:

@@ -79,14 +79,15 @@ def traceback_problem(error: BaseException) -> str:
 
 def message_problem(text: str, refused: bool = True, raw: re.Pattern[str] = RAW) -> str | None:
     """What is wrong with what was said on stderr."""
-    lines = text.splitlines()
+    # Of a checkpoint every key that does not fit is listed below the line that says so.
+    lines = [line for line in text.splitlines() if not line.startswith("x2i: error:   ")]
     odd = {letter for letter in text if not (letter.isprintable() or letter in "\n\r")}
     if odd:
         return f"unprintable {sorted(odd)[:3]!r} in {text[:200]!r}"
     if found := raw.search(text):
         return f"raw: {found[0]!r} in {text[-300:]!r}"
     if len(lines) > LINES or any(len(line) > CHARACTERS for line in lines):
-        return f"long: {len(lines)} lines, the longest of {max(map(len, lines))} characters: {text[:200]!r}"
+        return f"long: {len(lines)} lines, the longest of {max(map(len, lines), default=0)} characters: {text[:200]!r}"
     if refused and not NAMED.search(text):
         return f"refused without a word: {text[:200]!r}"
     return None

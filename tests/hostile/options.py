@@ -203,7 +203,7 @@ def _values(parameter: click.Parameter, number: int) -> Iterator[tuple[str, Any]
         yield from PLACES.items()
         return
     if isinstance(kind, Size):
-        values = [*SIZES, *(f"{a}x{b}" for a, b in zip(some("numbers", 3, number), some("numbers", 3, number + 1)))]
+        values = [*SIZES, *(f"{value}x{value}" for value in some("numbers", 3, number))]
     elif isinstance(kind, click.types.IntParamType):
         values = [*WHOLE, *map(str, some("numbers", 4, number))]
     elif isinstance(kind, click.types.FloatParamType):
@@ -260,7 +260,7 @@ def _run(room: Room, option: str) -> Command:
     return Command(
         command.arguments,
         command.outputs if option not in ("count", "noise") else (),
-        several + [str(room.work / "out.png"), str(room.work / "latents.npy")],
+        [*several, str(room.work / "out.png"), str(room.work / "latents.npy")],
     )
 
 

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
@@ -87,8 +88,6 @@ def _said(worker: _Worker, late: bool) -> tuple[str | None, bool]:
 
 def _end(worker: _Worker) -> None:
     worker.pipe.close()
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(worker.process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     worker.process.join()

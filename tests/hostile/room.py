@@ -1,4 +1,4 @@
-"""Where a worker tries its inputs: folders of its own, copies of the bundles, and what was in there before and after."""
+"""Where a worker tries its inputs: its own folders, copies of the bundles, and what is in there."""
 
 import os
 import shutil
