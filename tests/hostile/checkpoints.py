@@ -87,14 +87,14 @@ def _exported(name: str, files: dict[str, Make]) -> Case:
 
     def attempt(room: Room) -> str | None:
         folder = room.bundle("diffusers")
-        with room.replaced(folder, {file: make() for file, make in files.items()}), _without_tracing():
+        with room.replaced(folder, {file: make() for file, make in files.items()}), without_tracing():
             words = ["export", "sd", str(room.work / "made"), "--base", str(folder)]
             return refused_or_drawn(room, Command(words, must_refuse=True))
 
     return Case("checkpoint", name, attempt)
 
 
-def _without_tracing() -> Any:
+def without_tracing() -> Any:
     from x2i.export.errors import PlanError
 
     return mock.patch("x2i.export.exporter.to_onnx", side_effect=PlanError(READ))

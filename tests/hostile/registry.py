@@ -6,7 +6,9 @@ from pathlib import Path
 from .calls import call_cases
 from .case import Case
 from .checkpoints import checkpoint_cases, diffusers_folder, optimum_folder
+from .environments import environment_cases
 from .graphs import engine_cases, graph_cases, tokenizer_cases
+from .kills import kill_cases
 from .manifests import manifest_cases
 from .media import noise_cases, picture_cases, sound_cases
 from .options import option_cases
@@ -23,6 +25,8 @@ KINDS: dict[str, Callable[[], Iterator[Case]]] = {
     "sound": sound_cases,
     "call": call_cases,
     "checkpoint": checkpoint_cases,
+    "environment": environment_cases,
+    "kill": kill_cases,
 }
 SOURCES: dict[str, Callable[[], Path]] = {
     **{name: system.source for name, system in SYSTEMS.items()},
