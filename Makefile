@@ -12,7 +12,7 @@ ROOMS := models kernels export runtime emoji
 export PYTHONSAFEPATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo judge subjects pairs sounds judge-precision parity full adapter-cost precisions footprint bench bench-full docs interop test test-gpu lint typecheck clean
+.PHONY: help demo judge subjects pairs sounds judge-precision parity full adapter-cost precisions footprint bench bench-full docs hostile interop test test-gpu lint typecheck clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' $(MAKEFILE_LIST) | expand -t 18
@@ -64,8 +64,11 @@ docs: $(VENV)/.export ## docs/api.md, from the docstrings
 interop: $(VENV)-interop/.interop ## draw the same pictures with Optimum, both ways
 	$(VENV)-interop/bin/python -m pytest tests/interop
 
+hostile: $(VENV)/.test ## thousands of bad inputs at every door: tried, held and failed, by kind; about 15 minutes
+	$(BIN)/python tests/hostile
+
 # No test may download anything.
-interop test test-gpu lint typecheck: export HF_HUB_OFFLINE := 1
+hostile interop test test-gpu lint typecheck: export HF_HUB_OFFLINE := 1
 
 # One thread a worker: two workers share two cores. What ruff and mypy say comes when they end, and again below if red.
 test: export OMP_NUM_THREADS := 1

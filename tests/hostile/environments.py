@@ -52,7 +52,9 @@ def _attempt(make: Callable[[Room], Surroundings], command: str, room: Room) -> 
     words = COMMANDS[command](room)
     found = make(room)
     try:
-        return guarded(room, [*map(str, words.outputs), *words.may_write, *found.may_write], lambda: _run(room, words, found))
+        return guarded(
+            room, [*map(str, words.outputs), *words.may_write, *found.may_write], lambda: _run(room, words, found)
+        )
     finally:
         for path in room.work.rglob("*"):
             if not path.is_symlink():

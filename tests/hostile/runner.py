@@ -20,10 +20,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kind", action="append", choices=list(KINDS), help="a kind of inputs; all if left out")
     parser.add_argument("--match", default="", help="only inputs whose name holds this text")
-    parser.add_argument("--every", type=int, default=1, help="only every n-th input")
+    parser.add_argument("--every", type=int, default=1, help="only every n-th input of each kind")
     parser.add_argument("--jobs", type=int, default=2, help="inputs tried at once")
     asked = parser.parse_args()
-    cases = [case for kind in asked.kind or KINDS for case in KINDS[kind]() if asked.match in case.name][:: asked.every]
+    kinds = [[case for case in KINDS[kind]() if asked.match in case.name] for kind in asked.kind or KINDS]
+    cases = [case for kind in kinds for case in kind[:: asked.every]]
     start = time.monotonic()
     failed = dict(failures(cases, asked.jobs))
     print(table(cases, failed))
