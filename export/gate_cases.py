@@ -9,7 +9,7 @@ from x2i.runtime.bundle.manifest import Manifest
 from x2i.runtime.bundle.plan import Decoder, matches
 from x2i.runtime.inputs.registry import input_stand_ins
 from x2i.runtime.inputs.sound import SoundInput
-from x2i.runtime.sampling.sampler import Noise
+from x2i.runtime.samplers.sampler import Noise
 
 from .judge import Judge
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from x2i.runtime.bundle.plan import Guidance, Plan, SamplerChoice
+from x2i.runtime.samplers.settings import SamplerSettings
 
 from .errors import PlanError
 from .lower.lowering import Lowering
@@ -49,7 +50,8 @@ class ExportPlan:
     def sampling(self, default: SamplerChoice) -> SamplerChoice:
         """The bundle's default sampler and steps, where `default` is the system's own."""
         name = default.name if self.sampler is None else self.sampler
-        return SamplerChoice(name, default.steps if self.steps is None else self.steps, default.aliases)
+        settings = default.settings if name == default.name else SamplerSettings()
+        return SamplerChoice(name, default.steps if self.steps is None else self.steps, default.aliases, settings)
 
     def with_defaults(self, plan: Plan) -> Plan:
         """The runtime's plan with this export's sampling defaults; raises PlanError for a count that it cannot run."""

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from x2i.runtime.bundle.plan import Plan, SamplerChoice
-from x2i.runtime.sampling.schedule import Schedule
+from x2i.runtime.samplers.schedule import Schedule
 
 from .errors import PlanError
 from .plan import ExportPlan
-from .sampling import DIFFUSERS_SAMPLING, count_problems, early_schedule
+from .sampling import DIFFUSERS_SAMPLING, count_problems, early_sampling
+from .schedulers import FolderSampling
 from .to_onnx import Component
 
 
@@ -38,20 +39,21 @@ def consume(components: list[Component]) -> Iterator[Component]:
 class SystemSpec:
     """A system: how it is built, what it samples with, and the parts it takes.
 
-    `build(plan)` reads the files and raises CheckpointError or PlanError. `sampler` is the default; for a base in
-    CompVis' layout `compvis_sampler`, where there is one. `required` and `optional` map part names to what the part is;
-    a name that ends in `:NAME` is repeatable.
+    `build(plan)` reads the files and raises CheckpointError or PlanError. `sampler` is the default, None for the base's
+    own; for a base in CompVis' layout it is `compvis_sampler`, where there is one. `required` and `optional` map part
+    names to what the part is; a name that ends in `:NAME` is repeatable.
     """
 
     build: Callable[[ExportPlan], Build]
-    sampler: SamplerChoice = DIFFUSERS_SAMPLING
+    sampler: SamplerChoice | None = None
     compvis_sampler: SamplerChoice | None = None
     required: dict[str, str] = field(default_factory=dict)
     optional: dict[str, str] = field(default_factory=dict)
 
-    def sampler_of(self, layout: str) -> SamplerChoice:
-        """The default sampler on a base of this layout, "diffusers" or "compvis"."""
-        return self.compvis_sampler or self.sampler if layout == "compvis" else self.sampler
+    def sampler_of(self, layout: str, own: SamplerChoice | None) -> SamplerChoice:
+        """The default sampler on a base of this layout, "diffusers" or "compvis", whose own is `own`."""
+        chosen = self.compvis_sampler if layout == "compvis" else None
+        return chosen or self.sampler or own or DIFFUSERS_SAMPLING
 
     def check(self, plan: ExportPlan) -> None:
         """Raises PlanError with one line per problem, before any weight is read.
@@ -61,12 +63,16 @@ class SystemSpec:
         problems = plan.problems()
         if plan.random_weights is None:
             problems += self._part_problems(plan.parts)
-            known = early_schedule(plan.base, plan.base_config)
+            try:
+                known = early_sampling(plan.base, plan.base_config)
+            except PlanError as error:
+                raise PlanError(*problems, *error.problems) from error
         else:
             # Random weights are drawn for Stable Diffusion v1's own schedule.
-            known = "diffusers", Schedule()
-        layout, schedule = known or ("diffusers", None)
-        problems += count_problems(plan.sampling(self.sampler_of(layout)), schedule)
+            known = "diffusers", FolderSampling(Schedule(), DIFFUSERS_SAMPLING)
+        layout, sampling = known or ("diffusers", None)
+        default = self.sampler_of(layout, None if sampling is None else sampling.sampler)
+        problems += count_problems(plan.sampling(default), None if sampling is None else sampling.schedule)
         if problems:
             raise PlanError(*problems)
 

@@ -11,7 +11,6 @@ from .bundle.plan import Plan, expand_wildcards
 from .bundle.preset import CROSS, DenoiserVariant, Preset, is_feature_tensor
 from .inputs.option import NamedTensors
 from .request import Request
-from .sampling.schedule import Schedule
 from .sessions.session import Outputs, Session
 
 
@@ -88,18 +87,12 @@ class FeatureCache:
 
 
 @dataclass(frozen=True, slots=True)
-class Prediction:
-    """One call of the denoiser: what went in, and the guided noise that came out."""
+class DenoiserCall:
+    """One call of the denoiser: what went in, and the guided output that came out."""
 
     latents: np.ndarray
     timestep: float
-    noise: np.ndarray
-
-    def clean_latents(self, schedule: Schedule) -> np.ndarray:
-        """The noise-free latents this call predicts, (x - sqrt(1 - a) eps) / sqrt(a)."""
-        alphas = schedule.alphas_cumprod()
-        alpha = np.float32(np.interp(self.timestep, np.arange(len(alphas)), alphas))
-        return (self.latents - np.sqrt(1 - alpha) * self.noise) / np.sqrt(alpha)
+    output: np.ndarray
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +123,7 @@ class Denoiser:
         """The number of the plan's segment behind every call so far."""
         self.graphs: list[str] = []
         """The graph behind every call so far."""
-        self.last: Prediction | None = None
+        self.last: DenoiserCall | None = None
 
     def __call__(self, latents: np.ndarray, timestep: float) -> np.ndarray:
         """Noise of float32 latents [B, C, h, w] at a timestep; one call of the graph, whatever the guidance, or one
@@ -145,7 +138,7 @@ class Denoiser:
         if step.rows == 2:
             unconditional, conditional = np.split(noise, 2)
             noise = unconditional + np.float32(self._guidance) * (conditional - unconditional)
-        self.last = Prediction(latents, timestep, noise)
+        self.last = DenoiserCall(latents, timestep, noise)
         self.served.append(number)
         self.graphs.append(graph)
         return noise

@@ -12,7 +12,7 @@ from PIL import Image
 from .bundle.plan import Plan
 from .bundle.reader import Bundle
 from .conditions import Conditions
-from .denoiser import Denoiser, Prediction
+from .denoiser import Denoiser, DenoiserCall
 from .errors import InputError, collect_problems
 from .inputs.option import NamedTensors
 from .inputs.registry import RunOptions
@@ -20,7 +20,7 @@ from .inputs.sound import MIX
 from .memory_limit import MemoryLimit, RunShape
 from .output import Output, Step, Timings, to_images
 from .request import Request, make_request
-from .sampling.sampler import Noise
+from .samplers.sampler import Noise, Sampler
 from .sessions.cache import SessionCache
 from .sessions.session import Session
 from .text_bundle import TEXT_OPTIONS, TextBundle
@@ -152,14 +152,15 @@ class Pipeline:
             with timings("denoise"):
                 latents = next(walk)
             assert denoiser.last is not None, "a step without a call of the denoiser"
-            preview = partial(self._preview, denoiser, denoiser.last)
+            preview = partial(self._preview, denoiser, denoiser.last, sampler)
             yield Step(index, len(sampler.timesteps), timestep, latents, preview)
 
-    def _preview(self, denoiser: Denoiser, prediction: Prediction) -> list[Image.Image]:
+    def _preview(self, denoiser: Denoiser, call: DenoiserCall, sampler: Sampler) -> list[Image.Image]:
         if self._limit is not None:
             # Its limit counts the decoder alone: the next step opens and binds the denoiser again.
             denoiser.release()
-        return self._decode(prediction.clean_latents(self._plan.schedule))
+        assert sampler.clean is not None, "a sampler that was not made by its name"
+        return self._decode(sampler.clean(call.latents, call.output, call.timestep))
 
     def _decode(self, latents: np.ndarray) -> list[Image.Image]:
         decoder = self._plan.decoder

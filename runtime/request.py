@@ -17,8 +17,8 @@ from .inputs.registry import RunOptions, filled_in, prepare_inputs, run_options
 from .inputs.sampling import SAMPLING_OPTIONS
 from .inputs.sound import MixInput
 from .media.tokenizer import Tokenizer, is_text
-from .sampling.registry import make_sampler
-from .sampling.sampler import Sampler
+from .samplers.sampler import Sampler
+from .samplers.settings import SamplerSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,8 @@ def make_request(
     made = prepare_inputs(plan.inputs(), CallContext(values, prompt, tokenizer, rows, steps, mixes, preset.delay))
     problems += made.problems
     try:
-        sampler = _sampler(plan, preset.sampler if values["sampler"] is None else values["sampler"], steps)
+        name = preset.sampler if values["sampler"] is None else values["sampler"]
+        sampler = plan.sampler.make(plan.schedule, name, steps, SamplerSettings.from_options(values))
     except InputError as error:
         problems += error.problems
     if problems:
@@ -119,12 +120,6 @@ def preset_problems(plan: Plan, name: str | None) -> list[str]:
         return []
     known = f"expected one of {', '.join(plan.presets)}" if plan.presets else "this bundle has none"
     return [f"preset: {known}, got {name!r}; make one with x2i tune BUNDLE"]
-
-
-def _sampler(plan: Plan, name: str | None, steps: int) -> Sampler:
-    name = plan.sampler.name if name is None else name
-    known = plan.sampler.aliases.get(name, name) if isinstance(name, str) else name
-    return make_sampler(known, plan.schedule, steps)
 
 
 def _delay_notes(plan: Plan, made: PreparedInputs, sampler: Sampler) -> tuple[str, ...]:

@@ -60,8 +60,6 @@ SMALL_MODULES = {
     "runtime/files/reading.py": "one reader",
     "runtime/inputs/sampling.py": "a table of options",
     "runtime/telemetry.py": "one decision, which must be the first",
-    "runtime/sampling/dpmpp.py": "one family of samplers, which will grow",
-    "runtime/sampling/euler.py": "one family of samplers",
 }
 """Modules below the least size, with the reason."""
 BROAD_EXCEPT = {

@@ -64,6 +64,9 @@ TOLERANCES = {
     "weights-8": Tolerance(relative=0.1, source="measured: 0.057 where OpenVINO runs XLM-R; 0.052 elsewhere"),
     "weights-4": Tolerance(relative=1.0, source="measured: 0.54 on the largest number, a seventh of the norm"),
     "sampler-step": Tolerance(absolute=1e-5, relative=1e-5, source="equal per step to diffusers"),
+    "scheduler-timesteps": Tolerance(absolute=0.01, source="logarithms of float32 levels, in timesteps of 1000"),
+    "scheduler-step-rooted": Tolerance(relative=1e-2, source="measured: 6e-3, one bit of a square root in two steps"),
+    "scheduler-step": Tolerance(relative=1e-4, source="measured: 2e-5, coefficients of float32 in diffusers"),
 }
 
 

@@ -13,7 +13,7 @@ from x2i.runtime.bundle.plan import Plan
 from x2i.runtime.bundle.reader import Bundle
 from x2i.runtime.commands.progress import track
 from x2i.runtime.pipeline import Pipeline
-from x2i.runtime.sampling.registry import make_sampler
+from x2i.runtime.samplers.settings import SamplerSettings
 from x2i.runtime.sessions.backends import open_session
 from x2i.runtime.sessions.session import Arrays, BoundCall, Outputs, Session, SessionWrapper
 
@@ -66,9 +66,8 @@ def _draw(pipeline: Pipeline, case: dict[str, Any], recorder: "_Recorder") -> No
 
 def _calls_of(plan: Plan, case: Mapping[str, Any]) -> int:
     """How many UNet calls a run makes."""
-    name = case.get("sampler") or plan.sampler.name
-    return make_sampler(
-        plan.sampler.aliases.get(name, name), plan.schedule, case.get("steps") or plan.sampler.steps
+    return plan.sampler.make(
+        plan.schedule, case.get("sampler"), case.get("steps"), SamplerSettings.from_options(case)
     ).calls
 
 

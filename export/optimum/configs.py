@@ -1,7 +1,6 @@
 """The files that Optimum's pipelines read beside the graphs: configurations and the tokenizer."""
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from x2i.models.clip.tokenizer import END, START
@@ -10,37 +9,10 @@ from x2i.runtime.bundle.plan import Plan
 from x2i.runtime.bundle.reader import Bundle
 
 from ..errors import PlanError
+from ..schedulers import scheduler_config
 
 TEXT_ENCODER, DENOISER, DECODER = "text_encoder", "unet", "vae_decoder"
 GRAPH = "model.onnx"
-SCHEDULERS = {
-    "PNDMScheduler": "pndm",
-    "DDIMScheduler": "ddim",
-    "LMSDiscreteScheduler": "lms",
-    "EulerDiscreteScheduler": "euler",
-    "EulerAncestralDiscreteScheduler": "euler_a",
-    "DPMSolverMultistepScheduler": "dpmpp_2m_karras",
-    "LCMScheduler": "lcm",
-}
-"""diffusers' schedulers, by whose class a folder names its own, and our samplers that equal them."""
-NEAREST = {"plms": "PNDMScheduler", "ddim_compvis": "DDIMScheduler"}
-"""What diffusers has instead of CompVis' samplers, which visit other timesteps."""
-
-
-def sampler_of(settings: Mapping[str, Any]) -> str | None:
-    """Our sampler that equals a scheduler as its scheduler_config.json sets it, None where there is none."""
-    name = SCHEDULERS.get(str(settings.get("_class_name")))
-    if name == "dpmpp_2m_karras":
-        plain = settings.get("algorithm_type", "dpmsolver++") == "dpmsolver++" and settings.get("solver_order", 2) == 2
-        return name if plain and settings.get("use_karras_sigmas") else None
-    return name
-
-
-def scheduler_of(sampler: str) -> str:
-    """The scheduler's class for a sampler of ours."""
-    return NEAREST.get(sampler) or next(kind for kind, name in SCHEDULERS.items() if name == sampler)
-
-
 _PARTS = {
     "text_encoder": ["transformers", "CLIPTextModel"],
     "tokenizer": ["transformers", "CLIPTokenizer"],
@@ -53,15 +25,15 @@ _ABSENT = ("feature_extractor", "image_encoder", "safety_checker")
 def configurations(manifest: Manifest) -> dict[str, dict[str, Any]]:
     """Every JSON file of the folder by its path; the tokenizer's are apart."""
     plan = manifest.plan
-    kind = scheduler_of(plan.sampler.name)
+    scheduler = scheduler_config(plan.schedule, plan.sampler)
     absent = {name: [None, None] for name in _ABSENT}
-    index = _PARTS | absent | {"scheduler": ["diffusers", kind], "requires_safety_checker": False}
+    index = _PARTS | absent | {"scheduler": ["diffusers", scheduler["_class_name"]], "requires_safety_checker": False}
     return {
         "model_index.json": {"_class_name": "StableDiffusionPipeline"} | index,
         f"{TEXT_ENCODER}/config.json": _text_encoder_config(manifest),
         f"{DENOISER}/config.json": _unet_config(manifest),
         f"{DECODER}/config.json": _vae_config(plan),
-        "scheduler/scheduler_config.json": _scheduler_config(plan, kind),
+        "scheduler/scheduler_config.json": scheduler,
     }
 
 
@@ -105,25 +77,6 @@ def _vae_config(plan: Plan) -> dict[str, Any]:
         "shift_factor": None,
         "force_upcast": False,
     }
-
-
-def _scheduler_config(plan: Plan, kind: str) -> dict[str, Any]:
-    schedule = plan.schedule
-    config = {
-        "_class_name": kind,
-        "beta_schedule": "scaled_linear",
-        "beta_start": schedule.beta_start,
-        "beta_end": schedule.beta_end,
-        "num_train_timesteps": schedule.train_steps,
-        "prediction_type": "epsilon",
-        "set_alpha_to_one": schedule.set_alpha_to_one,
-        "steps_offset": schedule.steps_offset,
-        "timestep_spacing": "leading",
-        "clip_sample": False,
-        "skip_prk_steps": True,
-        "trained_betas": None,
-    }
-    return config | ({"use_karras_sigmas": True} if plan.sampler.name == "dpmpp_2m_karras" else {})
 
 
 def _context_width(manifest: Manifest) -> int:

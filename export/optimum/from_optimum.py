@@ -8,37 +8,33 @@ from typing import Any
 from tokenizers import Tokenizer
 from x2i.models.clip.tokenizer import clip_pad_token, clip_tokenizer_json
 from x2i.models.readers.weights_folder import read_json
-from x2i.models.stable_diffusion.schedule_config import ScheduleConfig, parse_scheduler_config
+from x2i.models.stable_diffusion.scheduler import read_scheduler
 from x2i.runtime.bundle.manifest import Manifest, Source
-from x2i.runtime.bundle.plan import Conditioner, Decoder, GraphCall, Guidance, Plan, SamplerChoice, Segment
+from x2i.runtime.bundle.plan import Conditioner, Decoder, GraphCall, Guidance, Plan, Segment
 from x2i.runtime.bundle.writer import file_records, new_bundle, write_manifest
 from x2i.runtime.inputs.prompt import TextInput
 from x2i.runtime.machine import package_versions
 
 from ..errors import PlanError
 from ..provenance import digest
-from ..sampling import runtime_schedule
-from .configs import DECODER, DENOISER, GRAPH, TEXT_ENCODER, sampler_of
+from ..sampling import DIFFUSERS_SAMPLING
+from ..schedulers import FolderSampling, read_sampling
+from .configs import DECODER, DENOISER, GRAPH, TEXT_ENCODER
 from .graphs import parts, write_adapted_graphs
 
 TOKENIZER = "tokenizer.json"
 PRODUCERS = ("x2i-edge", "onnx", "onnxruntime")
-FALLBACK = "pndm"
-"""Stable Diffusion v1's own sampler."""
 
 
 @dataclass(frozen=True, slots=True)
 class OptimumFolder:
-    """A folder's configurations, checked: UNet's, VAE's and text encoder's, its schedule and scheduler's class."""
+    """A folder's configurations, checked: UNet's, VAE's and text encoder's, and its sampling."""
 
     path: Path
     unet: dict[str, Any]
     vae: dict[str, Any]
     text: dict[str, Any]
-    schedule: ScheduleConfig
-    sampler: str | None
-    """Ours that equals the folder's scheduler, None where none does."""
-    scheduler: str
+    sampling: FolderSampling
 
     @property
     def factor(self) -> int:
@@ -70,11 +66,6 @@ def import_folder(
             producer=package_versions(PRODUCERS),
         )
         write_manifest(work, manifest)
-    if read.sampler is None:
-        report(
-            f"scheduler: none here equals the folder's {read.scheduler} as it is set; the bundle draws with "
-            f"{FALLBACK}, or what --sampler says"
-        )
     report(f"{out}: {len(graphs)} graphs")
 
 
@@ -86,7 +77,7 @@ def read_folder(folder: Path) -> OptimumFolder:
         raise PlanError(
             *(f"{folder}: expected {name}, got nothing; give a folder of `optimum-cli export onnx`" for name in absent)
         )
-    settings = read_json(folder / "scheduler" / "scheduler_config.json")
+    settings = read_scheduler(folder)
     unet, vae, text = (read_json(folder / part / "config.json") for part in (DENOISER, DECODER, TEXT_ENCODER))
     problems = [
         f"{folder / DECODER}: expected {name} unset, got {vae[name]}; Stable Diffusion v1 alone is read"
@@ -99,8 +90,7 @@ def read_folder(folder: Path) -> OptimumFolder:
     problems += _channel_problems(folder, unet, vae)
     if problems:
         raise PlanError(*problems)
-    schedule = parse_scheduler_config(settings, str(folder / "scheduler"))
-    return OptimumFolder(folder, unet, vae, text, schedule, sampler_of(settings), str(settings.get("_class_name")))
+    return OptimumFolder(folder, unet, vae, text, read_sampling(settings, str(folder / "scheduler")))
 
 
 def _channel_problems(folder: Path, unet: dict[str, Any], vae: dict[str, Any]) -> list[str]:
@@ -128,13 +118,13 @@ def _plan(folder: OptimumFolder, tokenizer: Tokenizer) -> Plan:
     if pad is None:
         raise PlanError(f"{folder.path / 'tokenizer'}: expected {token!r} in its vocabulary, got none")
     stage = GraphCall(TEXT_ENCODER, {"input_ids": "input_ids"}, {"context": "context"})
-    schedule = runtime_schedule(folder.schedule)
+    schedule = folder.sampling.schedule
     size, factor = folder.unet["sample_size"], folder.factor
     height, width = (size, size) if isinstance(size, int) else size
     return Plan(
         conditioners=(Conditioner((stage,), (TextInput(TOKENIZER, _window(folder), pad),)),),
         segments=(Segment("denoiser", schedule.train_steps, {"encoder_hidden_states": "context"}),),
-        sampler=SamplerChoice(folder.sampler or FALLBACK, 50),
+        sampler=folder.sampling.sampler or DIFFUSERS_SAMPLING,
         decoder=Decoder(
             graph="decoder",
             channels=int(folder.unet["in_channels"]),

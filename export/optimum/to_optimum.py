@@ -15,7 +15,8 @@ from x2i.runtime.inputs.prompt import TextInput
 
 from ..errors import PlanError
 from ..graphs.graph_ends import external_files, read_proto, replace_input, replace_output, write_proto
-from .configs import DECODER, DENOISER, GRAPH, NEAREST, TEXT_ENCODER, configurations, scheduler_of, tokenizer_files
+from ..schedulers import NEAREST
+from .configs import DECODER, DENOISER, GRAPH, TEXT_ENCODER, configurations, tokenizer_files
 
 PREFIX = "projection/"
 
@@ -119,7 +120,7 @@ def export_folder(bundle: Path, out: Path, report: Callable[[str], None] = lambd
         write_denoiser(opened, work / DENOISER / GRAPH)
         write_decoder(opened, work / DECODER / GRAPH)
     if plan.sampler.name in NEAREST:
-        report(f"scheduler: {scheduler_of(plan.sampler.name)} is the nearest to {plan.sampler.name}, and not the same")
+        report(f"scheduler: {NEAREST[plan.sampler.name]} is the nearest to {plan.sampler.name}, and not the same")
     report(f"{out}: ORTStableDiffusionPipeline.from_pretrained({str(out)!r})")
 
 

@@ -16,7 +16,8 @@ from ..components.denoiser import denoiser_component, denoiser_context
 from ..components.projection import projection_component
 from ..errors import PlanError
 from ..plan import ExportPlan
-from ..sampling import runtime_schedule
+from ..sampling import DIFFUSERS_SAMPLING
+from ..schedulers import read_sampling
 from ..to_onnx import Component
 
 
@@ -46,20 +47,22 @@ def base_components(
 def base_plan(
     base: StableDiffusion,
     conditioners: tuple[Conditioner, ...],
-    sampler: SamplerChoice,
+    sampler: SamplerChoice | None,
     layout: str,
     injection: Injection | None = None,
     guidance: float = 7.5,
 ) -> Plan:
     """The plan of a system whose conditioners leave all keys and values in slots, and with `injection` a second set.
 
-    `layout` ("diffusers" or "compvis") decides how pictures are rounded to bytes; `guidance` is the default scale.
+    Without a `sampler` it is the base's own. `layout` ("diffusers" or "compvis") decides how pictures are rounded to
+    bytes; `guidance` is the default scale. Raises PlanError for a scheduler that cannot be drawn.
     """
-    schedule = runtime_schedule(base.schedule)
+    own = read_sampling(base.scheduler, "scheduler")
+    schedule = own.schedule
     return Plan(
         conditioners=conditioners,
         segments=(Segment("denoiser", schedule.train_steps, denoiser_context(injection is not None)),),
-        sampler=sampler,
+        sampler=sampler or own.sampler or DIFFUSERS_SAMPLING,
         decoder=decoder_plan(base.vae, base.unet.config.sample_size, layout),
         injection=injection,
         schedule=schedule,

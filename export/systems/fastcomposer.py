@@ -17,7 +17,6 @@ from ..components.projection import projection_stage
 from ..components.subjects import objects_component, postfuse_component
 from ..components.text import clip_component
 from ..plan import ExportPlan
-from ..sampling import DIFFUSERS_SAMPLING
 from ..system import Build, SystemSpec, consume
 from .base import CLIP_STAGES, TOKENIZER, base_components, base_plan, base_text, read_base
 
@@ -54,8 +53,8 @@ def build_fastcomposer(plan: ExportPlan) -> Build:
         clip_component(parts.text_encoder, text.prompt.window),
         *base_components(base),
     ]
-    plan_data = base_plan(base, conditioners, DIFFUSERS_SAMPLING, "diffusers", guidance=GUIDANCE)
-    plan_data = replace(plan_data, segments=_segments(base.schedule.train_steps))
+    plan_data = base_plan(base, conditioners, None, "diffusers", guidance=GUIDANCE)
+    plan_data = replace(plan_data, segments=_segments(plan_data.schedule.train_steps))
     return Build(plan_data, {TOKENIZER: text.tokenizer_json}, consume(components), len(components))
 
 
@@ -74,7 +73,6 @@ def _segments(first: float) -> tuple[Segment, ...]:
 
 SYSTEM = SystemSpec(
     build_fastcomposer,
-    DIFFUSERS_SAMPLING,
     required={
         "checkpoint": "pytorch_model.bin (or .safetensors), the whole model",
         "encoder": "the folder of the CLIP it was trained from, of which config.json will do",

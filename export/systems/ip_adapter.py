@@ -16,7 +16,6 @@ from ..components.projection import projection_stage
 from ..components.text import clip_component
 from ..components.vision import image_tokens_component
 from ..plan import ExportPlan
-from ..sampling import DIFFUSERS_SAMPLING
 from ..system import Build, SystemSpec, consume
 from .base import CLIP_STAGES, TOKENIZER, base_components, base_plan, base_text, read_base
 
@@ -45,13 +44,12 @@ def build_ip_adapter(plan: ExportPlan) -> Build:
         clip_component(text.encoder, text.prompt.window),
         *base_components(base, local_weights=adapter.weights),
     ]
-    plan_data = base_plan(base, conditioners, DIFFUSERS_SAMPLING, base.layout, INJECTION)
+    plan_data = base_plan(base, conditioners, None, base.layout, INJECTION)
     return Build(plan_data, {TOKENIZER: text.tokenizer_json}, consume(components), len(components))
 
 
 SYSTEM = SystemSpec(
     build_ip_adapter,
-    DIFFUSERS_SAMPLING,
     required={
         "encoder": "the folder of CLIP's vision tower with projection (models/image_encoder of its authors)",
         "adapter": "ip-adapter_sd15.safetensors or .bin",

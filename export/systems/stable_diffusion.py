@@ -5,7 +5,7 @@ from x2i.runtime.bundle.plan import Conditioner
 from ..components.projection import projection_stage
 from ..components.text import clip_component
 from ..plan import ExportPlan
-from ..sampling import COMPVIS_SAMPLING, DIFFUSERS_SAMPLING
+from ..sampling import COMPVIS_SAMPLING
 from ..system import Build, SystemSpec, consume
 from .base import CLIP_STAGES, TOKENIZER, base_components, base_plan, base_text, read_base
 
@@ -16,13 +16,13 @@ def build_stable_diffusion(plan: ExportPlan) -> Build:
     text = base_text(base, str(plan.base))
     conditioner = Conditioner((*CLIP_STAGES, projection_stage("context")), (text.prompt,))
     components = [clip_component(text.encoder, text.prompt.window), *base_components(base)]
-    plan_data = base_plan(base, (conditioner,), SYSTEM.sampler_of(base.layout), base.layout)
+    sampler = COMPVIS_SAMPLING if base.layout == "compvis" else None
+    plan_data = base_plan(base, (conditioner,), sampler, base.layout)
     return Build(plan_data, {TOKENIZER: text.tokenizer_json}, consume(components), len(components))
 
 
 SYSTEM = SystemSpec(
     build_stable_diffusion,
-    DIFFUSERS_SAMPLING,
-    COMPVIS_SAMPLING,
+    compvis_sampler=COMPVIS_SAMPLING,
     optional={"tokenizer": "the CLIP tokenizer's folder, for a CompVis base"},
 )

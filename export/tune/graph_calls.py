@@ -7,7 +7,6 @@ import numpy as np
 from x2i.runtime.bundle.plan import Plan
 from x2i.runtime.bundle.preset import Preset
 from x2i.runtime.denoiser import FeatureCache
-from x2i.runtime.sampling.registry import make_sampler
 from x2i.runtime.sessions.session import Arrays, BoundCall, Outputs, Session, SessionWrapper
 
 CountedCall = tuple[str, int]
@@ -20,8 +19,7 @@ def calls_of(plan: Plan, preset: Preset, sides: int, steps: int | None = None) -
     Of a delayed segment its own delay is assumed.
     """
     steps = preset.steps or steps or plan.sampler.steps
-    name = preset.sampler or plan.sampler.name
-    walk = make_sampler(plan.sampler.aliases.get(name, name), plan.schedule, steps)
+    walk = plan.sampler.make(plan.schedule, preset.sampler, steps)
     last_plain_call = -1.0 if plan.delay is None else plan.delay.last_call(steps, share=preset.delay)
     reuse, made = FeatureCache(preset, sides, len(plan.segments) - 1), Counter[CountedCall]()
 

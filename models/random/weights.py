@@ -47,7 +47,7 @@ def random_stable_diffusion(variant: str = "sd15", seed: int = 0) -> StableDiffu
         tokenizer_json=byte_clip_json(sizes.text_encoder["vocab_size"]),
         pad_token=END,
         scaling_factor=config.vae["scaling_factor"],
-        schedule=config.schedule,
+        scheduler={**config.scheduler, "_class_name": "PNDMScheduler", "skip_prk_steps": True},
         layout="diffusers",
     )
 

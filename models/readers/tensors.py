@@ -58,6 +58,22 @@ def read_tensor(path: str | Path) -> Tensor:
     return content
 
 
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """The texts that a `.safetensors` file states of itself by their names, such as `modelspec.prediction_type`.
+
+    It is empty for a file that states none, and for every other format. Raises CheckpointError for a damaged file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if Path(path).suffix != ".safetensors":
+        return {}
+    try:
+        with safe_open(path, "pt") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: expected safetensors, got {error}; fix: download the file again") from error
+
+
 def _read(path: Path) -> Any:
     if not path.is_file():
         got = "a folder" if path.is_dir() else "nothing"

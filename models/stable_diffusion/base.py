@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..clip.tokenizer import clip_pad_token, clip_tokenizer_json
 from ..errors import CheckpointError
@@ -11,7 +11,7 @@ from .compvis import read_compvis
 from .compvis_config import read_compvis_config
 from .diffusers_folder import read_diffusers_folder
 from .hub import fetch_stable_diffusion, is_hub_name
-from .schedule_config import ScheduleConfig, read_schedule
+from .scheduler import read_scheduler
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -25,7 +25,8 @@ class StableDiffusion:
 
     `unet`: (latents [B, C, h, w], timesteps [B], context [B, T, W]) -> noise. `vae`: pictures in [-1, 1] to latents,
     which `scaling_factor` multiplies. `tokenizer_json` is the `tokenizers` serialization without truncation and
-    padding; `pad_token` is what its prompts are padded with. `layout` is "diffusers" or "compvis".
+    padding; `pad_token` is what its prompts are padded with. `layout` is "diffusers" or "compvis". `scheduler` are the
+    settings of diffusers' scheduler_config.json; `_class_name` is among them where the layout names one.
     """
 
     unet: "UNet2DConditionModel"
@@ -34,7 +35,7 @@ class StableDiffusion:
     tokenizer_json: str | None
     pad_token: str | None
     scaling_factor: float
-    schedule: ScheduleConfig
+    scheduler: dict[str, Any]
     layout: str
 
 
@@ -64,17 +65,17 @@ def read_stable_diffusion(
     )
 
 
-def stated_schedule(base: str | Path, config: str | Path | None = None) -> tuple[str, ScheduleConfig] | None:
-    """The layout and the schedule of a base by its configuration alone, in milliseconds; weights are not read.
+def stated_scheduler(base: str | Path, config: str | Path | None = None) -> tuple[str, dict[str, Any]] | None:
+    """The layout and the scheduler's settings of a base by its configuration alone; weights are not read.
 
     Returns None for a hub name, whose files may not be here yet, and for a path without a base. Raises CheckpointError
     for a configuration that cannot be read or is of another kind, as `read_stable_diffusion` does.
     """
     path = Path(base)
     if path.is_file():
-        return "compvis", read_compvis_config(Path(config) if config is not None else None).schedule
+        return "compvis", read_compvis_config(Path(config) if config is not None else None).scheduler
     if (path / "scheduler" / "scheduler_config.json").is_file():
-        return "diffusers", read_schedule(path)
+        return "diffusers", read_scheduler(path)
     return None
 
 
@@ -87,7 +88,7 @@ def _from_folder(folder: Path, tokenizer: str | Path | None) -> StableDiffusion:
         clip_tokenizer_json(tokenizer) if tokenizer is not None else parts.tokenizer_json,
         clip_pad_token(Path(tokenizer)) if tokenizer is not None else parts.pad_token,
         float(parts.vae.config.scaling_factor),
-        parts.schedule,
+        parts.scheduler,
         "diffusers",
     )
 
@@ -102,6 +103,6 @@ def _from_compvis(path: Path, config: str | Path | None, tokenizer: str | Path |
         clip_tokenizer_json(tokenizer) if tokenizer is not None else None,
         clip_pad_token(Path(tokenizer)) if tokenizer is not None else None,
         float(settings.vae["scaling_factor"]),
-        settings.schedule,
+        parts.scheduler,
         "compvis",
     )

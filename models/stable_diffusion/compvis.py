@@ -3,15 +3,15 @@
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from ..readers.loading import Load, build_module, load_all_strictly
-from ..readers.tensors import read_tensors
+from ..readers.tensors import read_metadata, read_tensors
 from .compvis_config import CompVisConfig
 from .compvis_names import TEXT_PREFIX, UNET_PREFIX, VAE_PREFIX, linear_attention, text_names, unet_names, vae_names
+from .scheduler import stored_scheduler
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -27,6 +27,8 @@ EXTRAS = (
     "lvlb_weights",
     "logvar",
     "scale_factor",
+    "v_pred",
+    "ztsnr",
     "model_ema.*",
     "first_stage_model.loss.*",
     "cond_stage_model.*",
@@ -40,6 +42,7 @@ class CompVisParts(NamedTuple):
     unet: "UNet2DConditionModel"
     vae: "AutoencoderKL"
     text_encoder: "CLIPTextModel | None"
+    scheduler: dict[str, Any]
 
 
 def read_compvis(path: Path, config: CompVisConfig) -> CompVisParts:
@@ -66,8 +69,10 @@ def read_compvis(path: Path, config: CompVisConfig) -> CompVisParts:
         Load(module, _under(tensors, prefix), f"{path} ({prefix}*) with {config.source}", ignore, names)
         for module, prefix, names, ignore in parts
     ]
-    load_all_strictly(loads, [*_unknown(path, tensors), *_other_schedule(path, tensors, config)])
-    return CompVisParts(unet, vae, text_encoder)
+    problems = _unknown(path, tensors)
+    scheduler = stored_scheduler(path, tensors, read_metadata(path), config.scheduler, config.source, problems)
+    load_all_strictly(loads, problems)
+    return CompVisParts(unet, vae, text_encoder, scheduler)
 
 
 def _text_encoder(tensors: Mapping[str, Tensor], config: CompVisConfig) -> "CLIPTextModel | None":
@@ -93,19 +98,3 @@ def _unknown(path: Path, tensors: Mapping[str, Tensor]) -> list[str]:
     if not unknown:
         return []
     return [f"{path}: expected a CompVis checkpoint's keys only, got {len(unknown)} others; fix: remove them", *unknown]
-
-
-def _other_schedule(path: Path, tensors: Mapping[str, Tensor], config: CompVisConfig) -> list[str]:
-    """A configuration whose noise schedule is not the one the checkpoint carries would draw another picture."""
-    schedule = config.schedule
-    stored = tensors.get("betas")
-    if stored is None:
-        return []
-    roots = torch.linspace(schedule.beta_start**0.5, schedule.beta_end**0.5, schedule.train_steps, dtype=torch.float64)
-    if stored.shape == roots.shape and torch.allclose(stored.double(), roots**2, rtol=2e-3):
-        return []
-    first, last, count = float(stored.flatten()[0]), float(stored.flatten()[-1]), stored.numel()
-    return [
-        f"{path}: expected {schedule.train_steps} betas from {schedule.beta_start} to {schedule.beta_end} "
-        f"({config.source}), got {count} from {first:.6g} to {last:.6g}; fix: give the checkpoint's own configuration"
-    ]

@@ -7,7 +7,7 @@ from typing import Any
 from ..errors import CheckpointError
 from ..readers.config_reader import ConfigReader
 from ..readers.weights_folder import read_json
-from .schedule_config import ScheduleConfig
+from .scheduler import compvis_scheduler
 
 SD_V1: dict[str, Any] = {
     "unet": {
@@ -40,6 +40,7 @@ SD_V1: dict[str, Any] = {
     "linear_end": 0.012,
     "timesteps": 1000,
 }
+PLAIN = ("scale_factor", "linear_start", "linear_end", "timesteps", "parameterization")
 CLIP_VIT_L: dict[str, Any] = {
     "vocab_size": 49408,
     "hidden_size": 768,
@@ -56,12 +57,13 @@ CLIP_VIT_L: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class CompVisConfig:
-    """The arguments of diffusers' UNet2DConditionModel and AutoencoderKL and of CLIPTextConfig, and the schedule."""
+    """The arguments of diffusers' UNet2DConditionModel and AutoencoderKL and of CLIPTextConfig, and the settings of the
+    scheduler."""
 
     unet: dict[str, Any]
     vae: dict[str, Any]
     text_encoder: dict[str, Any]
-    schedule: ScheduleConfig
+    scheduler: dict[str, Any]
     source: str
 
 
@@ -69,7 +71,8 @@ def read_compvis_config(path: Path | None) -> CompVisConfig:
     """Stable Diffusion v1's configuration, or the one at `path`; CheckpointError lists every setting it cannot mean.
 
     JSON: `{"unet": ..., "vae": ..., "scale_factor", "linear_start", "linear_end", "timesteps"}`, and optionally
-    `"text_encoder"`, CLIP's settings. YAML: the authors' file, whose `model.params` says the same.
+    `"text_encoder"`, CLIP's settings, and `"parameterization"`, "eps" or "v". YAML: the authors' file, whose
+    `model.params` says the same.
     """
     if path is None:
         return parse_compvis_config(SD_V1, "Stable Diffusion v1's configuration")
@@ -91,7 +94,7 @@ def _from_yaml(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: expected YAML, got {reason}; fix: give the authors' file") from error
     top = ConfigReader(content, str(path))
     params = top.section("model").section("params")
-    params.only("parameterization", "eps", absent="eps")
+    params.skip("parameterization")
     params.only("beta_schedule", "linear", absent="linear")
     params.only("conditioning_key", "crossattn", absent="crossattn")
     params.only("use_ema", False, absent=True)
@@ -105,7 +108,7 @@ def _from_yaml(path: Path) -> dict[str, Any]:
     if top.problems:
         raise CheckpointError(*top.problems)
     model = content["model"]["params"]
-    plain = {key: model[key] for key in ("scale_factor", "linear_start", "linear_end", "timesteps") if key in model}
+    plain = {key: model[key] for key in PLAIN if key in model}
     parts = {"unet": model["unet_config"].get("params"), "vae": model["first_stage_config"].get("params")}
     return {**plain, **parts}
 
@@ -116,14 +119,17 @@ def parse_compvis_config(content: dict[str, Any], source: str) -> CompVisConfig:
     Raises CheckpointError that lists every setting that is absent, of the wrong type, unknown or another model's.
     """
     settings = ConfigReader(content, source)
-    schedule = ScheduleConfig(
-        settings.count("timesteps"), settings.number("linear_start"), settings.number("linear_end")
+    scheduler = compvis_scheduler(
+        settings.count("timesteps"),
+        settings.number("linear_start"),
+        settings.number("linear_end"),
+        settings.only("parameterization", "eps", "v", absent="eps"),
     )
     config = CompVisConfig(
         unet=_unet(settings.section("unet")),
         vae={**_vae(settings.section("vae")), "scaling_factor": settings.number("scale_factor")},
         text_encoder={**CLIP_VIT_L, **settings.mapping("text_encoder")},
-        schedule=schedule,
+        scheduler=scheduler,
         source=source,
     )
     settings.close()

@@ -12,7 +12,7 @@ from ..clip.tokenizer import clip_pad_token, clip_tokenizer_json
 from ..errors import CheckpointError
 from ..readers.loading import Load, build_module, load_all_strictly
 from ..readers.weights_folder import find_weights, read_json, read_weights
-from .schedule_config import ScheduleConfig, read_schedule
+from .scheduler import read_scheduler
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -33,7 +33,7 @@ class FolderParts(NamedTuple):
     text_encoder: "CLIPTextModel | None"
     tokenizer_json: str | None
     pad_token: str | None
-    schedule: ScheduleConfig
+    scheduler: dict[str, Any]
 
 
 def read_diffusers_folder(folder: Path) -> FolderParts:
@@ -45,7 +45,7 @@ def read_diffusers_folder(folder: Path) -> FolderParts:
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
     _require_files(folder)
-    schedule = read_schedule(folder)
+    scheduler = read_scheduler(folder)
     unet = _empty(UNet2DConditionModel, folder / "unet")
     vae = _empty(AutoencoderKL, folder / "vae")
     loads = [_load(unet, folder / "unet"), _load(vae, folder / "vae")]
@@ -62,7 +62,7 @@ def read_diffusers_folder(folder: Path) -> FolderParts:
         text_encoder,
         clip_tokenizer_json(tokenizer) if has_tokenizer else None,
         clip_pad_token(tokenizer) if has_tokenizer else None,
-        schedule,
+        scheduler,
     )
 
 

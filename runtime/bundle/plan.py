@@ -18,7 +18,10 @@ from ..inputs.registry import input_options, input_types, option_names
 from ..inputs.strength import Injection
 from ..inputs.subjects import SubjectsInput
 from ..inputs.word import WordInput
-from ..sampling.schedule import Schedule
+from ..samplers.registry import make_sampler
+from ..samplers.sampler import Sampler
+from ..samplers.schedule import Schedule
+from ..samplers.settings import SamplerSettings
 from .preset import Preset
 from .records import Count, Finite
 
@@ -106,11 +109,32 @@ class Guidance:
 
 @dataclass(frozen=True, slots=True)
 class SamplerChoice:
-    """What the system samples with when the caller says nothing; `aliases` gives a name the system's own variant."""
+    """What the system samples with when the caller says nothing; `aliases` gives a name the system's own variant.
+
+    `settings` are those of the sampler `name`; another one that a caller names has its own.
+    """
 
     name: str
     steps: Count = 50
     aliases: dict[str, str] = field(default_factory=dict)
+    settings: SamplerSettings = field(default_factory=SamplerSettings)
+
+    def make(
+        self,
+        schedule: Schedule,
+        name: str | None = None,
+        steps: int | None = None,
+        settings: SamplerSettings | None = None,
+    ) -> Sampler:
+        """The sampler `name`, or this one, for `steps` steps; `settings` stand before its own.
+
+        Raises InputError as `make_sampler` does.
+        """
+        chosen = self.name if name is None else name
+        own = self.settings.given() if chosen == self.name else {}
+        known = self.aliases.get(chosen, chosen) if isinstance(chosen, str) else chosen
+        merged = (settings or SamplerSettings()).over(own)
+        return make_sampler(known, schedule, self.steps if steps is None else steps, merged)
 
 
 @dataclass(frozen=True, slots=True)

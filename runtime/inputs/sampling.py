@@ -4,6 +4,7 @@ from typing import Annotated, TypedDict
 
 import numpy as np
 
+from ..samplers.settings import RULES, SPACINGS
 from .option import Option, options_of
 
 
@@ -14,6 +15,11 @@ class SamplingOptions(TypedDict, total=False):
     steps: Annotated[int | None, Option("count", "Denoising steps.", least=1, checked_by_input=True)]
     guidance: Annotated[float | None, Option("number", "Guidance scale; 1 switches it off.")]
     sampler: Annotated[str | None, Option("text", "Sampler name.", checked_by_input=True)]
+    spacing: Annotated[str | None, Option("choice", "Which timesteps the sampler visits.", choices=SPACINGS)]
+    sigmas: Annotated[str | None, Option("choice", "How the sampler spaces its noise levels.", choices=RULES)]
+    eta: Annotated[
+        float | None, Option("number", "Share of fresh noise, where the sampler adds some.", least=0, most=1)
+    ]
     preset: Annotated[
         str | None,
         Option(

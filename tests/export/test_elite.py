@@ -12,7 +12,7 @@ from x2i.export.to_onnx import to_onnx
 from x2i.kernels.injected_attention.reference import column_mask
 from x2i.models.stable_diffusion.base import read_stable_diffusion
 from x2i.runtime import load
-from x2i.runtime.sampling.registry import make_sampler
+from x2i.runtime.samplers.registry import make_sampler
 from x2i.runtime.sessions.backends import open_session
 from x2i.runtime.sessions.session import GraphFile
 

@@ -14,8 +14,8 @@ from x2i.models.stable_diffusion.schedule_config import ScheduleConfig
 from x2i.runtime.bundle.plan import Plan, SamplerChoice
 from x2i.runtime.cli import main
 from x2i.runtime.errors import InputError
-from x2i.runtime.sampling.registry import SAMPLERS, make_sampler
-from x2i.runtime.sampling.schedule import Schedule
+from x2i.runtime.samplers.registry import SAMPLERS, make_sampler
+from x2i.runtime.samplers.schedule import Schedule
 
 from tests.goldens import golden
 

@@ -23,7 +23,7 @@ from x2i.runtime.bundle.preset import Preset
 from x2i.runtime.denoiser import Denoiser
 from x2i.runtime.inputs.option import PreparedInputs
 from x2i.runtime.output import to_images
-from x2i.runtime.sampling.registry import make_sampler
+from x2i.runtime.samplers.registry import make_sampler
 from x2i.runtime.sessions.backends import open_session
 from x2i.runtime.sessions.session import GraphFile, Session
 

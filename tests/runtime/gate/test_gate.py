@@ -12,7 +12,7 @@ from x2i.runtime.gate.cases import case_options, draw_case, stored_drawing
 from x2i.runtime.gate.comparison import compare
 from x2i.runtime.gate.record import Case, Category, Closeness, Gate, Judged, Limits
 from x2i.runtime.inputs.registry import run_options
-from x2i.runtime.sampling.sampler import Noise
+from x2i.runtime.samplers.sampler import Noise
 
 from tests.numerics import assert_close
 from tests.runtime.toy import Sessions, plan, toy_pipeline

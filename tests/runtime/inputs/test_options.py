@@ -25,7 +25,7 @@ from x2i.runtime.inputs.option import CallContext, CallShape, Option, PreparedIn
 from x2i.runtime.inputs.registry import RunOptions, options_schema, options_table, run_options
 from x2i.runtime.profiling.job import completed_options
 from x2i.runtime.request import make_request
-from x2i.runtime.sampling.sampler import Noise
+from x2i.runtime.samplers.sampler import Noise
 
 from tests.runtime.toy import plan, toy_pipeline
 

@@ -5,11 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from x2i.runtime.sampling.registry import SAMPLERS, make_sampler
-from x2i.runtime.sampling.sampler import Sampler
-from x2i.runtime.sampling.schedule import Schedule
+from x2i.runtime.samplers.registry import SAMPLERS, make_sampler
+from x2i.runtime.samplers.sampler import Sampler
+from x2i.runtime.samplers.schedule import Schedule
 
-from tests.runtime.sampling.toy import Recorder, context, draws, normal, plain, toy_model, walk
+from tests.runtime.samplers.toy import Recorder, context, draws, normal, plain, toy_model, walk
 
 STEPS = 8
 NOISY = {"euler_a": STEPS, "lcm": STEPS - 1}

@@ -1,5 +1,6 @@
 """Walks of diffusers' own schedulers over the toy model, set up from Stable Diffusion v1's scheduler file."""
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.runtime.sampling.toy import Recorder, draws
+from tests.runtime.samplers.toy import Recorder, draws
 
 STABLE_DIFFUSION_V1 = {
     "_class_name": "PNDMScheduler",
@@ -33,6 +34,21 @@ SCHEDULERS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "dpmpp_2m_karras": lambda config: diffusers.DPMSolverMultistepScheduler.from_config(config, use_karras_sigmas=True),
     "lcm": lambda config: diffusers.LCMScheduler.from_config(config),
 }
+DRAWING = [
+    f"scheduling_{name}"
+    for name in (
+        "ddim",
+        "ddpm",
+        "lcm",
+        "tcd",
+        "euler_ancestral_discrete",
+        "k_dpm_2_ancestral_discrete",
+        "dpmsolver_multistep",
+        "dpmsolver_singlestep",
+        "edm_dpmsolver_multistep",
+    )
+]
+"""diffusers' modules of schedulers that add noise."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +65,7 @@ def scheduler(name: str, **settings: Any) -> Any:
 def same_step_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes the schedulers that add noise take it from `toy.draws`, restarted here."""
     draw = draws()
-    for module in ("scheduling_lcm", "scheduling_euler_ancestral_discrete"):
+    for module in DRAWING:
         where = f"diffusers.schedulers.{module}.randn_tensor"
         monkeypatch.setattr(where, lambda *args, **kwargs: torch.from_numpy(draw()))
 
@@ -60,8 +76,10 @@ def peer_walk(peer: Any, steps: int, noise: np.ndarray, denoise: Recorder) -> Pe
     scale = float(peer.init_noise_sigma)
     x = torch.from_numpy(noise * np.float32(scale))
     latents = []
+    options = {"eta": 0.0} if "eta" in inspect.signature(peer.step).parameters else {}
     for timestep in peer.timesteps:
         shown = peer.scale_model_input(x, timestep)
-        x = peer.step(torch.from_numpy(denoise(shown.numpy(), float(timestep))), timestep, x).prev_sample
+        output = torch.from_numpy(denoise(shown.numpy(), float(timestep)))
+        x = peer.step(output, timestep, x, **options).prev_sample
         latents.append(x.numpy())
     return PeerWalk(scale, peer.timesteps.tolist(), latents)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 from x2i.runtime.errors import InputError
-from x2i.runtime.sampling.registry import SAMPLERS, make_sampler
-from x2i.runtime.sampling.schedule import Schedule
+from x2i.runtime.samplers.registry import SAMPLERS, make_sampler
+from x2i.runtime.samplers.schedule import Schedule
 
 STRIDE_ENDS_PAST_THE_SCHEDULE = [3, 9, 27, 36, 37, 101, 111, 251, 333, 501, 1000]
 
@@ -75,6 +75,6 @@ def test_lcm_is_limited_by_its_distillation() -> None:
 
 def test_importing_the_samplers_loads_neither_torch_nor_scipy() -> None:
     heavy = "{'torch', 'scipy', 'diffusers'}"
-    code = f"import sys, x2i.runtime.sampling.registry; print(sorted({heavy} & set(sys.modules)))"
+    code = f"import sys, x2i.runtime.samplers.registry; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

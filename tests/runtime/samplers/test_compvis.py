@@ -4,13 +4,13 @@ import json
 
 import numpy as np
 import pytest
-from x2i.runtime.sampling.registry import make_sampler
-from x2i.runtime.sampling.sampler import Denoise
-from x2i.runtime.sampling.schedule import Schedule
+from x2i.runtime.samplers.registry import make_sampler
+from x2i.runtime.samplers.sampler import Denoise
+from x2i.runtime.samplers.schedule import Schedule
 
 from tests.goldens import golden, golden_tensors
 from tests.numerics import assert_close
-from tests.runtime.sampling.toy import Recorder, context, normal, plain, toy_model, walk
+from tests.runtime.samplers.toy import Recorder, context, normal, plain, toy_model, walk
 
 RUNS = ["plms_10", "plms_20", "plms_30", "plms_50", "plms_noguide_10"]
 RUNS += ["ddim_10", "ddim_30", "ddim_50", "ddim_noguide_10"]

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 from x2i.runtime.errors import InputError
-from x2i.runtime.sampling.registry import make_sampler
-from x2i.runtime.sampling.schedule import Schedule
+from x2i.runtime.samplers.registry import make_sampler
+from x2i.runtime.samplers.schedule import Schedule
 
 from tests.numerics import assert_close
-from tests.runtime.sampling.peer import SCHEDULERS, peer_walk, same_step_noise, scheduler
-from tests.runtime.sampling.toy import Recorder, context, normal, plain, walk
+from tests.runtime.samplers.peer import SCHEDULERS, peer_walk, same_step_noise, scheduler
+from tests.runtime.samplers.toy import Recorder, context, normal, plain, walk
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 COUNTS = [1, 2, 3, 4, 5, 7, 10, 15, 20, 25, 30, 50, 51]

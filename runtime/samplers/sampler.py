@@ -6,13 +6,16 @@ from dataclasses import dataclass
 import numpy as np
 
 Denoise = Callable[[np.ndarray, float], np.ndarray]
-"""Guided noise prediction: (model input [B, C, H, W] float32, timestep) -> epsilon, a new float32 array of that shape.
+"""Guided model output: (model input [B, C, H, W] float32, timestep) -> a new float32 array of that shape, which means
+what the schedule's `prediction_type` says.
 
 Both arguments are what the UNet must see: scaled where the sampler scales, and with a fraction where it has one.
 Multistep samplers keep the returned arrays, so a buffer that the next call overwrites must be copied first.
 """
 Draw = Callable[[], np.ndarray]
 """One more standard-normal draw of the latents' shape (float32), for samplers that add noise on the way."""
+Clean = Callable[[np.ndarray, np.ndarray, float], np.ndarray]
+"""(model input, guided model output, timestep) -> the clean latents that the output means, for previews."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +31,13 @@ class Sampler:
     noise_scale: float
     run: Callable[[np.ndarray, Denoise, Draw], Iterator[np.ndarray]]
     extra_calls: int = 0
-    """Noise predictions beyond one a step."""
+    """Model calls beyond one a step."""
+    clean: Clean | None = None
+    """How an output is read where its timestep is no place in the schedule; None leaves it to the schedule."""
 
     @property
     def calls(self) -> int:
-        """How often a run asks for a noise prediction."""
+        """How often a run calls the model."""
         return len(self.timesteps) + self.extra_calls
 
 

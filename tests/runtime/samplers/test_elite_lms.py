@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from x2i.runtime.sampling.multistep import ORDER, lagrange_integrals
-from x2i.runtime.sampling.registry import make_sampler
-from x2i.runtime.sampling.schedule import Schedule, linspace_sigmas
+from x2i.runtime.samplers.multistep import ORDER, lagrange_integrals
+from x2i.runtime.samplers.registry import make_sampler
+from x2i.runtime.samplers.schedule import Schedule, linspace_sigmas
 
 from tests.goldens import golden_arrays
 from tests.numerics import assert_close

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
-from x2i.runtime.sampling.sampler import Denoise, Sampler
+from x2i.runtime.samplers.sampler import Denoise, Sampler
 
 SHAPE = (3, 4, 5, 7)
 

@@ -1,1 +1,0 @@
-"""Noise schedules and samplers, as diffusers and the systems' authors run them."""
