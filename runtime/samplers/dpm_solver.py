@@ -22,13 +22,14 @@ FEW_STEPS = 15
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """One point of a run: latents are signal * clean + noise_level * noise; `log_snr` is log(signal / noise_level)."""
+    """One point of a run, where latents are signal * clean + noise_level * noise."""
 
     signal: float
     noise_level: float
 
     @property
     def log_snr(self) -> float:
+        """log(signal / noise_level), infinite without noise."""
         return math.inf if self.noise_level == 0 else math.log(self.signal) - math.log(self.noise_level)
 
 

@@ -13,7 +13,6 @@ import pytest
 from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 from x2i.export.errors import PlanError
-from x2i.export.optimum.configs import sampler_of
 from x2i.export.optimum.from_optimum import import_folder, read_folder
 from x2i.export.optimum.graphs import parts
 from x2i.export.optimum.to_optimum import export_folder
@@ -27,12 +26,14 @@ from x2i.runtime.bundle.writer import file_records, new_bundle, write_manifest
 from x2i.runtime.cli import main
 from x2i.runtime.errors import InputError
 from x2i.runtime.inputs.prompt import TextInput
+from x2i.runtime.samplers.settings import SamplerSettings
 from x2i.runtime.sessions.onnxruntime_cpu import OnnxRuntimeSession
 
 from tests.made_once import made_once
 from tests.numerics import assert_close
 
 WINDOW, WORDS = 6, [START, END, "a</w>", "b</w>", "a", "b", "c", "c</w>", "ab", "abc</w>"]
+LEADING = SamplerSettings(timestep_spacing="leading")
 OPTIONS = {"steps": 2, "size": (32, 64), "count": 2, "seed": 5}
 
 
@@ -209,30 +210,37 @@ def test_what_is_no_folder_of_optimums_is_refused_with_every_problem(folder: Pat
 @pytest.mark.parametrize(
     ("settings", "sampler"),
     [
-        ({"_class_name": "DDIMScheduler"}, "ddim"),
-        ({"_class_name": "UniPCMultistepScheduler"}, None),
-        ({"_class_name": "DPMSolverMultistepScheduler"}, None),
-        ({"_class_name": "DPMSolverMultistepScheduler", "use_karras_sigmas": True}, "dpmpp_2m_karras"),
+        ({"_class_name": "DDIMScheduler"}, SamplerChoice("ddim")),
+        ({"_class_name": "UniPCMultistepScheduler"}, SamplerChoice("unipc", settings=LEADING)),
+        ({"_class_name": "DPMSolverMultistepScheduler"}, SamplerChoice("dpmpp_2m", settings=LEADING)),
         (
-            {
-                "_class_name": "DPMSolverMultistepScheduler",
-                "use_karras_sigmas": True,
-                "algorithm_type": "sde-dpmsolver++",
-            },
-            None,
+            {"_class_name": "DPMSolverMultistepScheduler", "use_karras_sigmas": True, "timestep_spacing": "linspace"},
+            SamplerChoice("dpmpp_2m_karras"),
+        ),
+        (
+            {"_class_name": "DPMSolverMultistepScheduler", "solver_order": 3, "algorithm_type": "sde-dpmsolver++"},
+            SamplerChoice("dpmpp_3m_sde", settings=LEADING),
         ),
     ],
 )
-def test_another_scheduler_is_told(folder: Path, tmp_path: Path, settings: dict, sampler: str | None) -> None:
-    assert sampler_of(settings) == sampler
+def test_the_folders_scheduler_is_taken_over(
+    folder: Path, tmp_path: Path, settings: dict, sampler: SamplerChoice
+) -> None:
     shutil.copytree(folder, tmp_path / "folder")
-    path, told = tmp_path / "folder/scheduler/scheduler_config.json", []
+    path = tmp_path / "folder/scheduler/scheduler_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | settings))
-    assert read_folder(tmp_path / "folder").sampler == sampler
-    if settings["_class_name"] == "UniPCMultistepScheduler":
-        import_folder(tmp_path / "folder", tmp_path / "out", report=told.append)
-        assert any("none here equals the folder's UniPCMultistepScheduler" in line for line in told)
-        assert open_bundle(tmp_path / "out").manifest.plan.sampler.name == "pndm"
+    (tmp_path / "folder/model_index.json").unlink()
+    assert read_folder(tmp_path / "folder").sampling.sampler == sampler
+    import_folder(tmp_path / "folder", tmp_path / "out")
+    assert open_bundle(tmp_path / "out").manifest.plan.sampler == sampler
+
+
+def test_a_scheduler_that_is_not_drawn_is_refused(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "folder")
+    path = tmp_path / "folder/model_index.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"scheduler": ["diffusers", "SASolverScheduler"]}))
+    with pytest.raises(PlanError, match=r"expected a scheduler of DDIMScheduler, .*got 'SASolverScheduler'"):
+        import_folder(tmp_path / "folder", tmp_path / "out")
 
 
 def test_a_unet_for_inpainting_is_refused(folder: Path, tmp_path: Path) -> None:

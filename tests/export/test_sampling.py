@@ -1,6 +1,6 @@
 """The defaults that a bundle samples with are refused where its own sampler cannot run them, and nowhere else."""
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -8,9 +8,7 @@ import pytest
 from click.testing import CliRunner
 from x2i.export.errors import PlanError
 from x2i.export.plan import ExportPlan
-from x2i.export.sampling import runtime_schedule
 from x2i.export.systems.registry import SYSTEMS, system_spec
-from x2i.models.stable_diffusion.schedule_config import ScheduleConfig
 from x2i.runtime.bundle.plan import Plan, SamplerChoice
 from x2i.runtime.cli import main
 from x2i.runtime.errors import InputError
@@ -37,9 +35,8 @@ def refused(check, *arguments) -> bool:
 
 def runs(plan: Plan) -> bool:
     """Whether the runtime's own rule takes what a bundle's plan says."""
-    sampler = plan.sampler
     try:
-        make_sampler(sampler.aliases.get(sampler.name, sampler.name), plan.schedule, sampler.steps)
+        plan.sampler.make(plan.schedule)
     except InputError:
         return False
     return True
@@ -113,16 +110,9 @@ def test_another_schedule_is_known_once_the_base_is_read():
     assert refused(hub.with_defaults, replace(built, schedule=Schedule()))
 
 
-def test_both_records_of_a_schedule_agree():
-    """`runtime_schedule` copies by name, and neither room's defaults drift from the other's."""
-    assert [(f.name, f.default) for f in fields(ScheduleConfig)] == [(f.name, f.default) for f in fields(Schedule)]
-    config = ScheduleConfig(500, 0.001, 0.01, 0, True)
-    assert runtime_schedule(config) == Schedule(500, 0.001, 0.01, 0, True)
-
-
 def test_the_spec_and_the_build_name_one_sampler():
     for system in SYSTEMS:
-        assert built_plan(system).sampler == system_spec(system).sampler_of("diffusers")
+        assert built_plan(system).sampler == system_spec(system).sampler_of("diffusers", SamplerChoice("pndm"))
 
 
 def test_an_exported_plan_keeps_the_aliases():

@@ -1,6 +1,8 @@
 """Every scheduler of diffusers with its settings crossed: the same timesteps and the same latents after every step."""
 
+import inspect
 import itertools
+import json
 import math
 import random
 from collections.abc import Iterator
@@ -10,16 +12,18 @@ import diffusers
 import numpy as np
 import pytest
 from x2i.export.errors import PlanError
-from x2i.export.schedulers import CLASSES, read_sampling
+from x2i.export.schedulers import CLASSES, read_sampling, scheduler_config
+from x2i.runtime.bundle.plan import SamplerChoice
 from x2i.runtime.errors import InputError
+from x2i.runtime.samplers.registry import SAMPLERS
+from x2i.runtime.samplers.schedule import Schedule, alphas_cumprod
+from x2i.runtime.samplers.settings import SamplerSettings
 
 from tests.numerics import assert_close
 from tests.runtime.samplers.peer import STABLE_DIFFUSION_V1, peer_walk, same_step_noise
 from tests.runtime.samplers.toy import Recorder, context, normal, plain, walk
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:__array__ implementation:DeprecationWarning", "ignore:algorithm_type:FutureWarning"
-)
+pytestmark = pytest.mark.filterwarnings("ignore")
 COUNTS = (1, 2, 3, 4, 5, 7, 11, 16, 25, 50)
 BETAS = {key: STABLE_DIFFUSION_V1[key] for key in ("beta_start", "beta_end", "beta_schedule")}
 VALUES: dict[str, tuple[Any, ...]] = {
@@ -159,3 +163,76 @@ def test_equal_to_diffusers(name: str, settings: dict[str, Any], counts: tuple[i
         for ours, theirs in zip(shown.inputs, shown_to_peer.inputs, strict=True):
             assert_close(ours, theirs, tolerance)
         assert_close(latents[-1], expected.latents[-1], tolerance)
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_defaults_are_those_of_the_class(name: str) -> None:
+    parameters = inspect.signature(getattr(diffusers, name).__init__).parameters
+    assert CLASSES[name] == {key: each.default for key, each in parameters.items() if key != "self"}
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("zero_snr", [False, True])
+def test_diffusers_draws_what_is_written_for_it(name: str, zero_snr: bool, monkeypatch) -> None:
+    """The other way: every sampler as it is by itself, in the file that Optimum's and diffusers' pipelines read."""
+    if SAMPLERS[name].scheduler is None or (zero_snr and name.startswith("edm")):
+        pytest.skip("diffusers has none")
+    prediction = "v_prediction" if zero_snr else "epsilon"
+    schedule = Schedule(prediction_type=prediction, rescale_betas_zero_snr=zero_snr)
+    config = json.loads(json.dumps(scheduler_config(schedule, SamplerChoice(name))))
+    same_step_noise(monkeypatch)
+    shown_to_peer, shown = Recorder(plain(context())), Recorder(plain(context()))
+    expected = peer_walk(getattr(diffusers, config["_class_name"]).from_config(config), 8, normal(0), shown_to_peer)
+    latents = list(walk(SamplerChoice(name).make(schedule, steps=8), normal(0), shown))
+    assert_close(np.asarray(shown.timesteps), np.asarray(shown_to_peer.timesteps), "scheduler-timesteps")
+    if not zero_snr or "rescale_betas_zero_snr" in config:
+        assert_close(latents[-1], expected.latents[-1], "scheduler-step-rooted" if zero_snr else "scheduler-step")
+    read = read_sampling(config, "scheduler")
+    assert read.sampler is not None
+    # Betas that are written one by one keep a level without signal to five digits.
+    if not name.startswith("edm"):
+        np.testing.assert_allclose(alphas_cumprod(read.schedule)[:-1], alphas_cumprod(schedule)[:-1], rtol=1e-5)
+    if not zero_snr:
+        again = list(walk(read.sampler.make(read.schedule, steps=8), normal(0), Recorder(plain(context()))))
+        assert_close(again[-1], latents[-1], "scheduler-step")
+
+
+SCALED = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+
+
+def test_the_pipeline_has_the_last_word() -> None:
+    """It puts steps_offset 1 and clip_sample false; defaults that a saved file marks as unset are the class's again."""
+    read = read_sampling({"_class_name": "DDIMScheduler", **SCALED}, "scheduler")
+    assert read.schedule.steps_offset == 1 and read.schedule.set_alpha_to_one
+    assert read.sampler == SamplerChoice("ddim")
+    config = {"_class_name": "EulerDiscreteScheduler", **SCALED, "timestep_spacing": "leading"}
+    read = read_sampling(config | {"_use_default_values": ["timestep_spacing"]}, "scheduler")
+    assert read.sampler == SamplerChoice("euler")
+    assert read_sampling(config, "scheduler").sampler == SamplerChoice(
+        "euler", settings=SamplerSettings(timestep_spacing="leading")
+    )
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"_class_name": "FlowMatchEulerDiscreteScheduler"}, "expected a scheduler of DDIMScheduler"),
+        ({"_class_name": "DPMSolverSDEScheduler"}, "got 'DPMSolverSDEScheduler'"),
+        ({"_class_name": ["DDIMScheduler"]}, "expected a scheduler of DDIMScheduler"),
+        ({"use_flow_sigmas": True}, "expected use_flow_sigmas False, got True"),
+        ({"variance_type": "learned_range"}, "expected variance_type None, got 'learned_range'"),
+        ({"prediction_type": "flow_prediction"}, "prediction_type: expected one of 'epsilon'"),
+        ({"beta_schedule": "sigmoid"}, "expected beta_schedule linear or scaled_linear"),
+        ({"beta_start": "0.1"}, "beta_start: expected float, got str"),
+        ({"beta_start": math.nan}, "beta_start"),
+        ({"num_train_timesteps": 10**12}, "train_steps: expected int <= 100000"),
+        ({"trained_betas": [0.1, 0.2]}, "trained_betas: expected 1000 numbers"),
+        ({"use_karras_sigmas": True, "use_beta_sigmas": True}, "expected one rule of sigmas at most"),
+        ({"solver_order": 9}, "solver_order: expected int <= 3"),
+        ({"timestep_spacing": "cosine"}, "timestep_spacing: expected one of 'leading'"),
+    ],
+)
+def test_what_is_not_drawn_is_refused_by_name(changed: dict[str, Any], said: str) -> None:
+    with pytest.raises((PlanError, InputError)) as refusal:
+        read_sampling({"_class_name": "DPMSolverMultistepScheduler", **SCALED, **changed}, "scheduler")
+    assert any(said in problem for problem in refusal.value.problems), refusal.value.problems

@@ -3,8 +3,10 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from x2i.models.errors import CheckpointError
 from x2i.models.random.byte_tokenizer import byte_clip_json
 from x2i.models.random.sizes import SIZES
@@ -69,9 +71,16 @@ def test_unet_reacts_to_every_input(base):
 def test_parts_and_settings(base):
     assert base.layout == "compvis" and base.scaling_factor == 0.18215
     assert base.text_encoder is None and base.tokenizer_json is None, "the decoys passed for a text encoder"
-    schedule = base.schedule
-    assert (schedule.train_steps, schedule.beta_start, schedule.beta_end) == (1000, 0.00085, 0.012)
-    assert (schedule.steps_offset, schedule.set_alpha_to_one) == (1, False)
+    assert base.scheduler == {
+        "num_train_timesteps": 1000,
+        "beta_start": 0.00085,
+        "beta_end": 0.012,
+        "beta_schedule": "scaled_linear",
+        "prediction_type": "epsilon",
+        "steps_offset": 1,
+        "set_alpha_to_one": False,
+        "rescale_betas_zero_snr": False,
+    }
     for part in (base.unet, base.vae):
         assert not part.training and all(p.dtype == torch.float32 for p in part.parameters())
 
@@ -178,8 +187,27 @@ def test_a_configuration_of_another_schedule_or_size(tmp_path, tensors):
     config["linear_end"] = 0.02
     (tmp_path / "other.json").write_text(json.dumps(config), encoding="utf-8")
     with pytest.raises(
-        CheckpointError, match=r"expected 1000 betas from 0\.00085 to 0\.02 .*got 1000 from 0\.00085 to"
+        CheckpointError, match=r"expected alphas_cumprod of 1000 steps from 0\.99915 to .*got 1000 from 0\.99915 to"
     ):
         reread(tensors, tmp_path, config=tmp_path / "other.json")
     with pytest.raises(CheckpointError, match=r"sd\.ckpt .* with Stable Diffusion v1's configuration does not fit"):
         reread(tensors, tmp_path, config=None)
+
+
+def test_the_files_own_prediction_and_schedule(tmp_path, tensors):
+    """By marks, by alphas_cumprod alone, and by the metadata of safetensors, each as webuis write them."""
+    alphas = np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2)
+    roots = np.sqrt(alphas)
+    zero_snr = ((roots - roots[-1]) * roots[0] / (roots[0] - roots[-1])) ** 2
+    del tensors["betas"]
+    found = reread(tensors | {"v_pred": torch.ones(0), "ztsnr": torch.ones(0)}, tmp_path).scheduler
+    assert (found["prediction_type"], found["rescale_betas_zero_snr"]) == ("v_prediction", True)
+    found = reread(tensors | {"alphas_cumprod": torch.tensor(zero_snr)}, tmp_path).scheduler
+    assert found["rescale_betas_zero_snr"] and "trained_betas" not in found
+    found = reread(tensors | {"alphas_cumprod": torch.tensor(alphas**1.5)}, tmp_path).scheduler
+    assert np.allclose(np.cumprod(1 - np.asarray(found["trained_betas"])), alphas**1.5)
+    with pytest.raises(CheckpointError, match="expected alphas_cumprod of 1000 steps .*got 2 from 0.9 to 0.8"):
+        reread(tensors | {"alphas_cumprod": torch.tensor([0.9, 0.8])}, tmp_path)
+    save_file(dict(tensors), tmp_path / "sd.safetensors", {"modelspec.prediction_type": "v"})
+    read = read_stable_diffusion(tmp_path / "sd.safetensors", golden(CONFIG))
+    assert read.scheduler["prediction_type"] == "v_prediction"

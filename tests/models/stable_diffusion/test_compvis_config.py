@@ -74,7 +74,7 @@ def write(tmp_path, content, name="config.json"):
 
 def test_the_authors_yaml_is_the_default(tmp_path):
     default, read = read_compvis_config(None), read_compvis_config(write(tmp_path, YAML, "v1-inference.yaml"))
-    for name in ("unet", "vae", "text_encoder", "schedule"):
+    for name in ("unet", "vae", "text_encoder", "scheduler"):
         assert getattr(read, name) == getattr(default, name)
     assert default.unet["block_out_channels"] == [320, 640, 1280, 1280]
     assert default.unet["down_block_types"] == ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"]
@@ -120,7 +120,11 @@ def test_all_problems_at_once(tmp_path):
     [
         ("use_ema: False", "use_ema: True", "expected use_ema False, got True"),
         ("    use_ema: False\n", "", "expected use_ema False, got True"),
-        ("use_ema: False", "use_ema: False\n    parameterization: v", "expected parameterization 'eps', got 'v'"),
+        (
+            "use_ema: False",
+            "use_ema: False\n    parameterization: x0",
+            "expected parameterization 'eps' or 'v', got 'x0'",
+        ),
         ("openaimodel.UNetModel", "openaimodel.EncoderUNetModel", "unet_config of class UNetModel"),
         ("model:", "modell:", "got 'NoneType'"),
         ("embed_dim: 4", "embed_dim: 3", "embed_dim 4, got 3"),

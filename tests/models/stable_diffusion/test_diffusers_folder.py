@@ -66,9 +66,8 @@ def test_equal_to_what_diffusers_loads(published):
     assert same_weights(base.vae, AutoencoderKL.from_pretrained(published / "vae"))
     assert same_weights(base.text_encoder, CLIPTextModel.from_pretrained(published / "text_encoder"))
     assert base.tokenizer_json == byte_clip_json(SIZES["tiny"].text_encoder["vocab_size"])
-    schedule = base.schedule
-    assert (schedule.train_steps, schedule.beta_start, schedule.beta_end) == (1000, 0.00085, 0.012)
-    assert (schedule.steps_offset, schedule.set_alpha_to_one) == (1, False)
+    stated = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "_class_name": "PNDMScheduler"}
+    assert stated.items() <= base.scheduler.items()
     for part in (base.unet, base.vae, base.text_encoder):
         assert not part.training and not any(p.requires_grad for p in part.parameters())
 
@@ -197,9 +196,6 @@ def test_a_tokenizer_from_elsewhere(folder, published):
         ("unet/config.json", {"block_out_channels": [32]}, "expected a configuration its class accepts"),
         ("vae/config.json", {"norm_num_groups": 5}, "expected a configuration its class accepts"),
         ("text_encoder/config.json", {"model_type": "t5"}, "expected model_type 'clip_text_model', got 't5'"),
-        ("scheduler/scheduler_config.json", {"prediction_type": "v_prediction"}, "expected prediction_type 'epsilon'"),
-        ("scheduler/scheduler_config.json", {"beta_start": None}, "expected a number beta_start, got None"),
-        ("scheduler/scheduler_config.json", {"beta_schedule": "linear"}, "expected beta_schedule 'scaled_linear'"),
     ],
 )
 def test_unfit_settings(folder, file, changes, problem):

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from x2i.runtime.samplers.multistep import ORDER, lagrange_integrals
 from x2i.runtime.samplers.registry import make_sampler
-from x2i.runtime.samplers.schedule import Schedule, linspace_sigmas
+from x2i.runtime.samplers.schedule import Schedule
+from x2i.runtime.samplers.settings import SamplerSettings
+from x2i.runtime.samplers.spacing import interpolated_levels
 
 from tests.goldens import golden_arrays
 from tests.numerics import assert_close
@@ -18,9 +20,9 @@ def expected():
 
 @pytest.mark.parametrize("steps", [7, 10, 50, 100])
 def test_timesteps_and_noise_levels(steps):
-    timesteps, sigmas = linspace_sigmas(SCHEDULE, steps)
-    assert_close(np.asarray(timesteps), expected()[f"timesteps_{steps}"], "elite-stage")
-    assert_close(np.asarray(sigmas), expected()[f"sigmas_{steps}"], "elite-stage")
+    levels = interpolated_levels(SCHEDULE, steps, SamplerSettings(timestep_spacing="linspace"))
+    assert_close(np.asarray(levels.timesteps), expected()[f"timesteps_{steps}"], "elite-stage")
+    assert_close(np.asarray(levels.sigmas), expected()[f"sigmas_{steps}"], "elite-stage")
     assert_close(np.float32(make_sampler("lms", SCHEDULE, steps).noise_scale), expected()["init_noise_sigma"], "pixels")
 
 
