@@ -73,7 +73,7 @@ def stored_scheduler(
     fits = stored.shape == alphas.shape
     if fits and np.allclose(stored, alphas, rtol=CLOSE, atol=1e-6):
         return own | {"rescale_betas_zero_snr": "ztsnr" in tensors}
-    if fits and np.allclose(stored, rescaled, rtol=CLOSE, atol=1e-5):
+    if fits and np.allclose(stored, rescaled, rtol=CLOSE, atol=1e-9):
         return own | {"rescale_betas_zero_snr": True}
     if not fits or "betas" in tensors or not ((stored > 0) & (stored < 1)).all():
         ends = f"{float(stored[0]):.6g} to {float(stored[-1]):.6g}" if stored.size else "none"
