@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, TypeVar
 
+from ..errors import InputError
 from ..inputs.delay import Delay
 from ..inputs.marker import MarkerInput
 from ..inputs.option import Input
@@ -119,6 +120,11 @@ class SamplerChoice:
     aliases: dict[str, str] = field(default_factory=dict)
     settings: SamplerSettings = field(default_factory=SamplerSettings)
 
+    def describe(self) -> str:
+        """The sampler and what is set on it, in words."""
+        settings = ", ".join(f"{name} {value}" for name, value in self.settings.given().items())
+        return f"{self.name} ({settings})" if settings else self.name
+
     def make(
         self,
         schedule: Schedule,
@@ -225,7 +231,15 @@ class Plan:
         found += [
             problem for name, preset in self.presets.items() for problem in preset.problems(name, graphs, denoisers)
         ]
-        return found + self._word_problems() + self._marker_problems()
+        return found + self._sampling_problems() + self._word_problems() + self._marker_problems()
+
+    def _sampling_problems(self) -> list[str]:
+        """The plan's own sampler and count must run."""
+        try:
+            self.sampler.make(self.schedule)
+        except InputError as error:
+            return [f"plan: {problem}" for problem in error.problems]
+        return []
 
     def _marker_problems(self) -> list[str]:
         """A marker stands in a prompt, and the pictures of the marked nouns come with it."""

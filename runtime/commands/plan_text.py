@@ -96,7 +96,7 @@ def plan_lines(plan: Plan, graphs: set[str]) -> list[str]:
     if plan.injection is not None:
         lines.append(f"  {plan.injection.describe()} -> {', '.join(plan.injection.slots())}")
     lines.append(
-        f"plan, at every step: {plan.sampler.name}, {plan.sampler.steps} steps, guidance {plan.guidance.scale:g}"
+        f"plan, at every step: {plan.sampler.describe()}, {plan.sampler.steps} steps, guidance {plan.guidance.scale:g}"
     )
     several = any(segment.delay is not None for segment in plan.segments)
     for segment in plan.segments:

@@ -4,6 +4,7 @@ from typing import Annotated, TypedDict
 
 import numpy as np
 
+from ..samplers.registry import SAMPLERS
 from ..samplers.settings import RULES, SPACINGS
 from .option import Option, options_of
 
@@ -14,7 +15,7 @@ class SamplingOptions(TypedDict, total=False):
     seed: Annotated[int, Option("count", "Seed of the start noise.", default=0, least=0)]
     steps: Annotated[int | None, Option("count", "Denoising steps.", least=1, checked_by_input=True)]
     guidance: Annotated[float | None, Option("number", "Guidance scale; 1 switches it off.")]
-    sampler: Annotated[str | None, Option("text", "Sampler name.", checked_by_input=True)]
+    sampler: Annotated[str | None, Option("text", f"Sampler: {', '.join(SAMPLERS)}.", checked_by_input=True)]
     spacing: Annotated[str | None, Option("choice", "Which timesteps the sampler visits.", choices=SPACINGS)]
     sigmas: Annotated[str | None, Option("choice", "How the sampler spaces its noise levels.", choices=RULES)]
     eta: Annotated[

@@ -31,12 +31,12 @@ def spaced(schedule: Schedule, spacing: Spacing, steps: int, family: Family, end
     count = steps + 1 if family == "open" else steps
     if spacing == "linspace" and family == "fractions":
         return np.linspace(0, last - 1, count, dtype=np.float32)[::-1].astype(np.float64)
-    if spacing == "linspace":
-        timesteps = np.linspace(0, last - 1, count)[::-1].round()
-    elif spacing == "leading":
-        timesteps = (np.arange(count) * (last // count))[::-1] + float(schedule.steps_offset)
-    else:
+    if spacing == "trailing":
         return np.arange(last, 0, -schedule.train_steps / steps).round() - 1
+    if spacing == "leading":
+        timesteps = np.arange(count)[::-1] * (last // count) + float(schedule.steps_offset)
+    else:
+        timesteps = np.asarray(np.linspace(0, last - 1, count)[::-1].round())
     return timesteps[:-1] if family == "open" else timesteps
 
 
