@@ -1,13 +1,11 @@
 """What the exporter raises."""
 
+from x2i.runtime.errors import ProblemsError
 
-class PlanError(ValueError):
+
+class PlanError(ProblemsError):
     """One or more problems of an export's options or parts, each a line: expected, got, the fix."""
 
-    def __init__(self, *problems: str):
-        self.problems = problems
-        super().__init__("\n".join(problems))
 
-
-class GateError(ValueError):
+class GateError(ProblemsError):
     """An exported graph is further from fp32 torch than its gate allows; nothing was written."""

@@ -91,10 +91,10 @@ def measure_gate(
     drawn = [result.closeness for result in results if result.closeness is not None]
     problems = [problem for result in results for problem in result.problems] + judges_problems(judged)
     if len(drawn) < len(results) or not all(np.isfinite(closeness.latents) for closeness in drawn):
-        raise GateError("\n".join(problems))
+        raise GateError(*problems)
     if problems and not accept:
         fix = "choose a higher precision, keep more parts in fp32, or accept the loss"
-        raise GateError("\n".join([*problems, f"nothing was written; {fix}"]))
+        raise GateError(*problems, f"nothing was written; {fix}")
     return Gate(tuple(cases), limits, tuple(drawn), judged, tuple(problems))
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import click
 
+from .commands.console import refusing
+
 GROUP = "x2i.commands"
 BASE = ("build", "doctor", "inspect", "profile", "run", "share", "verify")
 """Commands of this room, each a function in the module of its name."""
@@ -30,13 +32,19 @@ class Commands(click.Group):
         return found[0].load() if found else None
 
     def invoke(self, context: click.Context) -> Any:
-        with _terminable():
+        """The command named, stopped by a polite signal as by Ctrl-C."""
+        with _terminable(), refusing():
             return super().invoke(context)
+
+
+STOPS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""What a polite `kill`, and a terminal that goes, send."""
 
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Lets a polite `kill` stop a command as Ctrl-C does, so that it takes away what it has half written."""
+    """Lets these signals stop a command as Ctrl-C does, so that it takes away what it has half written. What is
+    ignored, as by nohup, stays so."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -44,11 +52,15 @@ def _terminable() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: handler for number in STOPS if (handler := signal.getsignal(number)) is not signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            # None stands for a handler that is not Python's, which cannot be set again.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 @click.command(cls=Commands)

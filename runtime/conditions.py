@@ -8,6 +8,7 @@ import numpy as np
 from .bundle.cfg_batch import expand_cfg
 from .bundle.plan import Conditioner, GraphCall, expand_wildcards
 from .bundle.reader import Bundle
+from .errors import VALUE_LENGTH, one_line
 from .inputs.marker import MarkerInput
 from .inputs.option import NamedTensors
 from .inputs.sound import MixInput, mixed
@@ -43,7 +44,9 @@ class Conditions:
         for conditioner, tokenizer in self._conditioners:
             if tokenizer is not None:
                 tokens = _tokens(conditioner, tokenizer, request)
-                notes += [_cut_note(text, tokenizer.window) for text in tokens.cut if text]
+                names = ("negative prompt", "prompt")[-len(tokens.cut) :]
+                cut = zip(names, tokens.cut, strict=True)
+                notes += [_cut_note(name, text, tokenizer.window) for name, text in cut if text]
                 slots |= {"input_ids": tokens.input_ids, "attention_mask": tokens.attention_mask}
             if conditioner.find(WordInput) is not None:
                 slots["words"] = slots["words"][:, : request.values["words"]]
@@ -69,7 +72,7 @@ class Conditions:
 
 def _tokenizer(bundle: Bundle, conditioner: Conditioner) -> Tokenizer | None:
     text = conditioner.text
-    return None if text is None else Tokenizer(bundle.path(text.tokenizer), text.window, text.pad_id)
+    return None if text is None else Tokenizer(bundle.checked(text.tokenizer), text.window, text.pad_id)
 
 
 def _tokens(conditioner: Conditioner, tokenizer: Tokenizer, request: Request) -> Tokens:
@@ -83,5 +86,6 @@ def _tokens(conditioner: Conditioner, tokenizer: Tokenizer, request: Request) ->
     return replace(tokens, input_ids=np.concatenate([tokens.input_ids[:-1], made.marked_ids[None]]))
 
 
-def _cut_note(text: str, window: int) -> str:
-    return f"prompt: longer than the encoder's {window} tokens; this part is not drawn: {text!r}"
+def _cut_note(name: str, text: str, window: int) -> str:
+    told = one_line(repr(text), VALUE_LENGTH)
+    return f"{name}: longer than the encoder's {window} tokens; this part is not drawn: {told}"

@@ -6,10 +6,12 @@ from pathlib import Path
 from .bundle.reader import Bundle, open_bundle
 from .engines.store import has_engines
 from .errors import InputError, collect_problems
+from .inputs.option import is_count, short
 from .memory_limit import MemoryLimit, RunShape, parsed_size
 from .pipeline import Pipeline
 from .request import check_preset
 from .sessions.backends import BACKENDS, backend_named, check_backend, graph_opener, on_cpu
+from .sessions.session import MOST_THREADS
 from .text_bundle import TextBundle, check_mixable
 
 BACKEND_VARIABLE = "X2I_BACKEND"
@@ -39,6 +41,8 @@ def load(
     Raises InputError when a folder is no bundle, is damaged or newer than this x2i, when two do not fit, or when the
     backend named is unknown or cannot be used.
     """
+    if threads is not None and not is_count(threads, MOST_THREADS):
+        raise InputError(f"threads: expected a whole number from 1 to {MOST_THREADS}, got {short(threads)}")
     named = backend or backend_of_environment()
     if named is not None:
         backend_named(named)

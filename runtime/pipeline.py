@@ -103,6 +103,8 @@ class Pipeline:
     ) -> tuple[Request, NamedTensors, tuple[str, ...]]:
         """The checked request, all slots, and warnings, which are also given to Python's."""
         with timings("encode"):
+            # What is open may read its file on, and what is not will read it.
+            self.bundle.check_graphs(name for name in self.bundle.manifest.graphs if name in self._sessions.open)
             request, other, others_notes = self._request(prompt, options)
             request = self._within_limit(request)
             context, notes = self._conditions(request, other)

@@ -12,13 +12,19 @@ from .bundle.manifest import Manifest
 from .bundle.plan import Decoder, Plan, matches
 from .bundle.preset import Preset
 from .errors import InputError, UnknownOptionError
-from .inputs.option import CallContext, PreparedInputs, is_number, unknown_options
+from .inputs.option import CallContext, PreparedInputs, is_count, is_number, short, unknown_options
 from .inputs.registry import RunOptions, filled_in, prepare_inputs, run_options
-from .inputs.sampling import SAMPLING_OPTIONS
+from .inputs.sampling import MOST_PICTURES, MOST_PIXELS, SAMPLING_OPTIONS
 from .inputs.sound import MixInput
+from .machine import available_memory
 from .media.tokenizer import Tokenizer, is_text
 from .samplers.sampler import Sampler
 from .samplers.settings import SamplerSettings
+
+BYTES_PER_PIXEL = 30
+"""The least that a picture takes while it is decoded: its channels in float32 twice, in bytes twice."""
+SMALL_DRAWING_BYTES = 500_000_000
+"""Less is drawn without a look at the memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +125,7 @@ def preset_problems(plan: Plan, name: str | None) -> list[str]:
     if name is None or name in plan.presets:
         return []
     known = f"expected one of {', '.join(plan.presets)}" if plan.presets else "this bundle has none"
-    return [f"preset: {known}, got {name!r}; make one with x2i tune BUNDLE"]
+    return [f"preset: {known}, got {short(name)}; make one with x2i tune BUNDLE"]
 
 
 def _delay_notes(plan: Plan, made: PreparedInputs, sampler: Sampler) -> tuple[str, ...]:
@@ -151,9 +157,9 @@ def _choose(manifest: Manifest, given: dict[str, str | None]) -> tuple[dict[str,
         present = [matches(name, set(manifest.graphs)) for name in patterns if f"{{{option}}}" in name]
         values = sorted(set().union(*present))
         if not values and value is not None:
-            problems.append(f"{option}: this bundle ({manifest.system}) takes none, got {value!r}; leave it out")
+            problems.append(f"{option}: this bundle ({manifest.system}) takes none, got {short(value)}; leave it out")
         elif values and value not in values:
-            got = "none" if value is None else repr(value)
+            got = "none" if value is None else short(value)
             problems.append(f"{option}: expected one of {', '.join(values)}, got {got}")
         elif value is not None:
             chosen[option] = value
@@ -172,7 +178,9 @@ def _shape(
             problems = _disagreements(from_noise, size, len(noise), count)
             size, count = from_noise, len(noise)
     size = decoder.size if size is None else size
-    return noise, size, 1 if count is None else count, problems + _size_problems(size, decoder.size_multiple)
+    count = 1 if count is None else count
+    problems += _size_problems(size, decoder.size_multiple)
+    return noise, size, count, problems or _memory_problems(size, count)
 
 
 def _check_noise(noise: np.ndarray, channels: int) -> tuple[np.ndarray, list[str]]:
@@ -189,29 +197,48 @@ def _check_noise(noise: np.ndarray, channels: int) -> tuple[np.ndarray, list[str
 
 def _disagreements(from_noise: tuple, size: tuple | None, pictures: int, count: int | None) -> list[str]:
     problems = []
-    if size is not None and tuple(size) != from_noise:
-        problems.append(f"size: the noise is for {from_noise[0]}x{from_noise[1]}, got {size}; leave size out")
+    if size is not None and size != from_noise and size != [*from_noise]:
+        problems.append(f"size: the noise is for {from_noise[0]}x{from_noise[1]}, got {short(size)}; leave size out")
     if count is not None and count != pictures:
-        problems.append(f"count: the noise holds {pictures} pictures, got {count}; leave count out")
+        problems.append(f"count: the noise holds {pictures} pictures, got {short(count)}; leave count out")
     return problems
+
+
+def _memory_problems(size: tuple[int, int], count: Any) -> list[str]:
+    """One line where the pictures alone, decoded and in bytes, need more memory than there is."""
+    if not is_count(count, MOST_PICTURES):
+        return []
+    needed = BYTES_PER_PIXEL * count * size[0] * size[1]
+    # Whoever draws little need not ask the system.
+    if needed < SMALL_DRAWING_BYTES or (free := available_memory()) is None or needed <= free:
+        return []
+    asked = f"{count} picture{'s' * (count != 1)} of {size[0]}x{size[1]}, which need over {needed / 1e9:.1f} GB"
+    return [
+        f"size and count: expected what fits into {free / 1e9:.1f} GB of free memory, got {asked}; draw fewer or "
+        "smaller pictures"
+    ]
 
 
 def _size_problems(size: tuple[int, int], multiple: int) -> list[str]:
     whole = (
-        isinstance(size, Sequence) and len(size) == 2 and all(isinstance(side, Integral) and side > 0 for side in size)
+        isinstance(size, Sequence)
+        and len(size) == 2
+        and all(isinstance(side, Integral) and not isinstance(side, bool) and side > 0 for side in size)
     )
+    if whole and max(size) > MOST_PIXELS:
+        return [f"size: expected at most {MOST_PIXELS} pixels a side, got {short(size)}; draw a smaller picture"]
     if whole and all(side % multiple == 0 for side in size):
         return []
     fix = ""
     if whole:
         near = [max(multiple, round(side / multiple) * multiple) for side in size]
         fix = f"; try {near[0]}x{near[1]}"
-    return [f"size: expected (height, width) in multiples of {multiple} pixels, got {size}{fix}"]
+    return [f"size: expected (height, width) in multiples of {multiple} pixels, got {short(size)}{fix}"]
 
 
 def _value_problems(prompt: str | None, values: Mapping[str, Any]) -> list[str]:
     problems = [
-        f"{name}: expected text in Unicode, got {text!r}"
+        f"{name}: expected text in Unicode, got {short(text)}"
         for name, text in (("prompt", "" if prompt is None else prompt), ("negative", values["negative"]))
         if not is_text(text)
     ]

@@ -1,27 +1,26 @@
 """`x2i estimate`: the least time and the memory a bundle takes on a device that is not here."""
 
-import json
 import warnings
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 from x2i.runtime.bundle.reader import open_bundle
-from x2i.runtime.commands.console import refusing
+from x2i.runtime.commands.console import command, echo_json
 from x2i.runtime.commands.options import Size
-from x2i.runtime.errors import InputError
+from x2i.runtime.commands.progress import echo
+from x2i.runtime.inputs.sampling import MOST_PICTURES, MOST_STEPS
 
-from ..errors import PlanError
 from ..estimate.devices import DEVICES
 from .options import require_extra
 
 
-@click.command()
+@command()
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--device", required=True, type=click.Choice(list(DEVICES)), help="Whose published rates to take.")
 @click.option("--size", type=Size(), help="Height and width in pixels; the bundle's own if left out.")
-@click.option("--count", type=int, help="Pictures drawn at once.")
-@click.option("--steps", type=int, help="Denoising steps.")
+@click.option("--count", type=click.IntRange(1, MOST_PICTURES), help="Pictures drawn at once.")
+@click.option("--steps", type=click.IntRange(1, MOST_STEPS), help="Denoising steps.")
 @click.option("--guidance", type=float, help="Guidance scale; 1 switches it off, and half the work.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
 def estimate(
@@ -37,13 +36,13 @@ def estimate(
     with require_extra("export", "estimate"):
         from ..estimate import roofline
     options = {"size": size, "count": count, "steps": steps, "guidance": guidance}
-    with refusing(InputError, PlanError, OSError), warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         opened = open_bundle(bundle, check_files=False)
         found = roofline.estimate_bundle(opened, DEVICES[device], {k: v for k, v in options.items() if v is not None})
     if as_json:
         totals = {"seconds": found.seconds, "bytes": found.bytes, "bound": roofline.BOUND}
-        click.echo(json.dumps(asdict(found) | totals))
+        echo_json(asdict(found) | totals)
         return
     for line in roofline.estimate_lines(found):
-        click.echo(line)
+        echo(line)

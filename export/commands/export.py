@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-from x2i.runtime.commands.console import refusing
+from x2i.runtime.commands.console import command
 from x2i.runtime.commands.progress import bars, echo
-from x2i.runtime.errors import InputError
 
 from ..systems.registry import SYSTEMS
 from .options import lowering_options, require_extra
@@ -26,7 +25,7 @@ def _parts(context: click.Context, parameter: click.Parameter, values: tuple[str
     return parts
 
 
-@click.command(help=f"Export SYSTEM ({', '.join(SYSTEMS)}) to the bundle folder OUT.")
+@command(help=f"Export SYSTEM ({', '.join(SYSTEMS)}) to the bundle folder OUT.")
 @click.argument("system")
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--base", help="Stable Diffusion v1: a diffusers folder, a hub name, or a CompVis .ckpt/.safetensors.")
@@ -53,13 +52,10 @@ def export(
 ) -> None:
     """Writes a bundle as `export_bundle` does; every problem is refused with exit code 2."""
     with require_extra("export", "export"):
-        from x2i.models.errors import CheckpointError
-
-        from ..errors import GateError, PlanError
         from ..exporter import export_bundle
         from ..lower.lowering import Lowering
         from ..plan import ExportPlan
     options = sampler, steps, guidance, licences, Lowering(**lowering)
     plan = ExportPlan(system, out, base, base_config, parts, random_weights, *options)
-    with refusing(CheckpointError, GateError, InputError, OSError, PlanError), bars():
+    with bars():
         export_bundle(plan, echo)

@@ -9,6 +9,7 @@ from typing import Any
 import click
 from x2i.runtime.commands.console import Refusal
 from x2i.runtime.commands.options import Size
+from x2i.runtime.inputs.sampling import MOST_STEPS
 
 
 @contextmanager
@@ -22,6 +23,7 @@ def require_extra(extra: str, command: str) -> Iterator[None]:
         raise Refusal(f"{command} needs {missing.name}: pip install 'x2i-edge[{extra}]'") from missing
 
 
+STEPS, SEED = click.IntRange(1, MOST_STEPS), click.IntRange(0, 2**63 - 1)
 PRECISION = (
     "fp16, bf16 (the decoder), int8, int8+fp16, int8-weights or int4-weights, for the bundle or as GRAPH=NAME for one "
     "graph; repeatable."
@@ -46,8 +48,8 @@ LOWERING_OPTIONS = (
     click.option("--keep", multiple=True, help="A layer or part that keeps its precision, by path or pattern."),
     click.option("--quality", type=float, help="Keep the worst layers until the noise's relative L2 is this small."),
     click.option("--calibration", type=click.Path(path_type=Path), help="Runs to calibrate on, a JSON object a line."),
-    click.option("--calibration-seed", type=int, default=0, show_default=True, help="Seed of the calibration."),
-    click.option("--trial-steps", type=click.IntRange(min=1), help="Steps of runs to calibrate on and to compare."),
+    click.option("--calibration-seed", type=SEED, default=0, show_default=True, help="Seed of the calibration."),
+    click.option("--trial-steps", type=STEPS, help="Steps of runs to calibrate on and to compare."),
     click.option("--trial-size", type=Size(), help="Height and width of those runs, in pixels."),
     click.option("--judge", metavar="NAME", help="An installed judge, which scores drawings of its own prompts."),
     click.option("--accept", is_flag=True, help="Write the bundle even if it fails its gate; the manifest says so."),

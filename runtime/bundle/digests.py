@@ -17,7 +17,9 @@ from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
 
+from ..errors import InputError
 from ..files.cache import cache_folder
+from ..files.reading import read_json
 
 MAX_FILES = 2000
 """Files remembered; beyond it go those that are gone, then those that were read the longest ago."""
@@ -105,8 +107,8 @@ def _identity(stat: os.stat_result) -> _Identity:
 
 
 def _read(file: Path) -> dict[str, tuple[_Identity, str]]:
-    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
-        entries = json.loads(file.read_text("utf-8"))
+    with contextlib.suppress(InputError, TypeError, AttributeError, ValueError):
+        entries = read_json(file, file.name, "a cache")
         return {place: (_Identity(*identity), str(digest)) for place, (identity, digest) in entries.items()}
     return {}
 

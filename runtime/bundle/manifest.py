@@ -1,20 +1,48 @@
 """What `manifest.json` says of a bundle; every field is plain JSON."""
 
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
 
 from ..gate.record import Gate
-from .plan import Plan
-from .records import encode
+from .plan import Plan, PlannedCall, expand_wildcards, matches
+from .records import Amount, Bytes, Index, Sha256, encode
 
 REVISION = 5
 """1 had texts only; 2 knows pictures, placeholder words and a second attention; 3 knows markers, delays, sounds and a
 mix; 4 knows precisions, kept parts and the gate; 5 knows presets. Older revisions are read."""
 FILE_NAME = "manifest.json"
+LONGEST_NAME = 200
+"""Characters of a file's name inside the bundle."""
+GRAPH_NAME = r"[\w.+() -]{1,120}"
+"""Engines are named after graphs."""
 Precision = Literal["fp32", "fp16", "bf16", "int8", "int8+fp16", "int8-weights", "int4-weights"]
 """`bf16` is stored in float32, and may be computed in bfloat16 where the CPU has it. `int8` is explicit: QuantizeLinear
 and DequantizeLinear in the graph, the rest of it float32, or float16 where it says so. `-weights` are stored in blocks
 and computed with in float32."""
+
+
+Dtype = Literal[
+    "bool",
+    "str",
+    "float16",
+    "float32",
+    "float64",
+    "bfloat16",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+]
+"""numpy's names of what a tensor may hold, and bfloat16, which numpy lacks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +50,8 @@ class Tensor:
     """A graph input or output: ONNX name, numpy dtype name, shape with names for the sizes that are free."""
 
     name: str
-    dtype: str
-    shape: tuple[int | str, ...]
+    dtype: Dtype
+    shape: tuple[Index | str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +61,8 @@ class Measured:
     `error` is the largest absolute difference divided by the standard deviation of torch's output.
     """
 
-    error: float
-    gate: float
+    error: Amount
+    gate: Amount
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +86,8 @@ class Graph:
 class File:
     """Size in bytes and SHA-256 (hex) of one file of the bundle."""
 
-    bytes: int
-    sha256: str
+    bytes: Bytes
+    sha256: Sha256
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +112,7 @@ class Manifest:
     licences: tuple[str, ...] = ()
     producer: dict[str, str] = field(default_factory=dict)
     gate: Gate | None = None
-    revision: int = REVISION
+    revision: Annotated[int, Meta(ge=1)] = REVISION
 
     def as_json(self) -> dict[str, Any]:
         """What the file holds; its revision is told whichever it is."""
@@ -100,4 +128,47 @@ class Manifest:
             for name in dict.fromkeys(named)
             if name not in self.files
         ]
-        return missing + self.plan.problems(set(self.graphs))
+        found = [*missing, *_name_problems(self), *self.plan.problems(set(self.graphs))]
+        if self.gate is not None and len(self.gate.cases) != len(self.gate.measured):
+            found.append(f"gate: expected {len(self.gate.cases)} measured cases, got {len(self.gate.measured)}")
+        # What the plan asks of graphs that are not there is told already.
+        return found or [problem for call in self.plan.calls() for problem in _call_problems(call, self.graphs)]
+
+
+def _name_problems(manifest: Manifest) -> Iterator[str]:
+    """Names that are no plain file's, or no graph's, of which files are named."""
+    for name in manifest.files:
+        path = PurePosixPath(name)
+        plain = name.isprintable() and "\\" not in name and len(name) <= LONGEST_NAME and path.as_posix() == name
+        if not plain or not path.name or path.is_absolute() or ".." in path.parts:
+            yield f"files: expected the name of a file inside the bundle, got {name!r}, which leaves the bundle"
+    for name, graph in manifest.graphs.items():
+        if not re.fullmatch(GRAPH_NAME, name):
+            yield f"graphs: expected a name of letters, digits, spaces and ._+()-, got {name!r}"
+        if not graph.file.endswith(".onnx"):
+            yield f"graphs.{name}.file: expected an .onnx file, got {graph.file!r}"
+
+
+def _call_problems(call: PlannedCall, graphs: Mapping[str, Graph]) -> Iterator[str]:
+    """Where a graph's tensors are not those that the plan feeds and takes."""
+    for name in matches(call.graph, set(graphs)).values():
+        inputs = {tensor.name: tensor for tensor in graphs[name].inputs}
+        outputs = {tensor.name: tensor for tensor in graphs[name].outputs}
+        fed = expand_wildcards(call.inputs, inputs)
+        for what, lost in (
+            ("inputs", [*(fed.keys() - inputs.keys()), *(inputs.keys() - fed.keys())]),
+            ("outputs", expand_wildcards(call.outputs, outputs).keys() - outputs.keys()),
+        ):
+            if lost:
+                yield f"graphs.{name}.{what}: expected those of the plan, got others: {', '.join(sorted(lost))}"
+        for tensor, shape in call.shapes.items():
+            there = inputs.get(tensor, outputs.get(tensor))
+            if there is not None and not shapes_agree(there.shape, shape):
+                yield f"graphs.{name}: expected {tensor} {list(shape)} as the plan has it, got {list(there.shape)}"
+
+
+def shapes_agree(one: Sequence[int | str], other: Sequence[int | str]) -> bool:
+    """Whether two shapes have as many sizes, and the same where both are fixed."""
+    if len(one) != len(other):
+        return False
+    return all(a == b for a, b in zip(one, other, strict=True) if isinstance(a, int) and isinstance(b, int))

@@ -24,7 +24,7 @@ from ..samplers.sampler import Sampler
 from ..samplers.schedule import Schedule
 from ..samplers.settings import SamplerSettings
 from .preset import Preset
-from .records import Count, Finite
+from .records import Count, Few, Finite, Side
 
 Kind = TypeVar("Kind")
 
@@ -48,6 +48,17 @@ class GraphCall:
     graph: str
     inputs: dict[str, str]
     outputs: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedCall:
+    """What a plan asks of one graph: tensors that it feeds and takes, each with its slot, and the shapes that it counts
+    on, free sizes as names."""
+
+    graph: str
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+    shapes: dict[str, tuple[int | str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +107,7 @@ class Segment:
     """
 
     graph: str
-    from_timestep: float
+    from_timestep: Finite
     context: dict[str, str]
     delay: Delay | None = None
 
@@ -152,10 +163,10 @@ class Decoder:
     """
 
     graph: str
-    channels: Count
-    factor: Count
-    size: tuple[Count, Count]
-    size_multiple: Count
+    channels: Few
+    factor: Few
+    size: tuple[Side, Side]
+    size_multiple: Side
     to_uint8: Literal["truncate", "round"] = "round"
 
 
@@ -206,6 +217,20 @@ class Plan:
         denoisers = [variant.name for segment in self.segments for variant in chosen.variants(segment.graph)]
         return list(dict.fromkeys([*stages, *denoisers, self.decoder.graph]))
 
+    def calls(self) -> Iterator[PlannedCall]:
+        """What the plain loop asks of each graph."""
+        for conditioner in self.conditioners:
+            for stage in conditioner.stages:
+                yield PlannedCall(stage.graph, stage.inputs, stage.outputs)
+        latents = ("batch", self.decoder.channels, "height", "width")
+        for segment in self.segments:
+            fed = segment.context | {"latents": "latents", "timestep": "timestep"}
+            shapes = {"latents": latents, "noise": latents, "timestep": ("batch",)}
+            yield PlannedCall(segment.graph, fed, {"noise": "noise"}, shapes)
+        image = ("batch", 3, "height", "width")
+        shapes = {"latents": latents, "image": image}
+        yield PlannedCall(self.decoder.graph, {"latents": "latents"}, {"image": "image"}, shapes)
+
     def in_loop(self, graph: str) -> bool:
         """Whether a graph, or the one that it is a variant of, serves a segment, and so is called by the steps."""
         return any(graph == segment.graph or graph.startswith(f"{segment.graph}.") for segment in self.segments)
@@ -220,6 +245,14 @@ class Plan:
         starts = [segment.from_timestep for segment in self.segments]
         if starts != sorted(starts, reverse=True):
             found.append(f"plan: segments must start at falling timesteps, got {starts}")
+        if starts and starts[0] < self.schedule.train_steps - 1:
+            found.append(f"plan: expected a first segment that serves every timestep, got one from {starts[0]:g} on")
+        found += [
+            f"plan: expected no choice but {{language}} in a graph's name, got {name!r}"
+            for name in self.graphs()
+            if set("{}") & set(name.replace("{language}", "", 1))
+        ]
+        found += self._decoder_problems()
         slots = {slot for each in self.inputs() for slot in each.slots()}
         slots |= {slot for c in self.conditioners for stage in c.stages for slot in stage.outputs.values()}
         read = [slot for segment in self.segments for slot in segment.context.values()]
@@ -240,6 +273,14 @@ class Plan:
         except InputError as error:
             return [f"plan: {problem}" for problem in error.problems]
         return []
+
+    def _decoder_problems(self) -> Iterator[str]:
+        """Sizes that no picture of the decoder's can have."""
+        decoder = self.decoder
+        if decoder.size_multiple % decoder.factor:
+            yield f"plan: expected sizes in multiples of the factor {decoder.factor}, got {decoder.size_multiple}"
+        if any(side % decoder.size_multiple for side in decoder.size):
+            yield f"plan: expected a size in multiples of {decoder.size_multiple}, got {list(decoder.size)}"
 
     def _marker_problems(self) -> list[str]:
         """A marker stands in a prompt, and the pictures of the marked nouns come with it."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ..gate.record import Closeness, Judged
-from .records import KEY
+from .records import KEY, Count, Few, Finite, Positive, Share
 
 DEEP, CROSS = "deep", "cross"
 
@@ -58,8 +58,8 @@ class Tuned:
     `plain` says what the plain loop was, `where` the backend, device and versions.
     """
 
-    seconds: float
-    plain_seconds: float
+    seconds: Positive
+    plain_seconds: Positive
     plain: str
     where: str
     measured: tuple[Closeness, ...]
@@ -82,13 +82,13 @@ class Preset:
     """
 
     sampler: str | None = None
-    steps: int | None = None
-    cache_interval: int = field(default=1, metadata={KEY: "every"})
-    cache_depth: int = field(default=1, metadata={KEY: "depth"})
-    guidance_interval: tuple[float, float] | None = field(default=None, metadata={KEY: "guided"})
-    tgate_from: float | None = field(default=None, metadata={KEY: "frozen_from"})
-    kv_downsample: int = field(default=1, metadata={KEY: "thinned"})
-    delay: float | None = None
+    steps: Count | None = None
+    cache_interval: Few = field(default=1, metadata={KEY: "every"})
+    cache_depth: Few = field(default=1, metadata={KEY: "depth"})
+    guidance_interval: tuple[Finite, Finite] | None = field(default=None, metadata={KEY: "guided"})
+    tgate_from: Finite | None = field(default=None, metadata={KEY: "frozen_from"})
+    kv_downsample: Few = field(default=1, metadata={KEY: "thinned"})
+    delay: Share | None = None
     tuned: Tuned | None = None
 
     @property

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
+from ..files.reading import read_array
 from ..sessions.session import Session
 from .manifest import Graph
 from .reader import Bundle
@@ -28,7 +29,7 @@ class GraphCheck:
 
 def proof_error(folder: Path, graph: Graph, session: Session) -> float:
     """Largest |session - torch| of all outputs, divided by the output's standard deviation; NaN counts as infinite."""
-    arrays = {name: _read(folder / file) for name, file in graph.proof.items()}
+    arrays = {name: read_array(folder / file, "an array of the proof") for name, file in graph.proof.items()}
     missing = [t.name for t in (*graph.inputs, *graph.outputs) if t.name not in arrays]
     if missing:
         raise InputError(f"{folder}: the proof of {graph.file} lacks {', '.join(missing)}; export the bundle again")
@@ -45,8 +46,5 @@ def proof_error(folder: Path, graph: Graph, session: Session) -> float:
 def check_against_fp32(bundle: Bundle, session: Callable[[str], Session]) -> Iterator[GraphCheck]:
     """Proves every graph of a bundle, one after the other; `session(name)` gives the graph's, as a Pipeline's does."""
     for name, graph in bundle.manifest.graphs.items():
+        bundle.check(graph.proof.values())
         yield GraphCheck(name, proof_error(bundle.folder, graph, session(name)), graph.measured.gate)
-
-
-def _read(path: Path) -> np.ndarray:
-    return np.load(path, allow_pickle=False)

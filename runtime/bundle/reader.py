@@ -1,14 +1,16 @@
 """The bundle: a folder with `manifest.json`, the graphs and the tokenizers. The one contract of export and runtime."""
 
 import hashlib
-import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ..errors import InputError
+from ..files.reading import read_json
 from ..sessions.session import GraphFile
 from . import manifest as manifests
 from .digests import sha256_of
+from .external_data import external_files
 from .manifest import File, Manifest
 from .records import decode
 
@@ -27,6 +29,23 @@ class Bundle:
     def path(self, name: str) -> Path:
         """The place of one of the bundle's files."""
         return self.folder / name
+
+    def check(self, names: Iterable[str]) -> None:
+        """Compares files with their digests, which may be known from an earlier reading as long as nobody has touched
+        them (see `digests`). Raises InputError with a line for every file that is missing, cut short or altered."""
+        files = {self.path(name): self.manifest.files[name] for name in names}
+        if problems := _file_problems(files):
+            raise InputError(*problems)
+
+    def checked(self, name: str) -> Path:
+        """The place of one of the bundle's files that is about to be read, once it is what the manifest says."""
+        self.check([name])
+        return self.path(name)
+
+    def check_graphs(self, names: Iterable[str]) -> None:
+        """`check` for the files of some graphs and their external data."""
+        graphs = (self.manifest.graphs[name] for name in names)
+        self.check(dict.fromkeys(file for graph in graphs for file in (graph.file, *graph.data)))
 
     def graph_bytes(self, name: str) -> int:
         """Bytes of a graph and its external data."""
@@ -61,27 +80,34 @@ def open_bundle(folder: str | Path, check_files: bool = True) -> Bundle:
     """
     folder = Path(folder)
     bundle = Bundle(folder, decode(Manifest, _read_manifest(folder), manifests.FILE_NAME))
-    problems = bundle.manifest.problems() + [
-        f"{manifests.FILE_NAME}: file name {name!r} leaves the bundle"
-        for name in bundle.manifest.files
-        if _leaves(name)
-    ]
-    if problems:
+    if problems := bundle.manifest.problems():
         raise InputError(*problems)
-    if check_files and (problems := file_problems(bundle)):
-        raise InputError(*problems)
+    if check_files:
+        bundle.check(bundle.manifest.files)
+        if problems := _unlisted_data(bundle):
+            raise InputError(*problems)
     return bundle
 
 
-def file_problems(bundle: Bundle) -> list[str]:
+def _file_problems(files: Mapping[Path, File]) -> list[str]:
     """One line for every file whose size or SHA-256 is not the manifest's."""
-    files = {bundle.path(name): file for name, file in bundle.manifest.files.items()}
     found = {path: _size_problem(path, file) for path, file in files.items()}
     whole = [path for path, problem in found.items() if problem is None]
     for path, digest in zip(whole, sha256_of(whole), strict=True):
         if digest != files[path].sha256:
             found[path] = f"{path}: altered: expected sha256 {files[path].sha256}, got {digest}; {_FIX}"
     return [problem for problem in found.values() if problem]
+
+
+def _unlisted_data(bundle: Bundle) -> list[str]:
+    """One line for every file that a graph reads beside itself and that the manifest does not list for it."""
+    return [
+        f"{bundle.path(graph.file)}: expected data in {', '.join(graph.data) or 'the graph itself'}, got a graph that "
+        f"reads {name!r}, which the manifest does not list for it; {_FIX}"
+        for graph in bundle.manifest.graphs.values()
+        for name in external_files(bundle.path(graph.file))
+        if (PurePosixPath(graph.file).parent / name).as_posix() not in graph.data
+    ]
 
 
 def hash_again(bundle: Bundle) -> None:
@@ -98,25 +124,15 @@ def file_record(path: Path) -> File:
 
 def _read_manifest(folder: Path) -> dict:
     path = folder / manifests.FILE_NAME
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"{folder}: expected a bundle folder with {manifests.FILE_NAME}; make one with `x2i export`")
-    try:
-        data = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise InputError(
-            f"{path}: expected JSON, got a damaged file ({error}); export or copy the bundle again"
-        ) from error
+    data = read_json(path, str(path), "a manifest")
     revision = data.get("revision", manifests.REVISION) if isinstance(data, dict) else None
-    if isinstance(revision, int) and revision > manifests.REVISION:
+    if isinstance(revision, int) and not isinstance(revision, bool) and revision > manifests.REVISION:
         raise InputError(
             f"{path}: bundle revision {revision}, but this x2i reads up to {manifests.REVISION}; upgrade x2i-edge"
         )
     return data
-
-
-def _leaves(name: str) -> bool:
-    path = PurePosixPath(name)
-    return path.is_absolute() or ".." in path.parts or "\\" in name
 
 
 def _size_problem(path: Path, expected: File) -> str | None:

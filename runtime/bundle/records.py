@@ -25,6 +25,22 @@ Index = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 """A whole number from 0."""
 Finite = Annotated[float, Meta(ge=-1e30, le=1e30)]
 """A number that float32 holds; neither infinite nor NaN."""
+Share = Annotated[float, Meta(ge=0, le=1)]
+"""A part of a whole, from 0 to 1."""
+Amount = Annotated[float, Meta(ge=0, le=1e30)]
+"""A number from 0, such as seconds or an error."""
+Positive = Annotated[float, Meta(gt=0, le=1e30)]
+"""A number above 0, such as the seconds of what was measured."""
+Bytes = Annotated[int, Meta(ge=0, le=2**62)]
+"""Of a file, or of memory."""
+Side = Annotated[int, Meta(ge=1, le=16384)]
+"""Pixels, or cells, of one side of a picture."""
+Window = Annotated[int, Meta(ge=2, le=65536)]
+"""Tokens that an encoder reads at once, the opening and the closing one among them."""
+Few = Annotated[int, Meta(ge=1, le=4096)]
+"""A number of channels, of embeddings, or of steps between others."""
+Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+"""In hexadecimal digits."""
 
 
 @runtime_checkable

@@ -1,6 +1,5 @@
 """`x2i build`: make the engines of a bundle, on the device or ahead of it."""
 
-import json
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -22,14 +21,16 @@ from ..engines.estimates import (
 )
 from ..engines.tensorrt_key import RTX_TARGETS
 from ..errors import InputError
-from .console import refusing
+from ..inputs.sampling import MOST_PICTURES
+from .console import command, echo_json
 from .options import Size
 from .progress import bars, echo, progress_bar, track
 
 STOPPED = 130
+COUNT = click.IntRange(1, MOST_PICTURES)
 
 
-@click.command()
+@command()
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option(
     "--for", "backend", required=True, metavar="BACKEND", help="cpu, openvino, openvino:GPU, cuda, rtx, tensorrt."
@@ -38,7 +39,7 @@ STOPPED = 130
 @click.option(
     "--size", type=Size(), multiple=True, help="Height and width in pixels; several span a range, or get engines each."
 )
-@click.option("--count", type=int, default=1, show_default=True, help="Pictures drawn at once, at most.")
+@click.option("--count", type=COUNT, default=1, show_default=True, help="Pictures drawn at once, at most.")
 @click.option("--graph", multiple=True, help="A graph to build, by its name; all if left out.")
 @click.option("--kernels", type=click.Path(path_type=Path), help="Folder of python -m x2i.kernels.build, for fp16.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
@@ -54,24 +55,23 @@ def build(
 ) -> None:
     """Build the engines of the folder BUNDLE into its engines/: each graph's, in a process that Ctrl-C ends."""
     name, _, device = backend.partition(":")
-    with refusing(InputError, OSError, MemoryError):
-        if name not in (*LIBRARIES, "cuda"):
-            raise InputError(f"--for: expected one of {', '.join((*LIBRARIES, 'cuda'))}, got {backend!r}")
-        opened = open_bundle(bundle)
-        wanted = BuildRequest(name, device, target, size, count, graph, kernels)
-        if name == "cuda":
-            if wanted != BuildRequest(name):
-                raise InputError("--for cuda: nothing is built, for ONNX Runtime opens the graphs; leave the rest out")
-            click.echo("{}" if as_json else "cuda: nothing to build; ONNX Runtime opens the graphs themselves")
-            return
-        jobs = wanted.jobs(opened)
-        _check_room(opened, [job for job in jobs if builder.find_cached(job) is None])
-        with bars(not as_json):
-            made = _build_all(opened, jobs, (lambda line: None) if as_json else echo)
+    if name not in (*LIBRARIES, "cuda"):
+        raise InputError(f"--for: expected one of {', '.join((*LIBRARIES, 'cuda'))}, got {backend!r}")
+    opened = open_bundle(bundle)
+    wanted = BuildRequest(name, device, target, size, count, graph, kernels)
+    if name == "cuda":
+        if wanted != BuildRequest(name):
+            raise InputError("--for cuda: nothing is built, for ONNX Runtime opens the graphs; leave the rest out")
+        echo("{}" if as_json else "cuda: nothing to build; ONNX Runtime opens the graphs themselves")
+        return
+    jobs = wanted.jobs(opened)
+    _check_room(opened, [job for job in jobs if builder.find_cached(job) is None])
+    with bars(not as_json):
+        made = _build_all(opened, jobs, (lambda line: None) if as_json else echo)
     if as_json:
         several = Counter(job.name for job in jobs)
         names = [job.label if several[job.name] > 1 else job.name for job in jobs]
-        click.echo(json.dumps({name: _facts(built) for name, built in zip(names, made, strict=True)}))
+        echo_json({name: _facts(built) for name, built in zip(names, made, strict=True)})
 
 
 def _build_all(bundle: Bundle, jobs: list[BuildJob], say: Callable[[str], None]) -> list[BuildResult]:

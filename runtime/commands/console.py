@@ -1,34 +1,102 @@
-"""What every command does at the terminal: refuses bad input in one line a problem, tells warnings and the backend."""
+"""What every command does at the terminal: ends any failure in a line a problem, tells warnings, prints lines and JSON.
 
+This is the edge of the product. Inside it, only what a module knows how to tell is caught.
+"""
+
+import json
+import os
+import sys
+import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import IO, Any
 
 import click
 
+from ..errors import PANICS, one_line, os_problem, problems_of
 from ..load import backend_of_environment
 from ..pipeline import Pipeline
+from .progress import echo
+
+TRACEBACK_VARIABLE = "X2I_TRACEBACK"
+"""Environment variable under which a refusal is preceded by Python's traceback."""
+MOST_PROBLEMS = 20
+"""Lines of one refusal."""
 
 
 class Refusal(click.ClickException):
-    """Ends a command with exit code 2 and the lines of `message`."""
+    """Ends a command with exit code 2, and a line for each of the problems."""
 
     exit_code = 2
 
+    def __init__(self, *problems: str):
+        self.problems = tuple(map(one_line, problems))
+        super().__init__("\n".join(self.problems))
+
     def show(self, file: IO[Any] | None = None) -> None:
-        """Prints a line for every problem, on stderr."""
-        for line in self.message.splitlines():
+        """Prints a line for every problem, on stderr, and how many more there are than MOST_PROBLEMS."""
+        more = len(self.problems) - MOST_PROBLEMS
+        for line in self.problems[:MOST_PROBLEMS] + ((f"and {more} more problems",) if more > 0 else ()):
             click.echo(f"x2i: error: {line}", file=file, err=True)
 
 
 @contextmanager
-def refusing(*errors: type[Exception]) -> Iterator[None]:
-    """Turns the rooms' boundary errors into a Refusal."""
+def refusing() -> Iterator[None]:
+    """Turns any failure into a Refusal; what click raises, and Ctrl-C, pass."""
     try:
         yield
-    except errors as error:
-        raise Refusal(str(error)) from error
+    except click.UsageError as error:
+        error.message = one_line(error.message)
+        raise
+    except (click.ClickException, click.exceptions.Exit, click.Abort):
+        raise
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__module__ != PANICS:
+            raise
+        if os.environ.get(TRACEBACK_VARIABLE):
+            traceback.print_exc()
+        raise Refusal(*problems_of(error)) from error
+
+
+class GuardedCommand(click.Command):
+    """A command whose every failure, from its first option on, ends in lines: see `refusing`."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        """The parsed command line."""
+        with refusing():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, context: click.Context) -> Any:
+        """The command's work."""
+        with refusing(), printing():
+            return super().invoke(context)
+
+
+command: Callable[..., Callable[[Callable[..., Any]], click.Command]] = partial(click.command, cls=GuardedCommand)
+"""`click.command` with this edge."""
+
+
+@contextmanager
+def printing() -> Iterator[None]:
+    """Prints what the terminal's encoding lacks as escapes; a stdout that takes no more is given up, so that the end of
+    the process does not fail at it once more."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        try:
+            sys.stdout.flush()
+        except OSError as error:
+            with open(os.devnull, "w", encoding="utf-8") as nowhere:
+                os.dup2(nowhere.fileno(), sys.stdout.fileno())
+            if isinstance(error, BrokenPipeError):
+                # Whoever read has seen enough, as `head` has.
+                raise click.exceptions.Exit(1) from error
+            raise Refusal(f"stdout: {os_problem(error)}") from error
 
 
 @contextmanager
@@ -39,7 +107,7 @@ def warned(category: type[Warning] = UserWarning) -> Iterator[None]:
         warnings.simplefilter("always", category)
         yield
     for message in dict.fromkeys(str(warning.message) for warning in caught):
-        click.echo(f"x2i: warning: {message}", err=True)
+        echo(f"x2i: warning: {message}", err=True)
 
 
 def announce(pipeline: Pipeline, backend: str | None) -> None:
@@ -47,4 +115,9 @@ def announce(pipeline: Pipeline, backend: str | None) -> None:
     that cannot be used."""
     if (backend or backend_of_environment()) is None:
         for note in (*pipeline.notes, f"on {pipeline.backend}"):
-            click.echo(f"x2i: {note}", err=True)
+            echo(f"x2i: {note}", err=True)
+
+
+def echo_json(data: Any, indent: int | None = None) -> None:
+    """Prints one JSON object: strictly JSON, which has neither NaN nor infinity."""
+    click.echo(json.dumps(data, allow_nan=False, indent=indent))

@@ -1,6 +1,5 @@
 """`x2i doctor`: what this installation is made of, what it can run on, and what is wrong with it."""
 
-import json
 import os
 import platform
 import sys
@@ -16,7 +15,8 @@ from ..machine import available_memory, cpu_features, package_version, package_v
 from ..sessions.backends import BACKENDS
 from ..sessions.session import Settings
 from ..telemetry import telemetry_state
-from .console import Refusal
+from .console import Refusal, command, echo_json
+from .progress import echo
 
 PACKAGES = ("x2i-edge", "numpy", "onnxruntime", "tokenizers", "pillow", "click")
 OPTIONAL = ("openvino", "tensorrt-rtx", "tensorrt", "cuda-bindings", "onnxruntime-gpu")
@@ -24,7 +24,7 @@ READY = "ready"
 ON_ONNX_RUNTIME = ("cuda", "cpu")
 
 
-@click.command()
+@command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
 def doctor(as_json: bool) -> None:
     """Show versions, CPU, GPUs, and what each backend lacks; name what is broken, with exit code 2 if anything is."""
@@ -41,14 +41,14 @@ def doctor(as_json: bool) -> None:
     if not problems:
         facts["onnxruntime providers"] = _providers()
     if as_json:
-        click.echo(json.dumps(facts | {"problems": problems}))
+        echo_json(facts | {"problems": problems})
     else:
         for name, value in facts.items():
             for line in _lines(name, value):
-                click.echo(line)
-        click.echo("no problems found" if not problems else f"{len(problems)} problem(s) found")
+                echo(line)
+        echo("no problems found" if not problems else f"{len(problems)} problem(s) found")
     if problems:
-        raise Refusal("\n".join(problems))
+        raise Refusal(*problems)
 
 
 def _backend(name: str, broken: bool) -> str:

@@ -1,6 +1,5 @@
 """`x2i inspect`: what a bundle holds and what it does at which step."""
 
-import json
 from pathlib import Path
 
 import click
@@ -8,30 +7,29 @@ import click
 from ..bundle.manifest import Manifest, Tensor
 from ..bundle.reader import open_bundle
 from ..bundle.sharing import shared_bytes
-from ..errors import InputError
 from ..gate.record import Gate
-from .console import refusing
+from .console import command, echo_json
 from .plan_text import closeness_text, limits_line, plan_lines
+from .progress import echo
 
 MOST_NAMES = 6
 """Of the parts that stayed in a higher precision."""
 
 
-@click.command()
+@command()
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
 def inspect(bundle: Path, as_json: bool) -> None:
     """Show the plan, graphs, errors and origin of the folder BUNDLE."""
-    with refusing(InputError, OSError):
-        opened = open_bundle(bundle, check_files=False)
-        manifest, shared = opened.manifest, shared_bytes(opened)
+    opened = open_bundle(bundle, check_files=False)
+    manifest, shared = opened.manifest, shared_bytes(opened)
     if as_json:
-        click.echo(json.dumps(manifest.as_json(), ensure_ascii=False, indent=1))
+        echo_json(manifest.as_json(), indent=1)
         return
     told = [f"  {shared / 1e6:.1f} MB of it are also other bundles' on this disk"] if shared else []
     lines = [*_summary(manifest), *told, "", *plan_lines(manifest.plan, set(manifest.graphs)), "", *_graphs(manifest)]
     for line in lines + ([] if manifest.gate is None else _gate(manifest.gate)):
-        click.echo(line)
+        echo(line)
 
 
 def _summary(manifest: Manifest) -> list[str]:

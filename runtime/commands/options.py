@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 
 from ..errors import InputError
+from ..files.reading import read_array
 from ..inputs.option import Form, Option
 from ..inputs.registry import run_options
+from ..sessions.session import MOST_THREADS
 
 
 class Size(click.ParamType):
@@ -20,7 +21,7 @@ class Size(click.ParamType):
     name = "HxW"
 
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> tuple[int, int]:
-        match = re.fullmatch(r"(\d+)x(\d+)", value)
+        match = re.fullmatch(r"([0-9]{1,9})x([0-9]{1,9})", value)
         if match is None:
             self.fail(f"expected HEIGHTxWIDTH in pixels such as 512x768, got {value!r}", parameter, context)
         return int(match[1]), int(match[2])
@@ -43,7 +44,9 @@ text_bundle_option = click.option(
 backend_option = click.option(
     "--backend", help="What runs the graphs, such as cpu or openvino:GPU; the best present if left out."
 )
-threads_option = click.option("--threads", type=click.IntRange(min=1), help="CPU threads; all cores if left out.")
+threads_option = click.option(
+    "--threads", type=click.IntRange(1, MOST_THREADS), help="CPU threads; all cores if left out."
+)
 
 
 def run_keywords(without: Collection[str] = ()) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -75,7 +78,7 @@ def given_keywords(taken: Collection[str], values: Mapping[str, Any]) -> dict[st
         if isinstance(value, tuple) and any(each.several for each in group):
             value = _one_or_all(option, value)
         if option.form == "array" and value is not None:
-            value = _read_array(option, value)
+            value = read_array(value, "a .npy file of float32 numbers", f"{option.spelling} {value}")
         if value is not None and not option.is_default(value):
             found[option.name] = value
     return found
@@ -106,10 +109,3 @@ def _one_or_all(option: Option, values: tuple[Any, ...]) -> Any:
     if len(values) > 1:
         raise InputError(f"{option.name}: expected one picture at most, got {len(values)}; leave the others out")
     return values[0] if values else None
-
-
-def _read_array(option: Option, path: Path) -> np.ndarray:
-    try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{option.spelling} {path}: expected a .npy file of float32 numbers, got {error}") from error

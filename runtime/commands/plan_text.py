@@ -19,11 +19,12 @@ def limits_line(limits: Limits) -> str:
     )
 
 
-def case_line(result: CaseResult) -> str:
+def case_lines(result: CaseResult) -> list[str]:
     """One line, and one for every problem."""
     verdict = "ok" if result.passed else "FAILED"
     measured = "not drawn" if result.closeness is None else closeness_text(result.closeness)
-    return "\n".join([f"{verdict}  case {result.number}, {_asked_text(result.case)}: {measured}", *_indented(result)])
+    told = [f"        {problem}" for problem in result.problems]
+    return [f"{verdict}  case {result.number}, {_asked_text(result.case)}: {measured}", *told]
 
 
 def closeness_text(closeness: Closeness) -> str:
@@ -49,10 +50,6 @@ def finite(value: float | None) -> float | None:
 def _asked_text(case: Case) -> str:
     parts = [case.options.get("language"), None if case.prompt is None else repr(case.prompt)]
     return ", ".join([*(part for part in parts if part), f"seed {case.options.get('seed', 0)}"])
-
-
-def _indented(result: CaseResult) -> list[str]:
-    return [f"        {problem}" for problem in result.problems]
 
 
 def preset_lines(name: str, preset: Preset) -> list[str]:

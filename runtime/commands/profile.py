@@ -16,24 +16,27 @@ from ..report import comparison, table
 from ..report.page import html_page
 from ..report.trace import trace
 from ..sessions.backends import check_backend
-from .console import refusing, warned
+from .console import command, warned
 from .options import FILE, given_keywords, run_keywords, text_bundle_option, threads_option
 from .progress import bars, echo, track
 
 MOST = 8
 """Profiles side by side."""
+MOST_RUNS = 10_000
+"""Of one kind, measured."""
+RUNS = click.IntRange(1, MOST_RUNS)
 
 
-@click.command()
+@command()
 @click.argument("what", type=FILE, nargs=-1, required=True, metavar="BUNDLE[@BACKEND]|PROFILE.json...")
 @click.option("--prompt", help="What is drawn; something in its place if left out.")
 @run_keywords(without=("noise",))
 @text_bundle_option
 @click.option("--backend", multiple=True, help="What runs the graphs; several are compared. The best if left out.")
 @threads_option
-@click.option("--runs", type=click.IntRange(min=1), default=5, show_default=True, help="Runs that are measured.")
-@click.option("--warm-up", type=click.IntRange(min=0), default=1, show_default=True, help="Runs before them.")
-@click.option("--cold", type=click.IntRange(min=1), default=3, show_default=True, help="Fresh processes started.")
+@click.option("--runs", type=RUNS, default=5, show_default=True, help="Runs that are measured.")
+@click.option("--warm-up", type=click.IntRange(0, MOST_RUNS), default=1, show_default=True, help="Runs before them.")
+@click.option("--cold", type=RUNS, default=3, show_default=True, help="Fresh processes started.")
 @click.option("--operators/--no-operators", default=True, help="Time operators and count products.")
 @click.option("--json", "json_file", type=FILE, help="Save the profile, to compare it later.")
 @click.option("--trace", "trace_file", type=FILE, help="Save a trace for Perfetto or Chrome.")
@@ -50,26 +53,25 @@ def profile(
 
     BUNDLE@BACKEND runs one on a backend of its own. With several, each gets its own --json and --trace file: -1, -2,
     ... stands before the suffix."""
-    with refusing(InputError, OSError, MemoryError):
-        _check_files(json_file, trace_file, html_file)
-        found = _profiles(what, backend, given)
-        # Measured is measured: it is kept even if it cannot be compared.
-        for number, one in enumerate(found, 1):
-            if json_file is not None:
-                save(_numbered(json_file, number, len(found)), one)
-            if trace_file is not None:
-                save_text(_numbered(trace_file, number, len(found)), trace(one))
-        if len(found) > 1:
-            comparison.check_comparable(found)
-        for one in found:
-            for line in table.profile_lines(one):
-                click.echo(line)
-            click.echo()
-        if len(found) > 1:
-            for line in comparison.comparison_lines(found):
-                click.echo(line)
-        if html_file is not None:
-            save_text(html_file, html_page(found))
+    _check_files(json_file, trace_file, html_file)
+    found = _profiles(what, backend, given)
+    # Measured is measured: it is kept even if it cannot be compared.
+    for number, one in enumerate(found, 1):
+        if json_file is not None:
+            save(_numbered(json_file, number, len(found)), one)
+        if trace_file is not None:
+            save_text(_numbered(trace_file, number, len(found)), trace(one))
+    if len(found) > 1:
+        comparison.check_comparable(found)
+    for one in found:
+        for line in table.profile_lines(one):
+            echo(line)
+        echo("")
+    if len(found) > 1:
+        for line in comparison.comparison_lines(found):
+            echo(line)
+    if html_file is not None:
+        save_text(html_file, html_page(found))
 
 
 def _profiles(what: Sequence[Path], backends: tuple[str, ...], given: dict[str, Any]) -> list[Profile]:

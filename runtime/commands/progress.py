@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ..errors import one_line
+
 if TYPE_CHECKING:
     from tqdm import tqdm
 
@@ -94,7 +96,9 @@ def track(items: Iterable[Item], label: str, total: int | None = None, unit: str
 
 
 def echo(line: str, err: bool = False) -> None:
-    """Prints a line on stdout, or on stderr, above the bars where there are any."""
+    """Prints a line on stdout, or on stderr, above the bars where there are any; what would move a terminal's cursor
+    is escaped."""
+    line = one_line(line)
     if _open.get() is None:
         click.echo(line, err=err)
         return

@@ -1,6 +1,5 @@
 """`x2i run`: draw pictures with a bundle."""
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,12 @@ from ..errors import InputError
 from ..files.writing import check_folder_of, save_whole
 from ..load import load
 from ..output import Output, check_picture_path, save_picture
-from .console import announce, refusing, warned
+from .console import announce, command, echo_json, warned
 from .options import FILE, backend_option, given_keywords, run_keywords, text_bundle_option, threads_option
-from .progress import bars, progress_bar
+from .progress import bars, echo, progress_bar
 
 
-@click.command()
+@command()
 @click.argument("bundle", type=FILE)
 @click.argument("prompt", required=False)
 @run_keywords()
@@ -41,30 +40,29 @@ def run(
     **values: Any,
 ) -> None:
     """Draw PROMPT, or a sound, with the folder BUNDLE. What is left out comes from the bundle's plan."""
-    with refusing(InputError, OSError, MemoryError):
-        check_picture_path(out)
-        if text_bundle is not None and prompt is None:
-            raise InputError("prompt: expected the text that --text-bundle reads, got none; give PROMPT")
-        if save_latents is not None:
-            if save_latents.suffix != ".npy":
-                raise InputError(f"--save-latents: expected a name such as latents.npy, got {save_latents}")
-            check_folder_of(save_latents)
-        with warned():
-            pipeline = load(
-                bundle, backend, threads, text_bundle=text_bundle, preset=values["preset"], max_memory=max_memory
-            )
-        announce(pipeline, backend)
-        keywords = given_keywords(pipeline.bundle.manifest.plan.options(), values)
-        with warned(), bars(not as_json), progress_bar("drawing", unit="step") as bar:
-            output = pipeline(prompt, on_step=lambda step: bar.move_to(step.index + 1, step.count), **keywords)
-        paths = _save(output, out, save_latents)
+    check_picture_path(out)
+    if text_bundle is not None and prompt is None:
+        raise InputError("prompt: expected the text that --text-bundle reads, got none; give PROMPT")
+    if save_latents is not None:
+        if save_latents.suffix != ".npy":
+            raise InputError(f"--save-latents: expected a name such as latents.npy, got {save_latents}")
+        check_folder_of(save_latents)
+    with warned():
+        pipeline = load(
+            bundle, backend, threads, text_bundle=text_bundle, preset=values["preset"], max_memory=max_memory
+        )
+    announce(pipeline, backend)
+    keywords = given_keywords(pipeline.bundle.manifest.plan.options(), values)
+    with warned(), bars(not as_json), progress_bar("drawing", unit="step") as bar:
+        output = pipeline(prompt, on_step=lambda step: bar.move_to(step.index + 1, step.count), **keywords)
+    paths = _save(output, out, save_latents)
     if as_json:
         seconds = {stage: round(value, 4) for stage, value in output.timings.items()}
-        click.echo(json.dumps({"images": [str(p) for p in paths], "seconds": seconds, "warnings": output.warnings}))
+        echo_json({"images": [str(p) for p in paths], "seconds": seconds, "warnings": output.warnings})
         return
     for path in paths:
-        click.echo(str(path))
-    click.echo("  ".join(f"{stage} {value:.2f} s" for stage, value in output.timings.items()))
+        echo(str(path))
+    echo("  ".join(f"{stage} {value:.2f} s" for stage, value in output.timings.items()))
 
 
 def _save(output: Output, out: Path, save_latents: Path | None) -> list[Path]:

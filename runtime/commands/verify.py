@@ -1,23 +1,22 @@
 """`x2i verify`: every file against its digest, every graph against its proof, every run of the gate against fp32's, on
 this machine."""
 
-import json
 from pathlib import Path
 
 import click
 
 from ..bundle.proof import GraphCheck, check_against_fp32
 from ..bundle.reader import hash_again, open_bundle
-from ..errors import EngineWarning, InputError
+from ..errors import EngineWarning
 from ..gate.comparison import CaseResult, compare
 from ..load import load
 from ..pipeline import Pipeline
-from .console import Refusal, announce, refusing, warned
-from .plan_text import case_json, case_line, finite, limits_line
+from .console import Refusal, announce, command, echo_json, warned
+from .plan_text import case_json, case_lines, finite, limits_line
 from .progress import bars, echo, track
 
 
-@click.command()
+@command()
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--backend", help="What runs the graphs, such as cpu or openvino:GPU; the best present if left out.")
 @click.option("--quick", is_flag=True, help="Leave out what has to be drawn.")
@@ -25,22 +24,21 @@ from .progress import bars, echo, track
 def verify(bundle: Path, backend: str | None, quick: bool, as_json: bool) -> None:
     """Check the folder BUNDLE: digests, for which every file is read; then every graph's output against fp32 torch's;
     then whole runs against what fp32 drew, all stored at export."""
-    with refusing(InputError, OSError, MemoryError):
-        hash_again(open_bundle(bundle, check_files=False))
-        with warned():
-            pipeline = load(bundle, backend)
-        announce(pipeline, backend)
-        with bars(not as_json):
-            with warned(EngineWarning):
-                graphs = _prove(pipeline, as_json)
-            cases = [] if quick else _compare(pipeline, as_json)
+    hash_again(open_bundle(bundle, check_files=False))
+    with warned():
+        pipeline = load(bundle, backend)
+    announce(pipeline, backend)
+    with bars(not as_json):
+        with warned(EngineWarning):
+            graphs = _prove(pipeline, as_json)
+        cases = [] if quick else _compare(pipeline, as_json)
     if as_json:
-        click.echo(json.dumps(_as_json(pipeline, graphs, cases)))
+        echo_json(_as_json(pipeline, graphs, cases))
     if failed := _failed(graphs, cases):
         fix = "use another backend or export again"
         raise Refusal(f"{bundle}: {', '.join(failed)} past the gate on backend {pipeline.backend}; {fix}")
     if not as_json:
-        click.echo(f"{bundle}: {_summary(pipeline, len(graphs), len(cases), quick)}")
+        echo(f"{bundle}: {_summary(pipeline, len(graphs), len(cases), quick)}")
 
 
 def _prove(pipeline: Pipeline, silent: bool) -> list[GraphCheck]:
@@ -66,7 +64,8 @@ def _compare(pipeline: Pipeline, silent: bool) -> list[CaseResult]:
         for result in track(found, "cases", len(gate.cases), "case"):
             results.append(result)
             if not silent:
-                echo(case_line(result))
+                for line in case_lines(result):
+                    echo(line)
     return results
 
 

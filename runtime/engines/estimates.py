@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import machine
-from ..bundle.records import decode, encode
+from ..bundle.records import Amount, Bytes, decode, encode
 from ..errors import InputError
 from ..files.cache import cache_folder
+from ..files.reading import read_json
 
 _MAX_BUILDS = 200
 """Builds that are remembered."""
@@ -24,9 +25,9 @@ class PastBuild:
     library: str
     graph: str
     precision: str
-    graph_bytes: int
-    seconds: float
-    peak_bytes: int
+    graph_bytes: Bytes
+    seconds: Amount
+    peak_bytes: Bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +42,8 @@ def history_file() -> Path:
 
 def past_builds(file: Path | None = None) -> tuple[PastBuild, ...]:
     """What is remembered; nothing where the file is missing or damaged."""
-    with contextlib.suppress(OSError, ValueError, InputError):
-        return decode(_Builds, json.loads((file or history_file()).read_text("utf-8")), "builds.json").builds
+    with contextlib.suppress(InputError):
+        return decode(_Builds, read_json(file or history_file(), "builds.json", "a cache"), "builds.json").builds
     return ()
 
 

@@ -16,8 +16,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ..bundle.digests import sha256_of
-from ..bundle.records import decode, encode
+from ..bundle.records import Amount, Bytes, Sha256, decode, encode
 from ..errors import InputError
+from ..files.reading import read_json
 from .key import Differences, EngineKey, differences
 
 
@@ -26,10 +27,10 @@ class EngineRecord:
     """What is kept of an engine: its key, size, SHA-256, and what building it took; `made` is the time in UTC."""
 
     key: EngineKey
-    bytes: int
-    sha256: str
-    seconds: float
-    peak_bytes: int
+    bytes: Bytes
+    sha256: Sha256
+    seconds: Amount
+    peak_bytes: Bytes
     made: str
 
 
@@ -114,11 +115,7 @@ def has_engines(folder: Path | None, graph: str, library: str) -> bool:
 
 def read_record(path: Path) -> EngineRecord:
     """The record in a file; raises InputError for anything else."""
-    try:
-        data = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: expected the record of an engine, got {error}; build the engine again") from error
-    return decode(EngineRecord, data, path.name)
+    return decode(EngineRecord, read_json(path, str(path), "the record of an engine"), path.name)
 
 
 def damage(path: Path, record: EngineRecord, check_digest: bool = True) -> str | None:

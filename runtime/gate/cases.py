@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..errors import InputError, reason
+from ..files.reading import read_array
 from ..inputs.option import Option
 from ..inputs.registry import run_options
 from ..media.pictures import open_picture, several
@@ -99,9 +99,4 @@ def _write_array(folder: Path, name: str, array: np.ndarray) -> str:
 
 
 def _read_array(path: Path) -> np.ndarray:
-    try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(
-            f"{path}: expected an array of the gate, got {reason(error)}; export the bundle again"
-        ) from error
+    return read_array(path, "an array of the gate")

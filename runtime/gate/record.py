@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from ..bundle.records import Count
+from ..bundle.records import Amount, Count, Finite, Share
 from ..inputs.registry import run_options
 
 OWN_FILES = {"noise": str, "latents": str, "picture": str}
@@ -64,18 +64,18 @@ class Limits:
     """How far a run may be from fp32's: relative L2 of the latents at most, PSNR (dB) and SSIM of the picture at
     least."""
 
-    latents: float
-    psnr: float
-    ssim: float
+    latents: Amount
+    psnr: Finite
+    ssim: Finite
 
 
 @dataclass(frozen=True, slots=True)
 class Closeness:
     """How far a run is from fp32's: relative L2 of the latents, PSNR in dB (None: the same picture) and SSIM."""
 
-    latents: float
-    psnr: float | None
-    ssim: float
+    latents: Amount
+    psnr: Finite | None
+    ssim: Finite
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +87,11 @@ class Category:
     """
 
     name: str
-    drawings: int
-    fp32_accuracy: float
-    accuracy: float
-    fp32_clip_score: float
-    clip_score: float
+    drawings: Count
+    fp32_accuracy: Share
+    accuracy: Share
+    fp32_clip_score: Finite
+    clip_score: Finite
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class Judged:
 
     judge: str
     categories: tuple[Category, ...]
-    within: float = 2.0
+    within: Finite = 2.0
 
     @property
     def drawings(self) -> int:
@@ -112,7 +112,7 @@ class Judged:
     def lost(self) -> float:
         """Points of accuracy lost over all drawings; below zero where the bundle does better."""
         lost = sum((c.fp32_accuracy - c.accuracy) * c.drawings for c in self.categories)
-        return 100 * lost / self.drawings
+        return 100 * lost / self.drawings if self.drawings else 0.0
 
     @property
     def passed(self) -> bool:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from numbers import Integral
 from typing import Annotated, Any, ClassVar, TypedDict
 
+from ..bundle.records import Index
 from .option import CallContext, CallShape, Option, PreparedInputs, Shape, is_number, options_of, short
 
 
@@ -44,7 +45,7 @@ class Delay:
     KEY: ClassVar[str] = "delay"
     OPTIONS: ClassVar[tuple[Option, ...]] = options_of(DelayOptions)
 
-    start_merge_step: int
+    start_merge_step: Index
 
     def last_call(
         self, steps: int, alpha: float | None = None, start_merge_step: int | None = None, share: float | None = None

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal, TypedDict
 
+from ..bundle.records import Side
 from ..errors import InputError
 from ..media.clip_pixels import clip_pixels
 from ..media.pictures import PictureSource, open_pictures, several, stand_in_picture
@@ -29,7 +30,7 @@ class ImageInput:
     OPTIONS: ClassVar[tuple[Option, ...]] = options_of(ImageOptions)
 
     kind: Literal["image"] = field(default="image", init=False)
-    size: int
+    size: Side
 
     def slots(self) -> tuple[str, ...]:
         return ("image_pixels",)

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal, Protocol, TypeGuard, get_args, get_ty
 
 import numpy as np
 
+from ..errors import one_line
 from ..media.tokenizer import Tokenizer
 
 NamedTensors = dict[str, np.ndarray]
@@ -128,11 +129,12 @@ class Option:
         return (self.least is None or value >= self.least) and (self.most is None or value <= self.most)
 
     def _bounds(self) -> str:
+        least, most = (f"{bound:g}" if isinstance(bound, float) else str(bound) for bound in (self.least, self.most))
         if self.least is not None and self.most is not None:
-            return f" from {self.least:g} to {self.most:g}"
+            return f" from {least} to {most}"
         if self.least is not None:
-            return f" >= {self.least:g}"
-        return "" if self.most is None else f" <= {self.most:g}"
+            return f" >= {least}"
+        return "" if self.most is None else f" <= {most}"
 
 
 def options_of(keywords: type) -> tuple[Option, ...]:
@@ -240,5 +242,6 @@ def is_count(value: Any, most: int) -> bool:
 
 def short(value: Any) -> str:
     """How a value is shown in a message."""
-    shown = repr(value)
-    return shown if len(shown) <= 60 else f"{shown[:57]}..."
+    # A whole number of thousands of digits has no text.
+    shown = repr(value) if not isinstance(value, int) or value.bit_length() < 10_000 else f"{value:#x}"
+    return one_line(shown, 60)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, TypedDict
 
+from ..bundle.records import Index, Window
 from .option import CallContext, CallShape, Option, PreparedInputs, Shape, options_of
 
 STAND_IN_PROMPT = "a red S"
@@ -27,8 +28,8 @@ class TextInput:
     OPTIONS: ClassVar[tuple[Option, ...]] = options_of(PromptOptions)
 
     tokenizer: str
-    window: int
-    pad_id: int
+    window: Window
+    pad_id: Index
 
     def slots(self) -> tuple[str, ...]:
         return ("input_ids", "attention_mask")

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, TypedDict
 
 import numpy as np
+from msgspec import Meta
 
+from ..bundle.records import Window
 from ..errors import InputError
 from ..media.sound_files import SoundSource
 from ..media.waveform import open_waveform
@@ -31,8 +33,8 @@ class SoundInput:
     KEY: ClassVar[str] = "sound"
     OPTIONS: ClassVar[tuple[Option, ...]] = options_of(SoundOptions)
 
-    rate: int
-    frames: int
+    rate: Annotated[int, Meta(ge=1, le=10**6)]
+    frames: Annotated[int, Meta(ge=1, le=10**8)]
 
     def slots(self) -> tuple[str, ...]:
         return ("waveform",)
@@ -80,7 +82,7 @@ class MixInput:
     OPTIONS: ClassVar[tuple[Option, ...]] = options_of(MixOptions)
 
     slot: str
-    tokens: int
+    tokens: Window
 
     def slots(self) -> tuple[str, ...]:
         return ()

@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, TypedDict
 
 import numpy as np
 
+from ..bundle.records import Finite
 from .option import CallContext, CallShape, Option, PreparedInputs, Shape, is_number, options_of, short
 
 FLOAT32_MOST = float(np.finfo(np.float32).max)
@@ -36,7 +37,7 @@ class Injection:
     KEY: ClassVar[str] = "injection"
     OPTIONS: ClassVar[tuple[Option, ...]] = options_of(StrengthOptions)
 
-    strength: float
+    strength: Finite
     at_word: bool
     unconditional: bool
 

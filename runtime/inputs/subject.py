@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypedDict
 import numpy as np
 from PIL import Image
 
+from ..bundle.records import Side
 from ..errors import InputError
 from ..media.clip_pixels import squashed
 from ..media.pictures import PictureSource, open_pictures, stand_in_mask, stand_in_picture
@@ -37,8 +38,8 @@ class SubjectInput:
     OPTIONS: ClassVar[tuple[Option, ...]] = options_of(SubjectOptions)
 
     kind: Literal["subject"] = field(default="subject", init=False)
-    size: int
-    grid: int
+    size: Side
+    grid: Side
 
     def slots(self) -> tuple[str, ...]:
         return ("subject_pixels", "object_pixels", "mask")

@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypedDict
 
 import numpy as np
 
+from ..bundle.records import Side
 from ..errors import InputError
 from ..media.clip_pixels import MEAN, STD, antialiased
 from ..media.pictures import MAX_PIXELS, Picture, PictureSource, open_pictures, several, stand_in_picture
@@ -40,8 +41,8 @@ class SubjectsInput:
     OPTIONS: ClassVar[tuple[Option, ...]] = options_of(SubjectsOptions)
 
     kind: Literal["subjects"] = field(default="subjects", init=False)
-    size: int
-    resolution: int
+    size: Side
+    resolution: Side
 
     def slots(self) -> tuple[str, ...]:
         return ("subjects_pixels",)

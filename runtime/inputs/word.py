@@ -7,9 +7,10 @@ from typing import Annotated, Any, ClassVar, Literal, TypedDict, get_args
 
 import numpy as np
 
+from ..bundle.records import Few
 from ..errors import InputError
 from ..media.tokenizer import Tokenizer, is_text
-from .option import CallContext, CallShape, Option, PreparedInputs, Shape, is_count, options_of
+from .option import CallContext, CallShape, Option, PreparedInputs, Shape, is_count, options_of, short
 
 PlacementRule = Literal["token", "authors"]
 PLACEMENTS: tuple[PlacementRule, ...] = get_args(PlacementRule)
@@ -43,7 +44,7 @@ class WordInput:
     OPTIONS: ClassVar[tuple[Option, ...]] = options_of(WordOptions)
 
     default: str
-    most: int
+    most: Few
 
     def slots(self) -> tuple[str, ...]:
         return ("word_index",)
@@ -188,4 +189,5 @@ def _pushed_notes(prompt: str, spans: list[tuple[int, int]], window: int, words:
     if words == 1 or first >= min(len(spans), window) - 1:
         return []
     text = prompt[spans[first][0] :].strip()
-    return [f"prompt: {words} embeddings leave it {first} of the {window} tokens; this part is not drawn: {text!r}"]
+    left = f"{words} embeddings leave it {first} of the {window} tokens"
+    return [f"prompt: {left}; this part is not drawn: {short(text)}"]

@@ -1,13 +1,23 @@
 """Prompts to token ids, through a `tokenizer.json`."""
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
+import msgspec
 import numpy as np
 import tokenizers
 
-from ..errors import InputError
+from ..errors import PANICS, InputError, reason
+from ..files.reading import is_unicode, parse_json, read_text
+
+TOKENIZER_BYTES = 200_000_000
+"""What a tokenizer.json may have; XLM-R's has 17 MB."""
+MOST_GROWTH = 64
+"""How much longer replacements may make a text, all together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,26 +36,36 @@ class Tokenizer:
     """
 
     def __init__(self, path: Path, window: int, pad_id: int):
-        try:
-            self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
-        except Exception as error:  # tokenizers raises bare Exception and nothing narrower
-            raise InputError(f"{path}: expected a tokenizer.json, got {error}; export the bundle again") from error
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
+        text = read_text(path, str(path), "a tokenizer.json", TOKENIZER_BYTES)
+        with _refusing(f"{path}: expected a tokenizer.json"):
+            _check_growth(text, path)
+            self._tokenizer = tokenizers.Tokenizer.from_str(text)
+            self._tokenizer.no_truncation()
+            self._tokenizer.no_padding()
+        self._path = path
         self.window, self.pad_id = window, pad_id
 
     def ends(self) -> tuple[int, int]:
         """The special tokens that open and close every prompt."""
-        opening, closing = self._tokenizer.encode("").ids
-        return opening, closing
+        ids = self._encoded("").ids
+        if len(ids) != 2:
+            raise InputError(
+                f"{self._path}: expected a tokenizer that opens and closes a prompt with a token each, got {len(ids)} "
+                "tokens around nothing; export the bundle again"
+            )
+        return ids[0], ids[1]
 
     def pieces(self, text: str) -> list[int]:
         """The ids of a part of a prompt, however many, without the special tokens around it."""
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
+        return self._encoded(text, add_special_tokens=False).ids
 
     def spans(self, prompt: str) -> list[tuple[int, int]]:
         """Begin and end in the prompt of each of its tokens, before any is cut; special tokens added have (0, 0)."""
-        return self._tokenizer.encode(prompt).offsets
+        return self._encoded(prompt).offsets
+
+    def _encoded(self, text: str, **options: bool) -> tokenizers.Encoding:
+        with _refusing(f"{self._path}: expected a tokenizer that reads every prompt"):
+            return self._tokenizer.encode(text, **options)
 
     def __call__(self, prompts: list[str]) -> Tokens:
         """The ids of B prompts, each in a window of its own."""
@@ -53,7 +73,7 @@ class Tokenizer:
         mask = np.zeros((len(prompts), self.window), np.int64)
         cut = []
         for row, prompt in enumerate(prompts):
-            encoding = self._tokenizer.encode(prompt)
+            encoding = self._encoded(prompt)
             kept, rest = self._fit(encoding, prompt)
             ids[row, : len(kept)], mask[row, : len(kept)] = kept, 1
             cut.append(rest)
@@ -68,6 +88,48 @@ class Tokenizer:
         return [*ids[: self.window - 1], ids[-1]], prompt[first_cut:].strip()
 
 
+class _TokenizerFile(msgspec.Struct):
+    """What is looked at before the library reads a file."""
+
+    normalizer: msgspec.Raw = msgspec.Raw(b"null")
+
+
+def _check_growth(text: str, path: Path) -> None:
+    """Raises InputError for replacements that blow a prompt up until it fills the memory."""
+    raw = msgspec.json.decode(text, type=_TokenizerFile).normalizer
+    growth = _growth(parse_json(bytes(raw).decode(), f"{path}: normalizer"))
+    if growth > MOST_GROWTH:
+        raise InputError(
+            f"{path}: expected a tokenizer that makes a text at most {MOST_GROWTH} times as long, got replacements "
+            f"that make it {growth:.3g} times as long; export the bundle again"
+        )
+
+
+def _growth(normalizer: Any) -> float:
+    """Into how many characters one may turn: replacements in a row multiply."""
+    if not isinstance(normalizer, dict):
+        return 1
+    inside = normalizer.get("normalizers")
+    if isinstance(inside, list):
+        return min(math.prod(map(_growth, inside)), 1e300)
+    content = normalizer.get("content")
+    return max(1, len(content)) if isinstance(content, str) else 1
+
+
+@contextmanager
+def _refusing(expected: str) -> Iterator[None]:
+    """The edge of the library, which raises bare Exception and nothing narrower, and where Rust gives up a
+    BaseException of its own."""
+    try:
+        yield
+    except InputError:
+        raise
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__module__ != PANICS:
+            raise
+        raise InputError(f"{expected}, got {reason(error)}; export the bundle again") from error
+
+
 def is_text(value: object) -> TypeGuard[str]:
     """Whether a tokenizer takes it: half a surrogate, as from a terminal in another encoding, is no Unicode."""
-    return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
+    return isinstance(value, str) and is_unicode(value)

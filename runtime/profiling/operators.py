@@ -17,8 +17,8 @@ import onnxruntime
 from ..bundle.reader import Bundle
 from ..errors import InputError
 from ..sessions.backends import backend_named
-from ..sessions.onnxruntime_cpu import ONNX_RUNTIME_ERRORS, session_options
-from ..sessions.session import GraphFile, Session, Settings
+from ..sessions.onnxruntime_cpu import session_options
+from ..sessions.session import GraphFile, Session, Settings, library_edge
 from .record import Operator, Operators
 from .recorder import CapturedCall
 
@@ -40,12 +40,9 @@ class OnnxRuntimeProfiled:
         if as_written:
             chosen.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
             chosen.add_session_config_entry("session.disable_prepacking", "1")
-        try:
+        told = f"{path}: ONNX Runtime {onnxruntime.__version__} cannot open this graph"
+        with library_edge(lambda why: InputError(f"{told}: {why}; export it again")):
             self._session = onnxruntime.InferenceSession(str(path), chosen, providers=["CPUExecutionProvider"])
-        except ONNX_RUNTIME_ERRORS as error:
-            raise InputError(
-                f"{path}: ONNX Runtime {onnxruntime.__version__} cannot open this graph: {error}"
-            ) from error
 
     def call(self, arrays: dict[str, np.ndarray]) -> None:
         """Runs the graph once on all its inputs."""
@@ -74,10 +71,9 @@ def products(path: Path, arrays: dict[str, np.ndarray]) -> int:
     """Multiplications with their additions in the matrix products and convolutions of one call, counted from the shapes
     that they have in it. The graph is run once, as written; raises InputError where ONNX Runtime cannot."""
     session = OnnxRuntimeProfiled(path, None, as_written=True)
-    try:
+    told = f"{path}: ONNX Runtime cannot run this graph as it is written"
+    with library_edge(lambda why: InputError(f"{told}: {why}; leave the operators out (--no-operators)")):
         session.call(arrays)
-    except ONNX_RUNTIME_ERRORS as error:
-        raise InputError(f"{path}: ONNX Runtime cannot run this graph as it is written: {error}") from error
     return sum(_macs(event["args"]) for event in _nodes(session.events()))
 
 

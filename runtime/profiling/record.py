@@ -10,6 +10,7 @@ import numpy as np
 
 from ..bundle.records import decode, encode
 from ..errors import InputError
+from ..files.reading import read_json
 from ..files.writing import save_whole
 
 
@@ -215,12 +216,7 @@ class Profile:
 
 def read(path: Path) -> Profile:
     """A profile that was saved; raises InputError for what is none, or newer."""
-    try:
-        data = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path}: expected a profile in JSON, got {error}; make one with x2i profile BUNDLE --json"
-        ) from error
+    data = read_json(path, str(path), "a profile in JSON, as x2i profile BUNDLE --json makes it,")
     revision = data.get("revision") if isinstance(data, dict) else None
     if revision != REVISION:
         raise InputError(
@@ -231,7 +227,7 @@ def read(path: Path) -> Profile:
 
 def save(path: Path, profile: Profile) -> None:
     """Writes a profile as JSON, whole or not at all; raises OSError where it cannot."""
-    save_text(path, json.dumps(encode(profile), indent=1))
+    save_text(path, json.dumps(encode(profile), indent=1, allow_nan=False))
 
 
 def save_text(path: Path, text: str) -> None:

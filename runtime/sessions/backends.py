@@ -11,7 +11,7 @@ from typing import Any
 
 from ..bundle.reader import Bundle
 from ..errors import InputError
-from .session import GraphFile, Session, Settings, Shapes
+from .session import GraphFile, Session, Settings, Shapes, check_tensors, library_edge
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +51,22 @@ def open_session(backend: str, graph: GraphFile, threads: int | None = None) -> 
     Raises InputError for an unknown backend and for one that cannot be used here; another is never chosen instead.
     """
     check_backend(backend, graph, threads)
-    _, found, device = backend_named(backend)
-    return found.open(graph, Settings(threads, device))
+    name, found, device = backend_named(backend)
+    with library_edge(lambda why: InputError(f"{graph.path}: {name} cannot open this graph: {why}; export it again")):
+        session: Session = found.open(graph, Settings(threads, device))
+    check_tensors(graph, session)
+    return session
 
 
 def graph_opener(backend: str, bundle: Bundle, threads: int | None = None) -> Callable[[str], Session]:
-    """A function that opens a bundle's graphs by their names, as `open_session` does."""
-    return lambda name: open_session(backend, bundle.graph_file(name), threads)
+    """A function that opens a bundle's graphs by their names, as `open_session` does, once their files are found to be
+    what the manifest says: some are opened long after the bundle."""
+
+    def opened(name: str) -> Session:
+        bundle.check_graphs([name])
+        return open_session(backend, bundle.graph_file(name), threads)
+
+    return opened
 
 
 def check_backend(backend: str, graph: GraphFile | None = None, threads: int | None = None) -> None:

@@ -12,9 +12,9 @@ from .. import machine
 from ..bundle.manifest import Tensor
 from ..engines import store
 from ..engines.key import EngineKey
-from ..errors import EngineWarning, InputError, reason
+from ..errors import EngineWarning, InputError
 from ..machine import peak_memory
-from .session import GraphFile, Outputs, Settings, Shapes, UnboundSession, call_error
+from .session import GraphFile, Outputs, Settings, Shapes, UnboundSession, call_error, library_edge
 
 LIBRARY = "onnxruntime"
 _LENGTH = struct.Struct("<Q")
@@ -40,10 +40,10 @@ def build_onnxruntime_engine(graph: GraphFile) -> Path:
             "save_external_prepacked_constant_initializers": "1",
         }.items():
             chosen.add_session_config_entry(f"session.{name}", value)
-        try:
+        with library_edge(
+            lambda why: InputError(f"{graph.path}: ONNX Runtime cannot prepare this graph: {why}; leave it out")
+        ):
             onnxruntime.InferenceSession(str(graph.path), chosen, providers=["CPUExecutionProvider"])
-        except ONNX_RUNTIME_ERRORS as error:
-            raise InputError(f"{graph.path}: ONNX Runtime cannot prepare this graph: {error}; leave it out") from error
         with made.open("ab") as file:
             file.write(content := prepared.read_bytes())
             file.write(_LENGTH.pack(len(content)))
@@ -91,7 +91,8 @@ def prepared_graph(path: Path) -> bytes:
     with path.open("rb") as file:
         end = file.seek(-_LENGTH.size, 2)
         (length,) = _LENGTH.unpack(file.read())
-        assert 0 < length <= end, "an engine that its record vouches for, without a graph"
+        if not 0 < length <= end:
+            raise InputError(f"{path}: expected a graph behind the weights, got {length} bytes of {end}")
         file.seek(end - length)
         return file.read(length)
 
@@ -119,22 +120,19 @@ class OnnxRuntimeSession(UnboundSession):
     """
 
     def __init__(self, path: Path, threads: int | None = None, engine: Path | None = None):
-        try:
+        fix = "export it again"
+        if engine is not None:
+            fix = f"remove {engine}, or build it again with x2i build BUNDLE --for cpu"
+        told = f"{path}: ONNX Runtime {onnxruntime.__version__} cannot open this graph"
+        with library_edge(lambda why: InputError(f"{told}: {why}; {fix}")):
             self._session = _open_graph(path, threads) if engine is None else _open_engine(engine, threads)
-        except ONNX_RUNTIME_ERRORS as error:
-            fix = "" if engine is None else f"; remove {engine}, or build it again with x2i build BUNDLE --for cpu"
-            raise InputError(
-                f"{path}: ONNX Runtime {onnxruntime.__version__} cannot open this graph: {error}{fix}"
-            ) from error
-        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        super().__init__(tuple(map(as_tensor, inputs)), tuple(map(as_tensor, outputs)))
+            inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+            super().__init__(tuple(map(as_tensor, inputs)), tuple(map(as_tensor, outputs)))
         self._names = [tensor.name for tensor in self.outputs]
 
     def __call__(self, **arrays: np.ndarray) -> Outputs:
-        try:
+        with library_edge(lambda why: call_error("ONNX Runtime", self.inputs, arrays, why)):
             outputs = self._session.run(self._names, arrays)
-        except CALL_ERRORS as error:
-            raise call_error("ONNX Runtime", self.inputs, arrays, reason(error)) from error
         return dict(zip(self._names, outputs, strict=True))
 
 
@@ -169,6 +167,10 @@ def _open_engine(path: Path, threads: int | None) -> onnxruntime.InferenceSessio
 
 def as_tensor(value: onnxruntime.NodeArg) -> Tensor:
     """An input or output as the manifest tells it: free sizes keep their names."""
+    if value.type not in DTYPES:
+        raise InputError(
+            f"{value.name}: expected a tensor of numbers or texts, got {value.type}; export the graph again"
+        )
     return Tensor(value.name, DTYPES[value.type], tuple(value.shape))
 
 
@@ -182,6 +184,4 @@ ONNX_RUNTIME_ERRORS = (
     # Too little memory, for one.
     _STATE.RuntimeException,
 )
-"""What ONNX Runtime raises for a graph that it cannot open."""
-CALL_ERRORS = (*ONNX_RUNTIME_ERRORS, _STATE.InvalidArgument, RuntimeError, TypeError, ValueError)
-"""What it raises for a call: its own errors, and Python's for inputs that are missing or that it cannot read."""
+"""What ONNX Runtime raises for a graph that it cannot open, where another way is tried then."""

@@ -13,8 +13,8 @@ import onnxruntime
 from ..bundle.manifest import Tensor
 from ..engines.gpu import gpu_problem
 from ..errors import EngineWarning, InputError, reason
-from .onnxruntime_cpu import CALL_ERRORS, DTYPES, ONNX_RUNTIME_ERRORS, as_tensor
-from .session import GraphFile, Outputs, Settings, call_error
+from .onnxruntime_cpu import DTYPES, ONNX_RUNTIME_ERRORS, as_tensor
+from .session import GraphFile, Outputs, Settings, call_error, library_edge
 
 PROVIDER = "CUDAExecutionProvider"
 INSTALL = "pip uninstall -y onnxruntime && pip install 'onnxruntime-gpu[cuda,cudnn]'"
@@ -48,13 +48,9 @@ def open_cuda(graph: GraphFile, settings: Settings) -> "OnnxRuntimeCudaSession":
 
 
 def _open_uncaptured(graph: GraphFile) -> onnxruntime.InferenceSession:
-    try:
+    told = f"{graph.path}: ONNX Runtime {onnxruntime.__version__} cannot open this graph on CUDA"
+    with library_edge(lambda why: InputError(f"{told}: {why}; choose another backend, such as cpu")):
         return _open_graph(graph, captures=False)
-    except ONNX_RUNTIME_ERRORS as error:
-        raise InputError(
-            f"{graph.path}: ONNX Runtime {onnxruntime.__version__} cannot open this graph on CUDA: {reason(error)}; "
-            "choose another backend, such as cpu"
-        ) from error
 
 
 def _open_graph(graph: GraphFile, captures: bool) -> onnxruntime.InferenceSession:
@@ -133,12 +129,10 @@ class _DeviceBinding:
 
     def upload(self, arrays: dict[str, np.ndarray]) -> None:
         """Copies inputs to the device; raises InputError for one that the graph does not take."""
-        try:
+        inputs = [tensor for tensor in self._tensors if tensor.name in arrays]
+        with library_edge(lambda why: call_error(LIBRARY, inputs, arrays, why)):
             for name, array in arrays.items():
                 self._put(name, np.ascontiguousarray(array))
-        except CALL_ERRORS as error:
-            inputs = [tensor for tensor in self._tensors if tensor.name in arrays]
-            raise call_error(LIBRARY, inputs, arrays, reason(error)) from error
 
     def _put(self, name: str, array: np.ndarray) -> None:
         held = self._inputs.get(name)
@@ -159,10 +153,8 @@ class _DeviceBinding:
                 self._io.bind_output(name, self._device, 0)
         options = onnxruntime.RunOptions()
         options.add_run_config_entry("gpu_graph_id", self._capture)
-        try:
+        with library_edge(lambda why: call_error(LIBRARY, self._tensors, self._described(), why)):
             self._session.run_with_iobinding(self._io, options)
-        except CALL_ERRORS as error:
-            raise call_error(LIBRARY, self._tensors, self._described(), reason(error)) from error
         if fresh:
             self._keep_outputs()
         # On some devices numpy() is the memory that the next call writes to.

@@ -13,7 +13,7 @@ import openvino
 from ..bundle.manifest import Tensor
 from . import openvino_device, openvino_engine
 from .openvino_support import uses_static_shapes
-from .session import GraphFile, Outputs, Settings, Shapes, call_error
+from .session import GraphFile, Outputs, Settings, Shapes, call_error, library_edge
 
 MIN_COMPILED = 2
 """Compilations that are kept of every graph: for guided and for unguided calls of one size."""
@@ -127,9 +127,10 @@ class OpenVinoSession:
     def _bound(self, held: dict[str, np.ndarray], shapes: dict[str, tuple[int, ...]]) -> _BoundRequest:
         """A request for these shapes that reads what is held where it lies, and holds it as long as it lives."""
         opened = self._whole if self._fixed is None else self._fixed(shapes)
-        request = opened.model.create_infer_request()
-        for name, array in held.items():
-            request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
+        with library_edge(lambda why: call_error("OpenVINO", self.inputs, held, why)):
+            request = opened.model.create_infer_request()
+            for name, array in held.items():
+                request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
         return _BoundRequest(request, opened)
 
     @contextmanager
@@ -144,11 +145,13 @@ class OpenVinoSession:
 
     def _outputs(self, request: openvino.InferRequest, arrays: dict[str, np.ndarray]) -> Outputs:
         """Reads the inputs where they lie, and copies the outputs, which the next call will write over."""
-        try:
-            returned = request.infer(arrays, share_inputs=True, share_outputs=False)
-        except RuntimeError as error:
-            inputs = [tensor for tensor in self.inputs if tensor.name in arrays]
-            raise call_error("OpenVINO", inputs, arrays, openvino_device.last_line(error)) from error
+        inputs = [tensor for tensor in self.inputs if tensor.name in arrays]
+        with library_edge(lambda why: call_error("OpenVINO", inputs, arrays, why)):
+            try:
+                returned = request.infer(arrays, share_inputs=True, share_outputs=False)
+            except RuntimeError as error:
+                # The cause stands last.
+                raise call_error("OpenVINO", inputs, arrays, openvino_device.last_line(error)) from error
         return {tensor.name: returned[tensor.name] for tensor in self.outputs}
 
 

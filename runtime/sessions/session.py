@@ -1,6 +1,7 @@
 """The Session contract: the loop cannot tell which library runs a graph."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -8,8 +9,8 @@ from typing import Protocol
 
 import numpy as np
 
-from ..bundle.manifest import Tensor
-from ..errors import InputError
+from ..bundle.manifest import Tensor, shapes_agree
+from ..errors import InputError, reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,10 @@ BoundCall = Callable[..., Outputs]
 """A session, or one with some inputs bound: takes the rest by name."""
 Shapes = Mapping[str, tuple[int, ...]]
 """Shapes of a graph's inputs by their names."""
+
+
+MOST_THREADS = 1024
+"""CPU threads of one call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +108,47 @@ class SessionWrapper:
         """The wrapped session with these inputs bound, each of whose calls goes through `around`."""
         call = self.wrapped.bind(**arrays)
         return lambda **rest: self.around(call, arrays, rest)
+
+
+@contextmanager
+def library_edge(refusal: Callable[[str], InputError]) -> Iterator[None]:
+    """Turns whatever a session library raises into `refusal(reason)`.
+
+    The libraries raise errors of their own, Python's for what their bindings refuse, and C++'s where these have no
+    counterpart: no list of them holds from release to release.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise refusal(reason(error)) from error
+
+
+def check_tensors(graph: GraphFile, session: Session) -> None:
+    """Raises InputError where the tensors of an opened graph are not those that the manifest tells."""
+    problems = []
+    for kind, told, there in (
+        ("input", graph.inputs, session.inputs),
+        ("output", graph.outputs, session.outputs),
+    ):
+        known = {tensor.name: tensor for tensor in there}
+        names = sorted(known.keys() ^ {tensor.name for tensor in told})
+        problems += [f"{kind} {name}: in one of the two alone" for name in names]
+        problems += [
+            f"{kind} {one.name}: expected {one.dtype} {list(one.shape)}, got {known[one.name].dtype} "
+            f"{list(known[one.name].shape)}"
+            for one in told
+            if one.name in known and not _same(one, known[one.name])
+        ]
+    if problems and (graph.inputs or graph.outputs):
+        raise InputError(
+            *(f"{graph.path}: the graph is not what the manifest says: {one}; export it again" for one in problems)
+        )
+
+
+def _same(told: Tensor, there: Tensor) -> bool:
+    return told.dtype == there.dtype and shapes_agree(told.shape, there.shape)
 
 
 def call_error(library: str, inputs: Iterable[Tensor], arrays: Mapping[str, np.ndarray], reason: str) -> InputError:

@@ -6,7 +6,7 @@ from x2i.runtime.bundle.plan import Segment
 from x2i.runtime.errors import InputError
 
 from tests.numerics import assert_close
-from tests.runtime.toy import plan, toy_pipeline
+from tests.runtime.toy import plan, toy_graph, toy_pipeline
 
 
 @pytest.fixture
@@ -120,11 +120,8 @@ def test_preview_decodes_the_predicted_picture(toy):
 def test_segments_take_over_at_their_timestep(tmp_path):
     context = {"context": "context"}
     segments = Segment("denoiser1", 1000, context), Segment("denoiser2", 500, context)
-    from x2i.runtime.bundle.manifest import Graph, Measured, Tensor
-
-    tensor = (Tensor("x", "float32", ("batch", 4)),)
     names = ["encoder", "translator.French", "decoder", "denoiser1", "denoiser2"]
-    graphs = {name: Graph("denoiser.onnx", tensor, tensor, "fp32", Measured(0.0, 1e-4)) for name in names}
+    graphs = {name: toy_graph(plan(segments), name, "denoiser.onnx") for name in names}
     pipeline, sessions = toy_pipeline(tmp_path / "toy", plan=plan(segments), graphs=graphs)
     draw(pipeline, sampler="ddim", steps=4)
     calls = [(graph, arrays["timestep"][0]) for graph, arrays in sessions.calls if graph.startswith("denoiser")]
@@ -162,8 +159,8 @@ BAD = {
     "many steps": ({"steps": 1001}, "got 1001"),
     "guidance": ({"guidance": float("inf")}, "guidance: expected a finite number"),
     "sampler": ({"sampler": "magic"}, "sampler: expected one of"),
-    "seed": ({"seed": -1}, "seed: expected a whole number >= 0"),
-    "count": ({"count": 0}, "count: expected a whole number >= 1"),
+    "seed": ({"seed": -1}, "seed: expected a whole number from 0 to 9223372036854775807, got -1"),
+    "count": ({"count": 0}, "count: expected a whole number from 1 to 1024, got 0"),
 }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from x2i.runtime.bundle.manifest import Graph, Manifest, Measured, Tensor
-from x2i.runtime.bundle.plan import Conditioner, Decoder, GraphCall, Plan, SamplerChoice, Segment
+from x2i.runtime.bundle.plan import Conditioner, Decoder, GraphCall, Plan, SamplerChoice, Segment, matches
 from x2i.runtime.bundle.reader import open_bundle
 from x2i.runtime.bundle.writer import file_records, new_bundle, write_manifest
 from x2i.runtime.inputs.prompt import TextInput
@@ -49,16 +49,29 @@ def plan(segments: tuple[Segment, ...] = (Segment("denoiser", 1000, {"context": 
     )
 
 
+def toy_graph(asked: Plan, name: str, file: str = "") -> Graph:
+    """A graph with the tensors that a plan asks of it; one that no call names has some."""
+    call = next((one for one in asked.calls() if matches(one.graph, {name})), None)
+    if call is None:
+        inputs = outputs = (Tensor("x", "float32", ("batch", 4)),)
+    else:
+        inputs, outputs = (
+            tuple(Tensor(tensor, "float32", call.shapes.get(tensor, ("batch", "size"))) for tensor in tensors)
+            for tensors in (call.inputs, call.outputs)
+        )
+    return Graph(file or f"{name}.onnx", inputs, outputs, "fp32", Measured(1e-6, 1e-4))
+
+
 def write_toy(target: Path, **changes) -> Path:
     """A bundle whose graph files hold their own names; `changes` replace fields of the manifest."""
     names = ["encoder", *(f"translator.{language}" for language in LANGUAGES), "decoder", "denoiser"]
+    asked = changes.get("plan", plan())
     with new_bundle(target) as folder:
         (folder / "tokenizer.json").write_text(tokenizer_json(), "utf-8")
         for name in names:
             (folder / f"{name}.onnx").write_text(name, "utf-8")
-        tensor = (Tensor("x", "float32", ("batch", 4)),)
-        graphs = {name: Graph(f"{name}.onnx", tensor, tensor, "fp32", Measured(1e-6, 1e-4)) for name in names}
-        fields = {"system": "toy", "plan": plan(), "graphs": graphs, "files": file_records(folder)} | changes
+        graphs = {name: toy_graph(asked, name) for name in names}
+        fields = {"system": "toy", "plan": asked, "graphs": graphs, "files": file_records(folder)} | changes
         write_manifest(folder, Manifest(**fields))
     return target
 

@@ -112,7 +112,7 @@ def test_damaged_manifest(tmp_path, text):
 
 def test_file_names_may_not_leave_the_bundle(tmp_path):
     folder = write_toy(tmp_path / "toy")
-    edit_manifest(folder, lambda data: data["files"].update({"../outside": {"bytes": 1, "sha256": "0"}}))
+    edit_manifest(folder, lambda data: data["files"].update({"../outside": {"bytes": 1, "sha256": "0" * 64}}))
     with pytest.raises(InputError, match="leaves the bundle"):
         open_bundle(folder)
 

@@ -1,0 +1,104 @@
+"""The files that an ONNX graph reads beside itself, found in its bytes without a library.
+
+An ONNX file is a protobuf message; the wire format is https://protobuf.dev/programming-guides/encoding. Only those
+parts are walked that can hold a tensor, and of these only what holds the word by which a tensor names its file.
+"""
+
+import mmap
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..errors import InputError
+from ..files.reading import open_given
+
+# Fields of onnx.proto by message: the number of each that can hold a tensor, and what it holds.
+_FIELDS: dict[str, dict[int, str]] = {
+    "model": {7: "graph", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
+    "function": {7: "node", 11: "attribute"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+    "tensor": {13: "entry"},
+    "entry": {1: "key", 2: "value"},
+}
+_WORD = b"location"
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_MOST_LEVELS = 100
+"""Of messages inside messages."""
+
+
+def external_files(path: Path) -> list[str]:
+    """The names under which a graph's tensors look for their data, relative to the graph, each once.
+
+    Raises InputError for a file that is no protobuf message but holds the word.
+    """
+    with open_given(path, str(path), "an ONNX graph") as stream:
+        if not stream.seek(0, 2):
+            return []
+        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            if content.find(_WORD) < 0:
+                return []
+            try:
+                found = list(_locations(content, 0, len(content), "model"))
+            except (IndexError, ValueError) as error:
+                told = "expected an ONNX graph, got a damaged file"
+                raise InputError(f"{path}: {told}; copy or export the bundle again") from error
+    return [name.decode("utf-8", "backslashreplace") for name in dict.fromkeys(found)]
+
+
+def _locations(content: mmap.mmap, start: int, end: int, message: str, level: int = 0) -> Iterator[bytes]:
+    if level > _MOST_LEVELS:
+        raise ValueError("too deep")
+    inside = _FIELDS[message]
+    for number, begin, stop in _messages(content, start, end):
+        kind = inside.get(number)
+        if kind == "entry":
+            yield from _location(content, begin, stop)
+        elif kind is not None and content.find(_WORD, begin, stop) >= 0:
+            yield from _locations(content, begin, stop, kind, level + 1)
+
+
+def _location(content: mmap.mmap, start: int, end: int) -> Iterator[bytes]:
+    """The value of one entry of a tensor's external data, if its key is the location. Of a field that stands twice the
+    last holds."""
+    entry = {
+        _FIELDS["entry"].get(number, ""): content[begin:stop] for number, begin, stop in _messages(content, start, end)
+    }
+    if entry.get("key") == _WORD:
+        yield entry.get("value", b"")
+
+
+def _messages(content: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Number, begin and end of every field of a message that has a length."""
+    place = start
+    while place < end:
+        tag, place = _varint(content, place, end)
+        number, wire = tag >> 3, tag & 7
+        if wire == _VARINT:
+            _, place = _varint(content, place, end)
+        elif wire == _BYTES:
+            length, place = _varint(content, place, end)
+            if length > end - place:
+                raise ValueError("a field beyond its message")
+            yield number, place, place + length
+            place += length
+        elif wire in (_FIXED64, _FIXED32):
+            place += 8 if wire == _FIXED64 else 4
+        else:
+            raise ValueError("groups, which ONNX does not have")
+    if place != end:
+        raise ValueError("a field beyond its message")
+
+
+def _varint(content: mmap.mmap, place: int, end: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        if place >= end or shift > 63:
+            raise ValueError("a number without an end")
+        byte = content[place]
+        value |= (byte & 0x7F) << shift
+        place, shift = place + 1, shift + 7
+        if byte < 0x80:
+            return value, place
