@@ -1,12 +1,12 @@
 """`python -m x2i.emoji.judge_precision`: what each precision costs the embedded models' pictures, kind by kind."""
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import click
 from x2i.export.lower.lowered_bundle import emulate_fp16, lower
 from x2i.export.lower.lowering import PRECISIONS, Lowering
 from x2i.runtime.bundle.reader import Bundle, open_bundle
+from x2i.runtime.files.staging import staging_folder
 from x2i.runtime.gate.record import Category, Judged
 from x2i.runtime.load import pipeline_of
 
@@ -49,8 +49,8 @@ def judge_precision(
         score = EmojiJudge(backgrounds).against(fp32.manifest, pipeline_of(fp32, "cpu", threads))
         for precision in precisions:
             lowered = open_bundle(_lowered(fp32, out / f"{name}-{precision}", precision))
-            with TemporaryDirectory(dir=out, prefix=".rounded-") as work:
-                judged = score(emulate_fp16(fp32, lowered, Path(work), threads))
+            with staging_folder(out, "rounded") as work:
+                judged = score(emulate_fp16(fp32, lowered, work, threads))
             click.echo("\n".join([f"{system}, {precision}, {_megabytes(lowered):.1f} MB", *_table(judged)]))
 
 

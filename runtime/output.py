@@ -12,7 +12,6 @@ import numpy as np
 from PIL import Image
 
 from .errors import InputError
-from .files.writing import check_folder_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +94,14 @@ def to_images(decoded: np.ndarray, rounding: str) -> list[Image.Image]:
     return [Image.fromarray(pixels) for pixels in to_uint8(decoded, rounding)]
 
 
-def check_picture_path(path: Path) -> None:
-    """Raises InputError when a picture could not be written there, before any work is done."""
+def check_picture_name(path: Path) -> None:
+    """Raises InputError for a name whose suffix is no picture's that can be written."""
     try:
         save_picture(Image.new("RGB", (8, 8)), path.suffix, BytesIO())
     except (KeyError, ValueError, OSError) as error:
         # Pillow opens more formats than it writes, and some only with a library that is not there.
         got = path.suffix or "no suffix"
         raise InputError(f"{path}: expected a picture name such as a.png, a.jpg or a.webp, got {got!r}") from error
-    check_folder_of(path)
 
 
 def save_picture(image: Image.Image, suffix: str, stream: BinaryIO) -> None:

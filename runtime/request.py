@@ -197,7 +197,7 @@ def _check_noise(noise: np.ndarray, channels: int) -> tuple[np.ndarray, list[str
 
 def _disagreements(from_noise: tuple, size: tuple | None, pictures: int, count: int | None) -> list[str]:
     problems = []
-    if size is not None and size != from_noise and size != [*from_noise]:
+    if size is not None and (not isinstance(size, Sequence) or tuple(size) != from_noise):
         problems.append(f"size: the noise is for {from_noise[0]}x{from_noise[1]}, got {short(size)}; leave size out")
     if count is not None and count != pictures:
         problems.append(f"count: the noise holds {pictures} pictures, got {short(count)}; leave count out")

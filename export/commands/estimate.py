@@ -9,7 +9,6 @@ from x2i.runtime.bundle.reader import open_bundle
 from x2i.runtime.commands.console import command, echo_json
 from x2i.runtime.commands.options import Size
 from x2i.runtime.commands.progress import echo
-from x2i.runtime.inputs.sampling import MOST_PICTURES, MOST_STEPS
 
 from ..estimate.devices import DEVICES
 from .options import require_extra
@@ -19,8 +18,8 @@ from .options import require_extra
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--device", required=True, type=click.Choice(list(DEVICES)), help="Whose published rates to take.")
 @click.option("--size", type=Size(), help="Height and width in pixels; the bundle's own if left out.")
-@click.option("--count", type=click.IntRange(1, MOST_PICTURES), help="Pictures drawn at once.")
-@click.option("--steps", type=click.IntRange(1, MOST_STEPS), help="Denoising steps.")
+@click.option("--count", type=int, help="Pictures drawn at once.")
+@click.option("--steps", type=int, help="Denoising steps.")
 @click.option("--guidance", type=float, help="Guidance scale; 1 switches it off, and half the work.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
 def estimate(

@@ -1,11 +1,11 @@
 """Graphs on disk as the passes read and write them: weights stay in their file until the moment they are written."""
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
+from x2i.runtime.files.staging import staging_folder
 
 
 class HardlinkedTensor(ir.ExternalTensor):
@@ -85,7 +85,7 @@ def write_graph(model: ir.Model, path: Path, external_above: int | None = None) 
 
 
 def _write_whole(model: ir.Model, path: Path, external_data: str | None) -> None:
-    with TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
-        ir.save(model, Path(folder) / path.name, external_data=external_data)
-        for written in sorted(Path(folder).iterdir(), reverse=True):
+    with staging_folder(path.parent, "writing") as folder:
+        ir.save(model, folder / path.name, external_data=external_data)
+        for written in sorted(folder.iterdir(), reverse=True):
             written.replace(path.parent / written.name)

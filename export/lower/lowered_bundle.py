@@ -4,13 +4,13 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import onnx_ir as ir
 from x2i.runtime.bundle.manifest import REVISION, Manifest, Precision
 from x2i.runtime.bundle.reader import Bundle, open_bundle
 from x2i.runtime.bundle.writer import file_records, new_bundle, write_manifest
 from x2i.runtime.commands.progress import track
+from x2i.runtime.files.staging import staging_folder
 from x2i.runtime.load import pipeline_of
 from x2i.runtime.machine import package_versions
 from x2i.runtime.pipeline import Pipeline
@@ -52,8 +52,8 @@ def lower(folder: Path, out: Path, lowering: Lowering, report: Report = lambda l
     if judge is not None:
         judge.runs(source.manifest)  # refuses a bundle that it does not know, before any work
     with new_bundle(out) as made:
-        with TemporaryDirectory(dir=made, prefix=".calibration-") as work:
-            calibrations = _calibrations(source, precisions, lowering, judge, Path(work))
+        with staging_folder(made, "calibration") as work:
+            calibrations = _calibrations(source, precisions, lowering, judge, work)
             _copy_all_but_graphs(source, made)
             graphs = {
                 name: lowered_graph(
@@ -123,8 +123,8 @@ def _with_gate(
     runs = compared_runs(manifest, lowering.steps, lowering.size, judge)
     cases = draw_references(pipeline_of(source, "cpu"), made, runs)
     limits = limits_of(graph.precision for graph in manifest.graphs.values())
-    with TemporaryDirectory(dir=made, prefix=".rounded-") as work:
-        pipeline = emulate_fp16(source, lowered, Path(work))
+    with staging_folder(made, "rounded") as work:
+        pipeline = emulate_fp16(source, lowered, work)
         judged = None if judge is None else judge.against(source.manifest, pipeline_of(source, "cpu"))(pipeline)
         gate = measure_gate(pipeline, made, cases, limits, judged, lowering.accept)
     for number, found in enumerate(gate.measured):

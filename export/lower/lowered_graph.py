@@ -4,12 +4,12 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from x2i.runtime.bundle.manifest import Graph, Measured, Precision
 from x2i.runtime.bundle.proof import proof_error
 from x2i.runtime.bundle.reader import Bundle
+from x2i.runtime.files.staging import staging_folder
 from x2i.runtime.sessions.backends import open_session
 from x2i.runtime.sessions.session import GraphFile
 
@@ -116,8 +116,8 @@ def _lower_to_bf16(task: LowerTask) -> LowerResult:
     graph = task.source.manifest.graphs[task.name]
     for file in (graph.file, *graph.data):
         shutil.copyfile(task.source.path(file), task.target.parent / file)
-    with TemporaryDirectory(dir=task.target.parent, prefix=".bf16-") as work:
-        twin = Path(work) / task.target.name
+    with staging_folder(task.target.parent, "bf16") as work:
+        twin = work / task.target.name
         fp16_emulation.emulate_graph(task.path, twin, to=fp16_emulation.BFLOAT16)
         error = proof_error(task.source.folder, graph, open_session("cpu", GraphFile(task.name, twin)))
     return LowerResult((), error)
@@ -143,8 +143,8 @@ def _lower_to_int8(task: LowerTask) -> LowerResult:
 
 
 def _lower_to_int8_and_fp16(task: LowerTask) -> LowerResult:
-    with TemporaryDirectory(dir=task.target.parent, prefix=".int8-") as work:
-        quantized = Path(work) / task.target.name
+    with staging_folder(task.target.parent, "int8") as work:
+        quantized = work / task.target.name
         layers = _lower_to_int8(replace(task, target=quantized))
         parts = _find_exclusions(task, ())
         fp16.to_fp16(quantized, task.target, parts.excluded)

@@ -81,7 +81,7 @@ def _write_checked(bundle: Bundle, variant: DenoiserVariant, proof: dict[str, st
 
 
 def _open_variant(bundle: Bundle, source: str, file: Path) -> Session:
-    return open_session("cpu", replace(bundle.graph_file(source), path=file))
+    return open_session("cpu", replace(bundle.graph_file(source), path=file, inputs=(), outputs=()))
 
 
 def with_presets(bundle: Bundle, presets: dict[str, Preset]) -> Bundle:

@@ -6,20 +6,19 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from x2i.runtime.bundle.manifest import FILE_NAME, REVISION, Graph, Manifest
 from x2i.runtime.bundle.preset import Preset
 from x2i.runtime.bundle.reader import ENGINES, Bundle
 from x2i.runtime.bundle.writer import write_manifest
+from x2i.runtime.files.staging import staging_folder
 
 
 @contextmanager
 def bundle_copy(bundle: Bundle) -> Iterator[Bundle]:
     """The bundle in a folder that is gone afterwards; files are linked where the disk can, else copied."""
     home = bundle.folder.absolute()
-    with TemporaryDirectory(dir=home.parent, prefix=f".{home.name}.tuning-") as folder:
-        work = Path(folder)
+    with staging_folder(home.parent, "tuning") as work:
         for name in bundle.manifest.files:
             (work / name).parent.mkdir(parents=True, exist_ok=True)
             _link(home / name, work / name)
@@ -48,8 +47,8 @@ def publish(bundle: Bundle, tuned: Bundle, name: str) -> Preset:
         for file in added:
             bundle.path(file).parent.mkdir(parents=True, exist_ok=True)
             os.replace(tuned.path(file), bundle.path(file))
-        with TemporaryDirectory(dir=bundle.folder, prefix=".tuned-") as work:
-            written = replace(tuned, folder=Path(work))
+        with staging_folder(bundle.folder, "tuned") as work:
+            written = replace(tuned, folder=work)
             write_manifest(written.folder, manifest)
             os.replace(written.path(FILE_NAME), bundle.path(FILE_NAME))
     except OSError:

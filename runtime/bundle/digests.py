@@ -6,9 +6,7 @@ that it had when it was read. Who alters a file and restores the rest cannot set
 
 import contextlib
 import hashlib
-import json
 import os
-import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,9 +15,7 @@ from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
 
-from ..errors import InputError
-from ..files.cache import cache_folder
-from ..files.reading import read_json
+from ..files.cache import cache_folder, remember, remembered
 
 MAX_FILES = 2000
 """Files remembered; beyond it go those that are gone, then those that were read the longest ago."""
@@ -88,7 +84,7 @@ class Digests:
         if len(merged) > self._most:
             there = [place for place in merged if os.path.exists(place)][-self._most :]
             merged = {place: merged[place] for place in there}
-        _write(self._file, merged)
+        remember(self._file, merged)
 
 
 def _hashed(place: str) -> tuple[_Identity | None, str]:
@@ -107,19 +103,6 @@ def _identity(stat: os.stat_result) -> _Identity:
 
 
 def _read(file: Path) -> dict[str, tuple[_Identity, str]]:
-    with contextlib.suppress(InputError, TypeError, AttributeError, ValueError):
-        entries = read_json(file, file.name, "a cache")
-        return {place: (_Identity(*identity), str(digest)) for place, (identity, digest) in entries.items()}
+    with contextlib.suppress(TypeError, AttributeError, ValueError):
+        return {place: (_Identity(*identity), str(digest)) for place, (identity, digest) in remembered(file).items()}
     return {}
-
-
-def _write(file: Path, known: dict[str, tuple[_Identity, str]]) -> None:
-    with contextlib.suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        number, part = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
-        try:
-            with open(number, "w", encoding="utf-8") as stream:
-                json.dump(known, stream)
-            os.replace(part, file)
-        except OSError:
-            os.unlink(part)

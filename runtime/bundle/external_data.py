@@ -29,7 +29,7 @@ _MOST_LEVELS = 100
 """Of messages inside messages."""
 
 
-def external_files(path: Path) -> list[str]:
+def external_data_names(path: Path) -> list[str]:
     """The names under which a graph's tensors look for their data, relative to the graph, each once.
 
     Raises InputError for a file that is no protobuf message but holds the word.

@@ -26,22 +26,7 @@ and DequantizeLinear in the graph, the rest of it float32, or float16 where it s
 and computed with in float32."""
 
 
-Dtype = Literal[
-    "bool",
-    "str",
-    "float16",
-    "float32",
-    "float64",
-    "bfloat16",
-    "int8",
-    "int16",
-    "int32",
-    "int64",
-    "uint8",
-    "uint16",
-    "uint32",
-    "uint64",
-]
+Dtype = Annotated[str, Meta(pattern="^(bool|str|b?float16|float32|float64|u?int(8|16|32|64))$")]
 """numpy's names of what a tensor may hold, and bfloat16, which numpy lacks."""
 
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ..errors import InputError
-from ..files.reading import read_json
+from ..files.reading import read_json_file
 from ..sessions.session import GraphFile
 from . import manifest as manifests
 from .digests import sha256_of
-from .external_data import external_files
+from .external_data import external_data_names
 from .manifest import File, Manifest
 from .records import decode
 
@@ -105,7 +105,7 @@ def _unlisted_data(bundle: Bundle) -> list[str]:
         f"{bundle.path(graph.file)}: expected data in {', '.join(graph.data) or 'the graph itself'}, got a graph that "
         f"reads {name!r}, which the manifest does not list for it; {_FIX}"
         for graph in bundle.manifest.graphs.values()
-        for name in external_files(bundle.path(graph.file))
+        for name in external_data_names(bundle.path(graph.file))
         if (PurePosixPath(graph.file).parent / name).as_posix() not in graph.data
     ]
 
@@ -126,7 +126,7 @@ def _read_manifest(folder: Path) -> dict:
     path = folder / manifests.FILE_NAME
     if not path.exists():
         raise InputError(f"{folder}: expected a bundle folder with {manifests.FILE_NAME}; make one with `x2i export`")
-    data = read_json(path, str(path), "a manifest")
+    data = read_json_file(path, str(path), "a manifest")
     revision = data.get("revision", manifests.REVISION) if isinstance(data, dict) else None
     if isinstance(revision, int) and not isinstance(revision, bool) and revision > manifests.REVISION:
         raise InputError(

@@ -1,7 +1,6 @@
 """Files that several bundles of one base have in common, kept once on the disk: hard links, found by their digests."""
 
 import os
-import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
@@ -9,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
+from ..files.staging import staging_folder
 from .reader import Bundle
 
 SMALLEST = 4096
@@ -66,8 +66,8 @@ def _linked(paths: list[Path]) -> Shared:
 
 
 def _replace(path: Path, first: Path) -> None:
-    with tempfile.TemporaryDirectory(prefix=".share-", dir=path.parent) as work:
-        link = Path(work) / path.name
+    with staging_folder(path.parent, "share") as work:
+        link = work / path.name
         try:
             os.link(first.resolve(), link)
         except OSError as error:

@@ -1,49 +1,66 @@
 """Writes a bundle under a temporary name and renames it when it is whole."""
 
-import errno
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import InputError
+from ..errors import DISK_FULL, InputError, reason
+from ..files.reading import parse_json
+from ..files.staging import staging_folder
 from ..files.writing import apply_umask
 from . import manifest as manifests
 from .manifest import File, Manifest
 from .reader import file_record
-
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What the system says of a disk, or of a user's share of it, that can take no more."""
+from .records import decode
 
 
 @contextmanager
 def new_folder(target: str | Path) -> Iterator[Path]:
     """Yields an empty folder beside `target`; on success it becomes `target`, on any error it is removed.
 
-    A process killed on the way leaves a hidden folder. Raises InputError when `target` exists, cannot be made, or the
-    disk is full; other errors of the work inside are passed on.
+    What a process killed on the way leaves is a hidden folder, which the next one removes. Raises InputError when
+    `target` exists, cannot be made, or the disk is full; other errors of the work inside are passed on.
     """
     target = Path(target)
-    if target.exists():
-        raise InputError(f"{target}: expected a new folder, but it exists; choose another name or remove it first")
+    check_new(target)
+    try:
+        with staging_folder(target.absolute().parent, target.name) as work:
+            yield work
+            apply_umask(work)
+            work.rename(target)
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            raise InputError(
+                f"{target}: could not be written: {reason(error)}; free space or choose a place"
+            ) from error
+        raise
+
+
+def check_new(target: Path) -> None:
+    """Raises InputError where a new folder cannot be made, before any work is done; makes those above it."""
+    try:
+        # A link that leads nowhere is there, too.
+        if os.path.lexists(target):
+            raise InputError(f"{target}: expected a new folder, but it exists; choose another name or remove it first")
+        os.stat(target.parent / target.name)
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{target}: could not be written: {reason(error)}; choose another name or place") from error
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
+        with staging_folder(target.absolute().parent, "trial"):
+            pass
     except OSError as error:
         raise _not_written(target, error) from error
-    try:
-        yield work
-        apply_umask(work)
-        work.rename(target)
-    except OSError as error:
-        if error.errno not in FULL:
-            raise
-        raise _not_written(target, error) from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+
+
+def _not_written(target: Path, error: OSError) -> InputError:
+    return InputError(f"{target}: could not be written: {reason(error)}; free space or choose a place")
 
 
 @contextmanager
@@ -54,16 +71,20 @@ def new_bundle(target: str | Path) -> Iterator[Path]:
         assert (work / manifests.FILE_NAME).is_file(), "a bundle was published without its manifest"
 
 
-def _not_written(target: Path, error: OSError) -> InputError:
-    return InputError(f"{target}: could not be written: {error.strerror or error}; free space or choose a place")
-
-
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Writes `manifest.json`, last of all files, and flushes it to the disk."""
-    problems = manifest.problems()
-    assert not problems, problems
+    """Writes `manifest.json`, last of all files, and flushes it to the disk.
+
+    Raises InputError for what could not be read again: no number, out of its range, or not fitting the rest.
+    """
+    try:
+        text = json.dumps(manifest.as_json(), indent=1, ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        told = "expected finite numbers, got NaN or infinity"
+        raise InputError(f"{manifests.FILE_NAME}: {told}; check the configuration it comes from") from error
+    if problems := decode(Manifest, parse_json(text, manifests.FILE_NAME), manifests.FILE_NAME).problems():
+        raise InputError(*problems)
     with (folder / manifests.FILE_NAME).open("w", encoding="utf-8") as stream:
-        json.dump(manifest.as_json(), stream, indent=1, ensure_ascii=False)
+        stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
 

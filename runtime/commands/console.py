@@ -48,8 +48,7 @@ def refusing() -> Iterator[None]:
     try:
         yield
     except click.UsageError as error:
-        error.message = one_line(error.message)
-        raise
+        raise click.UsageError(one_line(error.format_message()), error.ctx) from error
     except (click.ClickException, click.exceptions.Exit, click.Abort):
         raise
     except BaseException as error:

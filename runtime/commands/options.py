@@ -84,6 +84,12 @@ def given_keywords(taken: Collection[str], values: Mapping[str, Any]) -> dict[st
     return found
 
 
+def input_files(values: Mapping[str, Any]) -> list[Path]:
+    """The files among a command's values, as `run_keywords` names them."""
+    given = (values.get(group[0].name) for group in _groups().values() if group[0].is_file)
+    return [path for value in given if value for path in (value if isinstance(value, tuple | list) else [value])]
+
+
 def _groups() -> dict[str, list[Option]]:
     """The options of a run by their spelling."""
     groups: defaultdict[str, list[Option]] = defaultdict(list)

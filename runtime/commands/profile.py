@@ -8,7 +8,7 @@ import click
 
 from ..bundle.reader import open_bundle
 from ..errors import EngineWarning, InputError
-from ..files.writing import check_folder_of
+from ..files.writing import check_targets
 from ..profiling.job import ProfileJob
 from ..profiling.measure import measure
 from ..profiling.record import Profile, read, save, save_text
@@ -17,7 +17,7 @@ from ..report.page import html_page
 from ..report.trace import trace
 from ..sessions.backends import check_backend
 from .console import command, warned
-from .options import FILE, given_keywords, run_keywords, text_bundle_option, threads_option
+from .options import FILE, given_keywords, input_files, run_keywords, text_bundle_option, threads_option
 from .progress import bars, echo, track
 
 MOST = 8
@@ -53,7 +53,9 @@ def profile(
 
     BUNDLE@BACKEND runs one on a backend of its own. With several, each gets its own --json and --trace file: -1, -2,
     ... stands before the suffix."""
-    _check_files(json_file, trace_file, html_file)
+    written = [file for file in (json_file, trace_file, html_file) if file is not None]
+    read_ones = [*input_files(given), *(path for path in what if not path.is_dir())]
+    check_targets(written, read_ones, [path for path in what if path.is_dir()])
     found = _profiles(what, backend, given)
     # Measured is measured: it is kept even if it cannot be compared.
     for number, one in enumerate(found, 1):
@@ -109,21 +111,6 @@ def _job(bundle: Path, backend: str | None, given: dict[str, Any]) -> ProfileJob
     prompt = {} if given["prompt"] is None else {"prompt": given["prompt"]}
     keywords = {name: value for name, value in given_keywords(plan.options(), given).items() if name != "preset"}
     return ProfileJob(bundle, backend, options=prompt | keywords, **own)
-
-
-def _check_files(*files: Path | None) -> None:
-    problems: list[str] = []
-    for file in files:
-        try:
-            if file is not None:
-                check_folder_of(file)
-        except InputError as error:
-            problems += error.problems
-    named = [file for file in files if file is not None]
-    if len({*named}) < len(named):
-        problems.append("expected a file of its own for each of --json, --trace and --html, got the same; rename one")
-    if problems:
-        raise InputError(*problems)
 
 
 def _numbered(path: Path, number: int, of: int) -> Path:

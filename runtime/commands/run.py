@@ -8,11 +8,12 @@ import click
 import numpy as np
 
 from ..errors import InputError
-from ..files.writing import check_folder_of, save_whole
+from ..files.writing import Write, check_targets, save_all
+from ..inputs.sampling import MOST_PICTURES
 from ..load import load
-from ..output import Output, check_picture_path, save_picture
+from ..output import Output, check_picture_name, save_picture
 from .console import announce, command, echo_json, warned
-from .options import FILE, backend_option, given_keywords, run_keywords, text_bundle_option, threads_option
+from .options import FILE, backend_option, given_keywords, input_files, run_keywords, text_bundle_option, threads_option
 from .progress import bars, echo, progress_bar
 
 
@@ -40,13 +41,15 @@ def run(
     **values: Any,
 ) -> None:
     """Draw PROMPT, or a sound, with the folder BUNDLE. What is left out comes from the bundle's plan."""
-    check_picture_path(out)
     if text_bundle is not None and prompt is None:
         raise InputError("prompt: expected the text that --text-bundle reads, got none; give PROMPT")
-    if save_latents is not None:
-        if save_latents.suffix != ".npy":
-            raise InputError(f"--save-latents: expected a name such as latents.npy, got {save_latents}")
-        check_folder_of(save_latents)
+    if save_latents is not None and save_latents.suffix != ".npy":
+        raise InputError(f"--save-latents: expected a name such as latents.npy, got {save_latents}")
+    check_picture_name(out)
+    read, bundles = input_files(values), [path for path in (bundle, text_bundle) if path is not None]
+    # A number out of its range is refused with the other options.
+    count = min(max(values["count"] or 1, 1), MOST_PICTURES)
+    check_targets([*_picture_paths(out, count), *([] if save_latents is None else [save_latents])], read, bundles)
     with warned():
         pipeline = load(
             bundle, backend, threads, text_bundle=text_bundle, preset=values["preset"], max_memory=max_memory
@@ -55,7 +58,10 @@ def run(
     keywords = given_keywords(pipeline.bundle.manifest.plan.options(), values)
     with warned(), bars(not as_json), progress_bar("drawing", unit="step") as bar:
         output = pipeline(prompt, on_step=lambda step: bar.move_to(step.index + 1, step.count), **keywords)
-    paths = _save(output, out, save_latents)
+    paths = _picture_paths(out, len(output.images))
+    # A noise file may hold more pictures than were asked for.
+    check_targets(paths, read, bundles)
+    _save(output, paths, save_latents)
     if as_json:
         seconds = {stage: round(value, 4) for stage, value in output.timings.items()}
         echo_json({"images": [str(p) for p in paths], "seconds": seconds, "warnings": output.warnings})
@@ -65,13 +71,16 @@ def run(
     echo("  ".join(f"{stage} {value:.2f} s" for stage, value in output.timings.items()))
 
 
-def _save(output: Output, out: Path, save_latents: Path | None) -> list[Path]:
+def _picture_paths(out: Path, count: int) -> list[Path]:
     """One picture goes to `out`; several get -1, -2, ... before the suffix."""
-    paths = [out]
-    if len(output.images) > 1:
-        paths = [out.with_name(f"{out.stem}-{i + 1}{out.suffix}") for i in range(len(output.images))]
-    for path, image in zip(paths, output.images, strict=True):
-        save_whole(path, partial(save_picture, image, path.suffix))
+    return [out] if count == 1 else [out.with_name(f"{out.stem}-{i + 1}{out.suffix}") for i in range(count)]
+
+
+def _save(output: Output, paths: list[Path], save_latents: Path | None) -> None:
+    """All files, or none."""
+    writes: dict[Path, Write] = {
+        path: partial(save_picture, image, path.suffix) for path, image in zip(paths, output.images, strict=True)
+    }
     if save_latents is not None:
-        save_whole(save_latents, lambda stream: np.save(stream, output.latents))
-    return paths
+        writes[save_latents] = lambda stream: np.save(stream, output.latents)
+    save_all(writes)

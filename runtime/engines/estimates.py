@@ -1,9 +1,7 @@
 """What a build will take - time, memory, disk - from earlier builds on this machine, and whether there is room."""
 
 import contextlib
-import json
 import math
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +9,7 @@ from pathlib import Path
 from .. import machine
 from ..bundle.records import Amount, Bytes, decode, encode
 from ..errors import InputError
-from ..files.cache import cache_folder
-from ..files.reading import read_json
+from ..files.cache import cache_folder, remember, remembered
 
 _MAX_BUILDS = 200
 """Builds that are remembered."""
@@ -43,19 +40,14 @@ def history_file() -> Path:
 def past_builds(file: Path | None = None) -> tuple[PastBuild, ...]:
     """What is remembered; nothing where the file is missing or damaged."""
     with contextlib.suppress(InputError):
-        return decode(_Builds, read_json(file or history_file(), "builds.json", "a cache"), "builds.json").builds
+        return decode(_Builds, remembered(file or history_file()), "builds.json").builds
     return ()
 
 
 def remember_build(build: PastBuild, file: Path | None = None) -> None:
     """Adds a build, and forgets the oldest; a cache folder that cannot be written loses only the estimate."""
     file = file or history_file()
-    kept = (*past_builds(file), build)[-_MAX_BUILDS:]
-    part = file.with_suffix(f".{os.getpid()}.part")
-    with contextlib.suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(encode(_Builds(kept)), indent=1) + "\n", encoding="utf-8")
-        part.replace(file)
+    remember(file, encode(_Builds((*past_builds(file), build)[-_MAX_BUILDS:])))
 
 
 def likely_seconds(

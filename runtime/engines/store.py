@@ -8,8 +8,6 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,7 +16,8 @@ from pathlib import Path
 from ..bundle.digests import sha256_of
 from ..bundle.records import Amount, Bytes, Sha256, decode, encode
 from ..errors import InputError
-from ..files.reading import read_json
+from ..files.reading import read_json_file
+from ..files.staging import staging_folder
 from .key import Differences, EngineKey, differences
 
 
@@ -46,7 +45,7 @@ def save_engine(folder: Path, key: EngineKey, engine: Path, seconds: float, peak
     kept = EngineRecord(key, engine.stat().st_size, digest, round(seconds, 3), peak_bytes, made)
     engine.replace(path)
     part = record.with_suffix(".json.part")
-    part.write_text(json.dumps(encode(kept), indent=1) + "\n", encoding="utf-8")
+    part.write_text(json.dumps(encode(kept), indent=1, allow_nan=False) + "\n", encoding="utf-8")
     part.replace(record)
     return path
 
@@ -64,11 +63,10 @@ def publish_engines(scratch: Path, folder: Path) -> None:
 def staging_dir(folder: Path) -> Iterator[Path]:
     """A folder inside the store for what is being built; whatever happens, it is gone afterwards."""
     folder.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=".building-", dir=folder))
     try:
-        yield building
+        with staging_folder(folder, "building") as building:
+            yield building
     finally:
-        shutil.rmtree(building, ignore_errors=True)
         with contextlib.suppress(OSError):
             # Only an empty one goes: nothing was built.
             os.rmdir(folder)
@@ -115,7 +113,7 @@ def has_engines(folder: Path | None, graph: str, library: str) -> bool:
 
 def read_record(path: Path) -> EngineRecord:
     """The record in a file; raises InputError for anything else."""
-    return decode(EngineRecord, read_json(path, str(path), "the record of an engine"), path.name)
+    return decode(EngineRecord, read_json_file(path, str(path), "the record of an engine"), path.name)
 
 
 def damage(path: Path, record: EngineRecord, check_digest: bool = True) -> str | None:

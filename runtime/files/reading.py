@@ -65,7 +65,7 @@ def read_text(path: Path, where: str, kind: str, most: int = SMALL_FILE_BYTES) -
         raise InputError(f"{where}: expected {kind}, got bytes that are no UTF-8 text; make it again") from error
 
 
-def read_json(path: Path, where: str, kind: str, most: int = SMALL_FILE_BYTES) -> Any:
+def read_json_file(path: Path, where: str, kind: str, most: int = SMALL_FILE_BYTES) -> Any:
     """The values in a small JSON file. Raises InputError as `read_text` and `parse_json` do."""
     return parse_json(read_text(path, where, kind, most), where)
 

@@ -1,47 +1,129 @@
-"""Files that a command writes: refused before the work where they could not be written, and written whole or not at
-all."""
+"""Files that a command writes: refused before the work where they could not be written, and written whole, all or
+none."""
 
+import errno
 import os
-import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from ..errors import InputError
+from ..errors import InputError, os_problem, reason
+from .staging import staging_folder
 
 _UMASK_LOCK = threading.Lock()
+Write = Callable[[BinaryIO], object]
 
 
-def check_folder_of(path: Path) -> None:
-    """Raises InputError where a file could not be written, before any work is done."""
-    if path.is_dir():
-        raise InputError(f"{path}: expected a file name, got a folder")
-    folder = path.absolute().parent
+def target_of(path: Path) -> Path:
+    """Where a file is written that a caller names: a link's own target, as other programs have it."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
+def check_targets(targets: Iterable[Path], inputs: Iterable[Path] = (), bundles: Iterable[Path] = ()) -> None:
+    """Raises InputError with a line for every file that could not be written, before any work is done: where something
+    else stands or nothing can be made, over a file that is read, inside a bundle, or twice."""
+    problems: list[str] = []
+    targets, inputs, bundles = [*targets], [*inputs], [*bundles]
+    for number, path in enumerate(targets):
+        try:
+            problems += _target_problems(path, inputs, bundles)
+            if any(_same(path, other) for other in targets[:number]):
+                problems.append(f"{path}: expected a file of its own for each output, got the same twice; rename one")
+        except OSError as error:
+            problems.append(os_problem(OSError(error.errno, error.strerror, str(path))))
+        except ValueError as error:
+            problems.append(f"{path}: expected a file name, got {reason(error)}; rename it")
+    if problems:
+        raise InputError(*dict.fromkeys(problems))
+
+
+def _target_problems(path: Path, inputs: list[Path], bundles: list[Path]) -> Iterator[str]:
+    target = target_of(path)
+    if target.is_dir():
+        yield f"{path}: expected a file name, got a folder"
+        return
+    if target.exists() and not target.is_file():
+        yield f"{path}: expected a file name, got a device or a pipe; name a file"
+        return
+    folder = target.absolute().parent
     if not folder.is_dir():
-        raise InputError(f"{path}: the folder {path.parent} does not exist; create it first")
+        yield f"{path}: the folder {target.parent} does not exist; create it first"
+        return
+    yield from (
+        f"{path}: expected another file than those that are read, got {one}; choose another name"
+        for one in inputs
+        if _same(target, one)
+    )
+    yield from (
+        f"{path}: expected a place outside the bundle {bundle}; choose another folder"
+        for bundle in bundles
+        if folder.resolve().is_relative_to(bundle.resolve())
+    )
+    with suppress(FileNotFoundError):
+        # Its name may be too long.
+        os.stat(target)
     try:
-        tempfile.TemporaryFile(dir=folder).close()
+        with staging_folder(folder, "trial"):
+            pass
     except OSError as error:
-        raise InputError(f"{path}: could not be written: {error.strerror or error}; choose another folder") from error
+        yield f"{path}: could not be written: {reason(error)}; choose another folder"
 
 
-def save_whole(path: Path, write: Callable[[BinaryIO], None]) -> None:
-    """Calls `write(stream)` on a temporary file beside `path` and renames it, so that no half file stays."""
-    folder = path.absolute().parent
+def _same(one: Path, other: Path) -> bool:
+    """Whether two names lead to one file, by links or by letters that the disk does not tell apart."""
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=folder)
-    except OSError as error:
-        raise InputError(f"{path}: could not be written: {error.strerror or error}") from error
+        return os.path.samefile(one, other)
+    except OSError:
+        return os.path.realpath(one) == os.path.realpath(other)
+
+
+def save_whole(path: Path, write: Write) -> None:
+    """`save_all` for one file."""
+    save_all({path: write})
+
+
+def save_all(writes: Mapping[Path, Write]) -> None:
+    """Calls each `write(stream)` on a temporary file beside its path and renames them once all are whole: where one
+    cannot be written, every path is as it was. Raises InputError."""
+    with ExitStack() as stack:
+        made: list[tuple[Path, Path]] = []
+        for path, write in writes.items():
+            with _told(path):
+                target = target_of(path)
+                folder = stack.enter_context(staging_folder(target.absolute().parent, target.stem))
+                with (folder / "new").open("wb") as stream:
+                    write(stream)
+                made.append((folder, target))
+        _publish(made)
+
+
+def _publish(made: list[tuple[Path, Path]]) -> None:
+    done: list[tuple[Path, Path]] = []
     try:
-        with os.fdopen(handle, "wb") as stream:
-            write(stream)
-        apply_umask(Path(temporary))
-        os.replace(temporary, path)
+        for folder, target in made:
+            with _told(target):
+                if target.exists():
+                    os.replace(target, folder / "old")
+                done.append((folder, target))
+                os.replace(folder / "new", target)
+    except BaseException:
+        for folder, target in done:
+            if (folder / "old").exists():
+                os.replace(folder / "old", target)
+            else:
+                target.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
-        raise InputError(f"{path}: could not be written: {error.strerror or error}") from error
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+        fix = "choose a shorter name" if error.errno == errno.ENAMETOOLONG else "free space or choose another place"
+        raise InputError(f"{path}: could not be written: {reason(error)}; {fix}") from error
 
 
 def apply_umask(path: Path) -> None:

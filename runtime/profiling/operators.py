@@ -5,6 +5,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -16,6 +17,7 @@ import onnxruntime
 
 from ..bundle.reader import Bundle
 from ..errors import InputError
+from ..files.staging import staging_folder
 from ..sessions.backends import backend_named
 from ..sessions.onnxruntime_cpu import session_options
 from ..sessions.session import GraphFile, Session, Settings, library_edge
@@ -33,10 +35,11 @@ class OnnxRuntimeProfiled:
     """
 
     def __init__(self, path: Path, threads: int | None, as_written: bool = False):
-        self._folder = tempfile.TemporaryDirectory(prefix="x2i-profile-")
+        self._staging = ExitStack()
+        folder = self._staging.enter_context(staging_folder(Path(tempfile.gettempdir()), "profile"))
         chosen = session_options(threads)
         chosen.enable_profiling = True
-        chosen.profile_file_prefix = str(Path(self._folder.name) / "operators")
+        chosen.profile_file_prefix = str(folder / "operators")
         if as_written:
             chosen.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
             chosen.add_session_config_entry("session.disable_prepacking", "1")
@@ -63,7 +66,7 @@ class OnnxRuntimeProfiled:
     def events(self) -> list[dict[str, Any]]:
         """All that was noted; ends the profiling."""
         events = json.loads(Path(self._session.end_profiling()).read_text("utf-8"))
-        self._folder.cleanup()
+        self._staging.close()
         return events
 
 

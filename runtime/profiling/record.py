@@ -10,7 +10,7 @@ import numpy as np
 
 from ..bundle.records import decode, encode
 from ..errors import InputError
-from ..files.reading import read_json
+from ..files.reading import read_json_file
 from ..files.writing import save_whole
 
 
@@ -216,7 +216,7 @@ class Profile:
 
 def read(path: Path) -> Profile:
     """A profile that was saved; raises InputError for what is none, or newer."""
-    data = read_json(path, str(path), "a profile in JSON, as x2i profile BUNDLE --json makes it,")
+    data = read_json_file(path, str(path), "a profile in JSON, as x2i profile BUNDLE --json makes it,")
     revision = data.get("revision") if isinstance(data, dict) else None
     if revision != REVISION:
         raise InputError(

@@ -1,5 +1,6 @@
 """The Session contract: the loop cannot tell which library runs a graph."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from ..bundle.manifest import Tensor, shapes_agree
-from ..errors import InputError, reason
+from ..errors import InputError, one_line, reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,19 @@ def library_edge(refusal: Callable[[str], InputError]) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:
-        raise refusal(reason(error)) from error
+        raise refusal(_said(error)) from error
+
+
+_ORT_CODE = re.compile(r"^.*\[ONNXRuntimeError\] : \d+ : \w+ : ", re.DOTALL)
+_ORT_PLACE = re.compile(r"^\S+\.(?:cc|h):\d+ (?:\S+\(.*?\)(?: const)? |\w+(?:::\w+)* )?")
+
+
+def _said(error: BaseException) -> str:
+    """What a library says, without the places in its sources that it says it from."""
+    told = reason(error)
+    if told.startswith("too little memory"):
+        return told
+    return one_line(_ORT_PLACE.sub("", _ORT_CODE.sub("", str(error).strip())).strip().partition("\n")[0] or told)
 
 
 def check_tensors(graph: GraphFile, session: Session) -> None:

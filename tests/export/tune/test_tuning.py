@@ -50,7 +50,7 @@ def test_a_polite_kill_leaves_nothing(tiny_bundle, tmp_path):
     words = ("tune", str(folder), "--steps", "20", "--backend", "cpu")
     command = (sys.executable, "-c", "from x2i.runtime.cli import main; main()", *words)
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    while not list(tmp_path.glob(".bundle.tuning-*/denoiser.onnx")) and process.poll() is None:
+    while not list(tmp_path.glob(".tuning.*/denoiser.onnx")) and process.poll() is None:
         time.sleep(0.02)
     process.terminate()
     told, _ = process.communicate(timeout=60)

@@ -70,7 +70,7 @@ def test_a_disk_without_links_is_told(bundles: list[Path], monkeypatch: pytest.M
     with pytest.raises(InputError, match=r"cannot be linked .*: Operation not permitted; share bundles on a disk with"):
         share(opened)
     assert (bundles[1] / "denoiser.onnx").read_text() == "d" * BIG
-    assert not list(bundles[1].glob(".share-*"))
+    assert not list(bundles[1].glob(".share.*"))
 
 
 def test_the_commands_tell_what_is_shared(bundles: list[Path]) -> None:

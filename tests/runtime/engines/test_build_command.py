@@ -173,7 +173,7 @@ def test_a_stop_leaves_nothing(bundle: Path, number: int) -> None:
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_hear_ctrl_c
     )
-    while not list(bundle.glob("engines/.building-*/complaints")) and process.poll() is None:
+    while not list(bundle.glob("engines/.building.*/complaints")) and process.poll() is None:
         time.sleep(0.02)
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
