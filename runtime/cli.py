@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from .commands.console import refusing
+from .commands.console import printing, refusing
 
 GROUP = "x2i.commands"
 BASE = ("build", "doctor", "inspect", "profile", "run", "share", "verify")
@@ -30,6 +30,11 @@ class Commands(click.Group):
             return command
         found = list(entry_points(group=GROUP, name=name))
         return found[0].load() if found else None
+
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        """The parsed command line, or the help."""
+        with refusing(), printing():
+            return super().make_context(*arguments, **options)
 
     def invoke(self, context: click.Context) -> Any:
         """The command named, stopped by a polite signal as by Ctrl-C."""

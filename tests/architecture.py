@@ -56,9 +56,6 @@ SMALL_MODULES = {
     "models/errors.py": "the room's error",
     "runtime/bundle/cfg_batch.py": "the rule of the guidance's rows",
     "runtime/commands/share.py": "one command",
-    "runtime/files/cache.py": "one folder",
-    "runtime/files/reading.py": "one reader",
-    "runtime/inputs/sampling.py": "a table of options",
     "runtime/telemetry.py": "one decision, which must be the first",
 }
 """Modules below the least size, with the reason."""

@@ -18,7 +18,7 @@ mix; 4 knows precisions, kept parts and the gate; 5 knows presets. Older revisio
 FILE_NAME = "manifest.json"
 LONGEST_NAME = 200
 """Characters of a file's name inside the bundle."""
-GRAPH_NAME = r"[\w.+() -]{1,120}"
+GRAPH_NAME = r"\w[\w.+() -]{0,119}"
 """Engines are named after graphs."""
 Precision = Literal["fp32", "fp16", "bf16", "int8", "int8+fp16", "int8-weights", "int4-weights"]
 """`bf16` is stored in float32, and may be computed in bfloat16 where the CPU has it. `int8` is explicit: QuantizeLinear

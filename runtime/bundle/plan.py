@@ -318,9 +318,10 @@ def matches(pattern: str, graphs: set[str]) -> dict[str, str]:
     """The graphs a plan's graph name stands for, by the option's value ("" for a plain name)."""
     if pattern in graphs:
         return {"": pattern}
-    prefix, brace, suffix = re.split(r"(\{\w+\})", pattern)[:3] if "{" in pattern else (pattern, "", "")
-    if not brace:
+    found = re.fullmatch(r"([^{}]*)\{\w+\}([^{}]*)", pattern)
+    if found is None:
         return {}
+    prefix, suffix = found.groups()
     return {
         name[len(prefix) : len(name) - len(suffix)]: name
         for name in sorted(graphs)

@@ -9,16 +9,16 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import IO, Any
 
 import click
 
-from ..errors import PANICS, one_line, os_problem, problems_of
+from ..errors import PANICS, one_line, problems_of
 from ..load import backend_of_environment
 from ..pipeline import Pipeline
-from .progress import echo
+from .progress import echo, print_text
 
 TRACEBACK_VARIABLE = "X2I_TRACEBACK"
 """Environment variable under which a refusal is preceded by Python's traceback."""
@@ -64,7 +64,7 @@ class GuardedCommand(click.Command):
 
     def make_context(self, *arguments: Any, **options: Any) -> click.Context:
         """The parsed command line."""
-        with refusing():
+        with refusing(), printing():
             return super().make_context(*arguments, **options)
 
     def invoke(self, context: click.Context) -> Any:
@@ -86,16 +86,19 @@ def printing() -> Iterator[None]:
             stream.reconfigure(errors="backslashreplace")
     try:
         yield
-    finally:
-        try:
-            sys.stdout.flush()
-        except OSError as error:
-            with open(os.devnull, "w", encoding="utf-8") as nowhere:
-                os.dup2(nowhere.fileno(), sys.stdout.fileno())
-            if isinstance(error, BrokenPipeError):
-                # Whoever read has seen enough, as `head` has.
-                raise click.exceptions.Exit(1) from error
-            raise Refusal(f"stdout: {os_problem(error)}") from error
+        sys.stdout.flush()
+    except OSError as error:
+        if error.filename in (None, "stdout"):
+            _give_up_stdout()
+        if isinstance(error, BrokenPipeError):
+            # Whoever read has seen enough, as `head` has.
+            raise click.exceptions.Exit(1) from error
+        raise
+
+
+def _give_up_stdout() -> None:
+    with suppress(OSError, ValueError), open(os.devnull, "w", encoding="utf-8") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 @contextmanager
@@ -119,4 +122,4 @@ def announce(pipeline: Pipeline, backend: str | None) -> None:
 
 def echo_json(data: Any, indent: int | None = None) -> None:
     """Prints one JSON object: strictly JSON, which has neither NaN nor infinity."""
-    click.echo(json.dumps(data, allow_nan=False, indent=indent))
+    print_text(json.dumps(data, allow_nan=False, indent=indent))

@@ -98,10 +98,18 @@ def track(items: Iterable[Item], label: str, total: int | None = None, unit: str
 def echo(line: str, err: bool = False) -> None:
     """Prints a line on stdout, or on stderr, above the bars where there are any; what would move a terminal's cursor
     is escaped."""
-    line = one_line(line)
-    if _open.get() is None:
-        click.echo(line, err=err)
-        return
-    from tqdm import tqdm
+    print_text(one_line(line), err)
 
-    tqdm.write(line, file=sys.stderr if err else sys.stdout)
+
+def print_text(text: str, err: bool = False) -> None:
+    """`echo` for a text as it is. Raises OSError that names the stream where it takes no more."""
+    try:
+        if _open.get() is None:
+            click.echo(text, err=err)
+            return
+        from tqdm import tqdm
+
+        tqdm.write(text, file=sys.stderr if err else sys.stdout)
+    except OSError as error:
+        error.filename = "stderr" if err else "stdout"
+        raise

@@ -116,18 +116,17 @@ def _check_values(data: Any) -> None:
     """Level by level, so that no depth can exhaust the stack."""
     level, depth = [data], 0
     while level:
-        depth += 1
-        if depth > JSON_LEVELS + 1:
-            raise ValueError(_TOO_DEEP)
         below: list[Any] = []
         for value in level:
             if isinstance(value, dict):
-                below += value.keys()
-                below += value.values()
+                below += [*value.keys(), *value.values()]
             elif isinstance(value, list):
                 below += value
             elif isinstance(value, str) and not value.isascii() and not is_unicode(value):
                 raise ValueError("half of a surrogate pair, which is no character")
+        depth += any(isinstance(value, dict | list) for value in level)
+        if depth > JSON_LEVELS:
+            raise ValueError(_TOO_DEEP)
         level = below
 
 

@@ -37,8 +37,9 @@ def sweep(parent: Path) -> None:
     """Removes the staging folders inside `parent` whose owners are dead; others' and those in use stay."""
     with suppress(OSError):
         for folder in list(parent.glob(f".*{_MARK}*")):
-            with suppress(OSError):
-                _remove_if_dead(folder)
+            if folder.name.rpartition(_MARK)[2].isdigit():
+                with suppress(OSError):
+                    _remove_if_dead(folder)
 
 
 def _remove_if_dead(folder: Path) -> None:
@@ -86,5 +87,4 @@ def _lock(number: int, wait: bool) -> bool:
 def _alive(folder: Path) -> bool:
     import psutil
 
-    owner = folder.name.rpartition(_MARK)[2]
-    return not owner.isdigit() or psutil.pid_exists(int(owner))
+    return psutil.pid_exists(int(folder.name.rpartition(_MARK)[2]))
