@@ -48,7 +48,10 @@ def refusing() -> Iterator[None]:
     try:
         yield
     except click.UsageError as error:
-        raise click.UsageError(one_line(error.format_message()), error.ctx) from error
+        told = error.format_message()
+        if told == one_line(told):
+            raise
+        raise click.UsageError(one_line(told), error.ctx) from error
     except (click.ClickException, click.exceptions.Exit, click.Abort):
         raise
     except BaseException as error:
