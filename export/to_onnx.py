@@ -16,6 +16,7 @@ from x2i.kernels.injected_attention.onnx_function import function_proto
 from x2i.kernels.injected_attention.op import DOMAIN, VERSION
 
 from .graphs.graph_io import EXTERNAL_DATA_BYTES
+from .graphs.part_names import SCOPES
 
 Sizes = dict[str, int]
 """A number for each free size by its name, such as batch, height or tokens."""
@@ -70,6 +71,7 @@ def to_onnx(component: Component, path: Path, external_data_bytes: int = EXTERNA
         )
     assert program is not None
     _define_functions(program.model)
+    _drop_origins(program.model)
     weights = sum(p.numel() * p.element_size() for p in component.module.parameters())
     program.save(path, external_data=weights > external_data_bytes)
 
@@ -96,6 +98,22 @@ def _define_functions(model: onnx_ir.Model) -> None:
         function = onnx_ir.serde.deserialize_function(function_proto())
         model.functions[function.identifier()] = function
         model.opset_imports[DOMAIN] = VERSION
+
+
+def _drop_origins(model: onnx_ir.Model) -> None:
+    """Takes out what the tracer tells of the machine: stack traces with its paths, and torch's own names.
+
+    The scopes stay; parts of a model are found by them.
+    """
+    for node in model.graph.all_nodes():
+        kept = node.metadata_props.get(SCOPES)
+        node.metadata_props.clear()
+        if kept is not None:
+            node.metadata_props[SCOPES] = kept
+    for value in (*model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()):
+        value.metadata_props.clear()
+    model.graph.metadata_props.clear()
+    model.metadata_props.clear()
 
 
 @contextmanager

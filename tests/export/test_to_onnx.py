@@ -95,3 +95,13 @@ def test_manifest_says_what_made_it(golden_bundle):
     assert "/" not in "".join(source["name"] for source in manifest["sources"])
     for graph in manifest["graphs"].values():
         assert 0 <= graph["measured"]["error"] <= graph["measured"]["gate"]
+
+
+def test_a_graph_tells_nothing_of_the_machine_that_made_it(tmp_path):
+    network = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.GELU())
+    to_onnx(component(network, 7, 8), tmp_path / "network.onnx")
+    model = onnx.load(tmp_path / "network.onnx")
+    kinds = {prop.key for node in model.graph.node for prop in node.metadata_props}
+    assert kinds == {"pkg.torch.onnx.name_scopes"}
+    written = (tmp_path / "network.onnx").read_bytes()
+    assert b"site-packages" not in written and b".py" not in written
