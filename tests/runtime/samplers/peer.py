@@ -9,6 +9,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
+from x2i.runtime.samplers.sampler import Draw
 
 from tests.runtime.samplers.toy import Recorder, draws
 
@@ -62,9 +63,9 @@ def scheduler(name: str, **settings: Any) -> Any:
     return SCHEDULERS[name]({**STABLE_DIFFUSION_V1, **settings})
 
 
-def same_step_noise(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes the schedulers that add noise take it from `toy.draws`, restarted here."""
-    draw = draws()
+def same_step_noise(monkeypatch: pytest.MonkeyPatch, draw: Draw | None = None) -> None:
+    """Makes the schedulers that add noise take it from a source, `toy.draws` unless given, restarted here."""
+    draw = draws() if draw is None else draw
     for module in DRAWING:
         where = f"diffusers.schedulers.{module}.randn_tensor"
         monkeypatch.setattr(where, lambda *args, **kwargs: torch.from_numpy(draw()))
