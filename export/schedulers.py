@@ -50,6 +50,7 @@ CLASSES: dict[str, dict[str, Any]] = {
     "HeunDiscreteScheduler": SD_LEVELS | SPACING | RULES | UNCLIPPED,
     "KDPM2DiscreteScheduler": SD_LEVELS | SPACING | RULES,
     "KDPM2AncestralDiscreteScheduler": SD_LEVELS | SPACING | RULES,
+    "DPMSolverSDEScheduler": SD_LEVELS | SPACING | RULES | {"noise_sampler_seed": None},
     "DPMSolverMultistepScheduler": DPM
     | SPACING
     | ZERO_SNR
@@ -81,6 +82,7 @@ CLASSES: dict[str, dict[str, Any]] = {
 BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2")
 MORE_BETA_SCHEDULES = {"DDPMScheduler": ("laplace", "sigmoid"), "HeunDiscreteScheduler": ("exp",)}
 UNSET = {"variance_type": None, "use_flow_sigmas": False, "use_dynamic_shifting": False, "solver_p": None}
+UNSET |= {"noise_sampler_seed": None}
 """Settings that change the picture and are drawn at this value alone; DDPM's variance has its own rule."""
 OTHER_NAMES = {
     "algorithm_type": {"deis": "dpmsolver++"},

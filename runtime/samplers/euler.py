@@ -35,6 +35,11 @@ class Flow:
             return (x - self.model.clean(shown, output, signal, noise_level)) / sigma
         return self.model.noise(shown, output, signal, noise_level)
 
+    def clean(self, x: np.ndarray, sigma: float, timestep: float) -> np.ndarray:
+        """The clean latents predicted at latents of variance 1 + sigma^2; one model call."""
+        shown = unit_variance(x, sigma)
+        return self.model.clean(shown, self.denoise(shown, timestep), *levels(sigma))
+
 
 def unit_variance(x: np.ndarray, sigma: float) -> np.ndarray:
     """Latents of variance 1 + sigma^2 scaled to the variance 1 that the UNet was trained on."""
@@ -150,6 +155,39 @@ def _dpm2(
             x = x + (down - sigma) * slope
             if fresh > 0:
                 x = x + fresh * draw()
+            yield x
+
+    return Sampler(timesteps, start_scale(sigmas, settings), run, extra_calls=steps - 1)
+
+
+def dpmpp_sde(schedule: Schedule, steps: int, settings: SamplerSettings) -> Sampler:
+    """DPM-Solver++ (SDE) as k-diffusion has it: two model calls and two draws a step, one call alone in the last.
+
+    Both half steps of a step ride on one Brownian path, as diffusers' noise sampler makes it: the path from the start
+    to the middle is a part of that to the end.
+    """
+    _refuse_sample(schedule, "dpmpp_sde")
+    walked, model = interpolated_levels(schedule, steps, settings), Prediction.of(schedule, settings)
+    timesteps, sigmas = walked.timesteps, walked.sigmas
+    middles = [_middle(*pair) for pair in pairwise(sigmas)]
+    middle_times = timesteps_at(np.asarray(middles), training_sigmas(schedule)).tolist()
+
+    def run(x: np.ndarray, denoise: Denoise, draw: Draw) -> Iterator[np.ndarray]:
+        flow = Flow(model, denoise)
+        for index, timestep in enumerate(timesteps):
+            sigma, middle, sigma_next = sigmas[index], middles[index], sigmas[index + 1]
+            clean = flow.clean(x, sigma, timestep)
+            if sigma_next == 0:
+                x = clean
+            else:
+                path = draw()
+                down, fresh = ancestral(sigma, middle)
+                ahead = x + (down / sigma - 1) * (x - clean) + fresh * path
+                clean = flow.clean(ahead, middle, middle_times[index])
+                share = (sigma - middle) / (sigma - sigma_next)
+                path = math.sqrt(share) * path + math.sqrt(1 - share) * draw()
+                down, fresh = ancestral(sigma, sigma_next)
+                x = x + (down / sigma - 1) * (x - clean) + fresh * path
             yield x
 
     return Sampler(timesteps, start_scale(sigmas, settings), run, extra_calls=steps - 1)

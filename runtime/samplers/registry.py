@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import InputError
 from .ddim import ddim, ddim_compvis, ddpm
 from .dpm_solver import deis, dpm_multistep, dpm_singlestep, edm_dpmpp_2m
-from .euler import dpm2, dpm2_a, edm_euler, euler, euler_a, heun
+from .euler import dpm2, dpm2_a, dpmpp_sde, edm_euler, euler, euler_a, heun
 from .lcm import lcm, tcd
 from .multistep import lms, plms, pndm
 from .prediction import Prediction, alpha_levels
@@ -80,6 +80,7 @@ SAMPLERS: dict[str, SamplerKind] = {
     "heun": SamplerKind(heun, "HeunDiscreteScheduler", {**FLOW, **CLIP}),
     "dpm2": SamplerKind(dpm2, "KDPM2DiscreteScheduler", FLOW),
     "dpm2_a": SamplerKind(dpm2_a, "KDPM2AncestralDiscreteScheduler", FLOW),
+    "dpmpp_sde": SamplerKind(dpmpp_sde, "DPMSolverSDEScheduler", FLOW),
     "dpmpp_2m": SamplerKind(dpm_multistep, DPM_MULTISTEP, MULTISTEP),
     "dpmpp_2m_karras": SamplerKind(dpm_multistep, DPM_MULTISTEP, {**MULTISTEP, "sigmas": "karras"}),
     "dpmpp_2m_sde": SamplerKind(dpm_multistep, DPM_MULTISTEP, {**MULTISTEP, **SDE}),

@@ -6,13 +6,14 @@ import json
 import math
 import random
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-import diffusers
 import numpy as np
 import pytest
 from x2i.export.errors import PlanError
 from x2i.export.schedulers import CLASSES, read_sampling, scheduler_config
+from x2i.models.stable_diffusion.scheduler import read_scheduler
 from x2i.runtime.bundle.plan import SamplerChoice
 from x2i.runtime.errors import InputError
 from x2i.runtime.samplers.registry import SAMPLERS
@@ -20,7 +21,7 @@ from x2i.runtime.samplers.schedule import Schedule, alphas_cumprod
 from x2i.runtime.samplers.settings import SamplerSettings
 
 from tests.numerics import assert_close
-from tests.runtime.samplers.peer import STABLE_DIFFUSION_V1, peer_walk, same_step_noise
+from tests.runtime.samplers.peer import STABLE_DIFFUSION_V1, peer_walk, same_step_noise, scheduler_class
 from tests.runtime.samplers.toy import Recorder, context, normal, plain, walk
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -61,7 +62,7 @@ VALUES: dict[str, tuple[Any, ...]] = {
 NUMBERS_OF_EDM = {"sigma_min": (0.002, 0.01), "sigma_max": (80.0, 20.0)}
 
 
-IN_SIGMAS = ("LMSDiscrete", "Euler", "Heun", "KDPM2")
+IN_SIGMAS = ("LMSDiscrete", "Euler", "Heun", "KDPM2", "DPMSolverSDE")
 """Classes that count noise per unit of signal: twenty thousand at a cosine schedule's end, too much for float32."""
 
 
@@ -82,7 +83,7 @@ def tolerance_of(name: str, settings: dict[str, Any]) -> str:
     """Levels that follow from differences of square roots, as those without signal, end in the last bits of torch's."""
     rooted = settings.get("rescale_betas_zero_snr") or settings.get("beta_schedule") == "squaredcos_cap_v2"
     third = name.startswith("DEIS") and settings.get("solver_order") == 3
-    rooted = rooted or third or name == "KDPM2AncestralDiscreteScheduler"
+    rooted = rooted or third or name in ("KDPM2AncestralDiscreteScheduler", "DPMSolverSDEScheduler")
     return "scheduler-step-rooted" if rooted else "scheduler-step"
 
 
@@ -127,7 +128,7 @@ CASES = [
 
 def peer_of(config: dict[str, Any]) -> Any:
     """The scheduler as Stable Diffusion's pipeline holds it."""
-    peer = getattr(diffusers, config["_class_name"]).from_config(config)
+    peer = scheduler_class(config["_class_name"]).from_config(config)
     if hasattr(peer.config, "steps_offset"):
         peer.register_to_config(steps_offset=1)
     if getattr(peer.config, "clip_sample", False):
@@ -167,7 +168,7 @@ def test_equal_to_diffusers(name: str, settings: dict[str, Any], counts: tuple[i
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_defaults_are_those_of_the_class(name: str) -> None:
-    parameters = inspect.signature(getattr(diffusers, name).__init__).parameters
+    parameters = inspect.signature(scheduler_class(name).__init__).parameters
     assert CLASSES[name] == {key: each.default for key, each in parameters.items() if key != "self"}
 
 
@@ -182,7 +183,7 @@ def test_diffusers_draws_what_is_written_for_it(name: str, zero_snr: bool, monke
     config = json.loads(json.dumps(scheduler_config(schedule, SamplerChoice(name))))
     same_step_noise(monkeypatch)
     shown_to_peer, shown = Recorder(plain(context())), Recorder(plain(context()))
-    expected = peer_walk(getattr(diffusers, config["_class_name"]).from_config(config), 8, normal(0), shown_to_peer)
+    expected = peer_walk(scheduler_class(config["_class_name"]).from_config(config), 8, normal(0), shown_to_peer)
     latents = list(walk(SamplerChoice(name).make(schedule, steps=8), normal(0), shown))
     assert_close(np.asarray(shown.timesteps), np.asarray(shown_to_peer.timesteps), "scheduler-timesteps")
     if not zero_snr or "rescale_betas_zero_snr" in config:
@@ -217,7 +218,7 @@ def test_the_pipeline_has_the_last_word() -> None:
     ("changed", "said"),
     [
         ({"_class_name": "FlowMatchEulerDiscreteScheduler"}, "expected a scheduler of DDIMScheduler"),
-        ({"_class_name": "DPMSolverSDEScheduler"}, "got 'DPMSolverSDEScheduler'"),
+        ({"_class_name": "SASolverScheduler"}, "got 'SASolverScheduler'"),
         ({"_class_name": ["DDIMScheduler"]}, "expected a scheduler of DDIMScheduler"),
         ({"use_flow_sigmas": True}, "expected use_flow_sigmas False, got True"),
         ({"variance_type": "learned_range"}, "expected variance_type None, got 'learned_range'"),
@@ -236,3 +237,13 @@ def test_what_is_not_drawn_is_refused_by_name(changed: dict[str, Any], said: str
     with pytest.raises((PlanError, InputError)) as refusal:
         read_sampling({"_class_name": "DPMSolverMultistepScheduler", **SCALED, **changed}, "scheduler")
     assert any(said in problem for problem in refusal.value.problems), refusal.value.problems
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_folder_that_diffusers_saved_is_read(name: str, tmp_path: Path) -> None:
+    """Saved files mark what was left out, and one class writes an infinity, which is no JSON."""
+    made = scheduler_class(name)(prediction_type="v_prediction")
+    made.save_pretrained(tmp_path / "scheduler")
+    read = read_sampling(read_scheduler(tmp_path), "scheduler")
+    assert read == read_sampling({"_class_name": name, **dict(made.config)}, "scheduler")
+    assert read.schedule.prediction_type == "v_prediction"

@@ -1,6 +1,9 @@
 """Walks of diffusers' own schedulers over the toy model, set up from Stable Diffusion v1's scheduler file."""
 
+import importlib
 import inspect
+import sys
+import types
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -52,6 +55,32 @@ DRAWING = [
 """diffusers' modules of schedulers that add noise."""
 
 
+class BrownianPath:
+    """diffusers' noise sampler of DPM-Solver++ (SDE) with draws as inputs: the normed path from a step's start to its
+    middle, and then to its end."""
+
+    def __init__(self, draw: Draw):
+        self._draw = draw
+        self._half: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def __call__(self, sigma: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
+        if self._half is None:
+            self._half = torch.from_numpy(self._draw()), after
+            return self._half[0]
+        (path, middle), self._half = self._half, None
+        rest = torch.from_numpy(self._draw())
+        whole = path * (sigma - middle).sqrt() + rest * (middle - after).sqrt()
+        return whole / (sigma - after).sqrt()
+
+
+def scheduler_class(name: str) -> Any:
+    """diffusers' class; torchsde, which one of them draws with, is stood in for by `BrownianPath`."""
+    if name != "DPMSolverSDEScheduler":
+        return getattr(diffusers, name)
+    sys.modules.setdefault("torchsde", types.ModuleType("torchsde"))
+    return importlib.import_module("diffusers.schedulers.scheduling_dpmsolver_sde").DPMSolverSDEScheduler
+
+
 @dataclass(frozen=True)
 class PeerWalk:
     noise_scale: float
@@ -77,6 +106,8 @@ def peer_walk(peer: Any, steps: int, noise: np.ndarray, denoise: Recorder) -> Pe
     scale = float(peer.init_noise_sigma)
     x = torch.from_numpy(noise * np.float32(scale))
     latents = []
+    if hasattr(peer, "noise_sampler"):
+        peer.noise_sampler = BrownianPath(draws())
     options = {"eta": 0.0} if "eta" in inspect.signature(peer.step).parameters else {}
     for timestep in peer.timesteps:
         shown = peer.scale_model_input(x, timestep)

@@ -21,8 +21,9 @@ def problems(name: str, steps: Any, schedule: Schedule | None = None) -> tuple[s
 
 def test_the_names() -> None:
     """Bundles and scripts hold them: a name may come, and none may go."""
-    expected = "plms ddim_compvis ddim pndm lms euler euler_a heun dpm2 dpm2_a dpmpp_2m dpmpp_2m_karras dpmpp_2m_sde"
-    expected += " dpmpp_3m dpmpp_3m_sde dpmpp_2s dpmpp_2s_sde dpmpp_3s unipc deis ddpm lcm tcd edm_euler edm_dpmpp_2m"
+    expected = "plms ddim_compvis ddim pndm lms euler euler_a heun dpm2 dpm2_a dpmpp_sde dpmpp_2m dpmpp_2m_karras"
+    expected += " dpmpp_2m_sde dpmpp_3m dpmpp_3m_sde dpmpp_2s dpmpp_2s_sde dpmpp_3s unipc deis ddpm lcm tcd"
+    expected += " edm_euler edm_dpmpp_2m"
     assert list(SAMPLERS) == expected.split()
 
 

@@ -12,7 +12,7 @@ from x2i.runtime.samplers.schedule import Schedule
 from tests.runtime.samplers.toy import Recorder, context, draws, normal, plain, toy_model, walk
 
 STEPS = 8
-NOISY = {"euler_a": STEPS, "dpm2_a": STEPS - 1, "ddpm": STEPS, "lcm": STEPS - 1}
+NOISY = {"euler_a": STEPS, "dpmpp_sde": 2 * (STEPS - 1), "dpm2_a": STEPS - 1, "ddpm": STEPS, "lcm": STEPS - 1}
 NOISY |= {name: STEPS for name in ("dpmpp_2m_sde", "dpmpp_3m_sde", "dpmpp_2s_sde")}
 every_sampler = pytest.mark.parametrize("name", SAMPLERS)
 
@@ -117,4 +117,4 @@ def test_a_caller_can_stop_early(name: str) -> None:
     sampler = make_sampler(name, Schedule(), STEPS)
     recorder = Recorder(plain(context()))
     next(walk(sampler, normal(0), recorder))
-    assert len(recorder.timesteps) == (2 if name in ("plms", "heun", "dpm2", "dpm2_a") else 1)
+    assert len(recorder.timesteps) == (2 if name in ("plms", "heun", "dpm2", "dpm2_a", "dpmpp_sde") else 1)
