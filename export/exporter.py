@@ -73,6 +73,8 @@ def _trace_all(
 ) -> tuple[Plan, dict[str, float]]:
     """Writes tokenizers, graphs and proofs; returns the runtime's plan and every graph's gate."""
     build = system.build(plan)
+    for note in build.notes:
+        report(f"note: {note}")
     runtime_plan = plan.with_defaults(build.plan)
     for name, text in build.tokenizers.items():
         (folder / name).write_text(text, encoding="utf-8")

@@ -19,7 +19,7 @@ class ExportPlan:
     `base` is a diffusers folder, a hub name, or a CompVis checkpoint; `parts` maps the system's part names (such as
     `encoder` or `translator:French`) to files; `random_weights` names a variant that stands for all of them.
     `sampler`, `steps` (1 or more) and `guidance` (finite) replace the system's own defaults in the bundle; `lowering`
-    is the precision.
+    is the precision. `clip_skip` counts the last layers that CLIP's text encoder leaves out, as in diffusers.
     """
 
     system: str
@@ -33,6 +33,7 @@ class ExportPlan:
     guidance: float | None = None
     licences: tuple[str, ...] = ()
     lowering: Lowering = field(default_factory=Lowering)
+    clip_skip: int | None = None
 
     def problems(self) -> list[str]:
         """What is wrong whatever the system is, one line each; no file is read."""

@@ -20,13 +20,14 @@ class Build:
     """A system read from its files: the runtime's plan, the tokenizers (file name to JSON text), and its components.
 
     `components` is an iterator over `count` of them, so that a component's weights can be freed before the next one is
-    traced.
+    traced. `notes` tell the user in one line each what is drawn in another way than a file says.
     """
 
     plan: Plan
     tokenizers: dict[str, str]
     components: Iterator[Component]
     count: int
+    notes: tuple[str, ...] = ()
 
 
 def consume(components: list[Component]) -> Iterator[Component]:
@@ -35,13 +36,20 @@ def consume(components: list[Component]) -> Iterator[Component]:
         yield components.pop(0)
 
 
+BASE_PARTS = {
+    "vae": "a VAE instead of the base's: a diffusers folder, or a .safetensors or .ckpt in diffusers' or CompVis' names"
+}
+"""The parts that every system takes, because every system stands on a Stable Diffusion base."""
+
+
 @dataclass(frozen=True, slots=True)
 class SystemSpec:
     """A system: how it is built, what it samples with, and the parts it takes.
 
     `build(plan)` reads the files and raises CheckpointError or PlanError. `sampler` is the default, None for the base's
     own; for a base in CompVis' layout it is `compvis_sampler`, where there is one. `required` and `optional` map part
-    names to what the part is; a name that ends in `:NAME` is repeatable.
+    names to what the part is, beside BASE_PARTS; a name that ends in `:NAME` is repeatable. `reads_clip` says that the
+    base's own text encoder reads the prompts.
     """
 
     build: Callable[[ExportPlan], Build]
@@ -49,6 +57,7 @@ class SystemSpec:
     compvis_sampler: SamplerChoice | None = None
     required: dict[str, str] = field(default_factory=dict)
     optional: dict[str, str] = field(default_factory=dict)
+    reads_clip: bool = True
 
     def sampler_of(self, layout: str, own: SamplerChoice | None) -> SamplerChoice:
         """The default sampler on a base of this layout, "diffusers" or "compvis", whose own is `own`."""
@@ -61,6 +70,8 @@ class SystemSpec:
         A count of steps that depends on a schedule not yet known, as that of a hub's base, is checked after the build.
         """
         problems = plan.problems()
+        if plan.clip_skip is not None and not self.reads_clip:
+            problems.append("--clip-skip: this system reads no prompt with the base's CLIP; leave it out")
         if plan.random_weights is None:
             problems += self._part_problems(plan.parts)
             try:
@@ -78,8 +89,8 @@ class SystemSpec:
 
     def _part_problems(self, parts: dict[str, Path]) -> list[str]:
         """Parts that are missing, unknown or badly named."""
-        known = self.required | self.optional
-        usage = "; ".join(f"{name} ({meaning})" for name, meaning in known.items()) or "no parts"
+        known = self.required | self.optional | BASE_PARTS
+        usage = "; ".join(f"{name} ({meaning})" for name, meaning in known.items())
         problems = [
             f"--part {name}: unknown for this system; it takes {usage}" for name in parts if not _fits(name, known)
         ]

@@ -13,6 +13,7 @@ from .inputs.marker import MarkerInput
 from .inputs.option import NamedTensors
 from .inputs.sound import MixInput, mixed
 from .inputs.word import WordInput
+from .media.prompt_syntax import syntax_note
 from .media.tokenizer import Tokenizer, Tokens
 from .request import Request
 from .sessions.session import Session
@@ -44,6 +45,7 @@ class Conditions:
         for conditioner, tokenizer in self._conditioners:
             if tokenizer is not None:
                 tokens = _tokens(conditioner, tokenizer, request)
+                notes += _syntax_notes(tokenizer, request)
                 names = ("negative prompt", "prompt")[-len(tokens.cut) :]
                 cut = zip(names, tokens.cut, strict=True)
                 notes += [_cut_note(name, text, tokenizer.window) for name, text in cut if text]
@@ -84,6 +86,13 @@ def _tokens(conditioner: Conditioner, tokenizer: Tokenizer, request: Request) ->
         return tokens
     assert made.marked_ids is not None, "a marker that nobody read"
     return replace(tokens, input_ids=np.concatenate([tokens.input_ids[:-1], made.marked_ids[None]]))
+
+
+def _syntax_notes(tokenizer: Tokenizer, request: Request) -> list[str]:
+    """A warning for each prompt with weights and the like, of which the negative one counts where it is read."""
+    texts = {"negative prompt": request.values["negative"]} if request.rows == 2 else {}
+    texts |= {"prompt": request.prompt}
+    return [note for name, text in texts.items() if (note := syntax_note(text, name, tokenizer.added)) is not None]
 
 
 def _cut_note(name: str, text: str, window: int) -> str:

@@ -65,9 +65,9 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What a run gives: `images` (PIL, RGB), `latents` float32 [count, C, h, w] before decoding, `timings` in seconds
-    per stage, `warnings`, one line each, behind each UNet call the number of the plan's segment (`segments`) and the
-    graph (`graphs`), and when each stage and each step ran (`spans`)."""
+    """What a run gives: `images` (PIL, RGB or grey), `latents` float32 [count, C, h, w] before decoding, `timings` in
+    seconds per stage, `warnings`, one line each, behind each UNet call the number of the plan's segment (`segments`)
+    and the graph (`graphs`), and when each stage and each step ran (`spans`)."""
 
     images: list[Image.Image]
     latents: np.ndarray
@@ -79,7 +79,7 @@ class Output:
 
 
 def to_uint8(decoded: np.ndarray, rounding: str) -> np.ndarray:
-    """float [B, 3, H, W] in -1..1 to uint8 [B, H, W, 3].
+    """float [B, C, H, W] in -1..1 to uint8 [B, H, W, C].
 
     "truncate" drops the fraction as the CompVis scripts do; "round" takes the nearest level as diffusers does.
     """
@@ -90,8 +90,10 @@ def to_uint8(decoded: np.ndarray, rounding: str) -> np.ndarray:
 
 
 def to_images(decoded: np.ndarray, rounding: str) -> list[Image.Image]:
-    """Decoded pictures, float [B, 3, H, W] in -1..1, as B RGB images; `rounding` as in `to_uint8`."""
-    return [Image.fromarray(pixels) for pixels in to_uint8(decoded, rounding)]
+    """Decoded pictures, float [B, 3, H, W] in -1..1, as B RGB images; [B, 1, H, W] as grey ones. `rounding` is as in
+    `to_uint8`."""
+    pictures = to_uint8(decoded, rounding)
+    return [Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels) for pixels in pictures]
 
 
 def check_picture_name(path: Path) -> None:

@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import CLIPConfig, CLIPModel
-from x2i.models.clip.tokenizer import END, clip_tokenizer_json
+from x2i.models.clip.published_tokenizer import clip_tokenizer_json
+from x2i.models.clip.tokenizer import END
 
 from ..recipe.clip import TEXT_POSITIONS
 from ..recipe.publish import CLIP_TARGET, TOWER, VISION

@@ -28,13 +28,18 @@ def _parts(context: click.Context, parameter: click.Parameter, values: tuple[str
 @command(help=f"Export SYSTEM ({', '.join(SYSTEMS)}) to the bundle folder OUT.")
 @click.argument("system")
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--base", help="Stable Diffusion v1: a diffusers folder, a hub name, or a CompVis .ckpt/.safetensors.")
+@click.option("--base", help="Stable Diffusion: a diffusers folder, a hub name, or a CompVis .ckpt/.safetensors.")
 @click.option("--base-config", type=click.Path(path_type=Path), help="Configuration of a CompVis base (YAML or JSON).")
 @click.option("--part", "parts", multiple=True, callback=_parts, metavar="NAME=PATH", help=PART)
 @click.option("--random-weights", metavar="VARIANT", help="Full-size random weights (sd15), for measuring.")
 @click.option("--sampler", help="The bundle's default sampler, instead of the system's.")
 @click.option("--steps", type=int, help="The bundle's default number of steps.")
 @click.option("--guidance", type=float, help="The bundle's default guidance scale.")
+@click.option(
+    "--clip-skip",
+    type=click.IntRange(min=0),
+    help="Last layers of CLIP's text encoder to leave out, as diffusers counts: its 1 is other programs' 2.",
+)
 @click.option("--licence", "licences", multiple=True, help="A licence of the weights, kept in the manifest.")
 @lowering_options
 def export(
@@ -47,6 +52,7 @@ def export(
     sampler: str | None,
     steps: int | None,
     guidance: float | None,
+    clip_skip: int | None,
     licences: tuple[str, ...],
     lowering: dict[str, Any],
 ) -> None:
@@ -55,7 +61,7 @@ def export(
         from ..exporter import export_bundle
         from ..lower.lowering import Lowering
         from ..plan import ExportPlan
-    options = sampler, steps, guidance, licences, Lowering(**lowering)
+    options = sampler, steps, guidance, licences, Lowering(**lowering), clip_skip
     plan = ExportPlan(system, out, base, base_config, parts, random_weights, *options)
     with bars():
         export_bundle(plan, echo)

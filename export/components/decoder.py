@@ -9,7 +9,7 @@ from ..to_onnx import Component, Sizes
 
 
 class PictureDecoder(nn.Module):
-    """`forward(latents [B, C, h, w])` returns the picture, [B, 3, h * factor, w * factor], about -1..1.
+    """`forward(latents [B, C, h, w])` returns the picture, [B, 3 or 1, h * factor, w * factor], about -1..1.
 
     Divides by the latent scale first: latents arrive as the sampler leaves them.
     """
@@ -27,7 +27,8 @@ class PictureDecoder(nn.Module):
 
 
 def decoder_component(vae: AutoencoderKL, scaling_factor: float) -> Component:
-    """The decoder's graph: `latents` float32 [B, C, h, w], as the sampler leaves them, to `image` [B, 3, H, W]."""
+    """The decoder's graph: `latents` float32 [B, C, h, w], as the sampler leaves them, to `image` [B, 3, H, W],
+    or [B, 1, H, W] from a VAE of grey pictures."""
     channels = vae.config.latent_channels
 
     def example(sizes: Sizes) -> dict[str, Tensor]:
@@ -46,15 +47,20 @@ def decoder_component(vae: AutoencoderKL, scaling_factor: float) -> Component:
     )
 
 
-def decoder_plan(vae: AutoencoderKL, sample_size: int | tuple[int, int], layout: str) -> Decoder:
-    """How the runtime decodes; CompVis scripts truncate to bytes where diffusers rounds."""
+def decoder_plan(vae: AutoencoderKL, sample_size: int | list[int] | tuple[int, int], layout: str) -> Decoder:
+    """How the runtime decodes; CompVis scripts truncate to bytes where diffusers rounds.
+
+    The default size is `sample_size` latents, or the next smaller that can be drawn.
+    """
     factor = 2 ** (len(vae.config.block_out_channels) - 1)
+    multiple = max(8, factor)
     height, width = (sample_size, sample_size) if isinstance(sample_size, int) else sample_size
+    sides = [max(side * factor // multiple, 1) * multiple for side in (height, width)]
     return Decoder(
         graph="decoder",
         channels=vae.config.latent_channels,
         factor=factor,
-        size=(height * factor, width * factor),
-        size_multiple=max(8, factor),
+        size=(sides[0], sides[1]),
+        size_multiple=multiple,
         to_uint8="truncate" if layout == "compvis" else "round",
     )

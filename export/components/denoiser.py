@@ -2,12 +2,12 @@
 
 import torch
 from diffusers import UNet2DConditionModel
+from diffusers.models.unets.unet_2d_blocks import AttnUpBlock2D
 from torch import Tensor, nn
 from x2i.kernels.injected_attention.op import ATTRIBUTES, DOMAIN, NAME, VERSION
 from x2i.kernels.injected_attention.reference import injected_attention
 from x2i.models.context_attention import InjectedContext, InjectedOp, cross_attention_layers, install_context_attention
 
-from ..errors import PlanError
 from ..to_onnx import Component, Sizes
 from .projection import KEYS, LOCAL_KEYS, LOCAL_VALUES, STRENGTH, TOKEN_INDEX, VALUES, layer_names, pattern
 
@@ -38,7 +38,7 @@ def injected_op(
 
 
 class NoisePrediction(nn.Module):
-    """A stock UNet2DConditionModel of the Stable Diffusion v1 kind, for any latent size.
+    """A stock UNet2DConditionModel whose settings `x2i.models.stable_diffusion.drawable` takes, for any latent size.
 
     `forward(latents [B, C, h, w], timestep [B], *context)` returns the noise, [B, C, h, w]. The context is every
     layer's keys, then every layer's values, [B, T, C] each; an injected UNet reads the local keys and values, the token
@@ -50,22 +50,27 @@ class NoisePrediction(nn.Module):
         super().__init__()
         self.unet = unet
         self._attention = install_context_attention(unet, op)
+        self.own_upsamplers = nn.ModuleDict(_detached_upsamplers(unet))
 
     def forward(self, latents: Tensor, timestep: Tensor, *context: Tensor) -> Tensor:
         self._hand_out(context)
         unet = self.unet
         time = unet.time_embedding(unet.time_proj(timestep).to(latents.dtype))
-        x = unet.conv_in(latents)
+        if unet.time_embed_act is not None:
+            time = unet.time_embed_act(time)
+        x = unet.conv_in(2 * latents - 1 if unet.config.center_input_sample else latents)
         skips = [x]
         for block in unet.down_blocks:
             x, outputs = block(hidden_states=x, temb=time)
             skips += outputs
         if unet.mid_block is not None:
             x = unet.mid_block(x, time)
-        for block in unet.up_blocks:
+        for number, block in enumerate(unet.up_blocks):
             met, skips = tuple(skips[-len(block.resnets) :]), skips[: -len(block.resnets)]
             size = skips[-1].shape[2:] if skips else None
             x = block(hidden_states=x, temb=time, res_hidden_states_tuple=met, upsample_size=size)
+            if str(number) in self.own_upsamplers:
+                x = self.own_upsamplers[str(number)](x, output_size=size)
         return unet.conv_out(unet.conv_act(unet.conv_norm_out(x)))
 
     def _hand_out(self, context: tuple[Tensor, ...]) -> None:
@@ -80,29 +85,18 @@ class NoisePrediction(nn.Module):
             attention.take(groups[0][path], groups[1][path], injection)
 
 
-UNSUPPORTED = (
-    "class_embed_type",
-    "addition_embed_type",
-    "encoder_hid_dim_type",
-    "num_class_embeds",
-    "time_cond_proj_dim",
-    "time_embedding_act_fn",
-    "timestep_post_act",
-    "center_input_sample",
-    "only_cross_attention",
-    "mid_block_only_cross_attention",
-    "dual_cross_attention",
-    "cross_attention_norm",
-    "upcast_attention",
-)
-"""Settings of the stock class that change the computation and that Stable Diffusion v1 does not use."""
+def _detached_upsamplers(unet: UNet2DConditionModel) -> dict[str, nn.Module]:
+    """The upsamplers of those blocks that would hand them no size, by the blocks' numbers; the blocks lose them."""
+    found = {}
+    for number, block in enumerate(unet.up_blocks):
+        if isinstance(block, AttnUpBlock2D) and block.upsamplers is not None:
+            (found[str(number)],) = block.upsamplers
+            block.upsamplers = None
+    return found
 
 
 def denoiser_component(unet: UNet2DConditionModel, injected: bool = False) -> Component:
-    """The denoiser's graph, with the second attention if `injected`; raises PlanError for a UNet not of the v1 kind."""
-    used = {name: unet.config[name] for name in UNSUPPORTED if unet.config.get(name)}
-    if used:
-        raise PlanError(f"unet: expected a Stable Diffusion v1 UNet, got one with {used}")
+    """The denoiser's graph, with the second attention if `injected`."""
     channels = unet.config.in_channels
     layers = {path: layer.to_k.out_features for path, layer in cross_attention_layers(unet).items()}
     kinds = {KEYS: "tokens", VALUES: "tokens"} | ({LOCAL_KEYS: "patches", LOCAL_VALUES: "patches"} if injected else {})

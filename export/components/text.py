@@ -11,7 +11,7 @@ from ..to_onnx import Component, Sizes
 
 class ClipContext(nn.Module):
     """`forward(input_ids [B, T])` returns CLIP's last hidden state behind its final LayerNorm, [B, T, D], without a
-    mask, as Stable Diffusion v1 runs it."""
+    mask, as Stable Diffusion runs it."""
 
     def __init__(self, model: CLIPTextModel):
         super().__init__()
@@ -19,6 +19,13 @@ class ClipContext(nn.Module):
 
     def forward(self, input_ids: Tensor) -> Tensor:
         return self.model(input_ids=input_ids).last_hidden_state
+
+
+class MaskedClipContext(ClipContext):
+    """The same with `attention_mask` [B, T] behind the ids: no token reads the padding, whose places are 0."""
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        return self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
 
 
 class XlmrFeatures(nn.Module):
@@ -32,19 +39,24 @@ class XlmrFeatures(nn.Module):
         return self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
 
 
-def clip_component(model: CLIPTextModel, tokens: int) -> Component:
-    """The CLIP text encoder's graph: input_ids int64 [B, tokens] to context float32 [B, tokens, D]; B is free."""
+def clip_component(model: CLIPTextModel, tokens: int, masks: bool = False) -> Component:
+    """The CLIP text encoder's graph: input_ids int64 [B, tokens] to context float32 [B, tokens, D]; B is free.
+
+    With `masks` it also reads `attention_mask`, int64 [B, tokens], 1 for a prompt's tokens and 0 for the padding.
+    """
     config = model.config
 
     def example(sizes: Sizes) -> dict[str, Tensor]:
-        return {"input_ids": _prompt_ids(sizes["batch"], tokens, config.vocab_size, pad=config.vocab_size - 1)}
+        pad = config.vocab_size - 1
+        ids = {"input_ids": _prompt_ids(sizes["batch"], tokens, config.vocab_size, pad)}
+        return ids | ({"attention_mask": (ids["input_ids"] != pad).long()} if masks else {})
 
     return Component(
         name="text_encoder",
-        module=ClipContext(model).eval(),
+        module=(MaskedClipContext if masks else ClipContext)(model).eval(),
         example=example,
         outputs=("context",),
-        free={"input_ids": {0: "batch"}},
+        free={name: {0: "batch"} for name in (("input_ids", "attention_mask") if masks else ("input_ids",))},
         trace={"batch": 2},
         proof={"batch": 3},
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
-from x2i.models.clip.tokenizer import clip_pad_token, clip_tokenizer_json
+from x2i.models.clip.published_tokenizer import clip_pad_token, clip_tokenizer_json
 from x2i.models.readers.weights_folder import read_json
 from x2i.models.stable_diffusion.scheduler import read_scheduler
 from x2i.runtime.bundle.manifest import Manifest, Source

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from tokenizers import Tokenizer
 from transformers import CLIPTextModel
+from x2i.models.clip.text_encoder import skip_last_layers
 from x2i.models.context_attention import KeyValueWeights, cross_attention_weights
 from x2i.models.random.weights import random_stable_diffusion
-from x2i.models.stable_diffusion.base import StableDiffusion, read_stable_diffusion
+from x2i.models.stable_diffusion.base import Replacements, StableDiffusion, read_stable_diffusion
 from x2i.runtime.bundle.plan import Conditioner, GraphCall, Guidance, Plan, SamplerChoice, Segment
 from x2i.runtime.inputs.prompt import TextInput
 from x2i.runtime.inputs.strength import Injection
@@ -21,12 +21,16 @@ from ..schedulers import read_sampling
 from ..to_onnx import Component
 
 
-def read_base(plan: ExportPlan) -> StableDiffusion:
-    """The Stable Diffusion v1 that the plan names, float32 in eval mode; raises CheckpointError with all problems."""
+def read_base(plan: ExportPlan, reads_text: bool = True) -> StableDiffusion:
+    """The Stable Diffusion that the plan names, float32 in eval mode; raises CheckpointError with all problems.
+
+    Without `reads_text` its text encoder and tokenizer are left out.
+    """
     if plan.random_weights is not None:
         return random_stable_diffusion(plan.random_weights)
     assert plan.base is not None
-    return read_stable_diffusion(plan.base, plan.base_config, plan.parts.get("tokenizer"))
+    instead = Replacements(plan.parts.get("tokenizer"), plan.parts.get("vae"), reads_text)
+    return read_stable_diffusion(plan.base, plan.base_config, instead)
 
 
 def base_components(
@@ -72,31 +76,59 @@ def base_plan(
 
 TOKENIZER = "tokenizer.json"
 """The file of the prompt's tokenizer in a bundle."""
-CLIP_STAGES = (GraphCall("text_encoder", {"input_ids": "input_ids"}, {"context": "context"}),)
 
 
 @dataclass(frozen=True, slots=True)
 class BaseText:
-    """CLIP's text encoder, its tokenizer's JSON, and the plan's input for its prompts."""
+    """CLIP's text encoder, its tokenizer's JSON, and the plan's input for its prompts.
+
+    `masks` says that the encoder is handed the mask of a prompt's padding; `notes` are for the user, a line each.
+    """
 
     encoder: CLIPTextModel
     tokenizer_json: str
     prompt: TextInput
+    masks: bool
+    notes: tuple[str, ...]
+
+    @property
+    def stage(self) -> GraphCall:
+        """The call of the encoder's graph, which fills the slot `context`."""
+        inputs = ("input_ids", "attention_mask") if self.masks else ("input_ids",)
+        return GraphCall("text_encoder", {name: name for name in inputs}, {"context": "context"})
 
 
-def base_text(base: StableDiffusion, name: str) -> BaseText:
-    """The base's text side; raises PlanError when it has none, or one of another width than the UNet reads."""
-    if base.text_encoder is None or base.tokenizer_json is None:
+def require_text(base: StableDiffusion, plan: ExportPlan) -> None:
+    """Raises PlanError for a base without a text encoder or a tokenizer."""
+    if base.text_encoder is None or base.tokenizer is None:
         lacking = "text encoder" if base.text_encoder is None else "tokenizer"
         raise PlanError(
-            f"--base {name}: expected a base with its text encoder and tokenizer, got one without a "
+            f"--base {plan.base}: expected a base with its text encoder and tokenizer, got one without a "
             f"{lacking}; use the diffusers folder, or add --part tokenizer=FOLDER"
         )
-    config, width = base.text_encoder.config, base.unet.config.cross_attention_dim
-    if config.hidden_size != width:
-        raise PlanError(f"text encoder: expected a width of {width} as the UNet reads, got {config.hidden_size}")
-    assert base.pad_token is not None
-    pad_id = Tokenizer.from_str(base.tokenizer_json).token_to_id(base.pad_token)
-    assert pad_id is not None, "the reader checked the padding token"
-    prompt = TextInput(TOKENIZER, config.max_position_embeddings, pad_id)
-    return BaseText(base.text_encoder, base.tokenizer_json, prompt)
+
+
+def base_text(base: StableDiffusion, plan: ExportPlan, takes_mask: bool = True) -> BaseText:
+    """The base's text side, without the last layers that the plan skips.
+
+    Raises PlanError when it has none, or wants a mask of the padding in a system whose authors hand it none.
+    """
+    require_text(base, plan)
+    assert base.text_encoder is not None and base.tokenizer is not None
+    masks = getattr(base.text_encoder.config, "use_attention_mask", None) is True
+    if masks and not takes_mask:
+        raise PlanError(
+            "text encoder: expected no use_attention_mask, which this system's authors leave aside, got true; use a "
+            "base without it"
+        )
+    skip_last_layers(base.text_encoder, plan.clip_skip or 0)
+    tokenizer, notes = base.tokenizer, ()
+    window = tokenizer.window
+    if window is None:
+        window = base.text_encoder.config.max_position_embeddings
+        notes = (
+            f"tokenizer: {tokenizer.source} states no model_max_length; prompts have the text encoder's {window} "
+            "positions",
+        )
+    prompt = TextInput(TOKENIZER, window, tokenizer.pad_id)
+    return BaseText(base.text_encoder, tokenizer.json, prompt, masks, (*base.notes, *notes))

@@ -30,7 +30,7 @@ def build_elite(plan: ExportPlan) -> Build:
     """Raises CheckpointError for parts that do not fit one another, PlanError for a base without its text side."""
     _check_files(plan)
     base = read_base(plan)
-    text = base_text(base, str(plan.base))
+    text = base_text(base, plan, takes_mask=False)
     if plan.random_weights is not None:
         elite = random_elite(plan.random_weights, base.unet)
     else:
@@ -49,7 +49,7 @@ def build_elite(plan: ExportPlan) -> Build:
         *base_components(base, elite.global_weights, elite.local_weights),
     ]
     plan_data = base_plan(base, conditioners, SAMPLING, "diffusers", INJECTION, GUIDANCE)
-    return Build(plan_data, {TOKENIZER: text.tokenizer_json}, consume(components), len(components))
+    return Build(plan_data, {TOKENIZER: text.tokenizer_json}, consume(components), len(components), text.notes)
 
 
 def _check_files(plan: ExportPlan) -> None:

@@ -18,7 +18,7 @@ from ..components.subjects import objects_component, postfuse_component
 from ..components.text import clip_component
 from ..plan import ExportPlan
 from ..system import Build, SystemSpec, consume
-from .base import CLIP_STAGES, TOKENIZER, base_components, base_plan, base_text, read_base
+from .base import TOKENIZER, base_components, base_plan, base_text, read_base, require_text
 
 MARKER = "<|image|>"
 RESOLUTION = 224
@@ -30,32 +30,31 @@ PLAIN = "plain_"
 def build_fastcomposer(plan: ExportPlan) -> Build:
     """Raises CheckpointError for parts that do not fit one another, PlanError for a base without its text side."""
     base = read_base(plan)
-    text = base_text(base, str(plan.base))
+    require_text(base, plan)
     if plan.random_weights is not None:
         parts = random_fastcomposer(plan.random_weights, base)
     else:
         parts = read_fastcomposer(plan.parts["checkpoint"], plan.parts["encoder"], base)
     base = replace(base, unet=parts.unet, text_encoder=parts.text_encoder)
+    text = base_text(base, plan, takes_mask=False)
     pictures = SubjectsInput(parts.vision.config.image_size, RESOLUTION)
     objects = GraphCall("image_encoder", {"pixels": "subjects_pixels"}, {"objects": "objects"})
     conditioners = (
         Conditioner((objects,), (pictures,)),
+        Conditioner((text.stage, projection_stage("context", PLAIN)), (text.prompt, MarkerInput(MARKER, marks=False))),
         Conditioner(
-            (*CLIP_STAGES, projection_stage("context", PLAIN)), (text.prompt, MarkerInput(MARKER, marks=False))
-        ),
-        Conditioner(
-            (*CLIP_STAGES, _fusion(), projection_stage("context")), (text.prompt, MarkerInput(MARKER, marks=True))
+            (text.stage, _fusion(), projection_stage("context")), (text.prompt, MarkerInput(MARKER, marks=True))
         ),
     )
     components = [
         objects_component(parts.vision),
         postfuse_component(parts.postfuse),
-        clip_component(parts.text_encoder, text.prompt.window),
+        clip_component(text.encoder, text.prompt.window),
         *base_components(base),
     ]
     plan_data = base_plan(base, conditioners, None, "diffusers", guidance=GUIDANCE)
     plan_data = replace(plan_data, segments=_segments(plan_data.schedule.train_steps))
-    return Build(plan_data, {TOKENIZER: text.tokenizer_json}, consume(components), len(components))
+    return Build(plan_data, {TOKENIZER: text.tokenizer_json}, consume(components), len(components), text.notes)
 
 
 def _fusion() -> GraphCall:

@@ -24,7 +24,7 @@ SAMPLING = SamplerChoice("ddim", 50, COMPVIS_SAMPLING.aliases)
 
 def build_gluegen_sound(plan: ExportPlan) -> Build:
     """Raises CheckpointError for a part that cannot be read, PlanError with every size that does not fit another."""
-    base = read_base(plan)
+    base = read_base(plan, reads_text=False)
     context = base.unet.config.cross_attention_dim
     if plan.random_weights is not None:
         encoder, conditioner, unconditional = random_gluegen_sound(plan.random_weights)
@@ -61,7 +61,7 @@ def build_gluegen_sound(plan: ExportPlan) -> Build:
         *base_components(base),
     ]
     plan_data = base_plan(base, conditioners, SAMPLING, "compvis")
-    return Build(plan_data, {}, consume(components), len(components))
+    return Build(plan_data, {}, consume(components), len(components), base.notes)
 
 
 SYSTEM = SystemSpec(
@@ -73,4 +73,5 @@ SYSTEM = SystemSpec(
         "tensor-norm": "the per-position norms of CLIP's text features",
         "uncond": "the unconditional context, null_cond_tensor.pt",
     },
+    reads_clip=False,
 )

@@ -22,7 +22,7 @@ from .base import TOKENIZER, base_components, base_plan, read_base
 
 def build_gluegen_text(plan: ExportPlan) -> Build:
     """Reads all parts, then raises PlanError with every width and length that does not fit its neighbour."""
-    base = read_base(plan)
+    base = read_base(plan, reads_text=False)
     if plan.random_weights is not None:
         encoder, tokenizer, conditioners = random_gluegen_text(plan.random_weights)
     else:
@@ -52,7 +52,7 @@ def build_gluegen_text(plan: ExportPlan) -> Build:
         *base_components(base),
     ]
     plan_data = base_plan(base, (conditioner,), COMPVIS_SAMPLING, "compvis")
-    return Build(plan_data, {TOKENIZER: tokenizer}, consume(components), len(components))
+    return Build(plan_data, {TOKENIZER: tokenizer}, consume(components), len(components), base.notes)
 
 
 def _misfits(
@@ -81,4 +81,5 @@ SYSTEM = SystemSpec(
         "translator:LANGUAGE": "a GlueNet translator's checkpoint, one for each language",
         "tensor-norm": "the per-position norms of CLIP's text features",
     },
+    reads_clip=False,
 )

@@ -17,7 +17,7 @@ from ..components.text import clip_component
 from ..components.vision import image_tokens_component
 from ..plan import ExportPlan
 from ..system import Build, SystemSpec, consume
-from .base import CLIP_STAGES, TOKENIZER, base_components, base_plan, base_text, read_base
+from .base import TOKENIZER, base_components, base_plan, base_text, read_base
 
 INJECTION = Injection(strength=0.6, at_word=False, unconditional=True)
 
@@ -25,7 +25,7 @@ INJECTION = Injection(strength=0.6, at_word=False, unconditional=True)
 def build_ip_adapter(plan: ExportPlan) -> Build:
     """Raises PlanError and CheckpointError for parts that are not Stable Diffusion v1's IP-Adapter."""
     base = read_base(plan)
-    text = base_text(base, str(plan.base))
+    text = base_text(base, plan)
     if plan.random_weights is not None:
         vision, adapter = random_ip_adapter(plan.random_weights, base.unet)
     else:
@@ -37,15 +37,15 @@ def build_ip_adapter(plan: ExportPlan) -> Build:
     )
     conditioners = (
         Conditioner(image_stages, (ImageInput(vision.config.image_size),)),
-        Conditioner((*CLIP_STAGES, projection_stage("context")), (text.prompt,)),
+        Conditioner((text.stage, projection_stage("context")), (text.prompt,)),
     )
     components = [
         image_tokens_component(IpAdapterTokens(vision, adapter.projection)),
-        clip_component(text.encoder, text.prompt.window),
+        clip_component(text.encoder, text.prompt.window, text.masks),
         *base_components(base, local_weights=adapter.weights),
     ]
     plan_data = base_plan(base, conditioners, None, base.layout, INJECTION)
-    return Build(plan_data, {TOKENIZER: text.tokenizer_json}, consume(components), len(components))
+    return Build(plan_data, {TOKENIZER: text.tokenizer_json}, consume(components), len(components), text.notes)
 
 
 SYSTEM = SystemSpec(

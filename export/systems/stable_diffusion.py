@@ -7,18 +7,18 @@ from ..components.text import clip_component
 from ..plan import ExportPlan
 from ..sampling import COMPVIS_SAMPLING
 from ..system import Build, SystemSpec, consume
-from .base import CLIP_STAGES, TOKENIZER, base_components, base_plan, base_text, read_base
+from .base import TOKENIZER, base_components, base_plan, base_text, read_base
 
 
 def build_stable_diffusion(plan: ExportPlan) -> Build:
     """Raises PlanError when the base brings no text encoder or tokenizer, or one of another width."""
     base = read_base(plan)
-    text = base_text(base, str(plan.base))
-    conditioner = Conditioner((*CLIP_STAGES, projection_stage("context")), (text.prompt,))
-    components = [clip_component(text.encoder, text.prompt.window), *base_components(base)]
+    text = base_text(base, plan)
+    conditioner = Conditioner((text.stage, projection_stage("context")), (text.prompt,))
+    components = [clip_component(text.encoder, text.prompt.window, text.masks), *base_components(base)]
     sampler = COMPVIS_SAMPLING if base.layout == "compvis" else None
     plan_data = base_plan(base, (conditioner,), sampler, base.layout)
-    return Build(plan_data, {TOKENIZER: text.tokenizer_json}, consume(components), len(components))
+    return Build(plan_data, {TOKENIZER: text.tokenizer_json}, consume(components), len(components), text.notes)
 
 
 SYSTEM = SystemSpec(

@@ -7,6 +7,7 @@ from zlib import crc32
 import torch
 from torch import Tensor
 
+from ..clip.published_tokenizer import PublishedTokenizer
 from ..clip.tokenizer import END
 from ..readers.loading import Module, build_module
 from ..sound.audioclip import AudioClip
@@ -44,12 +45,16 @@ def random_stable_diffusion(variant: str = "sd15", seed: int = 0) -> StableDiffu
         unet=draw_weights(unet, seed),
         vae=_random(lambda: AutoencoderKL(**config.vae), variant, seed),
         text_encoder=_random(lambda: CLIPTextModel(CLIPTextConfig(**sizes.text_encoder)), variant, seed),
-        tokenizer_json=byte_clip_json(sizes.text_encoder["vocab_size"]),
-        pad_token=END,
+        tokenizer=_byte_tokenizer(sizes.text_encoder["vocab_size"], sizes.text_encoder["max_position_embeddings"]),
         scaling_factor=config.vae["scaling_factor"],
         scheduler={**config.scheduler, "_class_name": "PNDMScheduler", "skip_prk_steps": True},
         layout="diffusers",
     )
+
+
+def _byte_tokenizer(vocab_size: int, window: int) -> PublishedTokenizer:
+    """The last of its tokens ends a prompt and pads it."""
+    return PublishedTokenizer(byte_clip_json(vocab_size), vocab_size, END, vocab_size - 1, window, "byte tokenizer")
 
 
 def random_gluegen_text(

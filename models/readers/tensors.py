@@ -71,7 +71,7 @@ def read_metadata(path: str | Path) -> dict[str, str]:
         with safe_open(path, "pt") as file:
             return dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: expected safetensors, got {error}; fix: download the file again") from error
+        raise _damaged_safetensors(Path(path), error) from error
 
 
 def _read(path: Path) -> Any:
@@ -97,9 +97,13 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path) if path.suffix != ".gz" else load(gzip.decompress(path.read_bytes()))
     except (SafetensorError, OSError, EOFError, zlib.error) as error:
-        raise CheckpointError(
-            f"{path} cannot be read: expected a whole safetensors file, got {error}; fix: download it again"
-        ) from error
+        raise _damaged_safetensors(path, error) from error
+
+
+def _damaged_safetensors(path: Path, got: object) -> CheckpointError:
+    return CheckpointError(
+        f"{path} cannot be read: expected a whole safetensors file, got {got}; fix: download it again"
+    )
 
 
 def _read_npy(path: Path) -> Tensor:

@@ -1,4 +1,4 @@
-"""Finds one part's weights in a published folder: whole or sharded, safetensors or pickled, full or half precision."""
+"""Finds one part's weights in a published folder: whole or sharded, safetensors or pickled, in any precision."""
 
 import json
 from pathlib import Path
@@ -10,15 +10,19 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+VARIANTS = ("", "fp16", "bf16", "fp8", "non_ema")
+"""What stands in the names of weights files beside a part's main ones, the best first."""
+
+
 def find_weights(folder: Path, *stems: str) -> Path | None:
     """The best weights file or shard index of `folder`, None where there is none.
 
-    Full precision comes before fp16, then safetensors before pickles, then an earlier of the `stems`, the files' names
-    without their suffixes, before a later.
+    Full precision comes before lower ones (VARIANTS), then safetensors before pickles, then an earlier of the `stems`,
+    the files' names without their suffixes, before a later.
     """
     names = [
         name
-        for variant in ("", "fp16")
+        for variant in VARIANTS
         for suffix in ("safetensors", "bin")
         for stem in stems
         for name in _names(stem, variant, suffix)
@@ -27,7 +31,7 @@ def find_weights(folder: Path, *stems: str) -> Path | None:
 
 
 def read_weights(folder: Path, *stems: str) -> "dict[str, Tensor]":
-    """All tensors of the part whose files are called `<stem>[.fp16].safetensors|bin`, or of its shards.
+    """All tensors of the part whose files are called `<stem>[.VARIANT].safetensors|bin`, or of its shards.
 
     They keep the files' names and dtypes. Raises CheckpointError where there are none, or not all that the index names.
     """

@@ -5,13 +5,18 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from ..clip.published_tokenizer import PublishedTokenizer
+from ..clip.text_encoder import TextLayout, empty_text_encoder, text_encoder_load, text_layout
+from ..errors import CheckpointError, read_all
 from ..readers.loading import Load, build_module, load_all_strictly
 from ..readers.tensors import read_metadata, read_tensors
-from .compvis_config import CompVisConfig
-from .compvis_names import TEXT_PREFIX, UNET_PREFIX, VAE_PREFIX, linear_attention, text_names, unet_names, vae_names
+from .compvis_config import V1_SOURCE, CompVisConfig
+from .compvis_names import TEXT_PREFIX, UNET_PREFIX, VAE_PREFIX, unet_names
+from .drawable import channel_problems, text_problems, unet_problems
 from .scheduler import stored_scheduler
+from .vae import empty_vae, vae_load
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -19,7 +24,8 @@ if TYPE_CHECKING:
     from transformers import CLIPTextModel
 
 
-# The schedule's buffers, the averaged weights that `use_ema: False` leaves unused, the training loss, other encoders.
+# The schedule's buffers and marks of what the UNet predicts, the averaged weights that `use_ema: False` leaves unused,
+# the training loss, other encoders, progress of training.
 EXTRAS = (
     "betas",
     "*alphas_cumprod*",
@@ -32,57 +38,94 @@ EXTRAS = (
     "model_ema.*",
     "first_stage_model.loss.*",
     "cond_stage_model.*",
+    "embedding_manager.*",
+    "global_step",
 )
-TEXT_EXTRAS = ("*.position_ids", "cond_stage_model.logit_scale", "*.text_projection*")
 
 
 class CompVisParts(NamedTuple):
-    """What one CompVis file holds, in eval mode and float32; no text encoder where the file has none."""
+    """What one CompVis file holds, in eval mode and float32; no text encoder where the file has none.
+
+    `open_clip` says that the encoder is OpenCLIP's, whose prompts are padded with the token of id 0.
+    """
 
     unet: "UNet2DConditionModel"
     vae: "AutoencoderKL"
     text_encoder: "CLIPTextModel | None"
     scheduler: dict[str, Any]
+    open_clip: bool
 
 
-def read_compvis(path: Path, config: CompVisConfig) -> CompVisParts:
+def read_compvis(
+    path: Path,
+    config: CompVisConfig,
+    vae: "AutoencoderKL | None",
+    tokenizer: PublishedTokenizer | None,
+    reads_text: bool,
+) -> CompVisParts:
     """The parts of a CompVis `.ckpt` or `.safetensors`, in eval mode and float32.
 
-    Every key of the file is accounted for: a parameter, or one of the known extras. A text encoder is read where the
-    file holds one with its embeddings and layers. Raises CheckpointError with everything that does not fit.
-    """
-    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+    `vae` stands in for the file's own; `tokenizer` is only held against the text encoder.
 
-    tensors = linear_attention(read_tensors(path))
-    unet = build_module(lambda: UNet2DConditionModel(**config.unet), config.source)
-    vae = build_module(lambda: AutoencoderKL(**config.vae), config.source)
-    attends = ["CrossAttn" in each for each in config.unet["down_block_types"]]
-    parts: list[tuple[nn.Module, str, Mapping[str, str], tuple[str, ...]]] = [
-        (unet, UNET_PREFIX, unet_names(unet, config.unet["layers_per_block"], attends), ()),
-        (vae, VAE_PREFIX, vae_names(vae, len(config.vae["block_out_channels"])), ("first_stage_model.loss.*",)),
-    ]
-    text_encoder = _text_encoder(tensors, config)
-    if text_encoder is not None:
-        parts.append((text_encoder, TEXT_PREFIX, text_names(text_encoder), TEXT_EXTRAS))
-    loads = [
-        Load(module, _under(tensors, prefix), f"{path} ({prefix}*) with {config.source}", ignore, names)
-        for module, prefix, names, ignore in parts
-    ]
+    Every key of the file is accounted for: a parameter, or one of the known extras. A text encoder is read where it is
+    wanted and the file holds one with its embeddings and layers. Raises CheckpointError with everything that does not
+    fit.
+    """
+    tensors = read_tensors(path)
+    layout = text_layout(_under(tensors, TEXT_PREFIX)) if reads_text else None
+    unet, own_vae, text_encoder, _ = read_all(
+        lambda: _empty_unet(config),
+        lambda: empty_vae(config.vae, config.source) if vae is None else vae,
+        lambda: empty_text_encoder(config.text_encoder, config.source) if layout is not None else None,
+        lambda: _require_fit(config, vae, tokenizer, layout),
+    )
+    loads = [_unet_load(unet, tensors, path, config)]
+    if vae is None:
+        source = _source(path, VAE_PREFIX, config)
+        loads.append(vae_load(own_vae, _under(tensors, VAE_PREFIX), source, absent=VAE_PREFIX))
+    if layout is not None:
+        own = _under(tensors, layout.prefix)
+        loads.append(text_encoder_load(text_encoder, own, _source(path, layout.prefix, config)))
     problems = _unknown(path, tensors)
     scheduler = stored_scheduler(path, tensors, read_metadata(path), config.scheduler, config.source, problems)
     load_all_strictly(loads, problems)
-    return CompVisParts(unet, vae, text_encoder, scheduler)
+    return CompVisParts(unet, own_vae, text_encoder, scheduler, layout is not None and layout.open_clip)
 
 
-def _text_encoder(tensors: Mapping[str, Tensor], config: CompVisConfig) -> "CLIPTextModel | None":
-    from transformers import CLIPTextConfig, CLIPTextModel
+def _empty_unet(config: CompVisConfig) -> "UNet2DConditionModel":
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
-    model = TEXT_PREFIX + "text_model."
-    layers = any(key.startswith(model + "encoder.layers.") for key in tensors)
-    if not (layers and model + "embeddings.token_embedding.weight" in tensors):
-        return None
-    return build_module(lambda: CLIPTextModel(CLIPTextConfig(**config.text_encoder)), config.source)
+    if problems := unet_problems(config.unet, config.source):
+        raise CheckpointError(*problems)
+    return build_module(lambda: UNet2DConditionModel(**config.unet), config.source)
+
+
+def _require_fit(
+    config: CompVisConfig,
+    vae: "AutoencoderKL | None",
+    tokenizer: PublishedTokenizer | None,
+    layout: TextLayout | None,
+) -> None:
+    problems = channel_problems(config.unet, config.vae if vae is None else vae.config, config.source)
+    if layout is not None:
+        problems += text_problems(config.unet, config.text_encoder, tokenizer, config.source)
+    if layout is not None and layout.open_clip and config.source == V1_SOURCE:
+        problems = [
+            f"{config.source}: expected CLIP's text encoder, got OpenCLIP's ({layout.prefix}*), as in Stable Diffusion "
+            "2; fix: give its authors' YAML as --base-config, which also says what the UNet predicts"
+        ]
+    if problems:
+        raise CheckpointError(*problems)
+
+
+def _unet_load(unet: "UNet2DConditionModel", tensors: Mapping[str, Tensor], path: Path, config: CompVisConfig) -> Load:
+    attends = ["CrossAttn" in each for each in config.unet["down_block_types"]]
+    names = unet_names(unet, config.unet["layers_per_block"], attends)
+    return Load(unet, _under(tensors, UNET_PREFIX), _source(path, UNET_PREFIX, config), (), names)
+
+
+def _source(path: Path, prefix: str, config: CompVisConfig) -> str:
+    return f"{path} ({prefix}*) with {config.source}"
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ from typing import Any
 from ..errors import CheckpointError
 from ..readers.config_reader import ConfigReader
 from ..readers.weights_folder import read_json
+from .drawable import SAMPLE_SIZE
 from .scheduler import compvis_scheduler
 
 SD_V1: dict[str, Any] = {
@@ -41,6 +42,7 @@ SD_V1: dict[str, Any] = {
     "timesteps": 1000,
 }
 PLAIN = ("scale_factor", "linear_start", "linear_end", "timesteps", "parameterization")
+V1_SOURCE = "Stable Diffusion v1's configuration"
 CLIP_VIT_L: dict[str, Any] = {
     "vocab_size": 49408,
     "hidden_size": 768,
@@ -53,6 +55,18 @@ CLIP_VIT_L: dict[str, Any] = {
     "bos_token_id": 49406,
     "eos_token_id": 49407,
 }
+OPEN_CLIP_VIT_H: dict[str, Any] = {
+    **CLIP_VIT_L,
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "projection_dim": 1024,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "hidden_act": "gelu",
+}
+"""The text encoder of Stable Diffusion 2, which reads its last layer but one."""
+SIZE_V = 96
+"""Latents on a side of Stable Diffusion 2 with v-prediction, which is trained on 768 pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +85,12 @@ def read_compvis_config(path: Path | None) -> CompVisConfig:
     """Stable Diffusion v1's configuration, or the one at `path`; CheckpointError lists every setting it cannot mean.
 
     JSON: `{"unet": ..., "vae": ..., "scale_factor", "linear_start", "linear_end", "timesteps"}`, and optionally
-    `"text_encoder"`, CLIP's settings, and `"parameterization"`, "eps" or "v". YAML: the authors' file, whose
-    `model.params` says the same.
+    `"text_encoder"`, the settings of the layers that are read, in CLIP's terms, `"sample_size"`, the latents on a side,
+    and `"parameterization"`, "eps" or "v". YAML: the authors' file of version 1 or 2, whose `model.params` says the
+    same.
     """
     if path is None:
-        return parse_compvis_config(SD_V1, "Stable Diffusion v1's configuration")
+        return parse_compvis_config(SD_V1, V1_SOURCE)
     if path.suffix in (".yaml", ".yml"):
         return parse_compvis_config(_from_yaml(path), str(path))
     return parse_compvis_config(read_json(path), str(path))
@@ -105,12 +120,28 @@ def _from_yaml(path: Path) -> dict[str, Any]:
             top.problems.append(
                 f"{path}: expected {key} of class {name}, got {target}; fix: give Stable Diffusion v1's"
             )
+    text = _text_settings(params.section("cond_stage_config")) if "cond_stage_config" in params else {}
     if top.problems:
         raise CheckpointError(*top.problems)
     model = content["model"]["params"]
     plain = {key: model[key] for key in PLAIN if key in model}
     parts = {"unet": model["unet_config"].get("params"), "vae": model["first_stage_config"].get("params")}
-    return {**plain, **parts}
+    size = {"sample_size": SIZE_V} if text and model.get("parameterization") == "v" else {}
+    return {**plain, **parts, **size, "text_encoder": text}
+
+
+def _text_settings(stage: ConfigReader) -> dict[str, Any]:
+    """The settings of the text encoder, as far as they are not those of version 1; another kind of encoder has none."""
+    kind = str(stage.raw("target")).rpartition(".")[2]
+    params = ConfigReader(stage.mapping("params"), "cond_stage_config, params", stage.problems)
+    if kind == "FrozenCLIPEmbedder":
+        params.only("layer", "last", absent="last")
+        return {}
+    if kind != "FrozenOpenCLIPEmbedder":
+        return {}
+    params.only("arch", "ViT-H-14", absent="ViT-H-14")
+    layer = params.only("layer", "last", "penultimate", absent="last")
+    return {**OPEN_CLIP_VIT_H, "num_hidden_layers": OPEN_CLIP_VIT_H["num_hidden_layers"] - (layer == "penultimate")}
 
 
 def parse_compvis_config(content: dict[str, Any], source: str) -> CompVisConfig:
@@ -125,8 +156,9 @@ def parse_compvis_config(content: dict[str, Any], source: str) -> CompVisConfig:
         settings.number("linear_end"),
         settings.only("parameterization", "eps", "v", absent="eps"),
     )
+    size = settings.count("sample_size") if "sample_size" in settings else SAMPLE_SIZE
     config = CompVisConfig(
-        unet=_unet(settings.section("unet")),
+        unet={**_unet(settings.section("unet")), "sample_size": size},
         vae={**_vae(settings.section("vae")), "scaling_factor": settings.number("scale_factor")},
         text_encoder={**CLIP_VIT_L, **settings.mapping("text_encoder")},
         scheduler=scheduler,
@@ -152,7 +184,6 @@ def _unet(unet: ConfigReader) -> dict[str, Any]:
     resolutions = unet.counts("attention_resolutions")
     attends = [2**level in resolutions for level in range(len(channels))]
     settings = {
-        "sample_size": 64,
         "in_channels": unet.count("in_channels"),
         "out_channels": unet.count("out_channels"),
         "block_out_channels": channels,
@@ -182,7 +213,7 @@ def _vae(vae: ConfigReader) -> dict[str, Any]:
     vae.skip("monitor", "lossconfig", "ckpt_path", "ignore_keys", "image_key", "colorize_nlabels")
     inner = vae.section("ddconfig")
     inner.only("double_z", True, absent=True)
-    inner.only("attn_type", "vanilla", absent="vanilla")
+    inner.only("attn_type", "vanilla", "vanilla-xformers", absent="vanilla")
     inner.only("resamp_with_conv", True, absent=True)
     inner.only("attn_resolutions", [], absent=None)
     for key in ("use_linear_attn", "tanh_out", "give_pre_end"):

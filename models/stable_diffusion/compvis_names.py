@@ -1,4 +1,4 @@
-"""CompVis' names for the parameters of diffusers' UNet and VAE and of CLIP: module key -> checkpoint key."""
+"""CompVis' names for the parameters of diffusers' UNet and VAE: module key -> checkpoint key."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 UNET_PREFIX = "model.diffusion_model."
 VAE_PREFIX = "first_stage_model."
-TEXT_PREFIX = "cond_stage_model.transformer."
+TEXT_PREFIX = "cond_stage_model."
 _UNET_FIXED = {
     "conv_in": "input_blocks.0.0",
     "time_embedding.linear_1": "time_embed.0",
@@ -46,18 +46,12 @@ def unet_names(unet: nn.Module, layers_per_block: int, attends: Iterable[bool]) 
     return {key: UNET_PREFIX + _unet_name(key, levels) for key in unet.state_dict()}
 
 
-def vae_names(vae: nn.Module, levels: int) -> dict[str, str]:
-    """CompVis' name of each of AutoencoderKL's parameters, in `levels` resolutions.
+def vae_names(vae: nn.Module, levels: int, prefix: str = VAE_PREFIX) -> dict[str, str]:
+    """CompVis' name of each of AutoencoderKL's parameters, in `levels` resolutions, behind a prefix.
 
     The decoder's levels count the other way round in CompVis.
     """
-    return {key: VAE_PREFIX + _vae_name(key, levels) for key in vae.state_dict()}
-
-
-def text_names(text_encoder: nn.Module) -> dict[str, str]:
-    """CompVis' name of each of CLIPTextModel's parameters, whose own prefix depends on transformers' version."""
-    prefix = TEXT_PREFIX + "text_model."
-    return {key: prefix + key.removeprefix("text_model.") for key in text_encoder.state_dict()}
+    return {key: prefix + _vae_name(key, levels) for key in vae.state_dict()}
 
 
 def linear_attention(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

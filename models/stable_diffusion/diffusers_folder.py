@@ -1,18 +1,21 @@
 """Stable Diffusion from a folder in diffusers' layout, in full or half precision, whole or in shards."""
 
-import inspect
-import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from torch import Tensor, nn
+from torch import nn
 
-from ..clip.tokenizer import clip_pad_token, clip_tokenizer_json
-from ..errors import CheckpointError
-from ..readers.loading import Load, build_module, load_all_strictly
+from ..clip.published_tokenizer import PublishedTokenizer, read_clip_tokenizer
+from ..clip.text_encoder import empty_text_encoder, text_encoder_load, text_settings
+from ..errors import CheckpointError, read_all
+from ..readers.loading import Load, load_all_strictly
 from ..readers.weights_folder import find_weights, read_json, read_weights
+from .diffusers_config import STEMS, build_published, names_of_any_age
+from .drawable import channel_problems, ignored_notes, latent_size, text_problems, unet_problems
 from .scheduler import read_scheduler
+from .vae import empty_vae, vae_load
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -20,120 +23,127 @@ if TYPE_CHECKING:
     from transformers import CLIPTextModel
 
 
-STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
-# The VAE's attention as diffusers named it before version 0.16.
-_OLD_ATTENTION = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+# The classes that a folder's index may name for a part, beside those that read the part's own configuration.
+CLASSES = {
+    "text_encoder": ("CLIPTextModel", "CLIPTextModelWithProjection"),
+    "tokenizer": ("CLIPTokenizer", "CLIPTokenizerFast"),
+}
 
 
 class FolderParts(NamedTuple):
-    """What a folder in diffusers' layout holds, in eval mode and float32; None for a part that it lacks."""
+    """What a folder in diffusers' layout holds, in eval mode and float32; None for a part that it lacks or that is not
+    wanted. `notes` say in one line each what was read in another way than it is written."""
 
     unet: "UNet2DConditionModel"
     vae: "AutoencoderKL"
     text_encoder: "CLIPTextModel | None"
-    tokenizer_json: str | None
-    pad_token: str | None
+    tokenizer: PublishedTokenizer | None
     scheduler: dict[str, Any]
+    notes: tuple[str, ...]
 
 
-def read_diffusers_folder(folder: Path) -> FolderParts:
-    """All parts of a Stable Diffusion v1 folder, in eval mode and float32; text encoder and tokenizer where present.
+def read_diffusers_folder(
+    folder: Path, vae: "AutoencoderKL | None", tokenizer: PublishedTokenizer | None, reads_text: bool
+) -> FolderParts:
+    """The parts of a Stable Diffusion folder, in eval mode and float32; text encoder and tokenizer where they are
+    present and `reads_text`. `vae` and `tokenizer` stand in for the folder's own.
 
-    Raises CheckpointError with every absent file, every unfit setting, or every key of every part that does not fit.
+    Raises CheckpointError with every absent or damaged file, every unfit setting of every part, or every key that does
+    not fit.
     """
-    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-
-    _require_files(folder)
-    scheduler = read_scheduler(folder)
-    unet = _empty(UNet2DConditionModel, folder / "unet")
-    vae = _empty(AutoencoderKL, folder / "vae")
-    loads = [_load(unet, folder / "unet"), _load(vae, folder / "vae")]
-    text_encoder = None
-    if (folder / "text_encoder").is_dir():
-        text_encoder = _empty_text_encoder(folder / "text_encoder" / "config.json")
-        loads.append(_load(text_encoder, folder / "text_encoder"))
-    load_all_strictly(loads)
-    tokenizer = folder / "tokenizer"
-    has_tokenizer = tokenizer.is_dir()
-    return FolderParts(
-        unet,
-        vae,
-        text_encoder,
-        clip_tokenizer_json(tokenizer) if has_tokenizer else None,
-        clip_pad_token(tokenizer) if has_tokenizer else None,
-        scheduler,
+    has_text = reads_text and (folder / "text_encoder").is_dir()
+    own_tokenizer = reads_text and tokenizer is None and (folder / "tokenizer").is_dir()
+    parts = ["unet", *(["vae"] if vae is None else []), *(["text_encoder"] if has_text else [])]
+    _require_files(folder, parts)
+    tokenizer, *read = read_all(
+        lambda: read_clip_tokenizer(folder / "tokenizer") if own_tokenizer else tokenizer,
+        *(partial(read_json, folder / part / "config.json") for part in parts),
     )
+    settings: dict[str, Mapping[str, Any]] = dict(zip(parts, read, strict=True))
+    vae_settings = settings["vae"] if vae is None else vae.config
+    scheduler, unet, own_vae, text_encoder, _ = read_all(
+        lambda: read_scheduler(folder),
+        lambda: _empty_unet(settings["unet"], str(folder / "unet" / "config.json")),
+        lambda: empty_vae(vae_settings, str(folder / "vae" / "config.json")) if vae is None else vae,
+        lambda: _empty_text_encoder(settings["text_encoder"], folder) if has_text else None,
+        lambda: _require_fit(folder, settings, vae_settings, tokenizer),
+    )
+    loads = [_load(unet, folder / "unet")]
+    if vae is None:
+        loads.append(vae_load(own_vae, read_weights(folder / "vae", *STEMS), str(folder / "vae")))
+    if text_encoder is not None:
+        tensors = read_weights(folder / "text_encoder", *STEMS)
+        loads.append(text_encoder_load(text_encoder, tensors, str(folder / "text_encoder")))
+    load_all_strictly(loads)
+    notes = tuple(ignored_notes(vae_settings, "vae"))
+    return FolderParts(unet, own_vae, text_encoder, tokenizer, scheduler, notes)
 
 
-def lacks_weights(folder: Path) -> list[str]:
-    """The parts of a folder that have a configuration but no weights."""
-    parts = ("unet", "vae", "text_encoder")
+def lacks_weights(folder: Path, parts: tuple[str, ...] = ("unet", "vae", "text_encoder")) -> list[str]:
+    """Those of the parts of a folder that have a configuration but no weights."""
     return [
         part for part in parts if (folder / part / "config.json").is_file() and not find_weights(folder / part, *STEMS)
     ]
 
 
-def _require_files(folder: Path) -> None:
-    wanted = ["scheduler/scheduler_config.json", "unet/config.json", "vae/config.json"]
-    if (folder / "text_encoder").is_dir():
-        wanted.append("text_encoder/config.json")
+def _require_files(folder: Path, parts: list[str]) -> None:
+    wanted = ["scheduler/scheduler_config.json", *(f"{part}/config.json" for part in parts)]
     absent = [name for name in wanted if not (folder / name).is_file()]
-    problems = [f"{folder}: expected {name}, got nothing; fix: give a Stable Diffusion v1 folder" for name in absent]
+    problems = [f"{folder}: expected {name}, got nothing; fix: give a Stable Diffusion folder" for name in absent]
     problems += [
         f"{folder}: expected weights in {part}/, got none; fix: download {part}/{STEMS[0]}.safetensors"
-        for part in lacks_weights(folder)
+        for part in lacks_weights(folder, tuple(parts))
     ]
     if problems:
         raise CheckpointError(*problems)
 
 
-def _empty(kind: Any, folder: Path) -> Any:
-    """The module of a diffusers configuration; settings its class does not know must be off."""
-    source = str(folder / "config.json")
-    settings = read_json(folder / "config.json")
-    name = settings.get("_class_name", kind.__name__)
-    if name != kind.__name__:
-        raise CheckpointError(f"{source}: expected {kind.__name__}, got {name}; fix: give a Stable Diffusion v1 folder")
-    given = {key: value for key, value in settings.items() if not key.startswith("_")}
-    known = inspect.signature(kind.__init__).parameters
-    unknown = [key for key, value in given.items() if key not in known and value not in (None, False)]
-    if unknown:
-        raise CheckpointError(
-            f"{source}: expected settings of {kind.__name__}, got unknown {', '.join(unknown)}; "
-            "fix: install the version of diffusers that knows them"
-        )
-    return build_module(lambda: kind(**{key: value for key, value in given.items() if key in known}), source)
+def _empty_unet(settings: Mapping[str, Any], source: str) -> "UNet2DConditionModel":
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+    if problems := unet_problems(settings, source):
+        raise CheckpointError(*problems)
+    sized = {**settings, "sample_size": latent_size(settings)}
+    unet: UNet2DConditionModel = build_published(UNet2DConditionModel, sized, source)
+    return unet
 
 
-def _empty_text_encoder(file: Path) -> "CLIPTextModel":
-    from transformers import CLIPTextConfig, CLIPTextModel
+def _empty_text_encoder(settings: Mapping[str, Any], folder: Path) -> "CLIPTextModel":
+    source = str(folder / "text_encoder" / "config.json")
+    if "model_type" not in settings:
+        raise CheckpointError(f"{source}: expected model_type 'clip_text_model', got none; fix: give CLIP's settings")
+    return empty_text_encoder(settings, source)
 
-    settings = read_json(file)
-    if settings.get("model_type") != "clip_text_model":
-        raise CheckpointError(
-            f"{file}: expected model_type 'clip_text_model', got {settings.get('model_type')!r}; "
-            "fix: give a Stable Diffusion v1 folder"
-        )
-    return build_module(lambda: CLIPTextModel(CLIPTextConfig.from_dict(settings)), str(file))
+
+def _require_fit(
+    folder: Path,
+    settings: Mapping[str, Mapping[str, Any]],
+    vae: Mapping[str, Any],
+    tokenizer: PublishedTokenizer | None,
+) -> None:
+    """Raises CheckpointError for parts that do not fit one another, or that the index names as other classes."""
+    problems = channel_problems(settings["unet"], vae, str(folder))
+    if "text_encoder" in settings:
+        problems += text_problems(settings["unet"], text_settings(settings["text_encoder"]), tokenizer, str(folder))
+        problems += _class_problems(folder / "model_index.json")
+    if problems:
+        raise CheckpointError(*problems)
+
+
+def _class_problems(file: Path) -> list[str]:
+    index = read_json(file) if file.is_file() else {}
+    problems = []
+    for part, classes in CLASSES.items():
+        named = index.get(part)
+        kind = named[-1] if isinstance(named, list) and named else None
+        if kind is not None and kind not in classes:
+            problems.append(
+                f"{file}: expected {part} of class {classes[0]}, got {kind}; "
+                "fix: give a Stable Diffusion base, whose prompts CLIP reads"
+            )
+    return problems
 
 
 def _load(module: nn.Module, folder: Path) -> Load:
     tensors = read_weights(folder, *STEMS)
-    return Load(module, tensors, str(folder), ("*.position_ids",), _published_names(module, tensors))
-
-
-def _published_names(module: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    """Where a part's file was written by another version: CLIP's prefix, and the VAE's older attention."""
-    keys = list(module.state_dict())
-    if any(key.startswith("text_model.") for key in tensors):
-        return {key: "text_model." + key.removeprefix("text_model.") for key in keys}
-    if any(".query." in key for key in tensors):
-        return {key: _old_name(key) for key in keys}
-    return {key: key.removeprefix("text_model.") for key in keys}
-
-
-def _old_name(key: str) -> str:
-    for new, old in _OLD_ATTENTION.items():
-        key = re.sub(rf"(mid_block\.attentions\.\d+)\.{re.escape(new)}\.", rf"\1.{old}.", key)
-    return key
+    return Load(module, tensors, str(folder), (), names_of_any_age(module, tensors))

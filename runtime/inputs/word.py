@@ -113,6 +113,7 @@ def place_word(prompt: str, word: str, tokenizer: Tokenizer, placement: str = "t
     """
     if not word or word.split() != [word]:
         raise InputError(f"word: expected one word without spaces, got {word!r}; choose one such as 'S'")
+    prompt = tokenizer.expanded(prompt)
     spans = tokenizer.spans(prompt)
     places = _places(prompt, word, spans)
     counted = authors_index(prompt, word)

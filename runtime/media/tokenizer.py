@@ -32,7 +32,8 @@ class Tokens:
 class Tokenizer:
     """Encodes prompts into a fixed window: special tokens added, cut before the closing one, padded behind it.
 
-    `window` counts tokens, `pad_id` fills what is left of it. Raises InputError for a file that is no tokenizer.
+    `window` counts tokens, `pad_id` fills what is left of it. `added` are the tokens beside the vocabulary's pieces,
+    such as the placeholders of textual inversion. Raises InputError for a file that is no tokenizer.
     """
 
     def __init__(self, path: Path, window: int, pad_id: int):
@@ -44,6 +45,23 @@ class Tokenizer:
             self._tokenizer.no_padding()
         self._path = path
         self.window, self.pad_id = window, pad_id
+        self.added = frozenset(token.content for token in self._tokenizer.get_added_tokens_decoder().values())
+        self._placeholders = sorted(token for token in self.added if f"{token}_1" in self.added)
+
+    def expanded(self, prompt: str) -> str:
+        """The prompt with `<toy>` as `<toy> <toy>_1 <toy>_2`, where a placeholder of that name has so many vectors.
+
+        Source: diffusers' `TextualInversionLoaderMixin.maybe_convert_prompt`.
+        """
+        if not self._placeholders:
+            return prompt
+        present = set(self._encoded(prompt, add_special_tokens=False).tokens)
+        for token in (each for each in self._placeholders if each in present):
+            vectors = [token]
+            while (following := f"{token}_{len(vectors)}") in self.added:
+                vectors.append(following)
+            prompt = prompt.replace(token, " ".join(vectors))
+        return prompt
 
     def ends(self) -> tuple[int, int]:
         """The special tokens that open and close every prompt."""
@@ -57,10 +75,11 @@ class Tokenizer:
 
     def pieces(self, text: str) -> list[int]:
         """The ids of a part of a prompt, however many, without the special tokens around it."""
-        return self._encoded(text, add_special_tokens=False).ids
+        return self._encoded(self.expanded(text), add_special_tokens=False).ids
 
     def spans(self, prompt: str) -> list[tuple[int, int]]:
-        """Begin and end in the prompt of each of its tokens, before any is cut; special tokens added have (0, 0)."""
+        """Begin and end in an expanded prompt of each of its tokens, before any is cut; special tokens added have
+        (0, 0)."""
         return self._encoded(prompt).offsets
 
     def _encoded(self, text: str, **options: bool) -> tokenizers.Encoding:
@@ -72,7 +91,7 @@ class Tokenizer:
         ids = np.full((len(prompts), self.window), self.pad_id, np.int64)
         mask = np.zeros((len(prompts), self.window), np.int64)
         cut = []
-        for row, prompt in enumerate(prompts):
+        for row, prompt in enumerate(map(self.expanded, prompts)):
             encoding = self._encoded(prompt)
             kept, rest = self._fit(encoding, prompt)
             ids[row, : len(kept)], mask[row, : len(kept)] = kept, 1

@@ -42,9 +42,9 @@ def test_every_part_keeps_its_budget():
 
 def test_stable_diffusion_and_its_tokenizer():
     base = read_stable_diffusion(WEIGHTS / "sd")
-    assert base.text_encoder is not None and base.tokenizer_json is not None
+    assert base.text_encoder is not None and base.tokenizer is not None
     assert base.unet.config.cross_attention_dim == base.text_encoder.config.hidden_size
-    tokenizer = Tokenizer.from_str(base.tokenizer_json)
+    tokenizer = Tokenizer.from_str(base.tokenizer.json)
     for text, ids in zip(TEXTS, english.encode(TEXTS), strict=True):
         found = tokenizer.encode(text).ids
         assert_close(np.asarray(found), ids[: len(found)], "exact")

@@ -44,8 +44,8 @@ def files(tmp_path_factory) -> Path:
     base.text_encoder.save_pretrained(folder / "sd" / "text_encoder")
     scheduler().save_pretrained(folder / "sd" / "scheduler")
     (folder / "sd" / "tokenizer").mkdir()
-    (folder / "sd" / "tokenizer" / "tokenizer.json").write_text(base.tokenizer_json, "utf-8")
-    settings = {"pad_token": base.pad_token, "model_max_length": 77, "tokenizer_class": "CLIPTokenizer"}
+    (folder / "sd" / "tokenizer" / "tokenizer.json").write_text(base.tokenizer.json, "utf-8")
+    settings = {"pad_token": base.tokenizer.pad_token, "model_max_length": 77, "tokenizer_class": "CLIPTokenizer"}
     (folder / "sd" / "tokenizer" / "tokenizer_config.json").write_text(json.dumps(settings), "utf-8")
     tower().save_pretrained(folder / "image_encoder")
     write(folder / "ip-adapter_sd15.safetensors", published())

@@ -13,9 +13,9 @@ from x2i.models.random.sizes import SIZES
 from x2i.models.random.weights import random_stable_diffusion
 from x2i.models.readers.loading import build_module
 from x2i.models.readers.tensors import read_tensors
-from x2i.models.stable_diffusion.base import StableDiffusion, read_stable_diffusion
+from x2i.models.stable_diffusion.base import Replacements, StableDiffusion, read_stable_diffusion
 from x2i.models.stable_diffusion.compvis_config import SD_V1, parse_compvis_config
-from x2i.models.stable_diffusion.compvis_names import TEXT_PREFIX, text_names, unet_names, vae_names
+from x2i.models.stable_diffusion.compvis_names import unet_names, vae_names
 
 from tests.goldens import golden, golden_tensors
 from tests.numerics import assert_close
@@ -70,7 +70,7 @@ def test_unet_reacts_to_every_input(base):
 
 def test_parts_and_settings(base):
     assert base.layout == "compvis" and base.scaling_factor == 0.18215
-    assert base.text_encoder is None and base.tokenizer_json is None, "the decoys passed for a text encoder"
+    assert base.text_encoder is None and base.tokenizer is None, "the decoys passed for a text encoder"
     assert base.scheduler == {
         "num_train_timesteps": 1000,
         "beta_start": 0.00085,
@@ -129,22 +129,26 @@ def test_vae_names_equal_diffusers_converter(changes):
     assert all(converted[key].data_ptr() == state[key].data_ptr() for key in state)
 
 
-def test_a_whole_text_encoder_is_read(tmp_path, tensors):
+@pytest.mark.parametrize("layout", ["text_model.", ""])
+def test_a_whole_text_encoder_is_read(tmp_path, tensors, layout):
     random = random_stable_diffusion("tiny", seed=3).text_encoder
     sizes = SIZES["tiny"].text_encoder
-    names = text_names(random)
+    prefix = "cond_stage_model.transformer." + layout
+    names = {key: prefix + key.removeprefix("text_model.") for key in random.state_dict()}
     tensors = {key: value for key, value in tensors.items() if not key.startswith("cond_stage_model.")}
     tensors |= {names[key]: value for key, value in random.state_dict().items()}
-    tensors[TEXT_PREFIX + "text_model.embeddings.position_ids"] = torch.arange(77)[None]
+    tensors[prefix + "embeddings.position_ids"] = torch.arange(77)[None]
     config = json.loads(golden(CONFIG).read_text("utf-8"))
     (tmp_path / "config.json").write_text(json.dumps({**config, "text_encoder": sizes}), encoding="utf-8")
     (tmp_path / "tokenizer.json").write_text(byte_clip_json(sizes["vocab_size"]), encoding="utf-8")
-    base = reread(tensors, tmp_path, config=tmp_path / "config.json", tokenizer=tmp_path)
+    base = reread(
+        tensors, tmp_path, config=tmp_path / "config.json", instead=Replacements(tokenizer=tmp_path / "tokenizer.json")
+    )
     ids = torch.randint(0, 500, (2, 77), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         assert torch.equal(base.text_encoder(ids).last_hidden_state, random(ids).last_hidden_state)
-    assert base.tokenizer_json == byte_clip_json(sizes["vocab_size"]) and base.pad_token == "<|endoftext|>"
-    lost = TEXT_PREFIX + "text_model.encoder.layers.1.mlp.fc1.bias"
+    assert base.tokenizer.json == byte_clip_json(sizes["vocab_size"]) and base.tokenizer.pad_token == "<|endoftext|>"
+    lost = prefix + "encoder.layers.1.mlp.fc1.bias"
     del tensors[lost]
     with pytest.raises(CheckpointError, match=rf"missing {lost}"):
         reread(tensors, tmp_path, config=tmp_path / "config.json")
@@ -175,6 +179,8 @@ def test_known_extras_and_half_precision(tmp_path, tensors, base):
         "model_ema.diffusion_modeltime_embed0weight": torch.ones(3),
         "first_stage_model.loss.logvar": torch.ones(1),
         "scale_factor": torch.tensor(0.18215),
+        "v_pred": torch.tensor([]),
+        "embedding_manager.string_to_param_dict.*": torch.ones(2),
     }
     tensors = {key: value.half() if value.is_floating_point() else value for key, value in tensors.items()}
     halved = reread(tensors, tmp_path)

@@ -8,12 +8,11 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, PNDMScheduler, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
-from transformers import CLIPTextModel
+from tokenizers import Tokenizer
+from transformers import CLIPTextModel, CLIPTokenizer
 from x2i.models.errors import CheckpointError
-from x2i.models.random.byte_tokenizer import byte_clip_json
-from x2i.models.random.sizes import SIZES
 from x2i.models.random.weights import random_stable_diffusion
-from x2i.models.stable_diffusion.base import StableDiffusion, read_stable_diffusion
+from x2i.models.stable_diffusion.base import Replacements, StableDiffusion, read_stable_diffusion
 
 STEM = "diffusion_pytorch_model"
 NEW_TO_OLD = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
@@ -35,7 +34,7 @@ def published(tiny, tmp_path_factory) -> Path:
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", skip_prk_steps=True, steps_offset=1
     ).save_pretrained(folder / "scheduler")
     (folder / "tokenizer").mkdir()
-    (folder / "tokenizer" / "tokenizer.json").write_text(tiny.tokenizer_json, encoding="utf-8")
+    (folder / "tokenizer" / "tokenizer.json").write_text(tiny.tokenizer.json, encoding="utf-8")
     (folder / "tokenizer" / "special_tokens_map.json").write_text(
         json.dumps({"pad_token": {"content": "!", "lstrip": False}}), encoding="utf-8"
     )
@@ -61,11 +60,13 @@ def same_weights(first: torch.nn.Module, second: torch.nn.Module) -> bool:
 
 def test_equal_to_what_diffusers_loads(published):
     base = read_stable_diffusion(published)
-    assert base.layout == "diffusers" and base.scaling_factor == 0.18215 and base.pad_token == "!"
+    assert base.layout == "diffusers" and base.scaling_factor == 0.18215
     assert same_weights(base.unet, UNet2DConditionModel.from_pretrained(published / "unet"))
     assert same_weights(base.vae, AutoencoderKL.from_pretrained(published / "vae"))
     assert same_weights(base.text_encoder, CLIPTextModel.from_pretrained(published / "text_encoder"))
-    assert base.tokenizer_json == byte_clip_json(SIZES["tiny"].text_encoder["vocab_size"])
+    peer = CLIPTokenizer.from_pretrained(published / "tokenizer")
+    assert Tokenizer.from_str(base.tokenizer.json).encode("a red apple!").ids == peer("a red apple!")["input_ids"]
+    assert (base.tokenizer.pad_token, base.tokenizer.pad_id, base.tokenizer.window) == ("!", peer.pad_token_id, None)
     stated = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "_class_name": "PNDMScheduler"}
     assert stated.items() <= base.scheduler.items()
     for part in (base.unet, base.vae, base.text_encoder):
@@ -141,11 +142,12 @@ def test_the_vaes_older_attention_names(folder, tiny):
     assert same_weights(read_stable_diffusion(folder).vae, tiny.vae)
 
 
-@pytest.mark.parametrize("prefix", ["", "text_model."])
-def test_clip_with_and_without_its_prefix(folder, tiny, prefix):
+@pytest.mark.parametrize("prefix", ["", "text_model.", "transformer.", "transformer.text_model.", "text_encoder."])
+@pytest.mark.parametrize("extras", [{}, {"text_projection.weight": 48, "logit_scale": 1, "position_ids": 77}])
+def test_clip_behind_any_prefix(folder, tiny, prefix, extras):
     def renamed(tensors):
         named = {prefix + key.removeprefix("text_model."): value for key, value in tensors.items()}
-        return {**named, f"{prefix}embeddings.position_ids": torch.arange(77)[None]}
+        return named | {prefix * (key != "logit_scale") + key: torch.ones(size) for key, size in extras.items()}
 
     rewrite(folder, "text_encoder", renamed)
     assert same_weights(read_stable_diffusion(folder).text_encoder, tiny.text_encoder)
@@ -154,14 +156,14 @@ def test_clip_with_and_without_its_prefix(folder, tiny, prefix):
 def test_all_misfits_of_all_parts_are_listed_at_once(folder):
     rewrite(folder, "unet", lambda t: {**t, "conv_in.bias": torch.ones(3), "extra.weight": torch.ones(1)})
     rewrite(folder, "vae", lambda t: {key: value for key, value in t.items() if key != "quant_conv.weight"})
-    rewrite(folder, "text_encoder", lambda t: {**t, "logit_scale": torch.ones(1)})
+    rewrite(folder, "text_encoder", lambda t: {**t, "extra.scale": torch.ones(1)})
     with pytest.raises(CheckpointError) as caught:
         read_stable_diffusion(folder)
     assert [line.strip() for line in caught.value.problems if line.startswith("  ")] == [
         "unexpected extra.weight [1]",
         "wrong conv_in.bias: expected [32], got [3]",
         "missing quant_conv.weight [8, 8, 1, 1]",
-        "unexpected logit_scale [1]",
+        "unexpected extra.scale [1]",
     ]
 
 
@@ -180,12 +182,13 @@ def test_text_encoder_and_tokenizer_may_be_absent(folder):
     shutil.rmtree(folder / "text_encoder")
     shutil.rmtree(folder / "tokenizer")
     base = read_stable_diffusion(folder)
-    assert base.text_encoder is None and base.tokenizer_json is None and base.pad_token is None
+    assert base.text_encoder is None and base.tokenizer is None
 
 
 def test_a_tokenizer_from_elsewhere(folder, published):
     shutil.rmtree(folder / "tokenizer")
-    assert read_stable_diffusion(folder, tokenizer=published / "tokenizer").tokenizer_json is not None
+    instead = Replacements(tokenizer=published / "tokenizer")
+    assert read_stable_diffusion(folder, instead=instead).tokenizer is not None
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import tokenizers
-from x2i.models.clip.tokenizer import clip_tokenizer_json
+from x2i.models.clip.published_tokenizer import clip_tokenizer_json
 from x2i.models.random.byte_tokenizer import byte_clip_json
 from x2i.runtime.errors import InputError
 from x2i.runtime.inputs.word import authors_index, place_word
