@@ -21,8 +21,12 @@ class ClipContext(nn.Module):
         return self.model(input_ids=input_ids).last_hidden_state
 
 
-class MaskedClipContext(ClipContext):
-    """The same with `attention_mask` [B, T] behind the ids: no token reads the padding, whose places are 0."""
+class MaskedClipContext(nn.Module):
+    """ClipContext with `attention_mask` [B, T] behind the ids: no token reads the padding, whose places are 0."""
+
+    def __init__(self, model: CLIPTextModel):
+        super().__init__()
+        self.model = model
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         return self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state

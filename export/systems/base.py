@@ -122,13 +122,13 @@ def base_text(base: StableDiffusion, plan: ExportPlan, takes_mask: bool = True) 
             "base without it"
         )
     skip_last_layers(base.text_encoder, plan.clip_skip or 0)
-    tokenizer, notes = base.tokenizer, ()
+    tokenizer, notes = base.tokenizer, base.notes
     window = tokenizer.window
     if window is None:
         window = base.text_encoder.config.max_position_embeddings
-        notes = (
+        notes += (
             f"tokenizer: {tokenizer.source} states no model_max_length; prompts have the text encoder's {window} "
             "positions",
         )
     prompt = TextInput(TOKENIZER, window, tokenizer.pad_id)
-    return BaseText(base.text_encoder, tokenizer.json, prompt, masks, (*base.notes, *notes))
+    return BaseText(base.text_encoder, tokenizer.json, prompt, masks, notes)

@@ -63,6 +63,9 @@ def clip_tokenizer(
     )
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_tokens(list(added))
-    start, end = ((token, tokenizer.token_to_id(token)) for token in (ends.start, ends.end))
-    tokenizer.post_processor = processors.RobertaProcessing(end, start, trim_offsets=False, add_prefix_space=False)
+    start, end = tokenizer.token_to_id(ends.start), tokenizer.token_to_id(ends.end)
+    assert start is not None and end is not None, "the ends are in the vocabulary, or among those added"
+    tokenizer.post_processor = processors.RobertaProcessing(
+        (ends.end, end), (ends.start, start), trim_offsets=False, add_prefix_space=False
+    )
     return tokenizer
