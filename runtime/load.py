@@ -7,6 +7,7 @@ from .bundle.reader import Bundle, open_bundle
 from .engines.store import has_engines
 from .errors import InputError, collect_problems
 from .inputs.option import is_count, short
+from .machine import usable_cores
 from .memory_limit import MemoryLimit, RunShape, parsed_size
 from .pipeline import Pipeline
 from .request import check_preset
@@ -106,7 +107,7 @@ def pipeline_of(
     """A Pipeline for bundles that are open already, on the backend named, with `most` bytes of memory."""
     side = None if text is None else TextBundle(text, graph_opener(backend, text, threads))
     limit = None if most is None else _limit(bundle, backend, threads, preset, most)
-    openers = (threads or os.cpu_count() or 1) if on_cpu(backend) else 1
+    openers = (threads or usable_cores()) if on_cpu(backend) else 1
     return Pipeline(bundle, graph_opener(backend, bundle, threads), side, backend, notes, preset, limit, openers)
 
 
