@@ -1,17 +1,20 @@
 """A calibration set that the user gives: JSON lines, each the options of one run."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from x2i.runtime.bundle.reader import Bundle
 from x2i.runtime.conditions import Conditions
 from x2i.runtime.errors import InputError
+from x2i.runtime.files.reading import parse_json, read_text
 from x2i.runtime.inputs.registry import run_options
 from x2i.runtime.media.tokenizer import Tokenizer
 from x2i.runtime.request import make_request
 from x2i.runtime.sessions.session import Session
 
+MOST_BYTES = 10_000_000
+MOST_CASES = 10_000
+"""Of one file."""
 EXAMPLE = '{"prompt": "a red apple", "seed": 1}'
 
 
@@ -21,9 +24,14 @@ def read_cases(path: Path, bundle: Bundle) -> list[dict[str, Any]]:
     Raises InputError with a line for each problem: a file that is no text or empty, a line that is no JSON object, an
     option that a run has not or this bundle does not take, a picture where text is wanted.
     """
-    lines = [(number, line) for number, line in enumerate(_text(path).splitlines(), 1) if line.strip()]
+    text = read_text(path, str(path), f"runs to calibrate on, one JSON object a line such as {EXAMPLE}", MOST_BYTES)
+    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     if not lines:
         raise InputError(f"{path}: expected runs to calibrate on, one JSON object a line, got none; add {EXAMPLE}")
+    if len(lines) > MOST_CASES:
+        raise InputError(
+            f"{path}: expected at most {MOST_CASES} runs to calibrate on, got {len(lines)}; leave some out"
+        )
     tokenizer = Conditions(bundle, _never).prompt_tokenizer
     cases, problems = [], []
     for number, line in lines:
@@ -36,24 +44,9 @@ def read_cases(path: Path, bundle: Bundle) -> list[dict[str, Any]]:
     return cases
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path}: expected text, one JSON object a line such as {EXAMPLE}, got a picture, a sound or other bytes; "
-            "name such files inside the objects"
-        ) from error
-    except OSError as error:
-        raise InputError(f"{path}: expected a readable file of runs, got {error.strerror}; check the path") from error
-
-
 def _case(line: str, folder: Path, bundle: Bundle, tokenizer: Tokenizer | None) -> dict[str, Any]:
     """One run's options, its files' names made absolute."""
-    try:
-        given = json.loads(line)
-    except ValueError as error:
-        raise InputError(f"expected a JSON object such as {EXAMPLE}, got {line[:40]!r} ({error})") from error
+    given = parse_json(line, f"a JSON object such as {EXAMPLE}, {line[:40]!r}")
     if not isinstance(given, dict):
         raise InputError(f"expected a JSON object such as {EXAMPLE}, got {line[:40]!r}")
     problems = _kind_problems(given, folder)

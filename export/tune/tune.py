@@ -10,6 +10,7 @@ from typing import Any
 
 from x2i.runtime.bundle.preset import Preset, Tuned
 from x2i.runtime.bundle.reader import Bundle, open_bundle
+from x2i.runtime.bundle.writer import check_writable
 from x2i.runtime.commands.progress import track
 from x2i.runtime.load import load, pipeline_of
 from x2i.runtime.machine import processor, versions
@@ -38,6 +39,7 @@ def tune(folder: Path, tuning: Tuning, report: Report = lambda line: None) -> Pr
     if problems := tuning.problems():
         raise PlanError(*problems)
     bundle = open_bundle(folder)
+    check_writable(bundle.folder)
     judge = None if tuning.judge is None else find_judge(tuning.judge)
     runs = _runs(bundle, tuning, judge)
     plan = bundle.manifest.plan

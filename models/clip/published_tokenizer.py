@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CheckpointError
+from ..readers.given_files import given_text
 from ..readers.tokenizer_json import missing_files, to_tokenizer_json
 from ..readers.weights_folder import read_json
 from .tokenizer import END, START, ClipEnds, clip_tokenizer
@@ -98,10 +99,7 @@ def _pieces(folder: Path, saved: Path) -> tuple[dict[str, int], list[tuple[str, 
     vocab_file, merges_file = folder / "vocab.json", folder / "merges.txt"
     if not (vocab_file.is_file() and merges_file.is_file()):
         raise missing_files(folder, "tokenizer.json", "vocab.json with merges.txt")
-    try:
-        text = merges_file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{merges_file}: expected text, got {error}; fix: download the file again") from error
+    text = given_text(merges_file, "text")
     lines = [line for line in text.splitlines() if line and not line.startswith("#version")]
     return _vocabulary(read_json(vocab_file), vocab_file), _pairs(lines, merges_file), []
 

@@ -83,10 +83,14 @@ class ConfigReader:
             )
 
     def _note(self, expected: str, got: Any) -> None:
-        problem = f"{self._where}: expected {expected}, got {got!r}; fix: give the checkpoint's own settings"
+        problem = f"{self._where}: expected {expected}, got {got!r:.100}; fix: give the checkpoint's own settings"
         if problem not in self.problems:
             self.problems.append(problem)
 
 
+MOST_COUNT = 2**20
+"""Above it no setting is a number of channels, tokens, steps or layers; the largest vocabulary known has 250,002."""
+
+
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MOST_COUNT

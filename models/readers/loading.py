@@ -1,5 +1,6 @@
 """Puts named tensors into a module built without drawing its weights, with every key accounted for."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -16,6 +17,23 @@ Module = TypeVar("Module", bound=nn.Module)
 _DRAWS = {"uniform_", "normal_", "trunc_normal_", "fill_", "zero_", "constant_", "kaiming_uniform_", "kaiming_normal_"}
 
 
+_MAKES = {"empty", "zeros", "ones", "full", "eye", "arange", "linspace", "rand", "randn"}
+MOST_TENSORS = 20_000
+"""Of one module; the largest known here has 700."""
+MOST_ELEMENTS = 2**32
+"""Of one tensor; the largest known here has 2 * 10**8."""
+MOST_COUNTED = 2**24
+"""Of a tensor that is counted through when it is made, such as positions."""
+
+
+def _check_size(args: Any, made: int) -> None:
+    """Raises ValueError for a size or a number of tensors that no model has, before anything is allocated."""
+    given = args[0] if args and isinstance(args[0], list | tuple | torch.Size) else args
+    sizes = [size for size in given if isinstance(size, int | float)]
+    if made > MOST_TENSORS or (sizes and (math.prod(sizes) > MOST_ELEMENTS or max(sizes) > MOST_COUNTED)):
+        raise ValueError(f"a model of more than {MOST_TENSORS} tensors or with one of the sizes {sizes[:4]}")
+
+
 class WithoutInit(TorchFunctionMode):
     """Inside it, a new module's parameters are allocated but never written.
 
@@ -23,12 +41,23 @@ class WithoutInit(TorchFunctionMode):
     weights. Buffers are computed as usual: many are constants that no checkpoint holds.
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._made = 0
+
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None) -> Any:
         kwargs = kwargs or {}
+        if getattr(func, "__name__", "") in _MAKES:
+            self._made += 1
+            _check_size(args, self._made)
         target = args[0] if args else kwargs.get("tensor")
         if getattr(func, "__name__", "") in _DRAWS and isinstance(target, nn.Parameter):
             return target
         return func(*args, **kwargs)
+
+
+_REFUSALS = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError, MemoryError)
+"""What a class raises for a configuration that it cannot be made from; torch raises RuntimeError for sizes."""
 
 
 def build_module(make: Callable[[], Module], source: str) -> Module:
@@ -41,7 +70,7 @@ def build_module(make: Callable[[], Module], source: str) -> Module:
     try:
         with WithoutInit():
             module = make()
-    except (TypeError, ValueError, LookupError, AttributeError, ZeroDivisionError, StrictDataclassError) as error:
+    except (*_REFUSALS, StrictDataclassError) as error:
         raise CheckpointError(
             f"{source}: expected a configuration its class accepts, got {' '.join(str(error).split())}; "
             "fix: give the configuration as it was published"

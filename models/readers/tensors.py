@@ -14,6 +14,8 @@ from torch import Tensor
 from ..errors import CheckpointError
 from .pickles import unpickle
 
+MOST_UNPACKED_BYTES = 500_000_000
+"""Of a `.safetensors.gz`, which is read into memory; large weights are published unpacked."""
 PICKLED = (".ckpt", ".pt", ".pth", ".bin")
 
 
@@ -95,7 +97,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load, load_file
 
     try:
-        return load_file(path) if path.suffix != ".gz" else load(gzip.decompress(path.read_bytes()))
+        return load_file(path) if path.suffix != ".gz" else load(_unpacked(path))
     except (SafetensorError, OSError, EOFError, zlib.error) as error:
         raise _damaged_safetensors(path, error) from error
 
@@ -104,6 +106,18 @@ def _damaged_safetensors(path: Path, got: object) -> CheckpointError:
     return CheckpointError(
         f"{path} cannot be read: expected a whole safetensors file, got {got}; fix: download it again"
     )
+
+
+def _unpacked(path: Path) -> bytes:
+    """What a packed file holds; a few bytes can stand for more than any memory."""
+    with gzip.open(path) as stream:
+        content = stream.read(MOST_UNPACKED_BYTES + 1)
+    if len(content) > MOST_UNPACKED_BYTES:
+        raise CheckpointError(
+            f"{path}: expected at most {MOST_UNPACKED_BYTES / 1e6:.0f} MB of packed weights, got more; fix: unpack the "
+            "file yourself"
+        )
+    return content
 
 
 def _read_npy(path: Path) -> Tensor:

@@ -1,10 +1,10 @@
 """Finds one part's weights in a published folder: whole or sharded, safetensors or pickled, in any precision."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CheckpointError
+from .given_files import given_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,14 +71,7 @@ def read_shards(index: Path) -> "dict[str, Tensor]":
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file; CheckpointError when the file is absent, unreadable or holds something else."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(
-            f"{path}: expected a JSON file, got {error.strerror or error}; fix: give the folder as it was published"
-        ) from error
-    except ValueError as error:
-        raise CheckpointError(f"{path}: expected JSON, got {error}; fix: download the file again") from error
+    content = given_json(path)
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: expected a JSON object, got {type(content).__name__}; fix: download it again")
     return content

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..errors import CheckpointError
 from ..readers.config_reader import ConfigReader
+from ..readers.given_files import given_yaml
 from ..readers.weights_folder import read_json
 from .drawable import SAMPLE_SIZE
 from .scheduler import compvis_scheduler
@@ -98,15 +99,7 @@ def read_compvis_config(path: Path | None) -> CompVisConfig:
 
 def _from_yaml(path: Path) -> dict[str, Any]:
     """The authors' file in the JSON form, after a check that it describes a latent diffusion model of these classes."""
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(f"{path}: expected a YAML file, got {error.strerror}; fix: check the path") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise CheckpointError(f"{path}: expected YAML, got {reason}; fix: give the authors' file") from error
+    content = given_yaml(path)
     top = ConfigReader(content, str(path))
     params = top.section("model").section("params")
     params.skip("parameterization")

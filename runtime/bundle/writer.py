@@ -53,10 +53,18 @@ def check_new(target: Path) -> None:
         raise InputError(f"{target}: could not be written: {reason(error)}; choose another name or place") from error
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with staging_folder(target.absolute().parent, "trial"):
-            pass
     except OSError as error:
         raise _not_written(target, error) from error
+    check_writable(target.absolute().parent)
+
+
+def check_writable(folder: Path) -> None:
+    """Raises InputError where nothing can be written into a folder, before any work is done."""
+    try:
+        with staging_folder(folder, "trial"):
+            pass
+    except OSError as error:
+        raise _not_written(folder, error) from error
 
 
 def _not_written(target: Path, error: OSError) -> InputError:

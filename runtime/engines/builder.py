@@ -80,8 +80,10 @@ def _run(job: BuildJob, scratch: Path, tick: Callable[[float], None]) -> tuple[i
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=errors, start_new_session=True)
         try:
             assert process.stdin is not None
-            process.stdin.write(json.dumps(encode(job)).encode() + b"\n")
-            process.stdin.flush()
+            # One that ends at once has no reader; how it ended is told below.
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.write(json.dumps(encode(job)).encode() + b"\n")
+                process.stdin.flush()
             while process.poll() is None:
                 tick(time.perf_counter() - start)
                 with contextlib.suppress(subprocess.TimeoutExpired):

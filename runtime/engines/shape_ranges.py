@@ -1,25 +1,22 @@
 """The sizes that an engine serves: the plan is walked with the smallest, the usual and the largest call, and every free
 size of every graph is read off on the way."""
 
-import ast
-import operator
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping
 
 from ..bundle.manifest import Graph, Manifest, Tensor
 from ..bundle.plan import GraphCall, Plan, Segment, expand_wildcards, matches
 from ..errors import InputError
-from ..inputs.option import CallShape, Shape
+from ..inputs.option import CallShape, Shape, short
 from ..inputs.word import WordInput
 from .key import Range
 
 MOST_PICTURES, MOST_CHANNELS = 4, 8
 """Pictures of subjects, and channels of a sound, that an engine takes."""
-OPERATORS: dict[type[ast.operator], Callable[[int, int], int]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.FloorDiv: operator.floordiv,
-}
+TOKEN = r"\w+(?:\.\w+)*|//|[-+*()]"
+MOST_TOKENS = 60
+"""Of one size; exporters write up to 20."""
+LARGEST_SIZE = 2**40
 Sizes = dict[str, int]
 
 
@@ -141,6 +138,10 @@ class _PlanWalk:
 
 
 def _free(graph: Graph, shapes: dict[str, Shape]) -> Sizes:
+    for tensor in graph.inputs:
+        if len(tensor.shape) != len(shapes[tensor.name]):
+            told = f"expected {tensor.name} {list(shapes[tensor.name])}, as the plan's graphs give it"
+            raise InputError(f"manifest: {graph.file}: {told}, got {list(tensor.shape)}; export the bundle again")
     return {
         name: size
         for tensor in graph.inputs
@@ -150,18 +151,69 @@ def _free(graph: Graph, shapes: dict[str, Shape]) -> Sizes:
 
 
 def _shape_of(tensor: Tensor, values: Sizes) -> Shape:
-    return tuple(
-        size if isinstance(size, int) else _size(ast.parse(size, mode="eval").body, values) for size in tensor.shape
-    )
+    return tuple(size if isinstance(size, int) else _SizeReader(size, values).size() for size in tensor.shape)
 
 
-def _size(term: ast.expr, values: Sizes) -> int:
-    """A size such as `4*height` or `(height - 1)//2 + 1`, as exporters write them."""
-    match term:
-        case ast.Constant(value=int(number)):
-            return number
-        case ast.Name(id=name):
-            return values[name]
-        case ast.BinOp(left=left, op=sign, right=right) if type(sign) in OPERATORS:
-            return OPERATORS[type(sign)](_size(left, values), _size(right, values))
-    raise AssertionError(f"a size that is no sum or product: {ast.unparse(term)}")
+class _SizeReader:
+    """Reads a size such as `4*height` or `(height - 1)//2 + 1`, as exporters write them, with the values of its names.
+
+    Raises InputError for what is no sum, product or quotient of whole numbers and known names, and for a size below 0
+    or beyond LARGEST_SIZE.
+    """
+
+    def __init__(self, text: str, values: Sizes):
+        self._text, self._values = text, values
+        self._tokens = re.findall(TOKEN, text)
+        if "".join(self._tokens) != "".join(text.split()) or len(self._tokens) > MOST_TOKENS:
+            raise self._refused()
+
+    def size(self) -> int:
+        """The value of the whole text."""
+        value = self._sum()
+        if self._tokens:
+            raise self._refused()
+        return value
+
+    def _sum(self) -> int:
+        value = self._product()
+        while self._tokens[:1] in (["+"], ["-"]):
+            sign = self._tokens.pop(0)
+            other = self._product()
+            value = self._within(value + other if sign == "+" else value - other)
+        return value
+
+    def _product(self) -> int:
+        value = self._term()
+        while self._tokens[:1] in (["*"], ["//"]):
+            sign = self._tokens.pop(0)
+            other = self._term()
+            if sign == "//" and other == 0:
+                raise self._refused()
+            value = self._within(value * other if sign == "*" else value // other)
+        return value
+
+    def _term(self) -> int:
+        token = self._tokens.pop(0) if self._tokens else ""
+        if token == "(":
+            value = self._sum()
+            if self._tokens[:1] != [")"]:
+                raise self._refused()
+            self._tokens.pop(0)
+            return value
+        if token.isdecimal() and len(token) <= len(str(LARGEST_SIZE)):
+            return self._within(int(token))
+        if token in self._values:
+            return self._values[token]
+        raise self._refused()
+
+    def _within(self, value: int) -> int:
+        if abs(value) > LARGEST_SIZE:
+            raise self._refused()
+        return value
+
+    def _refused(self) -> InputError:
+        known = ", ".join(self._values) or "none"
+        return InputError(
+            f"manifest: expected a size of whole numbers, of the names {known}, and of + - * // and brackets, got "
+            f"{short(self._text)}; export the bundle again"
+        )
