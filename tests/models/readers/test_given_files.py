@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from x2i.models.clip.tokenizer import clip_tokenizer_json
+from x2i.models.clip.published_tokenizer import clip_tokenizer_json
 from x2i.models.errors import CheckpointError
 from x2i.models.readers import tensors
 from x2i.models.readers.given_files import MOST_TEXT_BYTES, given_json, given_yaml
