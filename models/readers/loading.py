@@ -67,10 +67,11 @@ def build_module(make: Callable[[], Module], source: str) -> Module:
     """
     from huggingface_hub.errors import StrictDataclassError
 
+    refusals = (*_REFUSALS, StrictDataclassError)
     try:
         with WithoutInit():
             module = make()
-    except (*_REFUSALS, StrictDataclassError) as error:
+    except refusals as error:
         raise CheckpointError(
             f"{source}: expected a configuration its class accepts, got {' '.join(str(error).split())}; "
             "fix: give the configuration as it was published"
