@@ -19,7 +19,8 @@ class ExportPlan:
     `base` is a diffusers folder, a hub name, or a CompVis checkpoint; `parts` maps the system's part names (such as
     `encoder` or `translator:French`) to files; `random_weights` names a variant that stands for all of them.
     `sampler`, `steps` (1 or more) and `guidance` (finite) replace the system's own defaults in the bundle; `lowering`
-    is the precision. `clip_skip` counts the last layers that CLIP's text encoder leaves out, as in diffusers.
+    is the precision. `clip_skip` counts the last layers of CLIP's text encoder that the prompt leaves out,
+    as in diffusers.
     """
 
     system: str

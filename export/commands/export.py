@@ -38,7 +38,7 @@ def _parts(context: click.Context, parameter: click.Parameter, values: tuple[str
 @click.option(
     "--clip-skip",
     type=click.IntRange(min=0),
-    help="Last layers of CLIP's text encoder to leave out, as diffusers counts: its 1 is other programs' 2.",
+    help="Last layers of CLIP's text encoder that the prompt leaves out, as in diffusers: its 1 is other programs' 2.",
 )
 @click.option("--licence", "licences", multiple=True, help="A licence of the weights, kept in the manifest.")
 @lowering_options

@@ -63,4 +63,5 @@ def decoder_plan(vae: AutoencoderKL, sample_size: int | list[int] | tuple[int, i
         size=(sides[0], sides[1]),
         size_multiple=multiple,
         to_uint8="truncate" if layout == "compvis" else "round",
+        grey=vae.config.out_channels == 1,
     )

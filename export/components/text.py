@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPTextModel, XLMRobertaModel
 from x2i.models.clip.injected_text import InjectedText
+from x2i.models.clip.text_layers import TextLayers, causal_mask
 from x2i.models.translators.gluenet import GlueNetConditioner
 
 from ..to_onnx import Component, Sizes
@@ -11,25 +12,26 @@ from ..to_onnx import Component, Sizes
 
 class ClipContext(nn.Module):
     """`forward(input_ids [B, T])` returns CLIP's last hidden state behind its final LayerNorm, [B, T, D], without a
-    mask, as Stable Diffusion runs it."""
+    mask, as Stable Diffusion runs it.
 
-    def __init__(self, model: CLIPTextModel):
+    With `attention_mask` [B, T] behind the ids no token reads the padding, whose places are 0. The prompt's row, the
+    last, leaves out the last `skipped` layers, as in TextLayers.
+    """
+
+    def __init__(self, model: CLIPTextModel, skipped: int = 0):
         super().__init__()
         self.model = model
+        self._layers = (TextLayers(model, skipped),) if skipped else ()
+        """In a tuple, so that the encoder is registered once, under `model`."""
 
-    def forward(self, input_ids: Tensor) -> Tensor:
-        return self.model(input_ids=input_ids).last_hidden_state
-
-
-class MaskedClipContext(nn.Module):
-    """ClipContext with `attention_mask` [B, T] behind the ids: no token reads the padding, whose places are 0."""
-
-    def __init__(self, model: CLIPTextModel):
-        super().__init__()
-        self.model = model
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        return self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        if not self._layers:
+            return self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        embedded = getattr(self.model, "text_model", self.model).embeddings(input_ids)
+        mask = causal_mask(input_ids.shape[1], embedded)
+        if attention_mask is not None:
+            mask = mask.masked_fill(attention_mask[:, None, None] == 0, float("-inf"))
+        return self._layers[0](embedded, mask)
 
 
 class XlmrFeatures(nn.Module):
@@ -43,10 +45,11 @@ class XlmrFeatures(nn.Module):
         return self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
 
 
-def clip_component(model: CLIPTextModel, tokens: int, masks: bool = False) -> Component:
+def clip_component(model: CLIPTextModel, tokens: int, masks: bool = False, skipped: int = 0) -> Component:
     """The CLIP text encoder's graph: input_ids int64 [B, tokens] to context float32 [B, tokens, D]; B is free.
 
-    With `masks` it also reads `attention_mask`, int64 [B, tokens], 1 for a prompt's tokens and 0 for the padding.
+    With `masks` it also reads `attention_mask`, int64 [B, tokens], 1 for a prompt's tokens and 0 for the padding. The
+    last row leaves out the last `skipped` layers.
     """
     config = model.config
 
@@ -57,7 +60,7 @@ def clip_component(model: CLIPTextModel, tokens: int, masks: bool = False) -> Co
 
     return Component(
         name="text_encoder",
-        module=(MaskedClipContext if masks else ClipContext)(model).eval(),
+        module=ClipContext(model, skipped).eval(),
         example=example,
         outputs=("context",),
         free={name: {0: "batch"} for name in (("input_ids", "attention_mask") if masks else ("input_ids",))},

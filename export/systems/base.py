@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from transformers import CLIPTextModel
-from x2i.models.clip.text_encoder import skip_last_layers
 from x2i.models.context_attention import KeyValueWeights, cross_attention_weights
 from x2i.models.random.weights import random_stable_diffusion
 from x2i.models.stable_diffusion.base import Replacements, StableDiffusion, read_stable_diffusion
@@ -82,13 +81,15 @@ TOKENIZER = "tokenizer.json"
 class BaseText:
     """CLIP's text encoder, its tokenizer's JSON, and the plan's input for its prompts.
 
-    `masks` says that the encoder is handed the mask of a prompt's padding; `notes` are for the user, a line each.
+    `masks` says that the encoder is handed the mask of a prompt's padding; `skipped` counts the last layers that a
+    prompt leaves out; `notes` are for the user, a line each.
     """
 
     encoder: CLIPTextModel
     tokenizer_json: str
     prompt: TextInput
     masks: bool
+    skipped: int
     notes: tuple[str, ...]
 
     @property
@@ -109,10 +110,8 @@ def require_text(base: StableDiffusion, plan: ExportPlan) -> None:
 
 
 def base_text(base: StableDiffusion, plan: ExportPlan, takes_mask: bool = True) -> BaseText:
-    """The base's text side, without the last layers that the plan skips.
-
-    Raises PlanError when it has none, or wants a mask of the padding in a system whose authors hand it none.
-    """
+    """The base's text side. Raises PlanError when it has none, when the plan skips all its layers, or when it wants a
+    mask of the padding in a system whose authors hand it none."""
     require_text(base, plan)
     assert base.text_encoder is not None and base.tokenizer is not None
     masks = getattr(base.text_encoder.config, "use_attention_mask", None) is True
@@ -121,7 +120,12 @@ def base_text(base: StableDiffusion, plan: ExportPlan, takes_mask: bool = True) 
             "text encoder: expected no use_attention_mask, which this system's authors leave aside, got true; use a "
             "base without it"
         )
-    skip_last_layers(base.text_encoder, plan.clip_skip or 0)
+    skipped, layers = plan.clip_skip or 0, base.text_encoder.config.num_hidden_layers
+    if skipped >= layers:
+        raise PlanError(
+            f"--clip-skip: expected fewer than the text encoder's {layers} layers, got {skipped}; skip 1, which other "
+            "programs call 2"
+        )
     tokenizer, notes = base.tokenizer, base.notes
     window = tokenizer.window
     if window is None:
@@ -131,4 +135,4 @@ def base_text(base: StableDiffusion, plan: ExportPlan, takes_mask: bool = True) 
             "positions",
         )
     prompt = TextInput(TOKENIZER, window, tokenizer.pad_id)
-    return BaseText(base.text_encoder, tokenizer.json, prompt, masks, notes)
+    return BaseText(base.text_encoder, tokenizer.json, prompt, masks, skipped, notes)

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from .text_layers import TextLayers, causal_mask
+
 if TYPE_CHECKING:
     from transformers import CLIPTextModel
 
@@ -14,12 +16,15 @@ class InjectedText(nn.Module):
 
     The words replace the token at `word_index` and move what follows n - 1 places on; what then passes the end is
     lost, and positions are counted after that. An index of T injects nothing. The caller sees to index + n <= T.
-    Attention is causal without a padding mask. Source: ELITE (arXiv 2302.13848) and its reference code.
+    Attention is causal without a padding mask. The prompt leaves out the last `skipped` layers, as in TextLayers.
+    Source: ELITE (arXiv 2302.13848) and its reference code.
     """
 
-    def __init__(self, model: "CLIPTextModel"):
+    def __init__(self, model: "CLIPTextModel", skipped: int = 0):
         super().__init__()
         self.model = getattr(model, "text_model", model)  # transformers before version 5 has a model inside the model
+        self._layers = (TextLayers(model, skipped),)
+        """In a tuple, so that the encoder is registered once, under `model`."""
 
     def forward(self, input_ids: Tensor, words: Tensor, word_index: Tensor) -> Tensor:
         embeddings = self.model.embeddings
@@ -33,14 +38,4 @@ class InjectedText(nn.Module):
         is_word = (offset >= 0) & (offset < count)
         embedded = torch.where(is_word.unsqueeze(-1), placed.to(tokens.dtype), tokens)
         hidden = embedded + embeddings.position_embedding(slots)
-        hidden = self.model.encoder(inputs_embeds=hidden, attention_mask=causal_mask(window, hidden)).last_hidden_state
-        return self.model.final_layer_norm(hidden)
-
-
-def causal_mask(window: int, like: Tensor) -> Tensor:
-    """What is added to attention's scores: [1, 1, window, window], of the dtype and on the device of `like`.
-
-    It is 0 up to the query's own position and -inf beyond it.
-    """
-    later = torch.full((window, window), float("-inf"), dtype=like.dtype, device=like.device).triu(1)
-    return later[None, None]
+        return self._layers[0](hidden, causal_mask(window, hidden))

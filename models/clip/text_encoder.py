@@ -104,22 +104,6 @@ def text_encoder_load(model: "CLIPTextModel", tensors: Mapping[str, Tensor], sou
     return Load(model, kept, source, EXTRAS, names)
 
 
-def skip_last_layers(model: "CLIPTextModel", count: int) -> None:
-    """Takes the last `count` layers off, in place: the final LayerNorm then reads what the layer before them gives.
-
-    This is diffusers' `clip_skip`. Raises CheckpointError where no layer would be left.
-    """
-    encoder = getattr(model, "text_model", model).encoder
-    if count >= len(encoder.layers):
-        raise CheckpointError(
-            f"clip skip: expected fewer than the text encoder's {len(encoder.layers)} layers, got {count}; "
-            "fix: skip 1, which other programs call 2"
-        )
-    if count:
-        encoder.layers = encoder.layers[:-count]
-        model.config.num_hidden_layers -= count
-
-
 def _open_clip_name(name: str) -> str:
     found = re.fullmatch(r"encoder\.layers\.(\d+)\.self_attn\.([qkv])_proj\.(weight|bias)", name)
     if found:

@@ -158,8 +158,8 @@ class SamplerChoice:
 class Decoder:
     """Latents to picture. The graph maps `latents` [B, channels, h, w] to `image` [B, 3, h*factor, w*factor] in -1..1.
 
-    `to_uint8` tells how the original makes bytes; `size` is the default (height, width) in pixels, and every size
-    must be a multiple of `size_multiple`.
+    A `grey` one gives [B, 1, ...]. `to_uint8` tells how the original makes bytes; `size` is the default (height, width)
+    in pixels, and every size must be a multiple of `size_multiple`.
     """
 
     graph: str
@@ -168,6 +168,7 @@ class Decoder:
     size: tuple[Side, Side]
     size_multiple: Side
     to_uint8: Literal["truncate", "round"] = "round"
+    grey: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +228,7 @@ class Plan:
             fed = segment.context | {"latents": "latents", "timestep": "timestep"}
             shapes = {"latents": latents, "noise": latents, "timestep": ("batch",)}
             yield PlannedCall(segment.graph, fed, {"noise": "noise"}, shapes)
-        image = ("batch", 3, "height", "width")
+        image = ("batch", 1 if self.decoder.grey else 3, "height", "width")
         shapes = {"latents": latents, "image": image}
         yield PlannedCall(self.decoder.graph, {"latents": "latents"}, {"image": "image"}, shapes)
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 from diffusers.loaders.single_file_utils import convert_open_clip_checkpoint
 from transformers import CLIPTextConfig, CLIPTextModel
-from x2i.models.clip.text_encoder import empty_text_encoder, skip_last_layers, text_encoder_load, text_layout
+from x2i.export.components.text import ClipContext
+from x2i.models.clip.text_encoder import empty_text_encoder, text_encoder_load, text_layout
 from x2i.models.errors import CheckpointError
 from x2i.models.random.weights import draw_weights
 from x2i.models.readers.loading import load_all_strictly
@@ -80,19 +81,21 @@ def test_no_text_encoder(keys):
     assert text_layout(dict.fromkeys(keys)) is None
 
 
-@pytest.mark.parametrize("count", [0, 1, 2])
+@pytest.mark.parametrize("skipped", [0, 1, 2])
+@pytest.mark.parametrize("masked", [False, True])
 @torch.no_grad()
-def test_layers_left_out_as_diffusers_counts_them(model, count):
+def test_layers_left_out_as_diffusers_counts_them(model, skipped, masked):
+    """Of the prompt, which is the last row; diffusers hands the negative one to all layers."""
     ids = torch.randint(0, 38, (2, 9), generator=torch.Generator().manual_seed(1))
-    states = model(ids, output_hidden_states=True).hidden_states
-    expected = getattr(model, "text_model", model).final_layer_norm(states[-(count + 1)])
-    skip_last_layers(model, count)
-    assert torch.equal(model(ids).last_hidden_state, expected)
-
-
-def test_a_layer_is_left(model):
-    with pytest.raises(CheckpointError, match="expected fewer than the text encoder's 3 layers, got 3"):
-        skip_last_layers(model, 3)
+    mask = torch.ones_like(ids)
+    mask[0, 3:] = mask[1, 7:] = 0
+    given = (ids, mask) if masked else (ids,)
+    states = model(*given, output_hidden_states=True).hidden_states
+    norm = getattr(model, "text_model", model).final_layer_norm
+    expected = torch.stack([norm(states[-1][0]), norm(states[-(skipped + 1)][1])])
+    assert torch.allclose(ClipContext(model, skipped)(*given), expected, atol=1e-6)
+    alone = tuple(each[1:] for each in given)
+    assert torch.allclose(ClipContext(model, skipped)(*alone), expected[1:], atol=1e-6)
 
 
 def test_settings_of_a_whole_clip():
