@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from x2i.runtime.bundle.manifest import Graph, Manifest
 from x2i.runtime.bundle.plan import Plan
-from x2i.runtime.bundle.writer import check_new, file_records, new_bundle, write_manifest
+from x2i.runtime.bundle.writer import file_records, new_bundle, write_manifest
 from x2i.runtime.commands.progress import track
 from x2i.runtime.files.staging import staging_folder
 from x2i.runtime.machine import package_versions
@@ -42,7 +42,7 @@ def export_bundle(plan: ExportPlan, report: Callable[[str], None] = lambda line:
     # Quantizers and judges are slow to import, and fp32 needs none.
     from .lower.lowered_bundle import lower
 
-    check_new(plan.out)
+    plan.out.absolute().parent.mkdir(parents=True, exist_ok=True)
     with staging_folder(plan.out.absolute().parent, "fp32") as work:
         fp32 = work / "bundle"
         _export_fp32(system, replace(plan, out=fp32), report)

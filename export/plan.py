@@ -1,15 +1,19 @@
 """What to export: the export command's options as one frozen record, and what is wrong with them by themselves."""
 
-import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from x2i.runtime.bundle.plan import Guidance, Plan, SamplerChoice
+from x2i.runtime.bundle.writer import check_new
+from x2i.runtime.errors import InputError
 from x2i.runtime.samplers.settings import SamplerSettings
 
 from .errors import PlanError
 from .lower.lowering import Lowering
 from .sampling import count_problems
+
+LARGEST_GUIDANCE = 1e30
+"""What a manifest may hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +42,16 @@ class ExportPlan:
 
     def problems(self) -> list[str]:
         """What is wrong whatever the system is, one line each; no file is read."""
-        problems = []
-        if self.out.exists():
-            problems.append(f"{self.out}: expected a new folder, but it exists; choose another name or remove it first")
+        problems: list[str] = []
+        try:
+            check_new(self.out)
+        except InputError as error:
+            problems += error.problems
         if self.random_weights is None:
             problems += self._base_problems()
         elif self.base or self.parts or self.base_config:
             problems.append("--random-weights: stands for all weights; leave out --base, --base-config and --part")
-        if self.guidance is not None and not math.isfinite(self.guidance):
+        if self.guidance is not None and not abs(self.guidance) <= LARGEST_GUIDANCE:
             problems.append(f"--guidance: expected a finite number, got {self.guidance}")
         return problems + self.lowering.problems()
 

@@ -103,6 +103,10 @@ def os_problem(error: OSError) -> str:
     return one_line(f"{where}expected what the system can do, got: {reason(error)}; {fix}")
 
 
+TOLD_BY_CHILDREN = (OSError, MemoryError, RuntimeError, ValueError, ArithmeticError)
+"""What a child process tells its parent in lines; whatever else ends it, its last words tell."""
+
+
 def problems_of(error: BaseException) -> tuple[str, ...]:
     """One line or more for any error: the problems of ours, and for a library's its cause and a fix as far as they are
     known."""

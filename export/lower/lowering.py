@@ -8,6 +8,8 @@ from typing import cast, get_args
 
 from x2i.runtime.bundle.manifest import Graph, Precision
 from x2i.runtime.bundle.plan import Plan
+from x2i.runtime.inputs.option import is_count, short
+from x2i.runtime.inputs.sampling import MOST_PIXELS, MOST_STEPS
 
 from ..components.projection import KEYS, LOCAL_KEYS
 from ..errors import PlanError
@@ -105,6 +107,12 @@ class Lowering:
             if precision not in PRECISIONS
         ]
         found += level_problems(self.level)
+        if not (isinstance(self.seed, int) and 0 <= self.seed < 2**63):
+            found.append(f"--calibration-seed: expected a whole number from 0 to 2**63 - 1, got {short(self.seed)}")
+        if self.steps is not None and not is_count(self.steps, MOST_STEPS):
+            found.append(f"--trial-steps: expected a whole number from 1 to {MOST_STEPS}, got {short(self.steps)}")
+        if self.size is not None and not all(is_count(side, MOST_PIXELS) for side in self.size):
+            found.append(f"--trial-size: expected at most {MOST_PIXELS} pixels a side, got {short(self.size)}")
         if self.quality is not None and not 0 < self.quality < 1:
             found.append(f"--quality: expected a relative error between 0 and 1, got {self.quality:g}")
         if self.calibration is not None and not self.calibration.is_file():

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import DISK_FULL, InputError, reason
@@ -25,37 +25,39 @@ def new_folder(target: str | Path) -> Iterator[Path]:
     """
     target = Path(target)
     check_new(target)
+    above = [folder for folder in target.absolute().parents if not folder.exists()]
     try:
+        target.absolute().parent.mkdir(parents=True, exist_ok=True)
         with staging_folder(target.absolute().parent, target.name) as work:
             yield work
             apply_umask(work)
             work.rename(target)
     except OSError as error:
         if error.errno in DISK_FULL:
-            raise InputError(
-                f"{target}: could not be written: {reason(error)}; free space or choose a place"
-            ) from error
+            raise _not_written(target, error) from error
         raise
+    finally:
+        # Only empty ones go: nothing was made in them.
+        with suppress(OSError):
+            for folder in above:
+                folder.rmdir()
 
 
 def check_new(target: Path) -> None:
-    """Raises InputError where a new folder cannot be made, before any work is done; makes those above it."""
+    """Raises InputError where a new folder cannot be made, before any work is done; nothing is made yet."""
     try:
         # A link that leads nowhere is there, too.
         if os.path.lexists(target):
             raise InputError(f"{target}: expected a new folder, but it exists; choose another name or remove it first")
-        os.stat(target.parent / target.name)
-    except FileNotFoundError:
-        pass
+        with suppress(FileNotFoundError):
+            # Its name may be too long, a file in its way.
+            os.stat(target)
+        above = next(folder for folder in target.absolute().parents if folder.exists())
     except (OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{target}: could not be written: {reason(error)}; choose another name or place") from error
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _not_written(target, error) from error
-    check_writable(target.absolute().parent)
+    check_writable(above)
 
 
 def check_writable(folder: Path) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..bundle.records import decode, encode
-from ..errors import InputError
+from ..errors import TOLD_BY_CHILDREN, InputError, problems_of
 from ..machine import peak_memory
 from ..sessions.session import Settings
 from . import store
@@ -114,8 +114,8 @@ def main(folder: str) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         answer = _Answer(_build_job(job, Path(folder)))
-    except InputError as error:
-        answer = _Answer(problems=error.problems)
+    except TOLD_BY_CHILDREN as error:
+        answer = _Answer(problems=problems_of(error))
     print(json.dumps(encode(answer)))
 
 

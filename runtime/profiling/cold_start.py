@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
-from ..errors import InputError
+from ..errors import TOLD_BY_CHILDREN, InputError, problems_of
 from ..load import load
 from ..machine import peak_memory
 from .job import ProfileJob, Track, completed_options, untracked
@@ -176,7 +176,7 @@ def main(begun: float, answer: int) -> None:
     warnings.simplefilter("ignore")
     try:
         found = _draw(_from_json(json.load(sys.stdin)), begun)
-    except (InputError, OSError, MemoryError) as error:
-        found = {"problems": getattr(error, "problems", (f"{type(error).__name__}: {error}",))}
+    except TOLD_BY_CHILDREN as error:
+        found = {"problems": problems_of(error)}
     with open(answer, "w", encoding="utf-8") as stream:
         stream.write(f"\n{json.dumps(found)}\n")

@@ -141,6 +141,34 @@ def test_a_folder_is_refused_before_the_work(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link"]
 
 
+def test_folders_above_go_with_a_failure(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), new_folder(tmp_path / "a" / "b" / "bundle") as work:
+        (work / "file").touch()
+        raise RuntimeError
+    assert not list(tmp_path.iterdir())
+    with new_folder(tmp_path / "a" / "b" / "bundle") as work:
+        (work / "file").touch()
+    assert (tmp_path / "a" / "b" / "bundle" / "file").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--guidance", "1e300"),
+        ("--guidance", "nan"),
+        ("--steps", "100000000"),
+        ("--precision", "int8", "--trial-size", "99999x8"),
+        ("--precision", "int8", "--calibration", "/dev/zero"),
+        ("--precision", "int8", "--calibration-seed", "-1"),
+    ],
+)
+def test_an_export_is_refused_before_its_work(options: tuple[str, ...], tmp_path: Path) -> None:
+    words = ["export", "sd", str(tmp_path / "a" / "bundle"), "--random-weights", "tiny", *options]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 2 and "[1/" not in result.stdout
+    assert not list(tmp_path.iterdir())
+
+
 HOLD = """
 import os, sys, time
 from pathlib import Path
