@@ -14,6 +14,7 @@ from x2i.runtime.bundle.writer import file_records, new_bundle, write_manifest
 from x2i.runtime.commands.progress import track
 from x2i.runtime.files.staging import staging_folder
 from x2i.runtime.machine import package_versions
+from x2i.runtime.media.tokenizer import Tokenizer
 from x2i.runtime.sessions.backends import open_session
 from x2i.runtime.sessions.session import GraphFile
 
@@ -78,6 +79,10 @@ def _trace_all(
     runtime_plan = plan.with_defaults(build.plan)
     for name, text in build.tokenizers.items():
         (folder / name).write_text(text, encoding="utf-8")
+    for conditioner in runtime_plan.conditioners:
+        if (read := conditioner.text) is not None:
+            # What a run refuses is refused here, before the graphs.
+            Tokenizer(folder / read.tokenizer, read.window, read.pad_id)(["a"])
     gates: dict[str, float] = {}
     for component in track(build.components, "tracing", build.count, "graph"):
         start = time.perf_counter()

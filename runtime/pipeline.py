@@ -13,7 +13,7 @@ from .bundle.plan import Plan
 from .bundle.reader import Bundle
 from .conditions import Conditions
 from .denoiser import Denoiser, DenoiserCall
-from .errors import InputError, collect_problems
+from .errors import InputError, collect_problems, one_line
 from .inputs.option import NamedTensors
 from .inputs.registry import RunOptions
 from .inputs.sound import MIX
@@ -108,7 +108,8 @@ class Pipeline:
             request, other, others_notes = self._request(prompt, options)
             request = self._within_limit(request)
             context, notes = self._conditions(request, other)
-        notes = tuple(dict.fromkeys((*others_notes, *notes)))
+        # They hold prompts and names of files.
+        notes = tuple(dict.fromkeys(map(one_line, (*others_notes, *notes))))
         for note in notes:
             warnings.warn(note, UserWarning, stacklevel=3)
         return request, context, notes

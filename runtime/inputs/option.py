@@ -241,7 +241,9 @@ def is_count(value: Any, most: int) -> bool:
 
 
 def short(value: Any) -> str:
-    """How a value is shown in a message."""
-    # A whole number of thousands of digits has no text.
-    shown = repr(value) if not isinstance(value, int) or value.bit_length() < 10_000 else f"{value:#x}"
-    return one_line(shown, 60)
+    """How a value is shown in a message, whatever it is."""
+    try:
+        return one_line(repr(value), 60)
+    except (RecursionError, ValueError):
+        # What is nested too deeply, and a whole number of thousands of digits, has no text.
+        return f"a value of {type(value).__name__} that cannot be shown"
