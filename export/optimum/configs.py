@@ -105,6 +105,7 @@ def tokenizer_files(bundle: Bundle) -> dict[str, str]:
             "Optimum's pipeline reads no other"
         )
     words = {number: word for word, number in vocabulary.items()}
+    words |= {token["id"]: token["content"] for token in json.loads(saved)["added_tokens"]}
     pairs = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
     settings = {
         "tokenizer_class": "CLIPTokenizer",

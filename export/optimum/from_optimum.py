@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer
-from x2i.models.clip.published_tokenizer import clip_pad_token, clip_tokenizer_json
+from x2i.models.clip.published_tokenizer import PublishedTokenizer, read_clip_tokenizer
 from x2i.models.readers.weights_folder import read_json
+from x2i.models.stable_diffusion.drawable import channel_problems, latent_size, text_problems, vae_problems
 from x2i.models.stable_diffusion.scheduler import read_scheduler
 from x2i.runtime.bundle.manifest import Manifest, Source
 from x2i.runtime.bundle.plan import Conditioner, Decoder, GraphCall, Guidance, Plan, Segment
@@ -28,18 +28,24 @@ PRODUCERS = ("x2i-edge", "onnx", "onnxruntime")
 
 @dataclass(frozen=True, slots=True)
 class OptimumFolder:
-    """A folder's configurations, checked: UNet's, VAE's and text encoder's, and its sampling."""
+    """A folder's configurations, checked: UNet's, VAE's and text encoder's, its tokenizer and its sampling."""
 
     path: Path
     unet: dict[str, Any]
     vae: dict[str, Any]
     text: dict[str, Any]
+    tokenizer: PublishedTokenizer
     sampling: FolderSampling
 
     @property
     def factor(self) -> int:
         """Pixels of the picture per latent."""
         return 2 ** (len(self.vae["block_out_channels"]) - 1)
+
+    @property
+    def window(self) -> int:
+        """Tokens of a prompt: the tokenizer's limit, or else the text encoder's positions."""
+        return self.tokenizer.window or int(self.text["max_position_embeddings"])
 
 
 def import_folder(
@@ -52,13 +58,12 @@ def import_folder(
     """
     read = read_folder(folder)
     with new_bundle(out) as work:
-        (work / TOKENIZER).write_text(clip_tokenizer_json(folder / "tokenizer"), encoding="utf-8")
-        tokenizer = Tokenizer.from_file(str(work / TOKENIZER))
-        wanted = parts(float(read.vae["scaling_factor"]), _window(read), tokenizer.get_vocab_size())
+        (work / TOKENIZER).write_text(read.tokenizer.json, encoding="utf-8")
+        wanted = parts(float(read.vae["scaling_factor"]), read.window, read.tokenizer.size)
         graphs = write_adapted_graphs(folder, work, wanted, report)
         manifest = Manifest(
             system="sd",
-            plan=_plan(read, tokenizer),
+            plan=_plan(read),
             graphs=graphs,
             files=file_records(work),
             sources=(Source("optimum", folder.name, digest(folder)),),
@@ -84,23 +89,21 @@ def read_folder(folder: Path) -> OptimumFolder:
         for name in ("shift_factor", "latents_mean", "latents_std")
         if vae.get(name)
     ]
-    problems += _lacking(folder / DENOISER, unet, "sample_size", "in_channels", "block_out_channels")
+    problems += _lacking(folder / DENOISER, unet, "in_channels", "block_out_channels")
     problems += _lacking(folder / DECODER, vae, "block_out_channels", "scaling_factor")
     problems += _lacking(folder / TEXT_ENCODER, text, "max_position_embeddings")
-    problems += _channel_problems(folder, unet, vae)
+    problems += channel_problems(unet, vae, str(folder)) + vae_problems(vae, str(folder / DECODER))
+    tokenizer = read_clip_tokenizer(folder / "tokenizer")
+    # Optimum's UNet reads what its text encoder gives, so the widths are one.
+    problems += text_problems({"cross_attention_dim": text.get("hidden_size")}, text, tokenizer, str(folder))
+    if text.get("use_attention_mask") is True:
+        problems.append(
+            f"{folder / TEXT_ENCODER}: expected no use_attention_mask, whose mask Optimum's graph does not take, got "
+            "true; export the model itself with x2i export"
+        )
     if problems:
         raise PlanError(*problems)
-    return OptimumFolder(folder, unet, vae, text, read_sampling(settings, str(folder / "scheduler")))
-
-
-def _channel_problems(folder: Path, unet: dict[str, Any], vae: dict[str, Any]) -> list[str]:
-    """A UNet for inpainting, for one, reads a mask and a picture beside the latents."""
-    read = unet.get("in_channels")
-    made, decoded = unet.get("out_channels", read), vae.get("latent_channels", read)
-    if read == made == decoded:
-        return []
-    numbers = f"{read} in, {made} out, {decoded} in the VAE"
-    return [f"{folder / DENOISER}: expected one number of latent channels, got {numbers}; give plain text-to-image"]
+    return OptimumFolder(folder, unet, vae, text, tokenizer, read_sampling(settings, str(folder / "scheduler")))
 
 
 def _lacking(part: Path, settings: dict[str, Any], *names: str) -> list[str]:
@@ -108,21 +111,13 @@ def _lacking(part: Path, settings: dict[str, Any], *names: str) -> list[str]:
     return [f"{part / 'config.json'}: expected {name}, got nothing; export the folder again" for name in absent]
 
 
-def _window(folder: OptimumFolder) -> int:
-    return int(folder.text["max_position_embeddings"])
-
-
-def _plan(folder: OptimumFolder, tokenizer: Tokenizer) -> Plan:
-    token = clip_pad_token(folder.path / "tokenizer")
-    pad = tokenizer.token_to_id(token)
-    if pad is None:
-        raise PlanError(f"{folder.path / 'tokenizer'}: expected {token!r} in its vocabulary, got none")
+def _plan(folder: OptimumFolder) -> Plan:
     stage = GraphCall(TEXT_ENCODER, {"input_ids": "input_ids"}, {"context": "context"})
     schedule = folder.sampling.schedule
-    size, factor = folder.unet["sample_size"], folder.factor
+    size, factor = latent_size(folder.unet), folder.factor
     height, width = (size, size) if isinstance(size, int) else size
     return Plan(
-        conditioners=(Conditioner((stage,), (TextInput(TOKENIZER, _window(folder), pad),)),),
+        conditioners=(Conditioner((stage,), (TextInput(TOKENIZER, folder.window, folder.tokenizer.pad_id),)),),
         segments=(Segment("denoiser", schedule.train_steps, {"encoder_hidden_states": "context"}),),
         sampler=folder.sampling.sampler or DIFFUSERS_SAMPLING,
         decoder=Decoder(
@@ -132,6 +127,7 @@ def _plan(folder: OptimumFolder, tokenizer: Tokenizer) -> Plan:
             size=(height * factor, width * factor),
             # Optimum's graph upsamples to twice the size, whatever the skip's is.
             size_multiple=factor * 2 ** (len(folder.unet["block_out_channels"]) - 1),
+            grey=folder.vae.get("out_channels") == 1,
         ),
         schedule=schedule,
         guidance=Guidance(7.5),

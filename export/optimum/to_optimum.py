@@ -1,7 +1,7 @@
 """Writes a plain Stable Diffusion bundle as the folder that Optimum's ONNX Runtime pipelines load."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -129,11 +129,23 @@ def _problems(plan: Plan) -> list[str]:
     stages = [stage.graph for conditioner in plan.conditioners for stage in conditioner.stages]
     reads_text_alone = [type(each) for each in plan.inputs()] == [TextInput]
     if tuple(stages) == STAGES and reads_text_alone and len(plan.segments) == 1:
-        return []
+        return [*_prompt_problems(plan)]
     return [
         "bundle: expected plain Stable Diffusion as `x2i export sd` writes it, got one that runs "
         f"{', '.join(plan.graphs())}; Optimum has no pipeline for it"
     ]
+
+
+def _prompt_problems(plan: Plan) -> Iterator[str]:
+    """Optimum's pipeline hands the text encoder one prompt after the other, and its ids alone."""
+    (conditioner,) = plan.conditioners
+    if "attention_mask" in conditioner.stages[0].inputs:
+        yield "bundle: expected a text encoder that reads ids alone, got one that reads the mask of the padding, too"
+    if conditioner.text is not None and conditioner.text.clip_skip:
+        yield (
+            "bundle: expected a text encoder that reads both prompts alike, got one whose prompt leaves out "
+            f"{conditioner.text.clip_skip} layers; export without --clip-skip"
+        )
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

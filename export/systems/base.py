@@ -81,15 +81,13 @@ TOKENIZER = "tokenizer.json"
 class BaseText:
     """CLIP's text encoder, its tokenizer's JSON, and the plan's input for its prompts.
 
-    `masks` says that the encoder is handed the mask of a prompt's padding; `skipped` counts the last layers that a
-    prompt leaves out; `notes` are for the user, a line each.
+    `masks` says that the encoder is handed the mask of a prompt's padding; `notes` are for the user, a line each.
     """
 
     encoder: CLIPTextModel
     tokenizer_json: str
     prompt: TextInput
     masks: bool
-    skipped: int
     notes: tuple[str, ...]
 
     @property
@@ -134,5 +132,5 @@ def base_text(base: StableDiffusion, plan: ExportPlan, takes_mask: bool = True) 
             f"tokenizer: {tokenizer.source} states no model_max_length; prompts have the text encoder's {window} "
             "positions",
         )
-    prompt = TextInput(TOKENIZER, window, tokenizer.pad_id)
-    return BaseText(base.text_encoder, tokenizer.json, prompt, masks, skipped, notes)
+    prompt = TextInput(TOKENIZER, window, tokenizer.pad_id, skipped)
+    return BaseText(base.text_encoder, tokenizer.json, prompt, masks, notes)

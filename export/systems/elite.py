@@ -45,7 +45,7 @@ def build_elite(plan: ExportPlan) -> Build:
         vision_component(tower),
         words_component(elite.global_mapper, patches),
         patches_component(elite.local_mapper, patches),
-        injected_text_component(InjectedText(text.encoder, text.skipped), text.prompt.window),
+        injected_text_component(InjectedText(text.encoder, text.prompt.clip_skip), text.prompt.window),
         *base_components(base, elite.global_weights, elite.local_weights),
     ]
     plan_data = base_plan(base, conditioners, SAMPLING, "diffusers", INJECTION, GUIDANCE)

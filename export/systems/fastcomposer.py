@@ -49,7 +49,7 @@ def build_fastcomposer(plan: ExportPlan) -> Build:
     components = [
         objects_component(parts.vision),
         postfuse_component(parts.postfuse),
-        clip_component(text.encoder, text.prompt.window, skipped=text.skipped),
+        clip_component(text.encoder, text.prompt.window, skipped=text.prompt.clip_skip),
         *base_components(base),
     ]
     plan_data = base_plan(base, conditioners, None, "diffusers", guidance=GUIDANCE)

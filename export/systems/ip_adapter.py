@@ -41,7 +41,7 @@ def build_ip_adapter(plan: ExportPlan) -> Build:
     )
     components = [
         image_tokens_component(IpAdapterTokens(vision, adapter.projection)),
-        clip_component(text.encoder, text.prompt.window, text.masks, text.skipped),
+        clip_component(text.encoder, text.prompt.window, text.masks, text.prompt.clip_skip),
         *base_components(base, local_weights=adapter.weights),
     ]
     plan_data = base_plan(base, conditioners, None, base.layout, INJECTION)

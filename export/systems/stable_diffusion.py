@@ -15,7 +15,10 @@ def build_stable_diffusion(plan: ExportPlan) -> Build:
     base = read_base(plan)
     text = base_text(base, plan)
     conditioner = Conditioner((text.stage, projection_stage("context")), (text.prompt,))
-    components = [clip_component(text.encoder, text.prompt.window, text.masks, text.skipped), *base_components(base)]
+    components = [
+        clip_component(text.encoder, text.prompt.window, text.masks, text.prompt.clip_skip),
+        *base_components(base),
+    ]
     sampler = COMPVIS_SAMPLING if base.layout == "compvis" else None
     plan_data = base_plan(base, (conditioner,), sampler, base.layout)
     return Build(plan_data, {TOKENIZER: text.tokenizer_json}, consume(components), len(components), text.notes)

@@ -22,6 +22,7 @@ class TextInput:
     """How a prompt becomes the slots `input_ids` and `attention_mask`, both int64 [B, window].
 
     `tokenizer` is a file of the bundle; a longer prompt is cut so that it still ends with the closing special token.
+    `clip_skip` counts the last layers of the text encoder that the prompt, and not the negative one, leaves out.
     """
 
     KEY: ClassVar[str] = "text"
@@ -30,12 +31,14 @@ class TextInput:
     tokenizer: str
     window: Window
     pad_id: Index
+    clip_skip: Index = 0
 
     def slots(self) -> tuple[str, ...]:
         return ("input_ids", "attention_mask")
 
     def describe(self) -> str:
-        return f"prompt, {self.tokenizer}, window of {self.window} tokens"
+        skipped = f", without the last {self.clip_skip} layers" if self.clip_skip else ""
+        return f"prompt, {self.tokenizer}, window of {self.window} tokens{skipped}"
 
     def prepare(self, call: CallContext, made: PreparedInputs) -> None:
         """Nothing: each conditioner tokenizes for itself."""

@@ -143,3 +143,49 @@ def test_files_that_are_no_configuration(tmp_path):
             read_compvis_config(write(tmp_path, content, name))
     with pytest.raises(CheckpointError, match="No such file"):
         read_compvis_config(tmp_path / "absent.yaml")
+
+
+V2 = {
+    "num_heads: 8": "num_head_channels: 64\n        use_linear_in_transformer: True\n        use_fp16: True",
+    "context_dim: 768": "context_dim: 1024",
+    "FrozenCLIPEmbedder": "FrozenOpenCLIPEmbedder\n      params:\n        freeze: True\n        layer: penultimate",
+}
+
+
+def second(text: str = YAML, **params: str) -> str:
+    """The authors' YAML of version 2: OpenCLIP's last layer but one, and linear projections around the attention."""
+    for old, new in V2.items():
+        assert old in text
+        text = text.replace(old, new)
+    lines = "".join(f"    {name}: {value}\n" for name, value in params.items())
+    return text.replace("  params:\n", "  params:\n" + lines, 1)
+
+
+@pytest.mark.parametrize(
+    ("params", "size", "predicts"), [({}, 64, "epsilon"), ({"parameterization": '"v"'}, 96, "v_prediction")]
+)
+def test_the_authors_yaml_of_version_2(tmp_path, params, size, predicts):
+    read = read_compvis_config(write(tmp_path, second(**params), "v2-inference.yaml"))
+    assert read.unet["cross_attention_dim"] == 1024 and read.unet["use_linear_projection"] is True
+    assert read.unet["attention_head_dim"] == [5, 10, 20, 20] and read.unet["sample_size"] == size
+    assert read.text_encoder["num_hidden_layers"] == 23 and read.text_encoder["hidden_act"] == "gelu"
+    assert read.scheduler["prediction_type"] == predicts
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("layer: penultimate", "layer: pooled", "cond_stage_config, params: expected layer 'last' or 'penultimate'"),
+        ("freeze: True", "arch: ViT-g-14", "expected arch 'ViT-H-14', got 'ViT-g-14'"),
+    ],
+)
+def test_another_text_encoder_of_version_2(tmp_path, old, new, message):
+    with pytest.raises(CheckpointError, match=message):
+        read_compvis_config(write(tmp_path, second().replace(old, new), "v2.yaml"))
+
+
+def test_a_hidden_layer_of_version_1(tmp_path):
+    """Some fine-tunes were trained on it, without the final LayerNorm."""
+    hidden = YAML.replace("FrozenCLIPEmbedder\n", "FrozenCLIPEmbedder\n      params: {layer: hidden, layer_idx: 11}\n")
+    with pytest.raises(CheckpointError, match="expected layer 'last', got 'hidden'"):
+        read_compvis_config(write(tmp_path, hidden, "v1.yaml"))
