@@ -247,7 +247,7 @@ def test_a_unet_for_inpainting_is_refused(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path / "folder")
     path = tmp_path / "folder/unet/config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"in_channels": 9, "out_channels": 4}))
-    with pytest.raises(PlanError, match="expected one number of latent channels, got 9 in, 4 out, "):
+    with pytest.raises(PlanError, match=r"expected one number of channels in latents, .*inpainting"):
         import_folder(tmp_path / "folder", tmp_path / "out")
 
 

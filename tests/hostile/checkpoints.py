@@ -46,13 +46,13 @@ def _write_folder(out: Path) -> None:
     base = random_stable_diffusion("tiny")
     base.unet.save_pretrained(out / "unet")
     base.vae.save_pretrained(out / "vae")
-    assert base.text_encoder is not None and base.tokenizer_json is not None
+    assert base.text_encoder is not None and base.tokenizer is not None
     base.text_encoder.save_pretrained(out / "text_encoder")
     settings_of = {"scheduler/scheduler_config.json": SCHEDULER, "tokenizer/tokenizer_config.json": TOKENS}
     for name, settings in settings_of.items():
         (out / name).parent.mkdir(exist_ok=True)
         (out / name).write_text(json.dumps(settings), "utf-8")
-    (out / "tokenizer" / "tokenizer.json").write_text(base.tokenizer_json, "utf-8")
+    (out / "tokenizer" / "tokenizer.json").write_text(base.tokenizer.json, "utf-8")
     (out / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline"}), "utf-8")
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from x2i.models.clip.injected_text import InjectedText
 from x2i.models.clip.vision import VisionLevels
-from x2i.models.stable_diffusion.diffusers_folder import read_diffusers_folder
+from x2i.models.stable_diffusion.base import read_stable_diffusion
 from x2i.models.subjects.elite import Elite, GlobalMapper, LocalMapper, read_elite
 
 from tests.goldens import golden, golden_arrays
@@ -24,7 +24,7 @@ def load(mapper, kind: str):
 
 
 def published() -> tuple[VisionLevels, Elite, InjectedText]:
-    base = read_diffusers_folder(golden("elite/model"))
+    base = read_stable_diffusion(golden("elite/model"))
     files = ("model/image_encoder", "checkpoints/global_mapper.pt", "checkpoints/local_mapper.pt")
     elite = read_elite(*(golden(f"elite/{file}") for file in files), base.unet)
     return VisionLevels(elite.vision), elite, InjectedText(base.text_encoder)

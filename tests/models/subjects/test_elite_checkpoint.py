@@ -11,7 +11,7 @@ from x2i.models.context_attention import cross_attention_layers
 from x2i.models.errors import CheckpointError
 from x2i.models.random.weights import random_stable_diffusion
 from x2i.models.readers.tensors import read_tensors
-from x2i.models.stable_diffusion.diffusers_folder import read_diffusers_folder
+from x2i.models.stable_diffusion.base import read_stable_diffusion
 from x2i.models.subjects.elite import GlobalMapper, LocalMapper, elite_names, read_elite, read_elite_mapper
 
 from tests.goldens import golden
@@ -22,7 +22,7 @@ KINDS = {"global": GlobalMapper, "local": LocalMapper}
 
 @pytest.fixture(scope="module")
 def unet():
-    return read_diffusers_folder(golden("elite/model")).unet
+    return read_stable_diffusion(golden("elite/model")).unet
 
 
 def published(kind: str) -> dict[str, torch.Tensor]:
