@@ -87,12 +87,15 @@ def _may_have_engines(graph: GraphFile) -> bool:
 
 
 def prepared_graph(path: Path) -> bytes:
-    """The graph in an engine; it looks for its weights beside itself, under the engine's name."""
+    """The graph in an engine; it looks for its weights beside itself, under the engine's name.
+
+    Raises ValueError, or OSError, for an engine that holds none, whatever its record says.
+    """
     with path.open("rb") as file:
         end = file.seek(-_LENGTH.size, 2)
         (length,) = _LENGTH.unpack(file.read())
         if not 0 < length <= end:
-            raise InputError(f"{path}: expected a graph behind the weights, got {length} bytes of {end}")
+            raise ValueError(f"no graph stands behind the weights of its engine, but {length} bytes of {end}")
         file.seek(end - length)
         return file.read(length)
 

@@ -1,6 +1,7 @@
 """Engines of ONNX Runtime: the graph's very numbers, weights that stay on the disk, and never another machine's."""
 
 import contextlib
+import hashlib
 import json
 import shutil
 import sys
@@ -127,6 +128,30 @@ def test_a_damaged_engine_is_passed_over(graph: GraphFile, damage: str) -> None:
     whole = engine.read_bytes()
     engine.write_bytes(whole[:-9] if damage == "cut" else whole[:100] + bytes([whole[100] ^ 1]) + whole[101:])
     assert onnxruntime_cpu.find_onnxruntime_engine(graph) is None
+
+
+RUBBISH = {
+    "nothing": lambda whole: b"",
+    "seven bytes": lambda whole: b"1234567",
+    "text": lambda whole: b"no engine " * 1000,
+    "a length beyond": lambda whole: whole[:-8] + b"\xff" * 8,
+    "no length": lambda whole: whole[:-8] + b"\0" * 8,
+    "zeros": lambda whole: bytes(len(whole)),
+    "another graph": lambda whole: whole[: len(whole) // 2] + whole[-8:],
+}
+
+
+@pytest.mark.parametrize("kind", RUBBISH)
+def test_a_record_that_vouches_for_rubbish(graph: GraphFile, kind: str) -> None:
+    engine = onnxruntime_cpu.build_onnxruntime_engine(graph)
+    engine.write_bytes(content := RUBBISH[kind](engine.read_bytes()))
+    record = engine.with_suffix(".json")
+    told = json.loads(record.read_text("utf-8"))
+    told |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    record.write_text(json.dumps(told), "utf-8")
+    with pytest.raises(InputError, match=r"cannot open this graph: .*; remove .*, or build it again") as refused:
+        open_session("cpu", graph)
+    assert "std::" not in str(refused.value) and len(refused.value.problems) == 1
 
 
 def test_too_little_memory_is_told_in_words(graph: GraphFile, tmp_path: Path) -> None:
