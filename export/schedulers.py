@@ -129,6 +129,8 @@ def read_sampling(config: Mapping[str, Any], source: str) -> FolderSampling:
             "settings there, as diffusers' from_config makes them"
         )
     values = {key: config.get(key, default) for key, default in defaults.items()}
+    # diffusers asks whether a switch is set, and null is not.
+    values |= {key: False for key, default in defaults.items() if isinstance(default, bool) and values[key] is None}
     values |= {"steps_offset": 1} if "steps_offset" in values else {}
     values |= {"clip_sample": False} if values.get("clip_sample") is True else {}
     for key, others in (OTHER_NAMES | {"solver_type": SOLVER_TYPES.get(name, SOLVER_TYPES[None])}).items():
@@ -138,7 +140,7 @@ def read_sampling(config: Mapping[str, Any], source: str) -> FolderSampling:
     schedule, settings = _collect(problems, _schedule, values, source), _collect(problems, _settings, values, source)
     if problems or schedule is None or settings is None:
         raise PlanError(*problems)
-    return FolderSampling(schedule, _nearest_sampler(name, settings))
+    return FolderSampling(schedule, _nearest_sampler(name, settings, source))
 
 
 def _collect(problems: list[str], read: Any, values: dict[str, Any], source: str) -> Any:
@@ -197,7 +199,7 @@ def _unsupported(name: str, values: Mapping[str, Any], source: str) -> list[str]
     return problems
 
 
-def _nearest_sampler(scheduler: str, settings: dict[str, Any]) -> SamplerChoice:
+def _nearest_sampler(scheduler: str, settings: dict[str, Any], source: str) -> SamplerChoice:
     """The name whose own settings differ least, and those that differ."""
     best: tuple[str, dict[str, Any]] | None = None
     for name, kind in SAMPLERS.items():
@@ -210,7 +212,8 @@ def _nearest_sampler(scheduler: str, settings: dict[str, Any]) -> SamplerChoice:
         # A value of a name's own cannot be taken away, only replaced.
         if None not in apart.values() and (best is None or len(apart) < len(best[1])):
             best = name, apart
-    assert best is not None, "a class without a sampler"
+    if best is None:
+        raise PlanError(f"{source}: expected the settings of {scheduler}, got null for some; leave those out")
     return SamplerChoice(best[0], STEPS, settings=SamplerSettings(**best[1]))
 
 

@@ -44,7 +44,10 @@ def load(
     """
     if threads is not None and not is_count(threads, MOST_THREADS):
         raise InputError(f"threads: expected a whole number from 1 to {MOST_THREADS}, got {short(threads)}")
-    named = backend or backend_of_environment()
+    for name, place in (("folder", folder), ("text_bundle", text_bundle)):
+        if not isinstance(place, str | os.PathLike) and (name == "folder" or place is not None):
+            raise InputError(f"{name}: expected the path of a bundle's folder, got {short(place)}")
+    named = backend_of_environment() if backend is None or (isinstance(backend, str) and not backend) else backend
     if named is not None:
         backend_named(named)
     most = None if max_memory is None else parsed_size(max_memory)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from .bundle.reader import Bundle
 from .engines.shape_ranges import shape_ranges, usual_shapes
 from .errors import InputError
+from .inputs.option import short
 from .sessions.backends import BACKENDS, on_cpu
 from .sessions.openvino_support import uses_static_shapes
 from .sessions.session import GraphFile
@@ -52,10 +53,11 @@ class RunShape:
 
 def parsed_size(text: str | int) -> int:
     """Bytes of `4GB`, `512MiB` or a plain number; raises InputError for anything else, and beyond `MAX_SIZE_BYTES`."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]I?)?B?", str(text).strip().upper())
-    size = float(found[1]) * _UNITS[found[2] or ""] if found else 0.0
+    size: float = text if isinstance(text, int) and not isinstance(text, bool) else 0
+    if isinstance(text, str) and (found := re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]I?)?B?", text.strip().upper())):
+        size = float(found[1]) * _UNITS[found[2] or ""]
     if not 1 <= size <= MAX_SIZE_BYTES:
-        raise InputError(f"max_memory: expected a size such as 4GB or 512MiB, got {text!r}")
+        raise InputError(f"max_memory: expected a size such as 4GB or 512MiB, got {short(text)}")
     return int(size)
 
 

@@ -14,7 +14,7 @@ from .bundle.reader import Bundle
 from .conditions import Conditions
 from .denoiser import Denoiser, DenoiserCall
 from .errors import InputError, collect_problems, one_line
-from .inputs.option import NamedTensors
+from .inputs.option import NamedTensors, short
 from .inputs.registry import RunOptions
 from .inputs.sound import MIX
 from .memory_limit import MemoryLimit, RunShape
@@ -73,6 +73,8 @@ class Pipeline:
         `on_step` is called after every step, as a progress bar needs it. Raises InputError for bad input, with every
         problem.
         """
+        if on_step is not None and not callable(on_step):
+            raise InputError(f"on_step: expected a function of a step, got {short(on_step)}; leave it out")
         timings = Timings()
         request, context, notes = self._encode(prompt, options, timings)
         denoiser, latents = Denoiser(self._plan, self._sessions, context, request), None

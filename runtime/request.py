@@ -11,10 +11,10 @@ from .bundle.cfg_batch import cfg_rows
 from .bundle.manifest import Manifest
 from .bundle.plan import Decoder, Plan, matches
 from .bundle.preset import Preset
-from .errors import InputError, UnknownOptionError
+from .errors import InputError, UnknownOptionError, reason
 from .inputs.option import CallContext, PreparedInputs, is_count, is_number, short, unknown_options
 from .inputs.registry import RunOptions, filled_in, prepare_inputs, run_options
-from .inputs.sampling import MOST_PICTURES, MOST_PIXELS, SAMPLING_OPTIONS
+from .inputs.sampling import MOST_PICTURES, MOST_PIXELS, MOST_STEPS, SAMPLING_OPTIONS
 from .inputs.sound import MixInput
 from .machine import available_memory
 from .media.tokenizer import Tokenizer, is_text
@@ -79,7 +79,7 @@ def make_request(
     plan, values = manifest.plan, filled_in(given)
     unknown = unknown_options(given, run_options())
     problems = unknown + preset_problems(plan, values["preset"])
-    preset = plan.presets.get(values["preset"] or "", Preset())
+    preset = Preset() if problems or values["preset"] is None else plan.presets[values["preset"]]
     choices, found = _choose(manifest, {"language": values["language"]})
     noise, size, count, misshapen = _shape(plan.decoder, values["noise"], values["size"], values["count"])
     problems += found + _prompt_problems(plan, prompt, values["negative"]) + misshapen
@@ -92,7 +92,7 @@ def make_request(
     problems += made.problems
     try:
         name = preset.sampler if values["sampler"] is None else values["sampler"]
-        sampler = plan.sampler.make(plan.schedule, name, steps, SamplerSettings.from_options(values))
+        sampler = _sampler(plan, name, steps, values)
     except InputError as error:
         problems += error.problems
     if problems:
@@ -122,10 +122,20 @@ def check_preset(plan: Plan, name: str | None) -> None:
 
 def preset_problems(plan: Plan, name: str | None) -> list[str]:
     """One line where the plan has no preset of this name; None stands for the plain loop."""
-    if name is None or name in plan.presets:
+    if name is None or (isinstance(name, str) and name in plan.presets):
         return []
     known = f"expected one of {', '.join(plan.presets)}" if plan.presets else "this bundle has none"
     return [f"preset: {known}, got {short(name)}; make one with x2i tune BUNDLE"]
+
+
+def _sampler(plan: Plan, name: Any, steps: Any, values: Mapping[str, Any]) -> Sampler:
+    """The sampler asked for; raises InputError, also for what only Python can give: values of another type."""
+    if not isinstance(name, str | None):
+        raise InputError(f"sampler: expected the name of one, got {short(name)}")
+    if not is_number(steps) or steps > MOST_STEPS:
+        raise InputError(f"steps: expected a whole number from 1 to {MOST_STEPS}, got {short(steps)}")
+    asked: Any = steps
+    return plan.sampler.make(plan.schedule, name, asked, SamplerSettings.from_options(values))
 
 
 def _delay_notes(plan: Plan, made: PreparedInputs, sampler: Sampler) -> tuple[str, ...]:
@@ -158,7 +168,7 @@ def _choose(manifest: Manifest, given: dict[str, str | None]) -> tuple[dict[str,
         values = sorted(set().union(*present))
         if not values and value is not None:
             problems.append(f"{option}: this bundle ({manifest.system}) takes none, got {short(value)}; leave it out")
-        elif values and value not in values:
+        elif values and not (isinstance(value, str) and value in values):
             got = "none" if value is None else short(value)
             problems.append(f"{option}: expected one of {', '.join(values)}, got {got}")
         elif value is not None:
@@ -184,11 +194,18 @@ def _shape(
 
 
 def _check_noise(noise: np.ndarray, channels: int) -> tuple[np.ndarray, list[str]]:
-    noise = np.asarray(noise)
+    try:
+        noise = np.asarray(noise)
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        return np.empty(0), [
+            f"noise: expected an array of float32, got {short(noise)}, which is none ({reason(error)})"
+        ]
     if noise.ndim != 4 or noise.shape[1] != channels or 0 in noise.shape or noise.dtype.kind != "f":
         return noise, [
             f"noise: expected float32 [count, {channels}, height, width], got {noise.dtype} {list(noise.shape)}"
         ]
+    if max(noise.shape) > MOST_PIXELS:
+        return noise, [f"noise: expected at most {MOST_PIXELS} along each axis, got {list(noise.shape)}; draw less"]
     if not np.isfinite(noise).all():
         bad = int((~np.isfinite(noise)).sum())
         return noise, [f"noise: expected finite numbers, got {bad} NaN or infinite values; draw it again"]

@@ -15,7 +15,8 @@ from x2i.runtime.cli import main
 from tests.made_once import ROOT
 from tests.markdown import Block, anchors, blocks, links, long_lines, spans
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG", "SECURITY")]
+PAGES += sorted((ROOT / "docs").glob("*.md"))
 NAMES = {page.relative_to(ROOT).as_posix(): page for page in PAGES}
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 COMMANDS = sorted({line for block in BLOCKS if block.language == "sh" for line in block.commands()})

@@ -7,6 +7,8 @@ from pathlib import Path
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
+from ..errors import PlanError
+
 Nodes = Callable[[str, str], list[NodeProto]]
 """The nodes that make the second tensor from the first."""
 _ALIGNMENT = 4096
@@ -52,8 +54,13 @@ def keep_outputs(graph: GraphProto, names: set[str]) -> None:
 
 
 def read_proto(path: Path) -> ModelProto:
-    """The model without its external data."""
-    return onnx.load(path, load_external_data=False)
+    """The model without its external data; raises PlanError for a file that holds none."""
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    try:
+        return onnx.load(path, load_external_data=False)
+    except DecodeError as error:
+        raise PlanError(f"{path}: expected an ONNX graph, got a damaged file; export it again") from error
 
 
 def write_proto(model: ModelProto, sources: dict[str, Path], target: Path) -> None:

@@ -38,7 +38,7 @@ class InMemory:
     def __init__(self, model: ir.Model, folder: Path, folded: bool = True):
         self._outputs = [value.name or "" for value in model.graph.outputs]
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
+        options.log_severity_level = 4
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
         self._session = onnxruntime.InferenceSession(
             ir.to_proto(model).SerializeToString(),

@@ -23,6 +23,8 @@ from .configs import DECODER, DENOISER, GRAPH, TEXT_ENCODER
 from .graphs import parts, write_adapted_graphs
 
 TOKENIZER = "tokenizer.json"
+MOST_SIZE = 100_000
+"""Of anything that a folder's settings count."""
 PRODUCERS = ("x2i-edge", "onnx", "onnxruntime")
 
 
@@ -92,6 +94,10 @@ def read_folder(folder: Path) -> OptimumFolder:
     problems += _lacking(folder / DENOISER, unet, "in_channels", "block_out_channels")
     problems += _lacking(folder / DECODER, vae, "block_out_channels", "scaling_factor")
     problems += _lacking(folder / TEXT_ENCODER, text, "max_position_embeddings")
+    for part, own in ((DENOISER, unet), (DECODER, vae), (TEXT_ENCODER, text)):
+        problems += _odd_values(folder / part, own)
+    if problems:
+        raise PlanError(*problems)
     problems += channel_problems(unet, vae, str(folder)) + vae_problems(vae, str(folder / DECODER))
     tokenizer = read_clip_tokenizer(folder / "tokenizer")
     # Optimum's UNet reads what its text encoder gives, so the widths are one.
@@ -109,6 +115,36 @@ def read_folder(folder: Path) -> OptimumFolder:
 def _lacking(part: Path, settings: dict[str, Any], *names: str) -> list[str]:
     absent = [name for name in names if settings.get(name) is None]
     return [f"{part / 'config.json'}: expected {name}, got nothing; export the folder again" for name in absent]
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_SIZE
+
+
+def _are_sizes(value: Any, least: int, most: int) -> bool:
+    return isinstance(value, list) and least <= len(value) <= most and all(map(_is_size, value))
+
+
+def _is_factor(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e6
+
+
+KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "sample_size": ("a size or two", lambda value: _is_size(value) or _are_sizes(value, 2, 2)),
+    "in_channels": ("a size", _is_size),
+    "block_out_channels": ("a list of sizes", lambda value: _are_sizes(value, 1, 8)),
+    "scaling_factor": ("a number above 0", _is_factor),
+    "max_position_embeddings": ("a size", _is_size),
+}
+"""What the settings are that are read here, in words and as a test."""
+
+
+def _odd_values(part: Path, settings: dict[str, Any]) -> list[str]:
+    return [
+        f"{part / 'config.json'}: expected {expected} as {name}, got {settings[name]!r:.60}; export the folder again"
+        for name, (expected, fits) in KINDS.items()
+        if settings.get(name) is not None and not fits(settings[name])
+    ]
 
 
 def _plan(folder: OptimumFolder) -> Plan:

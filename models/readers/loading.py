@@ -1,6 +1,7 @@
 """Puts named tensors into a module built without drawing its weights, with every key accounted for."""
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -73,10 +74,18 @@ def build_module(make: Callable[[], Module], source: str) -> Module:
             module = make()
     except refusals as error:
         raise CheckpointError(
-            f"{source}: expected a configuration its class accepts, got {' '.join(str(error).split())}; "
+            f"{source}: expected a configuration its class accepts, got {_said(error)}; "
             "fix: give the configuration as it was published"
         ) from error
     return module.eval().requires_grad_(False)
+
+
+def _said(error: BaseException) -> str:
+    """What a class says of its configuration, without the places in torch's sources and Python's words for objects."""
+    if isinstance(error, AttributeError):
+        return "a value of another kind"
+    text = re.split(r"Exception raised from|\bframe #", str(error), maxsplit=1)[0]
+    return " ".join(text.split())[:300] or type(error).__name__
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,7 +91,7 @@ def vae_problems(vae: Settings, source: str) -> list[str]:
     """One line for each setting of an AutoencoderKL that cannot be drawn; `source` names the configuration."""
     problems = _block_problems(vae, VAE_BLOCKS, source)
     channels = vae.get("out_channels", 3)
-    if channels not in PICTURE_CHANNELS:
+    if not isinstance(channels, int) or channels not in PICTURE_CHANNELS:
         drawn = " or ".join(f"{number} ({name})" for number, name in PICTURE_CHANNELS.items())
         problems.append(f"{source}: expected out_channels {drawn}, got {channels!r}; fix: give a VAE of pictures")
     scale = vae.get("scaling_factor", 1.0)
@@ -106,7 +106,9 @@ def channel_problems(unet: Settings, vae: Settings, source: str) -> list[str]:
     given = unet.get("out_channels", 4)
     if read == given == latents:
         return []
-    task = f"; it reads {_OTHER_TASKS[read]}" if latents != read and read in _OTHER_TASKS else ""
+    task = (
+        f"; it reads {_OTHER_TASKS[read]}" if latents != read and isinstance(read, int) and read in _OTHER_TASKS else ""
+    )
     return [
         f"{source}: expected one number of channels in latents, got a UNet with in_channels {read!r} and out_channels "
         f"{given!r}, and a VAE with latent_channels {latents!r}{task}; fix: give a text-to-image base, or its own VAE"

@@ -27,6 +27,8 @@ from .preset import Preset
 from .records import Count, Few, Finite, Side
 
 Kind = TypeVar("Kind")
+MOST_PARTS = 256
+"""Conditioners with their stages, and segments, of one plan; the longest that is known has 9."""
 
 
 def expand_wildcards(mapping: dict[str, str], tensors: Iterable[str]) -> dict[str, str]:
@@ -239,8 +241,11 @@ class Plan:
     def problems(self, graphs: set[str]) -> list[str]:
         """What does not fit together, given the names of the graphs present."""
         found = [f"plan: no graph matches {name!r}" for name in self.graphs() if not matches(name, graphs)]
-        if not self.segments:
-            found.append("plan: expected at least one denoising segment, got none")
+        if not 1 <= len(self.segments) <= MOST_PARTS:
+            found.append(f"plan: expected 1 to {MOST_PARTS} denoising segments, got {len(self.segments)}")
+        calls = sum(len(conditioner.stages) for conditioner in self.conditioners)
+        if max(calls, len(self.conditioners)) > MOST_PARTS:
+            found.append(f"plan: expected at most {MOST_PARTS} conditioners and stages of theirs, got {calls}")
         if self.segments and self.segments[0].delay is not None:
             found.append("plan: expected a first segment that serves the first call, got one with a delay")
         starts = [segment.from_timestep for segment in self.segments]

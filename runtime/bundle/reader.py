@@ -1,6 +1,7 @@
 """The bundle: a folder with `manifest.json`, the graphs and the tokenizers. The one contract of export and runtime."""
 
 import hashlib
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -124,7 +125,8 @@ def file_record(path: Path) -> File:
 
 def _read_manifest(folder: Path) -> dict:
     path = folder / manifests.FILE_NAME
-    if not path.exists():
+    # Unlike Path.exists, it takes a name too long for one that is not there.
+    if not os.path.exists(path):
         raise InputError(f"{folder}: expected a bundle folder with {manifests.FILE_NAME}; make one with `x2i export`")
     data = read_json_file(path, str(path), "a manifest")
     revision = data.get("revision", manifests.REVISION) if isinstance(data, dict) else None

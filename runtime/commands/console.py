@@ -84,6 +84,7 @@ command: Callable[..., Callable[[Callable[..., Any]], click.Command]] = partial(
 def printing() -> Iterator[None]:
     """Prints what the terminal's encoding lacks as escapes; a stdout that takes no more is given up, so that the end of
     the process does not fail at it once more."""
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -97,6 +98,19 @@ def printing() -> Iterator[None]:
             # Whoever read has seen enough, as `head` has.
             raise click.exceptions.Exit(1) from error
         raise
+
+
+def _open_closed_streams() -> None:
+    """Gives a process that was started without them its three streams: else a file that it writes would get their
+    number, and with it whatever a library says there."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+            mode = "w" if number else "r"
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 def _give_up_stdout() -> None:

@@ -76,12 +76,12 @@ def _shortened(names: tuple[str, ...]) -> str:
 
 
 def _tensors(tensors: tuple[Tensor, ...]) -> str:
-    """One entry each, and one for all layers' tensors of a kind."""
-    families: dict[str, list[Tensor]] = {}
+    """One entry each, and one for all layers' tensors of a kind and of one number of axes."""
+    families: dict[tuple[str, int], list[Tensor]] = {}
     for tensor in tensors:
         kind, dot, _ = tensor.name.partition(".")
-        families.setdefault(kind + dot, []).append(tensor)
-    return ", ".join(_family(kind, members) for kind, members in families.items())
+        families.setdefault((kind + dot, len(tensor.shape)), []).append(tensor)
+    return ", ".join(_family(kind, members) for (kind, _), members in families.items())
 
 
 def _family(kind: str, members: list[Tensor]) -> str:

@@ -59,7 +59,7 @@ def _target_problems(path: Path, inputs: list[Path], bundles: list[Path]) -> Ite
     yield from (
         f"{path}: expected a place outside the bundle {bundle}; choose another folder"
         for bundle in bundles
-        if folder.resolve().is_relative_to(bundle.resolve())
+        if Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(bundle))
     )
     with suppress(FileNotFoundError):
         # Its name may be too long.

@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import InputError
 from ..media.pictures import several
 from ..media.tokenizer import Tokenizer, is_text
-from .option import CallContext, CallShape, Option, PreparedInputs, Shape, options_of
+from .option import CallContext, CallShape, Option, PreparedInputs, Shape, options_of, short
 from .prompt import STAND_IN_PROMPT
 
 
@@ -98,7 +98,7 @@ def read_markers(prompt: str, marker: str, tokenizer: Tokenizer) -> Marked:
     are lost. Whatever of this may surprise is told in a note. Raises InputError for a marker that cannot be one.
     """
     if not is_text(marker) or not marker.strip():
-        raise InputError(f"marker: expected text such as '<|image|>', got {marker!r}")
+        raise InputError(f"marker: expected text such as '<|image|>', got {short(marker)}")
     ids: list[int] = []
     marks: list[int] = []
     opening, closing = tokenizer.ends()

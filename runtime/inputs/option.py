@@ -23,6 +23,8 @@ Shape = tuple[int, ...]
 Form = Literal["text", "number", "count", "flag", "choice", "size", "picture", "sound", "array"]
 """How a value is given: as words, a number, a whole number, a switch, one of some words, HEIGHTxWIDTH, or a file."""
 FLOAT_MOST = sys.float_info.max
+MOST_VALUES = 64
+"""Of an option that takes several."""
 FILES: tuple[Form, ...] = ("picture", "sound", "array")
 """What a command line names by a file."""
 JSON_TYPES: dict[Form, Any] = {
@@ -99,6 +101,8 @@ class Option:
         Pictures, sounds and arrays are looked at where they are opened.
         """
         absent = value is None and self.default is None
+        if self.several and isinstance(value, list | tuple) and len(value) > MOST_VALUES:
+            return f"{self.name}: expected at most {MOST_VALUES}, got {len(value)}; leave the others out"
         if absent or self.checked_by_input or self.is_file or self.form == "size":
             return None
         fits, expected = self._judged(value)

@@ -10,7 +10,7 @@ from ..bundle.records import Side
 from ..errors import InputError
 from ..media.clip_pixels import MEAN, STD, antialiased
 from ..media.pictures import MAX_PIXELS, Picture, PictureSource, open_pictures, several, stand_in_picture
-from .option import CallContext, CallShape, Option, PreparedInputs, Shape, options_of
+from .option import CallContext, CallShape, Option, PreparedInputs, Shape, options_of, short
 
 
 class SubjectsOptions(TypedDict, total=False):
@@ -103,7 +103,7 @@ def resolution_problems(resolution: object) -> list[str]:
     if isinstance(resolution, int | np.integer) and not isinstance(resolution, bool) and resolution in RESOLUTIONS:
         return []
     low, high = RESOLUTIONS[0], RESOLUTIONS[-1]
-    return [f"object_resolution: expected a whole number of pixels from {low} to {high}, got {resolution!r}"]
+    return [f"object_resolution: expected a whole number of pixels from {low} to {high}, got {short(resolution)}"]
 
 
 def levels_of(pixels: np.ndarray, resolution: int) -> np.ndarray:

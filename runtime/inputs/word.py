@@ -79,9 +79,9 @@ class WordInput:
     def _problems(self, values: Mapping[str, Any]) -> list[str]:
         word, words, problems = values["word"], values["words"], []
         if word is not None and not isinstance(word, str):
-            problems.append(f"word: expected text, got {word!r}; choose a word such as {self.default!r}")
+            problems.append(f"word: expected text, got {short(word)}; choose a word such as {self.default!r}")
         if not is_count(words, self.most):
-            problems.append(f"words: expected a whole number from 1 to {self.most}, got {words!r}")
+            problems.append(f"words: expected a whole number from 1 to {self.most}, got {short(words)}")
         elif words > 1 and not values["global_only"]:
             problems.append(f"words: expected 1 beside the subject's patches, got {words}; add global_only")
         if values["global_only"] and values["strength"] is not None:

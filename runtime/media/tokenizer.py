@@ -39,7 +39,7 @@ class Tokenizer:
     def __init__(self, path: Path, window: int, pad_id: int):
         text = read_text(path, str(path), "a tokenizer.json", TOKENIZER_BYTES)
         with _refusing(f"{path}: expected a tokenizer.json"):
-            _check_growth(text, path)
+            _check_parts(text, path)
             self._tokenizer = tokenizers.Tokenizer.from_str(text)
             self._tokenizer.no_truncation()
             self._tokenizer.no_padding()
@@ -111,17 +111,42 @@ class _TokenizerFile(msgspec.Struct):
     """What is looked at before the library reads a file."""
 
     normalizer: msgspec.Raw = msgspec.Raw(b"null")
+    post_processor: msgspec.Raw = msgspec.Raw(b"null")
 
 
-def _check_growth(text: str, path: Path) -> None:
-    """Raises InputError for replacements that blow a prompt up until it fills the memory."""
-    raw = msgspec.json.decode(text, type=_TokenizerFile).normalizer
-    growth = _growth(parse_json(bytes(raw).decode(), f"{path}: normalizer"))
+def _check_parts(text: str, path: Path) -> None:
+    """Raises InputError for replacements that blow a prompt up until it fills the memory, and for a template with
+    tokens that it does not explain, at which the library gives up."""
+    read = msgspec.json.decode(text, type=_TokenizerFile)
+    growth = _growth(parse_json(bytes(read.normalizer).decode(), f"{path}: normalizer"))
     if growth > MOST_GROWTH:
         raise InputError(
             f"{path}: expected a tokenizer that makes a text at most {MOST_GROWTH} times as long, got replacements "
             f"that make it {growth:.3g} times as long; export the bundle again"
         )
+
+    unknown = sorted(_unexplained(parse_json(bytes(read.post_processor).decode(), f"{path}: post_processor")))
+    if unknown:
+        raise InputError(
+            f"{path}: expected a template of its own special tokens, got {', '.join(map(repr, unknown))}; export the "
+            "bundle again"
+        )
+
+
+def _unexplained(processor: Any) -> set[str]:
+    """The special tokens that a post-processor's templates name and do not define."""
+    if not isinstance(processor, dict):
+        return set()
+    inside = processor.get("processors")
+    if isinstance(inside, list):
+        return set().union(*map(_unexplained, inside))
+    pieces = [
+        piece for side in ("single", "pair") if isinstance(processor.get(side), list) for piece in processor[side]
+    ]
+    tokens = [piece["SpecialToken"] for piece in pieces if isinstance(piece, dict) and "SpecialToken" in piece]
+    named = {str(token.get("id")) for token in tokens if isinstance(token, dict)}
+    defined = processor.get("special_tokens")
+    return named - (defined.keys() if isinstance(defined, dict) else set())
 
 
 def _growth(normalizer: Any) -> float:

@@ -1,5 +1,6 @@
 """A sound as AudioCLIP's audio branch reads it in GlueGen."""
 
+import os
 from dataclasses import dataclass
 from math import log10
 
@@ -41,7 +42,7 @@ def open_waveform(source: SoundSource, rate: int, frames: int) -> Waveform:
     channel changes (theirs divides by zero).
     """
     heard = frames / rate
-    where = "sound" if isinstance(source, tuple) else f"sound {source}"
+    where = f"sound {source}" if isinstance(source, str | os.PathLike) else "sound"
     recording = read_sound(source, heard)
     _check(recording, heard, where)
     samples = _resampled(recording, rate)[:frames]

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..bundle.reader import Bundle
 from ..errors import InputError
+from ..inputs.option import short
 from .session import GraphFile, Session, Settings, Shapes, check_tensors, library_edge
 
 
@@ -31,11 +32,11 @@ class Backend:
 
 def backend_named(spec: str) -> tuple[str, Backend, str]:
     """Name, backend and device of a `--backend` such as `cpu` or `openvino:GPU`; raises InputError if unknown."""
-    name, _, device = spec.partition(":")
+    name, _, device = spec.partition(":") if isinstance(spec, str) else ("", "", "")
     if name not in BACKENDS:
-        raise InputError(f"backend: expected one of {', '.join(BACKENDS)}, got {spec!r}")
+        raise InputError(f"backend: expected one of {', '.join(BACKENDS)}, got {short(spec)}")
     if device and name != "openvino":
-        raise InputError(f"backend: expected a device behind openvino alone, as in openvino:GPU, got {spec!r}")
+        raise InputError(f"backend: expected a device behind openvino alone, as in openvino:GPU, got {short(spec)}")
     return name, BACKENDS[name], device
 
 

@@ -56,7 +56,7 @@ def _open_uncaptured(graph: GraphFile) -> onnxruntime.InferenceSession:
 def _open_graph(graph: GraphFile, captures: bool) -> onnxruntime.InferenceSession:
     """A session whose first provider is CUDA. Float32 stays float32: its products are not rounded to TF32."""
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4
     cuda = {"use_tf32": "0", "enable_cuda_graph": str(int(captures))}
     providers = [(PROVIDER, cuda), "CPUExecutionProvider"]
     session = onnxruntime.InferenceSession(str(graph.path), options, providers=providers)

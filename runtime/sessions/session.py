@@ -127,7 +127,11 @@ def library_edge(refusal: Callable[[str], InputError]) -> Iterator[None]:
 
 
 _ORT_CODE = re.compile(r"^.*\[ONNXRuntimeError\] : \d+ : \w+ : ", re.DOTALL)
-_ORT_PLACE = re.compile(r"^\S+\.(?:cc|h):\d+ (?:\S+\(.*?\)(?: const)? |\w+(?:::\w+)* )?")
+_ORT_PLACE = re.compile(
+    r"(?:^|(?<=[ :]))/?[\w./-]+\.(?:cc|h|hpp):\d+ "
+    r"(?:[\w:<>&*,~ ]*::~?\w+(?:<[^()]*>)?\((?:[^()]|\([^()]*\))*\)(?: const)? |\w+(?:::\w+)* )?"
+)
+"""A file of its sources, and the function there with the types of its arguments."""
 
 
 def _said(error: BaseException) -> str:

@@ -28,7 +28,7 @@ class Surroundings:
     """What a process finds: variables changed (None: not there), its working folder, streams, and what it does first.
 
     `may_write` are patterns of what it may leave, `codes` the exit codes that are right, `inside` words before the
-    command.
+    command. `told` says that someone hears what it says.
     """
 
     variables: dict[str, str | None] = field(default_factory=dict)
@@ -38,6 +38,7 @@ class Surroundings:
     may_write: Sequence[str] = ()
     codes: Sequence[int] = (0, 2)
     inside: Sequence[str] = ()
+    told: bool = True
 
 
 def environment_cases() -> Iterator[Case]:
@@ -85,12 +86,13 @@ def _run(room: Room, words: Command, found: Surroundings) -> str | None:
         return f"exit code {process.returncode}: {said[-300:]!r}"
     if (room.work / "ran").exists():
         return "ran code of the working folder"
-    if problem := message_problem(said, refused=process.returncode == 2):
+    if problem := message_problem(said, refused=process.returncode == 2 and found.told):
         return problem
     written = [path for path in words.outputs if path.exists()]
     if process.returncode == 0:
         return next(filter(None, map(output_problem, words.outputs)), None)
-    return f"refused, and wrote {written[0].name}" if written and process.returncode == 2 else None
+    failed = process.returncode == 2 and found.told and found.stdout == subprocess.PIPE
+    return f"refused, and wrote {written[0].name}" if written and failed else None
 
 
 def _run_command(room: Room) -> Command:
@@ -206,7 +208,7 @@ def _leave(folder: Path) -> None:
 
 def _without(*streams: int) -> Callable[[Room], Surroundings]:
     def surroundings(room: Room) -> Surroundings:
-        return Surroundings(before=lambda: [os.close(stream) for stream in streams], codes=(0, 1, 2))
+        return Surroundings(before=lambda: [os.close(stream) for stream in streams], told=2 not in streams)
 
     return surroundings
 

@@ -20,7 +20,9 @@ LINES, CHARACTERS = 24, 1000
 """What a refusal may take: as many problems as a person reads, and each a line of a screen or two."""
 EXTRA_MEMORY = 1 << 30
 """Bytes that one input of the tiny bundles may take."""
-RAW = re.compile(r"std::|Errno|Unable to allocate|Warning: |object has no attribute|Traceback|<[\w.]+ object at 0x")
+RAW = re.compile(
+    r"std::|Errno|Unable to allocate|Warning: |object has no attribute|Traceback|unforeseen|<[\w.]+ object at 0x"
+)
 """What libraries and Python say among themselves."""
 OF_OBJECTS = re.compile(RAW.pattern.rpartition("|")[0])
 """The same where the caller's own objects are named."""
@@ -61,7 +63,9 @@ def _run_command(room: Room, command: Command) -> str | None:
     if result.exit_code not in (0, 2):
         return f"exit code {result.exit_code}: {result.output[-300:]!r}"
     if result.exit_code == 2:
-        written = next(left_behind(before, room.contents(), ()), None)
+        # What a killed command left may go.
+        new = (line for line in left_behind(before, room.contents(), ()) if not line.startswith("removed"))
+        written = next(new, None)
         return message_problem(said) or (f"refused, and {written}" if written else None)
     if command.must_refuse:
         return "accepted what it must refuse"

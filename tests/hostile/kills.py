@@ -5,6 +5,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from unittest import mock
@@ -31,12 +32,14 @@ ORPHANS_SECONDS = 1.0
 def kill_cases() -> Iterator[Case]:
     """`kill -9` at moments that hypothesis draws, and the polite signals."""
     for seed, (name, (number, most)) in enumerate(MOMENTS.items()):
-        for moment in drawn(st.floats(0.05, most), number, seed):
-            yield Case("kill", f"{name}: KILL after {moment:.3f} s", partial(_killed, name, signal.SIGKILL, moment))
+        for moment in drawn(st.floats(0.0, most), number, seed):
+            yield Case(
+                "kill", f"{name}: KILL {moment:.3f} s after it began", partial(_killed, name, signal.SIGKILL, moment)
+            )
         for number_of_signal in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             for share in (0.3, 0.6, 0.9):
                 moment = share * most
-                label = f"{name}: {number_of_signal.name} after {moment:.3f} s"
+                label = f"{name}: {number_of_signal.name} {moment:.3f} s after it began"
                 yield Case("kill", label, partial(_killed, name, number_of_signal, moment))
 
 
@@ -46,6 +49,7 @@ def _killed(name: str, number: int, moment: float, room: Room) -> str | None:
     process = subprocess.Popen(
         [X2I, *words.arguments], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
+    _wait_until_begun(process, room, before)
     time.sleep(moment)
     process.send_signal(number)
     try:
@@ -61,10 +65,17 @@ def _killed(name: str, number: int, moment: float, room: Room) -> str | None:
     if number == signal.SIGKILL:
         # The next start of anything that writes there takes away what the dead have left.
         with SWEEPING.get(name, nullcontext)():
-            if problem := refused_or_drawn(room, words):
+            if problem := refused_or_drawn(room, replace(words, may_write=[*words.may_write, "*/.*"])):
                 return f"the next start: {problem}"
         may_write += ["*/made", "*/made/*"]
     return next(left_behind(before, room.contents(), may_write), None)
+
+
+def _wait_until_begun(process: subprocess.Popen[bytes], room: Room, before: dict[str, Any]) -> None:
+    """Until the command has written something, or ended: before it there is nothing that a kill could leave half."""
+    end = time.monotonic() + SECONDS
+    while process.poll() is None and time.monotonic() < end and room.contents() == before:
+        time.sleep(0.01)
 
 
 def _opens_broken(room: Room) -> str | None:
@@ -105,13 +116,21 @@ COMMANDS: dict[str, Callable[[Room], Command]] = {
     ),
     "export": _on_bundle("export", "sd", "WORK/made", "--random-weights", "tiny", writes="WORK/made*"),
 }
-MOMENTS = {"run": (15, 1.5), "build": (20, 3.0), "tune": (20, 6.0), "lower": (12, 9.0), "export": (8, 16.0)}
-"""How often each is killed, and within how many seconds."""
+MOMENTS = {"run": (20, 0.5), "build": (20, 1.5), "tune": (20, 4.0), "lower": (12, 5.0), "export": (8, 10.0)}
+"""How often each is killed, and within how many seconds after it began."""
 
 
 def _without_lowering() -> Any:
     return mock.patch("x2i.export.lower.lowered_bundle.lowered_graph", side_effect=PlanError("swept"))
 
 
-SWEEPING: dict[str, Callable[[], Any]] = {"lower": _without_lowering, "export": without_tracing}
+def _without_search() -> Any:
+    return mock.patch("x2i.export.tune.tune.load", side_effect=PlanError("swept"))
+
+
+SWEEPING: dict[str, Callable[[], Any]] = {
+    "tune": _without_search,
+    "lower": _without_lowering,
+    "export": without_tracing,
+}
 """What ends the next start where its work would begin: then the dead ones' folders are gone already."""

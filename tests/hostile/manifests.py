@@ -104,12 +104,12 @@ def _judged() -> Judged:
 
 
 def spelled_out(record: Any) -> Any:
-    """The JSON form of a record with its defaults, but without None."""
+    """The JSON form of a record with its defaults, None among them."""
     if isinstance(record, KeyedRecord):
         return {key: spelled_out(value) for key, value in record.to_keys().items()}
     if is_dataclass(record):
         values = {f.metadata.get(KEY, f.name): getattr(record, f.name) for f in fields(record) if f.init}
-        return {key: spelled_out(value) for key, value in values.items() if value is not None}
+        return {key: spelled_out(value) for key, value in values.items()}
     if isinstance(record, dict):
         return {key: spelled_out(value) for key, value in record.items()}
     if isinstance(record, tuple | list):

@@ -58,9 +58,9 @@ class Room:
         for folder in (self.work, self.tmp):
             shutil.rmtree(folder, onerror=_unlock)
             folder.mkdir(exist_ok=True)
-        for system, whole in self._whole.items():
-            copy = self.root / "bundles" / system
-            if copy.exists() and contents(copy).keys() != whole.keys():
+        for copy in (self.root / "bundles").iterdir():
+            whole = self._whole.get(copy.name)
+            if whole is None or contents(copy).keys() != whole.keys():
                 shutil.rmtree(copy, onerror=_unlock)
         os.chdir(self.work)
 

@@ -1,6 +1,8 @@
 """A small part of the corpus holds, and what tries it sees every fault that it is there for."""
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -15,6 +17,18 @@ from tests.hostile.pool import results
 from tests.hostile.registry import KINDS
 from tests.hostile.room import contents
 from tests.hostile.values import NUMBERS, drawn
+
+EVERY = 150
+"""So few of the corpus are tried in every test run: all of its kinds, in a few seconds."""
+
+
+def test_a_part_of_the_corpus_holds() -> None:
+    words = [sys.executable, str(Path(__file__).parent), "--every", str(EVERY)]
+    for kind in KINDS:
+        if kind != "kill":
+            words += ["--kind", kind]
+    tried = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert tried.returncode == 0, tried.stdout + tried.stderr
 
 
 @pytest.mark.parametrize(
