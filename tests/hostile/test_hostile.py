@@ -18,7 +18,7 @@ from tests.hostile.registry import KINDS
 from tests.hostile.room import contents
 from tests.hostile.values import NUMBERS, drawn
 
-EVERY = 100
+EVERY = 150
 """So few of the corpus are tried in every test run: all of its kinds, in a few seconds."""
 
 
