@@ -34,6 +34,16 @@ UNET_OFF = (
     "time_cond_proj_dim",
     "dual_cross_attention",
 )
+# Settings that are one whole number, and those that are one or a list of one for each block.
+UNET_COUNTS = (
+    ("in_channels", "out_channels", "norm_num_groups"),
+    (
+        "block_out_channels",
+        "layers_per_block",
+        "cross_attention_dim",
+    ),
+)
+VAE_COUNTS = ("latent_channels", "norm_num_groups", "layers_per_block"), ("block_out_channels",)
 PICTURE_CHANNELS = {1: "grey", 3: "RGB"}
 PIPELINE_IGNORES = ("shift_factor", "latents_mean", "latents_std")
 """Settings of a VAE that other pipelines apply to latents, and StableDiffusionPipeline does not."""
@@ -67,7 +77,7 @@ def unet_problems(unet: Settings, source: str) -> list[str]:
         for name in UNET_OFF
         if unet.get(name) not in (None, False)
     ]
-    problems += _block_problems(unet, UNET_BLOCKS, source)
+    problems += _count_problems(unet, *UNET_COUNTS, source) + _block_problems(unet, UNET_BLOCKS, source)
     crossed = unet.get("only_cross_attention")
     if any(crossed) if isinstance(crossed, list | tuple) else crossed:
         problems.append(f"{source}: expected only_cross_attention false, got {crossed!r}; {_OTHER_MODEL}")
@@ -89,7 +99,7 @@ def unet_problems(unet: Settings, source: str) -> list[str]:
 
 def vae_problems(vae: Settings, source: str) -> list[str]:
     """One line for each setting of an AutoencoderKL that cannot be drawn; `source` names the configuration."""
-    problems = _block_problems(vae, VAE_BLOCKS, source)
+    problems = _count_problems(vae, *VAE_COUNTS, source) + _block_problems(vae, VAE_BLOCKS, source)
     channels = vae.get("out_channels", 3)
     if not isinstance(channels, int) or channels not in PICTURE_CHANNELS:
         drawn = " or ".join(f"{number} ({name})" for number, name in PICTURE_CHANNELS.items())
@@ -153,6 +163,19 @@ def ignored_notes(vae: Settings, source: str) -> list[str]:
     if not present:
         return []
     return [f"{source}: {', '.join(present)} not applied, as diffusers' StableDiffusionPipeline does not"]
+
+
+def _count_problems(settings: Settings, single: Iterable[str], listed: Iterable[str], source: str) -> list[str]:
+    wrong = [name for name in single if name in settings and not _is_count(settings[name])]
+    wrong += [
+        name
+        for name in listed
+        if name in settings and not (settings[name] and all(map(_is_count, _listed(settings[name]))))
+    ]
+    return [
+        f"{source}: expected {name} in positive whole numbers, got {settings[name]!r}; {_AS_PUBLISHED}"
+        for name in wrong
+    ]
 
 
 def _block_problems(settings: Settings, drawn: Mapping[str, tuple[Any, ...]], source: str) -> list[str]:

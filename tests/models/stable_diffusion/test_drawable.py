@@ -110,6 +110,10 @@ REFUSED = [
     {"sample_size": [8, 8, 8]},
     {"sample_size": "64"},
     {"sample_size": 8.0},
+    {"norm_num_groups": None},
+    {"block_out_channels": ["16", "32"]},
+    {"in_channels": "4"},
+    {"layers_per_block": []},
 ]
 
 
@@ -178,6 +182,7 @@ def test_latents_of_different_channels(channels, words):
     [
         ({"out_channels": 4}, "out_channels 1 (grey) or 3 (RGB), got 4"),
         ({"out_channels": 2}, "got 2"),
+        ({"latent_channels": None}, "latent_channels in positive whole numbers, got None"),
         ({"scaling_factor": 0}, "scaling_factor as a positive number, got 0"),
         ({"scaling_factor": float("nan")}, "got nan"),
         ({"scaling_factor": None}, "got None"),
