@@ -12,9 +12,10 @@ from ..gate.record import Gate
 from .plan import Plan, PlannedCall, expand_wildcards, matches
 from .records import Amount, Bytes, Index, Sha256, encode
 
-REVISION = 5
+REVISION = 6
 """1 had texts only; 2 knows pictures, placeholder words and a second attention; 3 knows markers, delays, sounds and a
-mix; 4 knows precisions, kept parts and the gate; 5 knows presets. Older revisions are read."""
+mix; 4 knows precisions, kept parts and the gate; 5 knows presets; 6 knows
+samplers' settings, predictions, grey pictures and skipped layers. Older revisions are read."""
 FILE_NAME = "manifest.json"
 LONGEST_NAME = 200
 """Characters of a file's name inside the bundle."""
