@@ -134,6 +134,9 @@ def _sampler(plan: Plan, name: Any, steps: Any, values: Mapping[str, Any]) -> Sa
         raise InputError(f"sampler: expected the name of one, got {short(name)}")
     if not is_number(steps) or steps > MOST_STEPS:
         raise InputError(f"steps: expected a whole number from 1 to {MOST_STEPS}, got {short(steps)}")
+    if any(option.problem(values[option.name]) for option in SAMPLING_OPTIONS if option.form == "choice"):
+        # They are told with the other values; nothing can be compared with some, such as arrays.
+        raise InputError
     asked: Any = steps
     return plan.sampler.make(plan.schedule, name, asked, SamplerSettings.from_options(values))
 

@@ -47,7 +47,12 @@ def _killed(name: str, number: int, moment: float, room: Room) -> str | None:
     words = COMMANDS[name](room)
     before = room.contents()
     process = subprocess.Popen(
-        [X2I, *words.arguments], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        [X2I, *words.arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        # A shell's background jobs ignore it, and so would their children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     _wait_until_begun(process, room, before)
     time.sleep(moment)
