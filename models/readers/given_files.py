@@ -50,12 +50,12 @@ def given_text(path: Path, kind: str, most: int = MOST_TEXT_BYTES) -> str:
         raise _refused(path, kind, "a name that no file can have", "check the path") from error
 
 
-def given_json(path: Path) -> Any:
-    """The values of a JSON file, checked as `checked_values` does; NaN and infinity are refused. Raises
-    CheckpointError."""
+def given_json(path: Path, unset: str = "") -> Any:
+    """The values of a JSON file, checked as `checked_values` does; NaN and infinity are refused, save for the one that
+    means a bound that is not set: `unset`, such as "-Infinity", is read as None. Raises CheckpointError."""
     text = given_text(path, "a JSON file")
     with _refusing(path, "JSON"):
-        return checked_values(json.loads(text, parse_constant=_no_constant))
+        return checked_values(json.loads(text, parse_constant=lambda name: None if name == unset else _refuse(name)))
 
 
 def given_yaml(path: Path) -> Any:
@@ -92,7 +92,7 @@ def checked_values(data: Any) -> Any:
     raise ValueError(f"values more than {MOST_LEVELS} levels deep")
 
 
-def _no_constant(name: str) -> Any:
+def _refuse(name: str) -> Any:
     raise ValueError(f"{name}, which is no number in JSON")
 
 

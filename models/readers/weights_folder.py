@@ -69,9 +69,10 @@ def read_shards(index: Path) -> "dict[str, Tensor]":
     return tensors
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; CheckpointError when the file is absent, unreadable or holds something else."""
-    content = given_json(path)
+def read_json(path: Path, unset: str = "") -> dict[str, Any]:
+    """A JSON object from a file; CheckpointError when the file is absent, unreadable or holds something else. `unset`
+    is as in `given_json`."""
+    content = given_json(path, unset)
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: expected a JSON object, got {type(content).__name__}; fix: download it again")
     return content

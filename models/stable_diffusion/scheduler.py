@@ -23,7 +23,8 @@ def read_scheduler(folder: Path) -> dict[str, Any]:
 
     Raises CheckpointError for files that cannot be read.
     """
-    settings = read_json(folder / "scheduler" / "scheduler_config.json")
+    # DPM-Solver's lambda_min_clipped has no bound unless it is set, which diffusers writes so.
+    settings = read_json(folder / "scheduler" / "scheduler_config.json", unset="-Infinity")
     if (folder / "model_index.json").is_file():
         named = read_json(folder / "model_index.json").get("scheduler")
         if isinstance(named, list) and len(named) == 2 and isinstance(named[1], str):
