@@ -9,6 +9,7 @@ from x2i.runtime.bundle.manifest import Manifest
 from x2i.runtime.bundle.plan import Decoder, matches
 from x2i.runtime.inputs.registry import input_stand_ins
 from x2i.runtime.inputs.sound import SoundInput
+from x2i.runtime.request import check_size
 from x2i.runtime.samplers.sampler import Noise
 
 from .judge import Judge
@@ -41,7 +42,10 @@ def languages(manifest: Manifest) -> list[str]:
 
 
 def start_noise(decoder: Decoder, seed: int, size: tuple[int, int] | None = None) -> np.ndarray:
-    """The noise that a run of this seed and size starts from, float32 [1, C, h, w]."""
+    """The noise that a run of this seed and size starts from, float32 [1, C, h, w]; raises InputError for a size that
+    cannot be drawn."""
+    if size is not None:
+        check_size(decoder, size)
     height, width = (side // decoder.factor for side in size or decoder.size)
     return Noise(seed, 1, (decoder.channels, height, width))()
 

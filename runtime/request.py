@@ -224,6 +224,13 @@ def _disagreements(from_noise: tuple, size: tuple | None, pictures: int, count: 
     return problems
 
 
+def check_size(decoder: Decoder, size: tuple[int, int]) -> None:
+    """Raises InputError for a size, (height, width) in pixels, that the plan does not draw or that needs more memory
+    than is free. Whoever draws noise of a size without a request asks here first."""
+    if problems := _size_problems(size, decoder.size_multiple) or _memory_problems(size, 1):
+        raise InputError(*problems)
+
+
 def _memory_problems(size: tuple[int, int], count: Any) -> list[str]:
     """One line where the pictures alone, decoded and in bytes, need more memory than there is."""
     if not is_count(count, MOST_PICTURES):
