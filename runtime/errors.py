@@ -80,6 +80,8 @@ def reason(error: BaseException) -> str:
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What the system says of a disk, or of a user's share of it, that can take no more."""
+LINK_LOOP = "Symlink loop"
+"""How pathlib of Python 3.11 and 3.12 begins what it says of links in a circle, for which it raises no OSError."""
 _FIXES = dict.fromkeys(DISK_FULL, "free space, or choose another disk") | {
     errno.EACCES: "check its permissions",
     errno.EPERM: "check its permissions",
@@ -117,6 +119,8 @@ def problems_of(error: BaseException) -> tuple[str, ...]:
         return (f"expected enough memory, got {reason(error)}; try a smaller size or count, or close other programs",)
     if isinstance(error, OSError):
         return (os_problem(error),)
+    if isinstance(error, RuntimeError) and str(error).startswith(LINK_LOOP):
+        return (f"expected a path, got one whose links lead in a circle ({reason(error)}); check the links",)
     if isinstance(error, RecursionError):
         return (f"expected values nested a few levels deep, got too many levels ({reason(error)}); flatten them",)
     if isinstance(error, OverflowError):

@@ -203,3 +203,10 @@ def test_a_call_that_no_library_takes(tiny_bundle: Path) -> None:
 def test_a_reason_is_one_line() -> None:
     assert reason(RuntimeError("\n  \nfirst\nsecond")) == "first"
     assert reason(KeyError()) == "KeyError"
+
+
+def test_links_in_a_circle(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for words in (["share", "loop", "loop"], ["inspect", "loop"], ["verify", "loop"], ["run", "loop", "a"]):
+        result = CliRunner().invoke(main, [str(tmp_path / word) if word == "loop" else word for word in words])
+        assert result.exit_code == 2 and "unforeseen" not in result.stderr, result.stderr
