@@ -24,6 +24,8 @@ _HARMLESS = re.compile(
 ZIP, PROTOCOL = b"PK\x03\x04", b"\x80"
 MOST_OPCODES = 500_000
 """Looked at in one pickle; a state dict of 2,000 tensors has 60,000."""
+MOST_PICKLE_BYTES = 100_000_000
+"""What the pickle in an archive may unpack to; a state dict of 2,000 tensors has 0.3 MB."""
 LEGACY_PICKLES = 5  # torch's older format: magic number, protocol, system, the object, its storages' keys; then bytes
 # What a damaged file makes the weights-only unpickler raise, beside the errors meant for it.
 _DAMAGE = (
@@ -64,8 +66,14 @@ def unpickle(path: Path) -> Any:
 
 
 def _compressed(path: Path) -> bool:
-    """Whether any member is; then all must match their checksums, which torch.load does not compare."""
+    """Whether any member is; then all must match their checksums, which torch.load does not compare. Raises BadZipFile
+    for a pickle that unpacks to more than MOST_PICKLE_BYTES."""
     with zipfile.ZipFile(path) as archive:
+        largest = max(
+            (member.file_size for member in archive.infolist() if member.filename.endswith(".pkl")), default=0
+        )
+        if largest > MOST_PICKLE_BYTES:
+            raise zipfile.BadZipFile(f"a pickle of {largest / 1e6:.0f} MB, where tensors lie beside one")
         compressed = any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist())
         damaged = archive.testzip() if compressed else None
     if damaged is not None:

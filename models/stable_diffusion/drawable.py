@@ -154,7 +154,7 @@ def text_problems(
 def cross_attention_width(unet: Settings) -> Any:
     """The width of the states that the UNet's cross-attention reads, of which all layers have the same."""
     width = unet.get("cross_attention_dim", 1280)
-    return width[0] if isinstance(width, list | tuple) else width
+    return width[0] if isinstance(width, list | tuple) and width else width
 
 
 def ignored_notes(vae: Settings, source: str) -> list[str]:

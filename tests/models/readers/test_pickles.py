@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from x2i.models.errors import CheckpointError
+from x2i.models.readers import pickles
 from x2i.models.readers.tensors import read_tensors
 
 STATE = {"a.weight": torch.arange(15.0).reshape(3, 5), "b": torch.ones(2, dtype=torch.float16)}
@@ -136,3 +137,13 @@ def test_what_a_wrong_file_looks_like(tmp_path, content, looks):
     (tmp_path / "x.ckpt").write_bytes(content)
     with pytest.raises(CheckpointError, match=looks):
         read_tensors(tmp_path / "x.ckpt")
+
+
+def test_a_pickle_that_unpacks_to_no_end_is_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pickles, "MOST_PICKLE_BYTES", 5_000)
+    with zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02" + b"N0" * 5_000)
+    with pytest.raises(CheckpointError, match="got a pickle of 0 MB, where tensors lie beside one"):
+        read_tensors(tmp_path / "bomb.pt")
+    torch.save(STATE, tmp_path / "whole.pt")
+    assert read_tensors(tmp_path / "whole.pt").keys() == STATE.keys()
