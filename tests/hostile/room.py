@@ -75,7 +75,11 @@ def contents(root: Path) -> dict[str, Entry]:
     for folder, folders, files in os.walk(root):
         for name in (*folders, *files):
             path = os.path.join(folder, name)
-            status = os.lstat(path)
+            try:
+                status = os.lstat(path)
+            except FileNotFoundError:
+                # A command at work makes and removes files while it is looked at.
+                continue
             # A folder's own change with every file that comes and goes.
             plain = not stat.S_ISDIR(status.st_mode)
             found[path] = status.st_mode, plain * status.st_size, plain * status.st_mtime_ns, status.st_ino
