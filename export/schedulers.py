@@ -81,9 +81,16 @@ CLASSES: dict[str, dict[str, Any]] = {
 """The settings of diffusers' classes with their defaults, which a folder's file may leave out."""
 BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2")
 MORE_BETA_SCHEDULES = {"DDPMScheduler": ("laplace", "sigmoid"), "HeunDiscreteScheduler": ("exp",)}
-UNSET = {"variance_type": None, "use_flow_sigmas": False, "use_dynamic_shifting": False, "solver_p": None}
-UNSET |= {"noise_sampler_seed": None}
+UNSET = {
+    "variance_type": None,
+    "use_flow_sigmas": False,
+    "use_dynamic_shifting": False,
+    "solver_p": None,
+    "noise_sampler_seed": None,
+}
 """Settings that change the picture and are drawn at this value alone; DDPM's variance has its own rule."""
+IGNORED = {"DEISMultistepScheduler": ("solver_type", "algorithm_type")}
+"""Settings that a class takes over under any other's name, and then has one value for."""
 OTHER_NAMES = {
     "algorithm_type": {"deis": "dpmsolver++"},
     "prediction_type": {"original_sample": "sample"},
@@ -128,9 +135,10 @@ def read_sampling(config: Mapping[str, Any], source: str) -> FolderSampling:
             f"{source}: expected a scheduler of {', '.join(CLASSES)}, got {name!r:.60}; put another class and its "
             "settings there, as diffusers' from_config makes them"
         )
-    values = {key: config.get(key, default) for key, default in defaults.items()}
+    ignored = IGNORED.get(name, ())
+    values = {key: config.get(key, default) for key, default in defaults.items() if key not in ignored}
     # diffusers asks whether a switch is set, and null is not.
-    values |= {key: False for key, default in defaults.items() if isinstance(default, bool) and values[key] is None}
+    values |= {key: False for key, value in values.items() if value is None and isinstance(defaults[key], bool)}
     values |= {"steps_offset": 1} if "steps_offset" in values else {}
     values |= {"clip_sample": False} if values.get("clip_sample") is True else {}
     for key, others in (OTHER_NAMES | {"solver_type": SOLVER_TYPES.get(name, SOLVER_TYPES[None])}).items():
@@ -184,9 +192,6 @@ def _unsupported(name: str, values: Mapping[str, Any], source: str) -> list[str]
     unset = {key: value for key, value in UNSET.items() if key in values}
     if name == "DDPMScheduler":
         del unset["variance_type"]
-    elif name == "DEISMultistepScheduler":
-        # It takes over any solver's name and knows one.
-        values.pop("solver_type"), values.pop("algorithm_type")  # type: ignore[attr-defined]
     problems = [
         f"{source}: expected {key} {value!r}, got {values[key]!r:.60}; {name} is drawn without it"
         for key, value in unset.items()
@@ -208,7 +213,7 @@ def _nearest_sampler(scheduler: str, settings: dict[str, Any], source: str) -> S
         read = {key: settings.get(key) for key in kind.settings if key in CLASSES[scheduler] or key == "sigmas"}
         if "disable_corrector" in read:
             read["disable_corrector"] = tuple(read["disable_corrector"] or ())
-        apart = {key: value for key, value in read.items() if value != kind.settings.get(key, value)}
+        apart = {key: value for key, value in read.items() if value != kind.settings[key]}
         # A value of a name's own cannot be taken away, only replaced.
         if None not in apart.values() and (best is None or len(apart) < len(best[1])):
             best = name, apart

@@ -46,11 +46,14 @@ class Schedule:
             found.append(f"trained_betas: expected {self.train_steps} numbers, one a training step, got {len(betas)}")
         if self.beta_start > self.beta_end:
             found.append(f"beta_start: expected at most beta_end ({self.beta_end:g}), got {self.beta_start:g}")
-        if not found and not (alphas_cumprod(self)[:-1] > 0).all():
-            found.append("betas: expected some signal left before the last training step, got none; check the betas")
-        if not found and float(alphas_cumprod(self)[0]) >= 1:
-            found.append("betas: expected some noise in the first training step, got none; check beta_start")
-        return found
+        if found:
+            return found
+        alphas = alphas_cumprod(self)
+        if not (alphas[:-1] > 0).all():
+            return ["betas: expected some signal left before the last training step, got none; check the betas"]
+        if alphas[0] >= 1:
+            return ["betas: expected some noise in the first training step, got none; check beta_start"]
+        return []
 
     def alphas_cumprod(self) -> np.ndarray:
         """Signal share of the variance after each training step: float32 [train_steps], computed as CompVis does."""
