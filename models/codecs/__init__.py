@@ -1,0 +1,1 @@
+"""Codecs: pictures and sounds to tokens, and back."""

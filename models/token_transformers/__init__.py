@@ -1,0 +1,1 @@
+"""Transformers over tokens: their modules, and the layouts of their checkpoints."""

@@ -1,0 +1,58 @@
+"""The random draws of a walk through tokens: from a seed for each picture, or recorded."""
+
+from collections import Counter
+from collections.abc import Mapping
+
+import numpy as np
+
+from ..errors import InputError
+
+
+class TokenNoise:
+    """Draws for `count` pictures by name; picture k is drawn from `seed + k`, whatever is drawn beside it.
+
+    Every name is a stream of its own: `uniform("draw", (n, k))` called three times gives the first three draws of it.
+    With `recorded` arrays, [draws, count, ...] by their names, nothing is drawn: they are read in order. Raises
+    InputError where they lack a draw or have another shape.
+    """
+
+    def __init__(self, seed: int, count: int, recorded: Mapping[str, np.ndarray] | None = None):
+        self._seed, self._count, self._recorded = seed, count, recorded
+        self._streams: dict[str, list[np.random.Generator]] = {}
+        self._read: Counter[str] = Counter()
+
+    def uniform(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        """float32 [count, *shape], each value from 0 to below 1."""
+        if self._recorded is not None:
+            return self._next(name, shape)
+        return np.stack([stream.random(shape, np.float32) for stream in self._generators(name)])
+
+    def exponential(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        """float32 [count, *shape], exponential of mean 1."""
+        if self._recorded is not None:
+            return self._next(name, shape)
+        return np.stack([stream.standard_exponential(shape, np.float32) for stream in self._generators(name)])
+
+    def _generators(self, name: str) -> list[np.random.Generator]:
+        if name not in self._streams:
+            key = int.from_bytes(name.encode(), "big")
+            seeds = (np.random.SeedSequence([self._seed + k, key]) for k in range(self._count))
+            self._streams[name] = [np.random.Generator(np.random.PCG64(seed)) for seed in seeds]
+        return self._streams[name]
+
+    def _next(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        assert self._recorded is not None
+        number = self._read[name]
+        self._read[name] += 1
+        draws = self._recorded.get(name)
+        if draws is None or len(draws) <= number:
+            got = "no such array" if draws is None else f"{len(draws)}"
+            raise InputError(
+                f"noise: expected at least {number + 1} draws named {name!r}, got {got}; record more steps"
+            )
+        if draws[number].shape != (self._count, *shape):
+            raise InputError(
+                f"noise: expected draws {name!r} of shape {[self._count, *shape]}, got {list(draws[number].shape)}; "
+                "record them with this bundle"
+            )
+        return np.asarray(draws[number], np.float32)
