@@ -58,14 +58,17 @@ def given_json(path: Path, unset: str = "") -> Any:
         return checked_values(json.loads(text, parse_constant=lambda name: None if name == unset else _refuse(name)))
 
 
-def given_yaml(path: Path) -> Any:
-    """The values of a YAML file, of plain types alone, checked as `checked_values` does. Raises CheckpointError."""
+def given_yaml(path: Path, objects: bool = False) -> Any:
+    """The values of a YAML file, of plain types alone, checked as `checked_values` does. Tuples are lists; `objects`
+    of Python's are read as what they hold, or else refused (see `plain_yaml`). Raises CheckpointError."""
     import yaml
+
+    from .plain_yaml import plain_yaml
 
     text = given_text(path, "a YAML file", MOST_YAML_BYTES)
     with _refusing(path, "YAML"):
         try:
-            return checked_values(yaml.safe_load(text))
+            return checked_values(plain_yaml(text, objects))
         except yaml.YAMLError as error:
             raise ValueError(" ".join(str(error).split())) from error
 
