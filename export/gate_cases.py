@@ -5,11 +5,12 @@ from itertools import cycle
 from typing import Any
 
 import numpy as np
+from x2i.runtime.bundle.calls import matches
 from x2i.runtime.bundle.manifest import Manifest
-from x2i.runtime.bundle.plan import Decoder, matches
+from x2i.runtime.bundle.plan import Plan
 from x2i.runtime.inputs.registry import input_stand_ins
 from x2i.runtime.inputs.sound import SoundInput
-from x2i.runtime.request import check_size
+from x2i.runtime.processes.latents import LatentsProcess
 from x2i.runtime.samplers.sampler import Noise
 
 from .judge import Judge
@@ -41,13 +42,20 @@ def languages(manifest: Manifest) -> list[str]:
     return sorted(set[str]().union(*(matches(name, set(manifest.graphs)) for name in patterns)))
 
 
-def start_noise(decoder: Decoder, seed: int, size: tuple[int, int] | None = None) -> np.ndarray:
+def start_noise(process: LatentsProcess, seed: int, size: tuple[int, int] | None = None) -> np.ndarray:
     """The noise that a run of this seed and size starts from, float32 [1, C, h, w]; raises InputError for a size that
     cannot be drawn."""
+    canvas = process.canvas
     if size is not None:
-        check_size(decoder, size)
-    height, width = (side // decoder.factor for side in size or decoder.size)
-    return Noise(seed, 1, (decoder.channels, height, width))()
+        canvas.check(size)
+    return Noise(seed, 1, (process.decoder.channels, *canvas.cells(size or canvas.size)))()
+
+
+def _start(plan: Plan, seed: int, size: tuple[int, int] | None) -> dict[str, Any]:
+    """What fixes a run's draws: the start noise of latents; tokens are drawn from the seed."""
+    if plan.walks_latents:
+        return {"noise": start_noise(plan.latents, seed, size)}
+    return {} if size is None else {"size": size}
 
 
 def rising_tone(sound: SoundInput, seed: int) -> tuple[np.ndarray, int]:
@@ -70,7 +78,8 @@ def _run(
     steps: int,
     size: tuple[int, int] | None,
 ) -> dict[str, Any]:
-    run = own | {"seed": seed, "steps": steps, "noise": start_noise(manifest.plan.decoder, seed, size)}
+    run = own | {"seed": seed} | ({"steps": steps} if manifest.plan.walks_latents else {})
+    run |= _start(manifest.plan, seed, size)
     if (sound := manifest.plan.find(SoundInput)) is not None:
         run["sound"] = rising_tone(sound, seed)
     if "prompt" in own:
@@ -125,7 +134,7 @@ def compared_runs(
         return default_cases(manifest, steps or STEPS, size)
     known = judge.runs(manifest)
     chosen = [known[number] for number in np.linspace(0, len(known) - 1, COMPARED).astype(int)]
-    return [run | _steps(steps) | {"noise": start_noise(manifest.plan.decoder, run["seed"], size)} for run in chosen]
+    return [run | _steps(steps) | _start(manifest.plan, run["seed"], size) for run in chosen]
 
 
 def _steps(steps: int | None) -> dict[str, int]:

@@ -3,9 +3,10 @@
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from x2i.runtime.bundle.plan import Guidance, Plan, SamplerChoice
+from x2i.runtime.bundle.plan import Plan
 from x2i.runtime.bundle.writer import check_new
 from x2i.runtime.errors import InputError
+from x2i.runtime.processes.latents import LatentsProcess, SamplerChoice
 from x2i.runtime.samplers.settings import SamplerSettings
 
 from .errors import PlanError
@@ -22,7 +23,8 @@ class ExportPlan:
 
     `base` is a diffusers folder, a hub name, or a CompVis checkpoint; `parts` maps the system's part names (such as
     `encoder` or `translator:French`) to files; `random_weights` names a variant that stands for all of them.
-    `sampler`, `steps` (1 or more) and `guidance` (finite) replace the system's own defaults in the bundle; `lowering`
+    `sampler`, `steps` (1 or more; both for latents alone) and `guidance` (finite) replace the system's own defaults in
+    the bundle; `lowering`
     is the precision. `clip_skip` counts the last layers of CLIP's text encoder that the prompt leaves out,
     as in diffusers.
     """
@@ -48,7 +50,7 @@ class ExportPlan:
         except InputError as error:
             problems += error.problems
         if self.random_weights is None:
-            problems += self._base_problems()
+            problems += self._file_problems()
         elif self.base or self.parts or self.base_config:
             problems.append("--random-weights: stands for all weights; leave out --base, --base-config and --part")
         if self.guidance is not None and not abs(self.guidance) <= LARGEST_GUIDANCE:
@@ -63,20 +65,21 @@ class ExportPlan:
 
     def with_defaults(self, plan: Plan) -> Plan:
         """The runtime's plan with this export's sampling defaults; raises PlanError for a count that it cannot run."""
-        sampler = self.sampling(plan.sampler)
-        if problems := count_problems(sampler, plan.schedule):
-            raise PlanError(*problems)
-        guidance = plan.guidance if self.guidance is None else Guidance(self.guidance)
-        return replace(plan, sampler=sampler, guidance=guidance)
+        process = plan.process
+        guidance = process.guidance if self.guidance is None else replace(process.guidance, scale=self.guidance)
+        if isinstance(process, LatentsProcess):
+            sampler = self.sampling(process.sampler)
+            if problems := count_problems(sampler, process.schedule):
+                raise PlanError(*problems)
+            process = replace(process, sampler=sampler)
+        return replace(plan, processes=(*plan.processes[:-1], replace(process, guidance=guidance)))
 
     def named(self, kind: str) -> dict[str, Path]:
         """The parts of a repeatable kind by their own names: `translator:French` gives {"French": path}."""
         return {name.split(":", 1)[1]: path for name, path in self.parts.items() if name.startswith(f"{kind}:")}
 
-    def _base_problems(self) -> list[str]:
+    def _file_problems(self) -> list[str]:
         problems = []
-        if self.base is None:
-            problems.append("--base: expected a diffusers folder, a hub name or a CompVis checkpoint, got nothing")
         if self.base_config is not None and not self.base_config.is_file():
             problems.append(f"--base-config: expected a file, found none at {self.base_config}")
         problems += [

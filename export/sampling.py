@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from x2i.models.errors import CheckpointError
-from x2i.runtime.bundle.plan import SamplerChoice
 from x2i.runtime.errors import InputError
+from x2i.runtime.processes.latents import SamplerChoice
 from x2i.runtime.samplers.schedule import Schedule
 
 from .schedulers import FolderSampling, read_sampling

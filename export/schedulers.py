@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from x2i.runtime.bundle.plan import SamplerChoice
 from x2i.runtime.bundle.records import decode
 from x2i.runtime.errors import InputError
+from x2i.runtime.processes.latents import SamplerChoice
 from x2i.runtime.samplers.registry import SAMPLERS
 from x2i.runtime.samplers.schedule import ALMOST_NO_SIGNAL, Schedule, alphas_cumprod
 from x2i.runtime.samplers.settings import SETTING_NAMES, SamplerSettings

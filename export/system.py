@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from x2i.runtime.bundle.plan import Plan, SamplerChoice
+from x2i.runtime.bundle.plan import Plan
+from x2i.runtime.processes.latents import SamplerChoice
 from x2i.runtime.samplers.schedule import Schedule
 
 from .errors import PlanError
@@ -39,7 +40,7 @@ def consume(components: list[Component]) -> Iterator[Component]:
 BASE_PARTS = {
     "vae": "a VAE instead of the base's: a diffusers folder, or a .safetensors or .ckpt in diffusers' or CompVis' names"
 }
-"""The parts that every system takes, because every system stands on a Stable Diffusion base."""
+"""The parts of every system that stands on a Stable Diffusion base."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,9 @@ class SystemSpec:
     own; for a base in CompVis' layout it is `compvis_sampler`, where there is one. `required` and `optional` map part
     names to what the part is, beside BASE_PARTS; a name that ends in `:NAME` is repeatable. `reads_clip` says that the
     base's own text encoder reads the prompts.
+
+    A system that walks `tokens` has no such base: `base` says what its own is, a folder of other contents, None where
+    it has parts alone; its sampler and its number of steps are its checkpoint's.
     """
 
     build: Callable[[ExportPlan], Build]
@@ -58,6 +62,8 @@ class SystemSpec:
     required: dict[str, str] = field(default_factory=dict)
     optional: dict[str, str] = field(default_factory=dict)
     reads_clip: bool = True
+    tokens: bool = False
+    base: str | None = "a diffusers folder, a hub name or a CompVis checkpoint"
 
     def sampler_of(self, layout: str, own: SamplerChoice | None) -> SamplerChoice:
         """The default sampler on a base of this layout, "diffusers" or "compvis", whose own is `own`."""
@@ -70,6 +76,14 @@ class SystemSpec:
         A count of steps that depends on a schedule not yet known, as that of a hub's base, is checked after the build.
         """
         problems = plan.problems()
+        if plan.random_weights is None:
+            problems += self._base_problems(plan)
+        if self.tokens:
+            problems += self._latents_problems(plan)
+            problems += self._part_problems(plan.parts) if plan.random_weights is None else []
+            if problems:
+                raise PlanError(*problems)
+            return
         if plan.clip_skip is not None and not self.reads_clip:
             problems.append("--clip-skip: this system reads no prompt with the base's CLIP; leave it out")
         if plan.random_weights is None:
@@ -87,9 +101,25 @@ class SystemSpec:
         if problems:
             raise PlanError(*problems)
 
+    def _base_problems(self, plan: ExportPlan) -> list[str]:
+        if self.base is None:
+            unread = [name for name in ("base", "base_config") if getattr(plan, name) is not None]
+            names = [f"--{name.replace('_', '-')}" for name in unread]
+            return [f"{name}: this system is made of parts alone; leave it out" for name in names]
+        return [f"--base: expected {self.base}, got nothing"] if plan.base is None else []
+
+    def _latents_problems(self, plan: ExportPlan) -> list[str]:
+        """Options of a Stable Diffusion base and of its samplers."""
+        given = {"--sampler": plan.sampler, "--steps": plan.steps, "--clip-skip": plan.clip_skip}
+        return [
+            f"{name}: this system draws tokens by its checkpoint's own steps; leave it out"
+            for name, value in given.items()
+            if value is not None
+        ]
+
     def _part_problems(self, parts: dict[str, Path]) -> list[str]:
         """Parts that are missing, unknown or badly named."""
-        known = self.required | self.optional | BASE_PARTS
+        known = self.required | self.optional | ({} if self.tokens else BASE_PARTS)
         usage = "; ".join(f"{name} ({meaning})" for name, meaning in known.items())
         problems = [
             f"--part {name}: unknown for this system; it takes {usage}" for name in parts if not _fits(name, known)

@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from .bundle.calls import GraphCall, expand_wildcards
 from .bundle.cfg_batch import expand_cfg
-from .bundle.plan import Conditioner, GraphCall, expand_wildcards
+from .bundle.plan import IS_NULL, Conditioner
 from .bundle.reader import Bundle
 from .errors import VALUE_LENGTH, one_line
 from .inputs.marker import MarkerInput
@@ -42,8 +43,11 @@ class Conditions:
         `other` is a context [B, tokens, D] to mix in; no stage is run behind the one that fills the slot `until`.
         """
         slots, notes = dict(request.inputs.slots), list(request.notes)
+        slots[IS_NULL] = np.array([not request.values["negative"], False][-request.rows :])
         for conditioner, tokenizer in self._conditioners:
-            if tokenizer is not None:
+            if not _is_given(conditioner, slots, request):
+                continue
+            if tokenizer is not None and request.prompt is not None:
                 tokens = _tokens(conditioner, tokenizer, request)
                 notes += _syntax_notes(tokenizer, request)
                 names = ("negative prompt", "prompt")[-len(tokens.cut) :]
@@ -72,6 +76,14 @@ class Conditions:
         return {slot: outputs[name] for name, slot in expand_wildcards(stage.outputs, outputs).items()}
 
 
+def _is_given(conditioner: Conditioner, slots: NamedTensors, request: Request) -> bool:
+    """Whether there is something to read for a conditioner: of what may be left out, all may have been."""
+    if conditioner.text is not None:
+        return request.prompt is not None
+    read = {slot for each in conditioner.inputs for slot in each.slots()}
+    return not read or bool(read & slots.keys())
+
+
 def _tokenizer(bundle: Bundle, conditioner: Conditioner) -> Tokenizer | None:
     text = conditioner.text
     return None if text is None else Tokenizer(bundle.checked(text.tokenizer), text.window, text.pad_id)
@@ -80,6 +92,7 @@ def _tokenizer(bundle: Bundle, conditioner: Conditioner) -> Tokenizer | None:
 def _tokens(conditioner: Conditioner, tokenizer: Tokenizer, request: Request) -> Tokens:
     """The negative prompt's row and the prompt's; a marker is deleted from the prompt, or read."""
     marker, made = conditioner.find(MarkerInput), request.inputs
+    assert request.prompt is not None, "a conditioner of a prompt that is not there"
     prompt = request.prompt if marker is None or made.unmarked_prompt is None else made.unmarked_prompt
     tokens = tokenizer([prompt] if request.rows == 1 else [request.values["negative"], prompt])
     if marker is None or not marker.marks:
@@ -91,7 +104,7 @@ def _tokens(conditioner: Conditioner, tokenizer: Tokenizer, request: Request) ->
 def _syntax_notes(tokenizer: Tokenizer, request: Request) -> list[str]:
     """A warning for each prompt with weights and the like, of which the negative one counts where it is read."""
     texts = {"negative prompt": request.values["negative"]} if request.rows == 2 else {}
-    texts |= {"prompt": request.prompt}
+    texts |= {"prompt": request.prompt or ""}
     return [note for name, text in texts.items() if (note := syntax_note(text, name, tokenizer.added)) is not None]
 
 

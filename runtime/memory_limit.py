@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 from .bundle.reader import Bundle
 from .engines.shape_ranges import shape_ranges, usual_shapes
@@ -107,7 +108,9 @@ class MemoryLimit:
         loop = [graph for graph in graphs if plan.in_loop(graph)]
         found = {graph: PROCESS_BYTES + self._weights(graph, run) for graph in graphs if graph not in loop}
         cells = run.cells * run.count
-        found[plan.decoder.graph] += DECODER_BYTES_PER_PIXEL * cells * plan.decoder.factor**2
+        for process in plan.processes:
+            for graph in (graph for graph in process.tail_graphs() if graph in found):
+                found[graph] += DECODER_BYTES_PER_PIXEL * cells * process.canvas.factor**2
         attention = ATTENTION_BYTES_PER_PAIR[self._name] * run.cells
         computed = (DENOISER_BYTES_PER_CELL[self._name] + attention) * cells * run.sides
         return found | {" and ".join(loop): PROCESS_BYTES + sum(self._weights(graph, run) for graph in loop) + computed}
@@ -126,8 +129,8 @@ class MemoryLimit:
         manifest, prepared = self._bundle.manifest, BACKENDS[self._name].prepared
         if not run.count:
             return prepared(graph, None)
-        height, width = manifest.plan.decoder.size
-        if (run.cells, run.count) != (height * width // manifest.plan.decoder.factor**2, 1):
+        canvas = manifest.plan.process.canvas
+        if (run.cells, run.count) != (prod(canvas.cells(canvas.size)), 1):
             return False
         rows = range(run.sides, run.sides - run.calls, -1)
         ranges = [shape_ranges(manifest, (), 1, sides)[graph.name] for sides in rows]

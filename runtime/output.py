@@ -3,10 +3,10 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -52,30 +52,72 @@ class Timings:
 
 
 @dataclass(frozen=True, slots=True)
+class Sound:
+    """`samples` float32 [n], about -1 to 1, at `rate` Hz."""
+
+    samples: np.ndarray
+    rate: int
+
+    @property
+    def seconds(self) -> float:
+        """How long it is."""
+        return len(self.samples) / self.rate
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What a state was decoded to, each kind with one entry for each row, or none."""
+
+    images: list[Image.Image] = field(default_factory=list)
+    sounds: list[Sound] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+
+    def __add__(self, other: "Decoded") -> "Decoded":
+        return Decoded(self.images + other.images, self.sounds + other.sounds, self.texts + other.texts)
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
-    """One step of a run. `latents` is the sampler's state after it, float32 [count, C, h, w]."""
+    """One step of a run: the state after it is `latents`, float32 [count, C, h, w], or `tokens`, int64 [count, length],
+    as the bundle walks one or the other."""
 
     index: int
     count: int
     timestep: float
-    latents: np.ndarray
-    preview: Callable[[], list[Image.Image]]
-    """Decodes the picture the denoiser currently predicts, one image per picture drawn."""
+    latents: np.ndarray | None
+    preview: Callable[[], list[Any]]
+    """Decodes what the network currently predicts, one image for each picture drawn; of a bundle without pictures one
+    text, or one Sound."""
+    tokens: np.ndarray | None = None
+
+    @property
+    def state(self) -> np.ndarray:
+        """The latents, or the tokens."""
+        found = self.latents if self.tokens is None else self.tokens
+        assert found is not None, "a step without a state"
+        return found
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
     """What a run gives: `images` (PIL, RGB or grey), `latents` float32 [count, C, h, w] before decoding, `timings` in
-    seconds per stage, `warnings`, one line each, behind each UNet call the number of the plan's segment (`segments`)
-    and the graph (`graphs`), and when each stage and each step ran (`spans`)."""
+    seconds per stage, `warnings`, one line each, behind each call of the network the number of its segment (`segments`)
+    and the graph (`graphs`), and when each stage and each step ran (`spans`).
+
+    A bundle that walks tokens gives `tokens`, int64 [count, length], and no latents, and what its plan makes of them:
+    images, `texts`, `sounds`.
+    """
 
     images: list[Image.Image]
-    latents: np.ndarray
+    latents: np.ndarray | None
     timings: dict[str, float]
     warnings: tuple[str, ...]
     segments: tuple[int, ...]
     graphs: tuple[str, ...] = ()
     spans: tuple[Span, ...] = ()
+    tokens: np.ndarray | None = None
+    texts: list[str] = field(default_factory=list)
+    sounds: list[Sound] = field(default_factory=list)
 
 
 def to_uint8(decoded: np.ndarray, rounding: str) -> np.ndarray:

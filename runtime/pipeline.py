@@ -1,26 +1,25 @@
 """From a prompt to pictures: encode the conditions, walk the sampler's steps, decode."""
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Unpack, cast
 
 import numpy as np
-from PIL import Image
 
-from .bundle.plan import Plan
+from .bundle.plan import Plan, Process
 from .bundle.reader import Bundle
 from .conditions import Conditions
-from .denoiser import Denoiser, DenoiserCall
 from .errors import InputError, collect_problems, one_line
 from .inputs.option import NamedTensors, short
 from .inputs.registry import RunOptions
 from .inputs.sound import MIX
 from .memory_limit import MemoryLimit, RunShape
-from .output import Output, Step, Timings, to_images
+from .output import Output, Step, Timings
+from .processes.denoiser import Denoiser
+from .processes.run import ProcessRun
 from .request import Request, make_request
-from .samplers.sampler import Noise, Sampler
 from .sessions.cache import SessionCache
 from .sessions.session import Session
 from .text_bundle import TEXT_OPTIONS, TextBundle
@@ -75,26 +74,23 @@ class Pipeline:
         """
         if on_step is not None and not callable(on_step):
             raise InputError(f"on_step: expected a function of a step, got {short(on_step)}; leave it out")
-        timings = Timings()
-        request, context, notes = self._encode(prompt, options, timings)
-        denoiser, latents = Denoiser(self._plan, self._sessions, context, request), None
-        for step in self._walk(request, denoiser, timings):
-            latents = step.latents
+        walk = self._begun(prompt, options)
+        last = None
+        for step in walk:
+            last = step
             if on_step is not None:
                 on_step(step)
-        assert latents is not None
-        _check_finite(latents)
-        denoiser.release()
-        with timings("decode"):
-            images = self._decode(latents)
-        served, graphs, spans = tuple(denoiser.served), tuple(denoiser.graphs), tuple(timings.spans)
-        return Output(images, latents, timings.seconds(), notes, served, graphs, spans)
+        assert last is not None, "a run without a step"
+        return walk.finish(last)
 
-    def steps(self, prompt: str | None = None, **options: Unpack[RunOptions]) -> Iterator[Step]:
-        """The same run as a generator of steps; leaving the loop stops it. Bad input raises before the first step."""
+    def steps(self, prompt: str | None = None, **options: Unpack[RunOptions]) -> "Walk":
+        """The same run as an iterator of steps; leaving the loop stops it. Bad input raises before the first step."""
+        return self._begun(prompt, options)
+
+    def _begun(self, prompt: str | None, options: RunOptions) -> "Walk":
         timings = Timings()
-        request, context, _ = self._encode(prompt, options, timings)
-        return self._walk(request, Denoiser(self._plan, self._sessions, context, request), timings)
+        request, slots, notes = self._encode(prompt, options, timings)
+        return Walk(self.bundle, self._sessions, request, slots, notes, timings, self._limit is not None)
 
     @property
     def _plan(self) -> Plan:
@@ -121,7 +117,7 @@ class Pipeline:
         more even so, before anything is opened."""
         if self._limit is None:
             return request
-        _, height, width = request.latent_shape(self._plan.decoder)
+        height, width = self._plan.process.canvas.cells(request.size)
         graphs = dict.fromkeys(name.format(**request.choices) for name in self._plan.graphs(request.preset_name))
         ends = request.preset.guidance_interval is not None
         shapes = [
@@ -142,39 +138,107 @@ class Pipeline:
             own["mix"] = MIX
         guidance = options.get("guidance")
         read = cast(RunOptions, {name: value for name, value in merged.items() if name in TEXT_OPTIONS})
-        read["guidance"] = manifest.plan.guidance.scale if guidance is None else guidance
+        read["guidance"] = manifest.plan.process.guidance.scale if guidance is None else guidance
         request, spoken = collect_problems(
             partial(make_request, manifest, None, None, True, **own), partial(self._text.request, prompt, **read)
         )
         return request, *self._text.context(spoken)
 
-    def _walk(self, request: Request, denoiser: Denoiser, timings: Timings) -> Iterator[Step]:
-        sampler = request.sampler
-        draw = Noise(request.seed, request.count, request.latent_shape(self._plan.decoder))
-        start = draw() if request.noise is None else request.noise
-        walk = sampler.run(start * np.float32(sampler.noise_scale), denoiser, draw)
-        for index, timestep in enumerate(sampler.timesteps):
-            with timings("denoise"):
-                latents = next(walk)
-            assert denoiser.last is not None, "a step without a call of the denoiser"
-            preview = partial(self._preview, denoiser, denoiser.last, sampler)
-            yield Step(index, len(sampler.timesteps), timestep, latents, preview)
 
-    def _preview(self, denoiser: Denoiser, call: DenoiserCall, sampler: Sampler) -> list[Image.Image]:
-        if self._limit is not None:
-            # Its limit counts the decoder alone: the next step opens and binds the denoiser again.
+class Walk(Iterator[Step]):
+    """One run, step by step through its processes; `finish` decodes what the last step left.
+
+    Tokens that are sent in (`send`) take the place of the state of the step before.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        sessions: SessionCache,
+        request: Request,
+        slots: NamedTensors,
+        notes: tuple[str, ...],
+        timings: Timings,
+        alone: bool,
+    ):
+        self._bundle, self._sessions, self._request = bundle, sessions, request
+        self._slots, self._notes, self._timings, self._alone = slots, notes, timings, alone
+        self._written = frozenset[str]()
+        self._denoisers: list[Denoiser] = []
+        self._steps = self._walked()
+
+    def __next__(self) -> Step:
+        return next(self._steps)
+
+    def send(self, tokens: np.ndarray | None) -> Step:
+        """The next step, of a walk through tokens after the state was replaced by `tokens`, int64 [count, length]."""
+        return self._steps.send(tokens)
+
+    def close(self) -> None:
+        """Stops the run."""
+        self._steps.close()
+
+    def finish(self, last: Step) -> Output:
+        """What the run gives, decoded from its last step. Raises InputError for a run that ran away."""
+        process = self._bundle.manifest.plan.process
+        run = self._run(process, self._denoisers[-1])
+        for denoiser in self._denoisers:
             denoiser.release()
-        assert sampler.clean is not None, "a sampler that was not made by its name"
-        return self._decode(sampler.clean(call.latents, call.output, call.timestep))
+        with self._timings("decode"):
+            made = process.decode(last.state, run)
+        return Output(
+            made.images,
+            last.latents,
+            self._timings.seconds(),
+            self._notes,
+            tuple(number for denoiser in self._denoisers for number in denoiser.served),
+            tuple(graph for denoiser in self._denoisers for graph in denoiser.graphs),
+            tuple(self._timings.spans),
+            last.tokens,
+            made.texts,
+            made.sounds,
+        )
 
-    def _decode(self, latents: np.ndarray) -> list[Image.Image]:
-        decoder = self._plan.decoder
-        return to_images(self.session(decoder.graph)(latents=latents)["image"], decoder.to_uint8)
+    def _walked(self) -> Generator[Step, np.ndarray | None, None]:
+        """Each process in turn, the slots that it writes handed on."""
+        for process in self._bundle.manifest.plan.processes:
+            denoiser = self._denoiser(process)
+            step = None
+            walk = process.walk(self._run(process, denoiser))
+            sent = None
+            while True:
+                try:
+                    step = next(walk) if sent is None else walk.send(sent)
+                except StopIteration:
+                    break
+                sent = yield step
+            if process.writes is not None:
+                assert step is not None, "a process without a step"
+                self._slots = self._slots | {process.writes: step.state}
+                self._written |= {process.writes}
 
+    def _denoiser(self, process: Process) -> Denoiser:
+        """A process's own guidance holds where the caller's is the last one's."""
+        request, own = self._request, process.guidance
+        scale = request.guidance if process is self._bundle.manifest.plan.process else own.scale
+        denoiser = Denoiser(process, self._sessions, self._slots, request, scale, self._written)
+        self._denoisers.append(denoiser)
+        return denoiser
 
-def _check_finite(latents: np.ndarray) -> None:
-    """Raises InputError for a run that ran away: decoded, it would be a black picture."""
-    if not np.isfinite(latents).all():
-        raise InputError(
-            "latents: expected finite numbers after the last step, got NaN or infinite ones; lower guidance or strength"
+    def _run(self, process: Process, denoiser: Denoiser) -> ProcessRun:
+        request, last = self._request, process is self._bundle.manifest.plan.process
+        return ProcessRun(
+            predict=denoiser,
+            session=self._sessions,
+            file=self._bundle.checked,
+            timings=self._timings,
+            seed=request.seed,
+            count=request.count,
+            grid=process.canvas.cells(request.size if last else process.canvas.size),
+            noise=request.noise if last else None,
+            sampler=request.sampler if last else process.usual_sampler(),
+            values=request.values if last else request.values | {"steps": None},
+            slots=self._slots,
+            # Under a limit the next step opens and binds the denoiser again.
+            before_preview=denoiser.release if self._alone else lambda: None,
         )

@@ -2,29 +2,26 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any, Unpack
 
 import numpy as np
 
-from .bundle.cfg_batch import cfg_rows
+from .bundle.calls import matches
 from .bundle.manifest import Manifest
-from .bundle.plan import Decoder, Plan, matches
+from .bundle.plan import Plan
 from .bundle.preset import Preset
 from .errors import InputError, UnknownOptionError, reason
-from .inputs.option import CallContext, PreparedInputs, is_count, is_number, short, unknown_options
+from .inputs.option import CallContext, PreparedInputs, is_number, short, unknown_options
+from .inputs.prompt import TextInput
 from .inputs.registry import RunOptions, filled_in, prepare_inputs, run_options
-from .inputs.sampling import MOST_PICTURES, MOST_PIXELS, MOST_STEPS, SAMPLING_OPTIONS
+from .inputs.sampling import LATENTS_OPTIONS, MOST_PIXELS, MOST_STEPS, SAMPLING_OPTIONS
 from .inputs.sound import MixInput
-from .machine import available_memory
 from .media.tokenizer import Tokenizer, is_text
 from .samplers.sampler import Sampler
 from .samplers.settings import SamplerSettings
 
-BYTES_PER_PIXEL = 30
-"""The least that a picture takes while it is decoded: its channels in float32 twice, in bytes twice."""
-SMALL_DRAWING_BYTES = 500_000_000
-"""Less is drawn without a look at the memory."""
+RecordedNoise = np.ndarray | Mapping[str, np.ndarray]
+"""Latents' start noise, or draws of a walk through tokens by their names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +29,20 @@ class Request:
     """What a caller asks for, defaults filled in.
 
     `values` holds every option by its name as the caller gave it; `choices` completes the names of graphs that stand
-    for a choice, such as `language`. `size` is (height, width) in pixels; `noise` is None or float32 [count, C, h, w].
-    `inputs` is what pictures, sound, word and strength fill before the first graph. `preset_name` is None for the plain
-    loop. With `split_cfg_batch` the UNet is called for one side of the guidance after the other.
+    for a choice, such as `language`. `size` is (height, width) in pixels; `noise` is None, or float32 [count, C, h, w]
+    for latents, or for tokens the draws by their names. `sampler` is that of latents. `inputs` is what pictures, sound,
+    word and strength fill before the first graph. `preset_name` is None for the plain loop. `rows` are those of the
+    guidance. With `split_cfg_batch` the network is called for one side of the guidance after the other.
     """
 
-    prompt: str
+    prompt: str | None
     values: Mapping[str, Any]
     choices: dict[str, str]
-    sampler: Sampler
+    sampler: Sampler | None
     guidance: float
+    rows: int
     seed: int
-    noise: np.ndarray | None
+    noise: RecordedNoise | None
     size: tuple[int, int]
     count: int
     inputs: PreparedInputs
@@ -51,15 +50,6 @@ class Request:
     preset_name: str | None
     notes: tuple[str, ...]
     split_cfg_batch: bool = False
-
-    @property
-    def rows(self) -> int:
-        """Rows of the guidance, as `cfg_rows` counts them."""
-        return cfg_rows(self.guidance)
-
-    def latent_shape(self, decoder: Decoder) -> tuple[int, int, int]:
-        """(channels, height, width) of one picture's latents."""
-        return decoder.channels, self.size[0] // decoder.factor, self.size[1] // decoder.factor
 
 
 def make_request(
@@ -77,32 +67,36 @@ def make_request(
     context is mixed in.
     """
     plan, values = manifest.plan, filled_in(given)
+    process = plan.process
     unknown = unknown_options(given, run_options())
     problems = unknown + preset_problems(plan, values["preset"])
     preset = Preset() if problems or values["preset"] is None else plan.presets[values["preset"]]
+    values["steps"] = preset.steps if values["steps"] is None else values["steps"]
     choices, found = _choose(manifest, {"language": values["language"]})
-    noise, size, count, misshapen = _shape(plan.decoder, values["noise"], values["size"], values["count"])
+    noise, size, count, misshapen = _shape(plan, values["noise"], values["size"], values["count"])
     problems += found + _prompt_problems(plan, prompt, values["negative"]) + misshapen
-    guidance = plan.guidance.scale if values["guidance"] is None else values["guidance"]
+    guidance = process.guidance.scale if values["guidance"] is None else values["guidance"]
     problems += _value_problems(prompt, values | {"guidance": guidance, "count": count})
-    steps = next(number for number in (values["steps"], preset.steps, plan.sampler.steps) if number is not None)
+    steps = process.steps if values["steps"] is None else values["steps"]
     # Of a scale that is no number nothing can be counted.
-    rows = cfg_rows(guidance) if is_number(guidance) else 2
-    made = prepare_inputs(plan.inputs(), CallContext(values, prompt, tokenizer, rows, steps, mixes, preset.delay))
+    rows = process.guidance.rows(guidance) if is_number(guidance) else 2
+    context = CallContext(values, prompt, tokenizer, rows, steps, mixes, preset.delay, process.canvas.cells(size))
+    made = prepare_inputs(plan.inputs(), context)
     problems += made.problems
+    sampler = None
     try:
-        name = preset.sampler if values["sampler"] is None else values["sampler"]
-        sampler = _sampler(plan, name, steps, values)
+        sampler = _sampler(plan, preset.sampler if values["sampler"] is None else values["sampler"], steps, values)
     except InputError as error:
         problems += error.problems
     if problems:
         raise UnknownOptionError(*problems) if unknown else InputError(*problems)
     return Request(
-        prompt="" if prompt is None else prompt,
+        prompt=prompt,
         values=values,
         choices=choices,
         sampler=sampler,
         guidance=guidance,
+        rows=rows,
         seed=values["seed"],
         noise=noise,
         size=size,
@@ -128,8 +122,15 @@ def preset_problems(plan: Plan, name: str | None) -> list[str]:
     return [f"preset: {known}, got {short(name)}; make one with x2i tune BUNDLE"]
 
 
-def _sampler(plan: Plan, name: Any, steps: Any, values: Mapping[str, Any]) -> Sampler:
-    """The sampler asked for; raises InputError, also for what only Python can give: values of another type."""
+def _sampler(plan: Plan, name: Any, steps: Any, values: Mapping[str, Any]) -> Sampler | None:
+    """The sampler asked for, None where tokens are walked; raises InputError, also for what only Python can give:
+    values of another type."""
+    if not plan.walks_latents:
+        lost = [option.name for option in LATENTS_OPTIONS if values[option.name] is not None]
+        problems = [f"{one}: this bundle draws tokens, and takes none; leave it out" for one in lost]
+        if problems:
+            raise InputError(*problems)
+        return None
     if not isinstance(name, str | None):
         raise InputError(f"sampler: expected the name of one, got {short(name)}")
     if not is_number(steps) or steps > MOST_STEPS:
@@ -138,12 +139,13 @@ def _sampler(plan: Plan, name: Any, steps: Any, values: Mapping[str, Any]) -> Sa
         # They are told with the other values; nothing can be compared with some, such as arrays.
         raise InputError
     asked: Any = steps
-    return plan.sampler.make(plan.schedule, name, asked, SamplerSettings.from_options(values))
+    process = plan.latents
+    return process.sampler.make(process.schedule, name, asked, SamplerSettings.from_options(values))
 
 
-def _delay_notes(plan: Plan, made: PreparedInputs, sampler: Sampler) -> tuple[str, ...]:
+def _delay_notes(plan: Plan, made: PreparedInputs, sampler: Sampler | None) -> tuple[str, ...]:
     """A delay past the last call is as the authors have it, but hardly what anyone wants who marked a subject."""
-    if plan.delay is None or made.marked == 0 or made.delay_until_call < sampler.calls - 1:
+    if plan.delay is None or sampler is None or made.marked == 0 or made.delay_until_call < sampler.calls - 1:
         return ()
     return (
         f"delay: all {sampler.calls} UNet calls see the text alone, and none the subjects; raise alpha (--delay) or "
@@ -153,8 +155,9 @@ def _delay_notes(plan: Plan, made: PreparedInputs, sampler: Sampler) -> tuple[st
 
 def _prompt_problems(plan: Plan, prompt: str | None, negative: Any) -> list[str]:
     """A plan with a text input needs a prompt, one without takes neither prompt nor negative."""
-    if any(conditioner.text is not None for conditioner in plan.conditioners):
-        return ["prompt: expected text, got none; say what to draw"] if prompt is None else []
+    if (text := plan.find(TextInput)) is not None:
+        needed = prompt is None and not text.optional
+        return ["prompt: expected text, got none; say what to draw"] if needed else []
     lost = [name for name, text in (("prompt", prompt), ("negative", negative)) if isinstance(text, str) and text]
     fix = "leave it out"
     if plan.find(MixInput) is not None:
@@ -180,23 +183,51 @@ def _choose(manifest: Manifest, given: dict[str, str | None]) -> tuple[dict[str,
 
 
 def _shape(
-    decoder: Decoder, noise: np.ndarray | None, size: tuple[int, int] | None, count: int | None
-) -> tuple[np.ndarray | None, tuple[int, int], int, list[str]]:
+    plan: Plan, noise: Any, size: tuple[int, int] | None, count: int | None
+) -> tuple[RecordedNoise | None, tuple[int, int], int, list[str]]:
     """The noise as the loop takes it, size and count as the noise or the plan has them, and problems."""
+    canvas = plan.process.canvas
     problems: list[str] = []
-    if noise is not None:
-        noise, problems = _check_noise(noise, decoder.channels)
+    if noise is not None and plan.walks_latents:
+        noise, problems = _check_noise(noise, plan.latents.decoder.channels)
         if not problems:
-            from_noise = (noise.shape[2] * decoder.factor, noise.shape[3] * decoder.factor)
+            from_noise = (noise.shape[2] * canvas.factor, noise.shape[3] * canvas.factor)
             problems = _disagreements(from_noise, size, len(noise), count)
             size, count = from_noise, len(noise)
-    size = decoder.size if size is None else size
+    elif noise is not None:
+        noise, problems = _check_draws(noise)
+        if not problems:
+            drawn = next(iter(noise.values())).shape[1]
+            problems = _disagreements(None, size, drawn, count)
+            count = drawn
+    wanted = canvas.size if size is None else size
     count = 1 if count is None else count
-    problems += _size_problems(size, decoder.size_multiple)
-    return noise, size, count, problems or _memory_problems(size, count)
+    problems += canvas.problems(wanted)
+    if problems:
+        return noise, canvas.size, count, problems
+    return noise, wanted, count, canvas.memory_problems(wanted, count)
 
 
-def _check_noise(noise: np.ndarray, channels: int) -> tuple[np.ndarray, list[str]]:
+def _check_draws(noise: Any) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Recorded draws by their names, and what is wrong with them."""
+    if not isinstance(noise, Mapping) or not noise:
+        return {}, [f"noise: expected draws by their names, as in an .npz file, got {short(noise)}"]
+    found, problems = {}, []
+    for name, draws in noise.items():
+        if not isinstance(draws, np.ndarray) or draws.dtype.kind != "f" or draws.ndim < 2 or 0 in draws.shape:
+            told = f"{draws.dtype} {list(draws.shape)}" if isinstance(draws, np.ndarray) else short(draws)
+            problems.append(f"noise: expected {name} as float32 [draws, count, ...], got {told}")
+        elif not np.isfinite(draws).all():
+            problems.append(f"noise: expected finite numbers in {name}, got NaN or infinite values; draw it again")
+        else:
+            found[name] = draws
+    counts = {name: draws.shape[1] for name, draws in found.items()}
+    if len(set(counts.values())) > 1:
+        problems.append(f"noise: expected draws for one number of pictures, got {counts}")
+    return found, problems
+
+
+def _check_noise(noise: Any, channels: int) -> tuple[np.ndarray, list[str]]:
     try:
         noise = np.asarray(noise)
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
@@ -215,52 +246,13 @@ def _check_noise(noise: np.ndarray, channels: int) -> tuple[np.ndarray, list[str
     return np.ascontiguousarray(noise, np.float32), []
 
 
-def _disagreements(from_noise: tuple, size: tuple | None, pictures: int, count: int | None) -> list[str]:
+def _disagreements(from_noise: tuple | None, size: tuple | None, pictures: int, count: int | None) -> list[str]:
     problems = []
-    if size is not None and (not isinstance(size, Sequence) or tuple(size) != from_noise):
+    if from_noise is not None and size is not None and (not isinstance(size, Sequence) or tuple(size) != from_noise):
         problems.append(f"size: the noise is for {from_noise[0]}x{from_noise[1]}, got {short(size)}; leave size out")
     if count is not None and count != pictures:
         problems.append(f"count: the noise holds {pictures} pictures, got {short(count)}; leave count out")
     return problems
-
-
-def check_size(decoder: Decoder, size: tuple[int, int]) -> None:
-    """Raises InputError for a size, (height, width) in pixels, that the plan does not draw or that needs more memory
-    than is free. Whoever draws noise of a size without a request asks here first."""
-    if problems := _size_problems(size, decoder.size_multiple) or _memory_problems(size, 1):
-        raise InputError(*problems)
-
-
-def _memory_problems(size: tuple[int, int], count: Any) -> list[str]:
-    """One line where the pictures alone, decoded and in bytes, need more memory than there is."""
-    if not is_count(count, MOST_PICTURES):
-        return []
-    needed = BYTES_PER_PIXEL * count * size[0] * size[1]
-    # Whoever draws little need not ask the system.
-    if needed < SMALL_DRAWING_BYTES or (free := available_memory()) is None or needed <= free:
-        return []
-    asked = f"{count} picture{'s' * (count != 1)} of {size[0]}x{size[1]}, which need over {needed / 1e9:.1f} GB"
-    return [
-        f"size and count: expected what fits into {free / 1e9:.1f} GB of free memory, got {asked}; draw fewer or "
-        "smaller pictures"
-    ]
-
-
-def _size_problems(size: tuple[int, int], multiple: int) -> list[str]:
-    whole = (
-        isinstance(size, Sequence)
-        and len(size) == 2
-        and all(isinstance(side, Integral) and not isinstance(side, bool) and side > 0 for side in size)
-    )
-    if whole and max(size) > MOST_PIXELS:
-        return [f"size: expected at most {MOST_PIXELS} pixels a side, got {short(size)}; draw a smaller picture"]
-    if whole and all(side % multiple == 0 for side in size):
-        return []
-    fix = ""
-    if whole:
-        near = [max(multiple, round(side / multiple) * multiple) for side in size]
-        fix = f"; try {near[0]}x{near[1]}"
-    return [f"size: expected (height, width) in multiples of {multiple} pixels, got {short(size)}{fix}"]
 
 
 def _value_problems(prompt: str | None, values: Mapping[str, Any]) -> list[str]:

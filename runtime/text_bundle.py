@@ -5,7 +5,8 @@ from typing import Unpack
 
 import numpy as np
 
-from .bundle.plan import GraphCall, Plan
+from .bundle.calls import GraphCall
+from .bundle.plan import Plan
 from .bundle.reader import Bundle
 from .conditions import Conditions
 from .errors import InputError
@@ -53,7 +54,7 @@ def context_slot(plan: Plan) -> str | None:
 
 def _projection(plan: Plan) -> GraphCall | None:
     """The stage that leaves what the segments read."""
-    read = {slot for segment in plan.segments for slot in segment.context.values()}
+    read = {slot for process in plan.processes for segment in process.segments for slot in segment.context.values()}
     stages = (stage for conditioner in plan.conditioners for stage in conditioner.stages)
     return next((stage for stage in stages if read & set(stage.outputs.values())), None)
 
@@ -62,7 +63,7 @@ def _different(sound: Bundle, text: Bundle) -> list[str]:
     """Those of the sound's graphs behind the context that the text's bundle has not just so."""
     projection, plan = _projection(sound.manifest.plan), sound.manifest.plan
     assert projection is not None, "a mix that nothing is projected from"
-    shared = dict.fromkeys([projection.graph, *(segment.graph for segment in plan.segments)])
+    shared = dict.fromkeys([projection.graph, *plan.denoisers()])
     return [name for name in shared if _digests(sound, name) != _digests(text, name)]
 
 

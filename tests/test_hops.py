@@ -72,7 +72,7 @@ def test_from_a_call_to_a_step_and_to_a_subjects_pixels(elite_bundle, way):
     for name in ("squashed", "bind"):
         assert ways[name][0] == "x2i.runtime.pipeline"
         check(ways[name], "call")
-    assert "x2i.runtime.denoiser" in ways["bind"] and "x2i.runtime.inputs.subject" in ways["squashed"]
+    assert "x2i.runtime.processes.denoiser" in ways["bind"] and "x2i.runtime.inputs.subject" in ways["squashed"]
 
 
 def test_from_the_command_to_a_traced_graph(way, tmp_path, monkeypatch):

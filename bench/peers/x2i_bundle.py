@@ -18,7 +18,7 @@ def open_peer(job: PeerJob) -> Draw:
     """The bundle's pipeline, with the same calls as `Pipeline.__call__` makes and a tick behind every step."""
     preset, own = job.options.get("preset"), job.options.get("own_loop", False)
     pipeline = load(job.model, job.options["backend"], job.threads, preset=preset)
-    decoder = pipeline.bundle.manifest.plan.decoder
+    decoder = pipeline.bundle.manifest.plan.latents.decoder
 
     def draw(steps: int, tick: Callable[[], None]) -> PeerPicture:
         latents = np.empty(0)

@@ -3,7 +3,7 @@
 import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
-from x2i.runtime.bundle.plan import Decoder
+from x2i.runtime.processes.latents import Decoder
 
 from ..to_onnx import Component, Sizes
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 from x2i.models.context_attention import ContextProjection, KeyValueWeights
-from x2i.runtime.bundle.plan import GraphCall
+from x2i.runtime.bundle.calls import GraphCall
 
 from ..to_onnx import Component, Sizes
 

@@ -42,7 +42,7 @@ def record_calibration(
     """
     plan, random = bundle.manifest.plan, np.random.default_rng(seed)
     recorder = _Recorder(folder)
-    denoisers = {segment.graph for segment in plan.segments}
+    denoisers = set(plan.denoisers())
     pipeline = Pipeline(
         bundle, lambda name: recorder.over(name, open_session(name)) if name in denoisers else open_session(name)
     )
@@ -65,9 +65,12 @@ def _draw(pipeline: Pipeline, case: dict[str, Any], recorder: "_Recorder") -> No
 
 
 def _calls_of(plan: Plan, case: Mapping[str, Any]) -> int:
-    """How many UNet calls a run makes."""
-    return plan.sampler.make(
-        plan.schedule, case.get("sampler"), case.get("steps"), SamplerSettings.from_options(case)
+    """How many calls of the network a run makes; of a walk through tokens how many it usually makes."""
+    if not plan.walks_latents:
+        steps = case.get("steps")
+        return plan.process.steps if steps is None else int(steps)
+    return plan.latents.sampler.make(
+        plan.latents.schedule, case.get("sampler"), case.get("steps"), SamplerSettings.from_options(case)
     ).calls
 
 

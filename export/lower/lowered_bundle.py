@@ -81,7 +81,7 @@ def precisions_of(source: Bundle, lowering: Lowering) -> dict[str, Precision]:
 
 def _keep_problems(source: Bundle, precisions: dict[str, Precision], keep: tuple[str, ...]) -> Iterator[str]:
     """Names in front of parts that are no graph's, and parts of graphs that stay whole anyway."""
-    denoisers = {segment.graph for segment in source.manifest.plan.segments}
+    denoisers = set(source.manifest.plan.denoisers())
     for name in keep:
         graph, _, part = name.rpartition(":")
         if graph and graph not in precisions:
@@ -108,7 +108,7 @@ def _copy_all_but_graphs(source: Bundle, made: Path) -> None:
 
 def _recipe(source: Bundle, name: str, lowering: Lowering) -> Recipe:
     """`--keep` names parts of the denoisers, and of another graph with its name in front: `decoder:up_blocks.3`."""
-    denoisers = {segment.graph for segment in source.manifest.plan.segments}
+    denoisers = set(source.manifest.plan.denoisers())
     split = [keep.rpartition(":") for keep in lowering.keep]
     own = tuple(part for graph, _, part in split if graph == name or (not graph and name in denoisers))
     return Recipe(lowering.level, own, lowering.quality)

@@ -68,9 +68,9 @@ def _of_graph(name: str, role: str, wanted: Mapping[str, str]) -> Precision:
 
 
 def _role(name: str, graph: Graph, plan: Plan) -> str:
-    if name in {segment.graph for segment in plan.segments}:
+    if name in plan.denoisers():
         return "denoiser"
-    if name == plan.decoder.graph:
+    if any(name in process.tail_graphs() for process in plan.processes):
         return "decoder"
     projects = any(tensor.name.startswith((f"{KEYS}.", f"{LOCAL_KEYS}.")) for tensor in graph.outputs)
     return "projection" if projects else "encoder"

@@ -25,7 +25,7 @@ _ABSENT = ("feature_extractor", "image_encoder", "safety_checker")
 def configurations(manifest: Manifest) -> dict[str, dict[str, Any]]:
     """Every JSON file of the folder by its path; the tokenizer's are apart."""
     plan = manifest.plan
-    scheduler = scheduler_config(plan.schedule, plan.sampler)
+    scheduler = scheduler_config(plan.latents.schedule, plan.latents.sampler)
     absent = {name: [None, None] for name in _ABSENT}
     index = _PARTS | absent | {"scheduler": ["diffusers", scheduler["_class_name"]], "requires_safety_checker": False}
     return {
@@ -48,7 +48,7 @@ def _text_encoder_config(manifest: Manifest) -> dict[str, Any]:
 
 
 def _unet_config(manifest: Manifest) -> dict[str, Any]:
-    decoder = manifest.plan.decoder
+    decoder = manifest.plan.latents.decoder
     height, width = (pixels // decoder.factor for pixels in decoder.size)
     return {
         "_class_name": "UNet2DConditionModel",
@@ -63,15 +63,15 @@ def _unet_config(manifest: Manifest) -> dict[str, Any]:
 
 
 def _vae_config(plan: Plan) -> dict[str, Any]:
-    halvings = plan.decoder.factor.bit_length() - 1
+    halvings = plan.latents.decoder.factor.bit_length() - 1
     return {
         "_class_name": "AutoencoderKL",
         "in_channels": 3,
         "out_channels": 3,
-        "latent_channels": plan.decoder.channels,
+        "latent_channels": plan.latents.decoder.channels,
         # Pipelines count the levels; their widths are the graph's own.
         "block_out_channels": [1] * (halvings + 1),
-        "sample_size": max(plan.decoder.size),
+        "sample_size": max(plan.latents.decoder.size),
         # The graph scales the latents itself.
         "scaling_factor": 1.0,
         "shift_factor": None,

@@ -9,11 +9,15 @@ from x2i.models.clip.published_tokenizer import PublishedTokenizer, read_clip_to
 from x2i.models.readers.weights_folder import read_json
 from x2i.models.stable_diffusion.drawable import channel_problems, latent_size, text_problems, vae_problems
 from x2i.models.stable_diffusion.scheduler import read_scheduler
+from x2i.runtime.bundle.calls import GraphCall
 from x2i.runtime.bundle.manifest import Manifest, Source
-from x2i.runtime.bundle.plan import Conditioner, Decoder, GraphCall, Guidance, Plan, Segment
+from x2i.runtime.bundle.plan import Conditioner, Plan
 from x2i.runtime.bundle.writer import file_records, new_bundle, write_manifest
 from x2i.runtime.inputs.prompt import TextInput
 from x2i.runtime.machine import package_versions
+from x2i.runtime.processes.guidance import Guidance
+from x2i.runtime.processes.latents import Decoder, LatentsProcess
+from x2i.runtime.processes.segment import Segment
 
 from ..errors import PlanError
 from ..provenance import digest
@@ -152,8 +156,7 @@ def _plan(folder: OptimumFolder) -> Plan:
     schedule = folder.sampling.schedule
     size, factor = latent_size(folder.unet), folder.factor
     height, width = (size, size) if isinstance(size, int) else size
-    return Plan(
-        conditioners=(Conditioner((stage,), (TextInput(TOKENIZER, folder.window, folder.tokenizer.pad_id),)),),
+    process = LatentsProcess(
         segments=(Segment("denoiser", schedule.train_steps, {"encoder_hidden_states": "context"}),),
         sampler=folder.sampling.sampler or DIFFUSERS_SAMPLING,
         decoder=Decoder(
@@ -167,4 +170,8 @@ def _plan(folder: OptimumFolder) -> Plan:
         ),
         schedule=schedule,
         guidance=Guidance(7.5),
+    )
+    return Plan(
+        conditioners=(Conditioner((stage,), (TextInput(TOKENIZER, folder.window, folder.tokenizer.pad_id),)),),
+        processes=(process,),
     )

@@ -119,8 +119,8 @@ def export_folder(bundle: Path, out: Path, report: Callable[[str], None] = lambd
         write_text_encoder(opened, work / TEXT_ENCODER / GRAPH)
         write_denoiser(opened, work / DENOISER / GRAPH)
         write_decoder(opened, work / DECODER / GRAPH)
-    if plan.sampler.name in NEAREST:
-        report(f"scheduler: {NEAREST[plan.sampler.name]} is the nearest to {plan.sampler.name}, and not the same")
+    if (name := plan.latents.sampler.name) in NEAREST:
+        report(f"scheduler: {NEAREST[name]} is the nearest to {name}, and not the same")
     report(f"{out}: ORTStableDiffusionPipeline.from_pretrained({str(out)!r})")
 
 
@@ -128,7 +128,7 @@ def _problems(plan: Plan) -> list[str]:
     """What a plain text-to-image pipeline does not know."""
     stages = [stage.graph for conditioner in plan.conditioners for stage in conditioner.stages]
     reads_text_alone = [type(each) for each in plan.inputs()] == [TextInput]
-    if tuple(stages) == STAGES and reads_text_alone and len(plan.segments) == 1:
+    if tuple(stages) == STAGES and reads_text_alone and plan.walks_latents and len(plan.process.segments) == 1:
         return [*_prompt_problems(plan)]
     return [
         "bundle: expected plain Stable Diffusion as `x2i export sd` writes it, got one that runs "

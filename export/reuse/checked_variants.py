@@ -90,7 +90,7 @@ def with_presets(bundle: Bundle, presets: dict[str, Preset]) -> Bundle:
     Raises PlanError and GateError as `with_variants` does.
     """
     plan = bundle.manifest.plan
-    segments = dict.fromkeys(segment.graph for segment in plan.segments)
+    segments = plan.denoisers()
     wanted = [variant for preset in presets.values() for graph in segments for variant in preset.variants(graph)]
     made = with_variants(bundle, wanted)
     return Bundle(made.folder, replace(made.manifest, plan=replace(plan, presets=presets)))

@@ -6,9 +6,13 @@ from transformers import CLIPTextModel
 from x2i.models.context_attention import KeyValueWeights, cross_attention_weights
 from x2i.models.random.weights import random_stable_diffusion
 from x2i.models.stable_diffusion.base import Replacements, StableDiffusion, read_stable_diffusion
-from x2i.runtime.bundle.plan import Conditioner, GraphCall, Guidance, Plan, SamplerChoice, Segment
+from x2i.runtime.bundle.calls import GraphCall
+from x2i.runtime.bundle.plan import Conditioner, Plan
 from x2i.runtime.inputs.prompt import TextInput
 from x2i.runtime.inputs.strength import Injection
+from x2i.runtime.processes.guidance import Guidance
+from x2i.runtime.processes.latents import LatentsProcess, SamplerChoice
+from x2i.runtime.processes.segment import Segment
 
 from ..components.decoder import decoder_component, decoder_plan
 from ..components.denoiser import denoiser_component, denoiser_context
@@ -62,15 +66,14 @@ def base_plan(
     """
     own = read_sampling(base.scheduler, "scheduler")
     schedule = own.schedule
-    return Plan(
-        conditioners=conditioners,
+    process = LatentsProcess(
         segments=(Segment("denoiser", schedule.train_steps, denoiser_context(injection is not None)),),
         sampler=sampler or own.sampler or DIFFUSERS_SAMPLING,
         decoder=decoder_plan(base.vae, base.unet.config.sample_size, layout),
-        injection=injection,
         schedule=schedule,
         guidance=Guidance(guidance),
     )
+    return Plan(conditioners=conditioners, processes=(process,), injection=injection)
 
 
 TOKENIZER = "tokenizer.json"

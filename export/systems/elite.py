@@ -7,10 +7,12 @@ from x2i.models.clip.injected_text import InjectedText
 from x2i.models.clip.vision import VisionLevels
 from x2i.models.random.weights import random_elite
 from x2i.models.subjects.elite import read_elite
-from x2i.runtime.bundle.plan import Conditioner, GraphCall, SamplerChoice
+from x2i.runtime.bundle.calls import GraphCall
+from x2i.runtime.bundle.plan import Conditioner
 from x2i.runtime.inputs.strength import Injection
 from x2i.runtime.inputs.subject import SubjectInput
 from x2i.runtime.inputs.word import WordInput
+from x2i.runtime.processes.latents import SamplerChoice
 
 from ..components.projection import projection_stage
 from ..components.text import injected_text_component

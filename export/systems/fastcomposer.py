@@ -8,9 +8,12 @@ from dataclasses import replace
 
 from x2i.models.random.weights import random_fastcomposer
 from x2i.models.subjects.fastcomposer import read_fastcomposer
-from x2i.runtime.bundle.plan import Conditioner, Delay, GraphCall, Segment
+from x2i.runtime.bundle.calls import GraphCall
+from x2i.runtime.bundle.plan import Conditioner
+from x2i.runtime.inputs.delay import Delay
 from x2i.runtime.inputs.marker import MarkerInput
 from x2i.runtime.inputs.subjects import SubjectsInput
+from x2i.runtime.processes.segment import Segment
 
 from ..components.denoiser import denoiser_context
 from ..components.projection import projection_stage
@@ -53,7 +56,8 @@ def build_fastcomposer(plan: ExportPlan) -> Build:
         *base_components(base),
     ]
     plan_data = base_plan(base, conditioners, None, "diffusers", guidance=GUIDANCE)
-    plan_data = replace(plan_data, segments=_segments(plan_data.schedule.train_steps))
+    process = replace(plan_data.latents, segments=_segments(plan_data.latents.schedule.train_steps))
+    plan_data = replace(plan_data, processes=(process,))
     return Build(plan_data, {TOKENIZER: text.tokenizer_json}, consume(components), len(components), text.notes)
 
 

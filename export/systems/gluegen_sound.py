@@ -8,8 +8,10 @@ from x2i.models.random.weights import random_gluegen_sound
 from x2i.models.sound.audioclip_checkpoint import read_audioclip
 from x2i.models.translators.gluenet import read_tensor_norm
 from x2i.models.translators.gluenet_sound import SoundConditioner, read_sound_translator, read_unconditional
-from x2i.runtime.bundle.plan import Conditioner, GraphCall, SamplerChoice
+from x2i.runtime.bundle.calls import GraphCall
+from x2i.runtime.bundle.plan import Conditioner
 from x2i.runtime.inputs.sound import MixInput, SoundInput
+from x2i.runtime.processes.latents import SamplerChoice
 
 from ..components.projection import projection_stage
 from ..components.sound import audio_component, sound_translator_component

@@ -8,7 +8,8 @@ from x2i.models.random.weights import random_gluegen_text
 from x2i.models.stable_diffusion.base import StableDiffusion
 from x2i.models.translators.gluenet import GlueNetConditioner, Translator, read_tensor_norm, read_translator
 from x2i.models.translators.xlmr import read_xlmr, xlmr_tokenizer_json
-from x2i.runtime.bundle.plan import Conditioner, GraphCall
+from x2i.runtime.bundle.calls import GraphCall
+from x2i.runtime.bundle.plan import Conditioner
 from x2i.runtime.inputs.prompt import TextInput
 
 from ..components.projection import projection_stage

@@ -8,7 +8,8 @@ from x2i.models.clip.vision import read_clip_vision_projection
 from x2i.models.random.weights import random_ip_adapter
 from x2i.models.subjects.ip_adapter import IpAdapterTokens
 from x2i.models.subjects.ip_adapter_checkpoint import read_ip_adapter
-from x2i.runtime.bundle.plan import Conditioner, GraphCall
+from x2i.runtime.bundle.calls import GraphCall
+from x2i.runtime.bundle.plan import Conditioner
 from x2i.runtime.inputs.image import ImageInput
 from x2i.runtime.inputs.strength import Injection
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
-from x2i.runtime.bundle.cfg_batch import cfg_rows
 from x2i.runtime.bundle.plan import Plan
 from x2i.runtime.bundle.preset import Preset
 
@@ -40,9 +39,9 @@ def candidates(
 
 
 def _unthinned(plan: Plan, steps: int, depths: tuple[int, ...]) -> Iterator[Preset]:
-    train = float(plan.schedule.train_steps)
+    train = float(plan.latents.schedule.train_steps)
     cheaper: list[tuple[float | None, float | None]] = [(None, None)]
-    if cfg_rows(plan.guidance.scale) > 1:
+    if plan.process.guidance.rows(plan.process.guidance.scale) > 1:
         cheaper += [(share * train, None) for share in UNGUIDED_SHARES]
     cheaper += [(None, share * train) for share in FROZEN_SHARES]
     reuses = [(1, 1), *product(CACHE_INTERVALS[1:], depths)]
@@ -53,7 +52,7 @@ def _unthinned(plan: Plan, steps: int, depths: tuple[int, ...]) -> Iterator[Pres
 
 def _changed(preset: Preset, plan: Plan, steps: int) -> set[str]:
     changes = {
-        "steps": (preset.sampler, preset.steps) != (plan.sampler.name, steps),
+        "steps": (preset.sampler, preset.steps) != (plan.latents.sampler.name, steps),
         "caching": preset.cache_interval > 1,
         "guidance": preset.guidance_interval is not None,
         "freezing": preset.tgate_from is not None,
@@ -62,7 +61,7 @@ def _changed(preset: Preset, plan: Plan, steps: int) -> set[str]:
 
 
 def _samplers(plan: Plan, steps: int) -> Iterator[tuple[str, int]]:
-    for name in dict.fromkeys((plan.sampler.name, FEW_STEPS)):
+    for name in dict.fromkeys((plan.latents.sampler.name, FEW_STEPS)):
         for share in STEP_SHARES:
             if (number := round(share * steps)) >= MIN_STEPS:
                 yield name, number
@@ -90,7 +89,7 @@ def preset_families(plan: Plan, found: Iterable[Preset]) -> list[PresetFamily]:
 
 def _probe(plan: Plan, member: Preset) -> Preset:
     """Guidance, or its freezing, ends half-way."""
-    train = float(plan.schedule.train_steps)
+    train = float(plan.latents.schedule.train_steps)
     every = 3 if member.cache_interval > 1 else 1
     cached = Preset(steps=PROBE_STEPS, cache_interval=every, cache_depth=member.cache_depth)
     calls = replace(cached, kv_downsample=member.kv_downsample)

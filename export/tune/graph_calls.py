@@ -6,7 +6,8 @@ from collections import Counter, defaultdict
 import numpy as np
 from x2i.runtime.bundle.plan import Plan
 from x2i.runtime.bundle.preset import Preset
-from x2i.runtime.denoiser import FeatureCache
+from x2i.runtime.processes.denoiser import FeatureCache
+from x2i.runtime.processes.segment import segment_at
 from x2i.runtime.sessions.session import Arrays, BoundCall, Outputs, Session, SessionWrapper
 
 CountedCall = tuple[str, int]
@@ -18,19 +19,19 @@ def calls_of(plan: Plan, preset: Preset, sides: int, steps: int | None = None) -
 
     Of a delayed segment its own delay is assumed.
     """
-    steps = preset.steps or steps or plan.sampler.steps
-    walk = plan.sampler.make(plan.schedule, preset.sampler, steps)
+    steps = preset.steps or steps or plan.latents.sampler.steps
+    walk = plan.latents.sampler.make(plan.latents.schedule, preset.sampler, steps)
     last_plain_call = -1.0 if plan.delay is None else plan.delay.last_call(steps, share=preset.delay)
-    reuse, made = FeatureCache(preset, sides, len(plan.segments) - 1), Counter[CountedCall]()
+    reuse, made = FeatureCache(preset, sides, len(plan.latents.segments) - 1), Counter[CountedCall]()
 
     def noted(latents: np.ndarray, timestep: float) -> np.ndarray:
         delayed = made.total() <= last_plain_call
-        number = plan.segment_at(timestep, delayed)
+        number = segment_at(plan.latents.segments, timestep, delayed)
         way = reuse.next(number, timestep)
-        made[way.variant(plan.segments[number].graph).name, way.rows] += 1
+        made[way.variant(plan.latents.segments[number].graph).name, way.rows] += 1
         return np.zeros_like(latents)
 
-    nothing = np.zeros((1, plan.decoder.channels, 1, 1), np.float32)
+    nothing = np.zeros((1, plan.latents.decoder.channels, 1, 1), np.float32)
     for _ in walk.run(nothing, noted, lambda: nothing):
         pass
     return made

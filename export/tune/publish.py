@@ -84,7 +84,7 @@ def _merged_manifest(old: Manifest, tuned: Manifest, name: str) -> Manifest:
 
 def _variants(manifest: Manifest, presets: Iterable[Preset]) -> set[str]:
     """The graphs that these presets need beyond the denoisers themselves."""
-    segments = {segment.graph for segment in manifest.plan.segments}
+    segments = set(manifest.plan.denoisers())
     return {variant.name for preset in presets for graph in segments for variant in preset.variants(graph)} - segments
 
 

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from x2i.runtime.bundle.cfg_batch import cfg_rows
 from x2i.runtime.bundle.preset import Preset
 from x2i.runtime.bundle.reader import Bundle
 from x2i.runtime.commands.plan_text import preset_differences
@@ -102,7 +101,7 @@ def _fastest(
 ) -> Found | None:
     """The fastest of a family that passes and is faster than `best`."""
     plan, watch = work.manifest.plan, Stopwatch()
-    sides = cfg_rows(plan.guidance.scale)
+    sides = plan.process.guidance.rows(plan.process.guidance.scale)
     named = {str(number): preset for number, preset in enumerate(family.members)} | {PROBE: family.probe}
     bundle = with_presets(work, named)
 

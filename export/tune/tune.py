@@ -43,11 +43,11 @@ def tune(folder: Path, tuning: Tuning, report: Report = lambda line: None) -> Pr
     judge = None if tuning.judge is None else find_judge(tuning.judge)
     runs = _runs(bundle, tuning, judge)
     plan = bundle.manifest.plan
-    steps = tuning.steps or plan.sampler.steps
+    steps = tuning.steps or plan.latents.sampler.steps
     with bundle_copy(bundle) as work:
         pipeline = load(folder, tuning.backend, tuning.threads)
         backend, plain = pipeline.backend, partial(pipeline, steps=steps)
-        report(f"on {backend}; the plain loop: {plan.sampler.name}, {steps} steps")
+        report(f"on {backend}; the plain loop: {plan.latents.sampler.name}, {steps} steps")
         score = None if judge is None else judge.against(bundle.manifest, plain)
         trial = Trial(plain, runs, tuning.quality, score)
         # Its graphs are those of no preset: they make room.
@@ -67,7 +67,7 @@ def tune(folder: Path, tuning: Tuning, report: Report = lambda line: None) -> Pr
 
 def _ways(bundle: Bundle, tuning: Tuning) -> list[str]:
     """Those asked for that the denoisers have: not every U-Net has self-attention as large as the latents."""
-    denoisers = {segment.graph for segment in bundle.manifest.plan.segments}
+    denoisers = set(bundle.manifest.plan.denoisers())
     thinned = "thinning" in tuning.ways and all(can_downsample_kv(bundle.graph_file(graph).path) for graph in denoisers)
     return [way for way in tuning.ways if way != "thinning" or thinned]
 
@@ -78,7 +78,7 @@ def _runs(bundle: Bundle, tuning: Tuning, judge: Judge | None) -> list[dict[str,
         found = default_cases(bundle.manifest, None, tuning.size)
     else:
         known = judge.runs(bundle.manifest)
-        noise = partial(start_noise, bundle.manifest.plan.decoder, size=tuning.size)
+        noise = partial(start_noise, bundle.manifest.plan.latents, size=tuning.size)
         found = [run | {"noise": noise(run["seed"])} for run in known[:: max(1, len(known) // COMPARED)]]
     return [{name: value for name, value in run.items() if name != "steps"} for run in found]
 
@@ -125,7 +125,7 @@ def _measured(
         tuned=Tuned(
             seconds,
             plain,
-            f"{work.manifest.plan.sampler.name}, {steps} steps",
+            f"{work.manifest.plan.latents.sampler.name}, {steps} steps",
             f"{backend}, {processor()}, {versions(PACKAGES)}",
             verdict.measured,
             verdict.judged,

@@ -6,11 +6,6 @@ from .plan import Plan
 from .preset import CROSS
 
 
-def cfg_rows(guidance: float) -> int:
-    """Rows of the guidance: 2, [unconditional, conditional], or 1 where it is switched off."""
-    return 1 if guidance == 1.0 else 2
-
-
 def expand_cfg(array: np.ndarray, sides: int) -> np.ndarray:
     """The rows for both sides of the guidance, or for the conditional side alone; a single row serves both."""
     return np.repeat(array, sides, axis=0) if len(array) == 1 else array[-sides:]
@@ -18,14 +13,15 @@ def expand_cfg(array: np.ndarray, sides: int) -> np.ndarray:
 
 def cfg_batch_sizes(plan: Plan, graph: str) -> tuple[int, ...]:
     """Those of the plan's own guidance first; a preset that guides part of the way calls its graphs with either."""
-    usual = cfg_rows(plan.guidance.scale)
+    guidance = plan.process.guidance
+    usual = guidance.rows(guidance.scale)
     found: set[int] = set()
-    for segment in plan.segments:
+    for denoiser in plan.denoisers():
         for preset in plan.presets.values():
-            for variant in (variant for variant in preset.variants(segment.graph) if variant.name == graph):
+            for variant in (variant for variant in preset.variants(denoiser) if variant.name == graph):
                 found |= (
                     {1} if CROSS in variant.features_in else {usual} if preset.guidance_interval is None else {usual, 1}
                 )
-    if not found or graph in (segment.graph for segment in plan.segments):
+    if not found or graph in plan.denoisers():
         found.add(usual)
     return tuple(sorted(found, reverse=True))

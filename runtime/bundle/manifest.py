@@ -1,7 +1,7 @@
 """What `manifest.json` says of a bundle; every field is plain JSON."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
@@ -9,13 +9,15 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 
 from ..gate.record import Gate
-from .plan import Plan, PlannedCall, expand_wildcards, matches
-from .records import Amount, Bytes, Index, Sha256, encode
+from .calls import PlannedCall, Tensor, expand_wildcards, matches, shapes_agree
+from .plan import Plan
+from .records import Amount, Bytes, Sha256, encode
 
-REVISION = 6
+REVISION = 7
 """1 had texts only; 2 knows pictures, placeholder words and a second attention; 3 knows markers, delays, sounds and a
 mix; 4 knows precisions, kept parts and the gate; 5 knows presets; 6 knows
-samplers' settings, predictions, grey pictures and skipped layers. Older revisions are read."""
+samplers' settings, predictions, grey pictures and skipped layers; 7 knows processes, and tokens among them. Older
+revisions are read."""
 FILE_NAME = "manifest.json"
 LONGEST_NAME = 200
 """Characters of a file's name inside the bundle."""
@@ -25,19 +27,6 @@ Precision = Literal["fp32", "fp16", "bf16", "int8", "int8+fp16", "int8-weights",
 """`bf16` is stored in float32, and may be computed in bfloat16 where the CPU has it. `int8` is explicit: QuantizeLinear
 and DequantizeLinear in the graph, the rest of it float32, or float16 where it says so. `-weights` are stored in blocks
 and computed with in float32."""
-
-
-Dtype = Annotated[str, Meta(pattern="^(bool|str|b?float16|float32|float64|u?int(8|16|32|64))$")]
-"""numpy's names of what a tensor may hold, and bfloat16, which numpy lacks."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tensor:
-    """A graph input or output: ONNX name, numpy dtype name, shape with names for the sizes that are free."""
-
-    name: str
-    dtype: Dtype
-    shape: tuple[Index | str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +110,21 @@ class Manifest:
         return found or [problem for call in self.plan.calls() for problem in _call_problems(call, self.graphs)]
 
 
+OF_THE_PROCESS = ("segments", "sampler", "decoder", "schedule", "guidance")
+"""What stood beside a plan's conditioners before revision 7, when every plan walked latents."""
+
+
+def in_this_revision(data: Any) -> Any:
+    """The JSON of an older manifest as this revision writes it; what is no manifest is left as it is."""
+    plan = data.get("plan") if isinstance(data, dict) else None
+    revision = data.get("revision", REVISION) if isinstance(data, dict) else None
+    if not isinstance(plan, dict) or not isinstance(revision, int) or revision >= 7 or "processes" in plan:
+        return data
+    process = {"kind": "latents"} | {key: plan[key] for key in OF_THE_PROCESS if key in plan}
+    kept = {key: value for key, value in plan.items() if key not in OF_THE_PROCESS}
+    return data | {"plan": kept | {"processes": [process]}}
+
+
 def _name_problems(manifest: Manifest) -> Iterator[str]:
     """Names that are no plain file's, or no graph's, of which files are named."""
     for name in manifest.files:
@@ -151,10 +155,3 @@ def _call_problems(call: PlannedCall, graphs: Mapping[str, Graph]) -> Iterator[s
             there = inputs.get(tensor, outputs.get(tensor))
             if there is not None and not shapes_agree(there.shape, shape):
                 yield f"graphs.{name}: expected {tensor} {list(shape)} as the plan has it, got {list(there.shape)}"
-
-
-def shapes_agree(one: Sequence[int | str], other: Sequence[int | str]) -> bool:
-    """Whether two shapes have as many sizes, and the same where both are fixed."""
-    if len(one) != len(other):
-        return False
-    return all(a == b for a, b in zip(one, other, strict=True) if isinstance(a, int) and isinstance(b, int))

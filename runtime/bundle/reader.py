@@ -134,7 +134,7 @@ def _read_manifest(folder: Path) -> dict:
         raise InputError(
             f"{path}: bundle revision {revision}, but this x2i reads up to {manifests.REVISION}; upgrade x2i-edge"
         )
-    return data
+    return manifests.in_this_revision(data)
 
 
 def _size_problem(path: Path, expected: File) -> str | None:

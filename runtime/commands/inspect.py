@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from ..bundle.manifest import Manifest, Tensor
+from ..bundle.calls import Tensor
+from ..bundle.manifest import Manifest
 from ..bundle.reader import open_bundle
 from ..bundle.sharing import shared_bytes
 from ..gate.record import Gate

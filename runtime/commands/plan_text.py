@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from ..bundle.plan import Conditioner, Plan, Segment, matches
+from ..bundle.calls import matches
+from ..bundle.plan import Conditioner, Plan, Process
 from ..bundle.preset import Preset, Tuned
 from ..gate.comparison import CaseResult
 from ..gate.record import Case, Closeness, Limits
+from ..processes.segment import Segment
 
 
 def limits_line(limits: Limits) -> str:
@@ -92,20 +94,21 @@ def plan_lines(plan: Plan, graphs: set[str]) -> list[str]:
         lines += _conditioner_lines(conditioner, graphs)
     if plan.injection is not None:
         lines.append(f"  {plan.injection.describe()} -> {', '.join(plan.injection.slots())}")
-    lines.append(
-        f"plan, at every step: {plan.sampler.describe()}, {plan.sampler.steps} steps, guidance {plan.guidance.scale:g}"
-    )
-    several = any(segment.delay is not None for segment in plan.segments)
-    for segment in plan.segments:
-        lines += _segment_lines(segment, several, plan.sampler.steps)
-    decoder = plan.decoder
-    height, width = decoder.size
-    lines.append("plan, at the end")
-    lines.append(
-        f"  latents -> {decoder.graph} -> {height}x{width} pixels, {decoder.factor} per latent, "
-        f"{decoder.to_uint8} to bytes"
-    )
+    for process in plan.processes:
+        lines += _process_lines(process)
     return lines + [line for name, preset in plan.presets.items() for line in preset_lines(name, preset)]
+
+
+def _process_lines(process: Process) -> list[str]:
+    """What is done at every step, and with the last state."""
+    sampler, scale = process.sampler.describe(), process.guidance.scale
+    lines = [f"plan, at every step: {sampler}, {process.steps} steps, guidance {scale:g}"]
+    several = any(segment.delay is not None for segment in process.segments)
+    for segment in process.segments:
+        lines += _segment_lines(segment, several, process.steps)
+    if process.writes is not None:
+        lines.append(f"  its last state -> {process.writes}")
+    return [*lines, "plan, at the end", *(f"  {line}" for line in process.tail_lines())]
 
 
 def _conditioner_lines(conditioner: Conditioner, graphs: set[str]) -> list[str]:

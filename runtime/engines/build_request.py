@@ -7,8 +7,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from .. import machine
+from ..bundle.calls import Tensor
 from ..bundle.cfg_batch import cfg_batch_sizes
-from ..bundle.manifest import Manifest, Tensor
+from ..bundle.manifest import Manifest
 from ..bundle.reader import Bundle
 from ..errors import InputError
 from ..sessions.openvino_support import uses_static_shapes
@@ -116,7 +117,7 @@ class BuildRequest:
 
     def _fixed(self, manifest: Manifest, name: str) -> Iterator[dict[str, Range]]:
         """One set of shapes for each size, and for guided and unguided calls where there are both."""
-        for size in self.sizes or (manifest.plan.decoder.size,):
+        for size in self.sizes or (manifest.plan.process.canvas.size,):
             for sides in cfg_batch_sizes(manifest.plan, name):
                 yield shape_ranges(manifest, [size], self.count, sides)[name]
 

@@ -3,12 +3,15 @@ size of every graph is read off on the way."""
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
-from ..bundle.manifest import Graph, Manifest, Tensor
-from ..bundle.plan import GraphCall, Plan, Segment, expand_wildcards, matches
+from ..bundle.calls import GraphCall, Tensor, expand_wildcards, matches
+from ..bundle.manifest import Graph, Manifest
+from ..bundle.plan import IS_NULL, Plan, Process
 from ..errors import InputError
 from ..inputs.option import CallShape, Shape, short
 from ..inputs.word import WordInput
+from ..processes.segment import Segment
 from .key import Range
 
 MOST_PICTURES, MOST_CHANNELS = 4, 8
@@ -31,7 +34,7 @@ def shape_ranges(
     plan cannot draw.
     """
     plan = manifest.plan
-    wanted = list(sizes) or [plan.decoder.size]
+    wanted = list(sizes) or [plan.process.canvas.size]
     _check(plan, wanted, count)
     heights, widths = zip(*wanted, strict=True)
     word = plan.find(WordInput)
@@ -63,12 +66,7 @@ def _range(found: list[list[int]]) -> Range:
 
 
 def _check(plan: Plan, sizes: list[tuple[int, int]], count: int) -> None:
-    multiple = plan.decoder.size_multiple
-    problems = [
-        f"size: expected multiples of {multiple} pixels, got {height}x{width}"
-        for height, width in sizes
-        if min(height, width) < multiple or height % multiple or width % multiple
-    ]
+    problems = [problem for size in dict.fromkeys(sizes) for problem in plan.process.canvas.problems(size)]
     if count < 1:
         problems.append(f"count: expected 1 or more, got {count}")
     if problems:
@@ -91,19 +89,38 @@ class _PlanWalk:
         for conditioner in plan.conditioners:
             for each in conditioner.inputs:
                 self._slots |= each.shapes(call, self._slots)
+            self._slots.setdefault(IS_NULL, (call.rows,))
             for stage in conditioner.stages:
                 self._stage(stage)
-        batch, (height, width) = call.count * call.rows, call.size
-        latents = (plan.decoder.channels, height // plan.decoder.factor, width // plan.decoder.factor)
-        for segment in plan.segments:
+        for process in plan.processes:
+            self._process(process)
+        return self._found
+
+    def _process(self, process: Process) -> None:
+        """The graphs of its segments and of its tail."""
+        call = self._call
+        # An earlier process draws its usual size alone.
+        own = call if process is self._plan.process else replace(call, size=process.canvas.size)
+        state, batch = process.state_shapes(own), call.count * call.rows
+        for segment in process.segments:
             graph = self._graphs[segment.graph]
             context = expand_wildcards(segment.context, (tensor.name for tensor in graph.inputs))
             shapes = {name: (batch, *self._slots[slot][1:]) for name, slot in context.items()}
-            shapes |= {"latents": (batch, *latents), "timestep": (batch,)}
+            shapes |= {name: (batch, *shape[1:]) for name, shape in state.items()}
             self._read(segment.graph, shapes)
             self._variants(segment, shapes)
-        self._read(plan.decoder.graph, {"latents": (call.count, *latents)})
-        return self._found
+        if process.writes is not None:
+            self._slots[process.writes] = next(iter(state.values()))
+        self._tail(process, own)
+
+    def _tail(self, process: Process, call: CallShape) -> None:
+        """What the graphs behind the last step read: the first the state, and each other what those before it made."""
+        begin = process.tail_shapes(call)
+        made: dict[str, Shape] = {}
+        for graph in process.tail_graphs():
+            shapes = begin.get(graph) or made
+            values = self._read(graph, {tensor.name: shapes[tensor.name] for tensor in self._graphs[graph].inputs})
+            made |= {tensor.name: _shape_of(tensor, values) for tensor in self._graphs[graph].outputs}
 
     def _variants(self, segment: Segment, shapes: dict[str, Shape]) -> None:
         """The graphs of presets: what some give, others take, of the same size."""

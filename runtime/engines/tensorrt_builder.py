@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ..bundle.manifest import Tensor
+from ..bundle.calls import Tensor
 from ..errors import InputError
 from ..machine import peak_memory
 from . import plugin, store, tensorrt_key

@@ -4,6 +4,8 @@ that a machine holds."""
 import json
 import math
 import os
+import zipfile
+import zlib
 import stat
 from pathlib import Path
 from tokenize import TokenError
@@ -150,6 +152,23 @@ def read_array(path: Path, kind: str, where: str = "") -> np.ndarray:
             return array
         except (OSError, ValueError, EOFError, MemoryError) as error:
             raise InputError(f"{where}: expected {kind}, got {reason(error)}; write it with numpy.save") from error
+
+
+def read_arrays(path: Path, kind: str, where: str = "") -> dict[str, np.ndarray]:
+    """The arrays of an `.npz` file by their names. Raises InputError, also where they unpack to more than
+    ARRAY_BYTES."""
+    where = where or str(path)
+    with open_given(path, where, kind, ARRAY_BYTES) as stream:
+        try:
+            with zipfile.ZipFile(stream) as packed:
+                unpacked = sum(entry.file_size for entry in packed.infolist())
+            if unpacked > ARRAY_BYTES:
+                raise ValueError(f"{unpacked} bytes unpacked, at most {ARRAY_BYTES} are read")
+            stream.seek(0)
+            with np.load(stream, allow_pickle=False) as arrays:
+                return dict(arrays)
+        except (OSError, ValueError, EOFError, MemoryError, KeyError, *ZIP_ERRORS) as error:
+            raise InputError(f"{where}: expected {kind}, got {reason(error)}; write it with numpy.savez") from error
 
 
 def _npy_header(stream: BinaryIO) -> tuple[tuple[int, ...], np.dtype]:

@@ -164,8 +164,9 @@ class CallContext:
     """One call as the inputs see it.
 
     `values` holds every option of a run, the defaults filled in. `tokenizer` is the prompt's, where a word or a marker
-    stands in it; `rows` are the rows of the guidance (see `cfg_rows`); `mixes` says that a second bundle's context is
-    mixed in; `preset_delay` is the share of the run that a preset's delayed segment waits for.
+    stands in it; `rows` are the rows of the guidance; `mixes` says that a second bundle's context is mixed
+    in; `preset_delay` is the share of the run that a preset's delayed segment waits for; `grid` is (height, width) of
+    what is drawn, in cells of latents or tokens.
     """
 
     values: Mapping[str, Any]
@@ -175,6 +176,7 @@ class CallContext:
     steps: int
     mixes: bool = False
     preset_delay: float | None = None
+    grid: tuple[int, int] = (1, 1)
 
 
 @dataclass(slots=True)

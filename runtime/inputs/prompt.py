@@ -22,7 +22,8 @@ class TextInput:
     """How a prompt becomes the slots `input_ids` and `attention_mask`, both int64 [B, window].
 
     `tokenizer` is a file of the bundle; a longer prompt is cut so that it still ends with the closing special token.
-    `clip_skip` counts the last layers of the text encoder that the prompt, and not the negative one, leaves out.
+    `clip_skip` counts the last layers of the text encoder that the prompt, and not the negative one, leaves out. An
+    `optional` prompt may be missing; then its conditioner is passed by.
     """
 
     KEY: ClassVar[str] = "text"
@@ -32,6 +33,7 @@ class TextInput:
     window: Window
     pad_id: Index
     clip_skip: Index = 0
+    optional: bool = False
 
     def slots(self) -> tuple[str, ...]:
         return ("input_ids", "attention_mask")

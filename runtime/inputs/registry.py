@@ -10,7 +10,7 @@ from .image import ImageInput, ImageOptions
 from .marker import MarkerInput, MarkerOptions
 from .option import CallContext, Input, Option, PreparedInputs
 from .prompt import PromptOptions, TextInput
-from .sampling import SAMPLING_OPTIONS, SamplingOptions
+from .sampling import SAMPLING_OPTIONS, LatentsOptions, SamplingOptions
 from .sound import MixInput, MixOptions, SoundInput, SoundOptions
 from .strength import Injection, StrengthOptions
 from .subject import SubjectInput, SubjectOptions
@@ -35,6 +35,7 @@ PLAN_INPUTS: list[type[Input]] = [Injection, Delay]
 class RunOptions(
     PromptOptions,
     SamplingOptions,
+    LatentsOptions,
     SubjectOptions,
     ImageOptions,
     WordOptions,

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from ..bundle.plan import Plan, matches
+from ..bundle.calls import matches
+from ..bundle.plan import Plan
 from ..bundle.reader import Bundle, open_bundle
 from ..gate.cases import case_options
 from ..inputs.marker import MarkerInput

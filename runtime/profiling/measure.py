@@ -138,14 +138,18 @@ def _run_settings(
     """The run in numbers, what was left out filled in from the plan and the preset."""
     plan = bundle.manifest.plan
     preset = plan.presets[job.preset] if job.preset is not None else Preset()
-    guidance, count = options.get("guidance"), len(run.output.latents)
-    height, width = (size * plan.decoder.factor for size in run.output.latents.shape[2:])
+    guidance, process = options.get("guidance"), plan.process
+    state = run.output.latents if run.output.tokens is None else run.output.tokens
+    assert state is not None, "a run that gave no state"
+    size = options.get("size") or process.canvas.size
+    if state.ndim == 4:
+        size = state.shape[2] * process.canvas.factor, state.shape[3] * process.canvas.factor
     return RunSettings(
         sum(span.name == "denoise" for span in run.output.spans),
-        options.get("sampler") or preset.sampler or plan.sampler.name,
-        plan.guidance.scale if guidance is None else guidance,
-        (height, width),
-        count,
+        options.get("sampler") or preset.sampler or process.sampler.name,
+        process.guidance.scale if guidance is None else guidance,
+        (size[0], size[1]),
+        len(state),
         job.threads,
         job.preset,
         job.warm_up,

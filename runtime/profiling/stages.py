@@ -8,7 +8,8 @@ from statistics import median
 
 import numpy as np
 
-from ..bundle.plan import Plan, matches
+from ..bundle.calls import matches
+from ..bundle.plan import Plan
 from ..bundle.reader import Bundle
 from ..errors import InputError
 from ..output import Span
@@ -29,9 +30,9 @@ HOW = (
 def plain_graphs(plan: Plan) -> set[str]:
     """Graphs of a plain model of the same base, names as the plan has them: what reads the prompt's tokens first, what
     makes the first segment's keys, the denoisers and the decoder."""
-    first = plan.segments[0].context
+    first = plan.processes[0].segments[0].context
     kept = {slot for name, slot in first.items() if name.startswith(("key", "value", "context"))}
-    found = {segment.graph for segment in plan.segments} | {plan.decoder.graph}
+    found = {*plan.denoisers(), *(graph for process in plan.processes for graph in process.tail_graphs())}
     for conditioner in plan.conditioners:
         for stage in conditioner.stages:
             reads_prompt = conditioner.text is not None and "input_ids" in stage.inputs.values()
@@ -90,7 +91,7 @@ def stages_of(
     plan, own = bundle.manifest.plan, bundle.manifest.graphs
     plain = {name for pattern in plain_graphs(plan) for name in matches(pattern, set(own)).values()}
     # Variants of a denoiser are the denoiser's.
-    plain |= {name for name in own if name.startswith(tuple(f"{segment.graph}." for segment in plan.segments))}
+    plain |= {name for name in own if name.startswith(tuple(f"{graph}." for graph in plan.denoisers()))}
     moved = _moved(bundle, called)
     stages = []
     for name in dict.fromkeys(span.name for span in runs[0]):
@@ -120,9 +121,9 @@ def counted(bundle: Bundle, called: Iterable[CapturedCall]) -> dict[str, int]:
 
 
 def _kind(plan: Plan, name: str) -> Kind:
-    if name == plan.decoder.graph:
+    if any(name in process.tail_graphs() for process in plan.processes):
         return "decode"
-    if any(name == segment.graph or name.startswith(f"{segment.graph}.") for segment in plan.segments):
+    if plan.in_loop(name):
         return "denoise"
     return "project" if "projection" in name else "encode"
 

@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 
 from .. import machine
-from ..bundle.manifest import Tensor
+from ..bundle.calls import Tensor
 from ..engines import store
 from ..engines.key import EngineKey
 from ..errors import EngineWarning, InputError

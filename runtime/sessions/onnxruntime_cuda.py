@@ -10,7 +10,7 @@ from weakref import finalize
 import numpy as np
 import onnxruntime
 
-from ..bundle.manifest import Tensor
+from ..bundle.calls import Tensor
 from ..engines.gpu import gpu_problem
 from ..errors import EngineWarning, InputError, reason
 from .onnxruntime_cpu import DTYPES, ONNX_RUNTIME_ERRORS, as_tensor

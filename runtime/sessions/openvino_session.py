@@ -10,7 +10,7 @@ from threading import Lock
 import numpy as np
 import openvino
 
-from ..bundle.manifest import Tensor
+from ..bundle.calls import Tensor
 from . import openvino_device, openvino_engine
 from .openvino_support import uses_static_shapes
 from .session import GraphFile, Outputs, Settings, Shapes, call_error, library_edge

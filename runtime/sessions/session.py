@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ..bundle.manifest import Tensor, shapes_agree
+from ..bundle.calls import Tensor, shapes_agree
 from ..errors import InputError, one_line, reason
 
 

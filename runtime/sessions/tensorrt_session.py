@@ -14,7 +14,7 @@ from weakref import finalize
 
 import numpy as np
 
-from ..bundle.manifest import Tensor
+from ..bundle.calls import Tensor
 from ..engines import plugin, store, tensorrt_key
 from ..engines.gpu import first_gpu, gpu_problem
 from ..engines.tensorrt_key import BACKENDS, import_tensorrt, tensorrt_complaint, tensorrt_log

@@ -53,7 +53,13 @@ from the same one."""
 
 
 class TokenSampler(Input, Protocol):
-    """A record of the plan that walks; its options are those of a run. `prepare` finds what is wrong with them."""
+    """A record of the plan that walks; its options are those of a run. `prepare` finds what is wrong with them.
+
+    `name` is its tag in a manifest, `steps` the usual number of them; its first timestep is below `steps`.
+    """
+
+    name: str
+    steps: int
 
     def step_count(self, run: TokenRun) -> int:
         """How many steps a run has."""

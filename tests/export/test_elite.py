@@ -218,7 +218,7 @@ def test_coupled_batch_run(pipeline, coupled):
         unconditional = noise_of(pipeline, latents, timestep, nothing, local, index, 0.0)
         return unconditional + np.float32(guidance) * (conditional - unconditional)
 
-    sampler = make_sampler("lms", pipeline.bundle.manifest.plan.schedule, int(arrays["num_steps"]))
+    sampler = make_sampler("lms", pipeline.bundle.manifest.plan.latents.schedule, int(arrays["num_steps"]))
     start = arrays["latents_init"] * np.float32(sampler.noise_scale)
     for latents, expected in zip(sampler.run(start, denoise, lambda: start), arrays["latents_steps"], strict=True):
         assert_close(latents, expected, "elite-latents")

@@ -211,7 +211,7 @@ def test_defaults_are_the_published_example(pipeline):
     assert implied.segments == explicit.segments == (0,) * 11 + (1,) * 2
     assert_close(implied.latents, explicit.latents, "exact")
     plan = pipeline.bundle.manifest.plan
-    assert (plan.sampler.name, plan.sampler.steps, plan.guidance.scale) == ("pndm", 50, 5.0)
+    assert (plan.latents.sampler.name, plan.latents.sampler.steps, plan.process.guidance.scale) == ("pndm", 50, 5.0)
 
 
 def test_the_encoder_needs_no_weights(pipeline, tmp_path):

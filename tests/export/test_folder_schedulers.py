@@ -86,7 +86,8 @@ def test_the_pipeline_draws_the_same(base, pipeline: Pipeline, name: str, monkey
     ).images.numpy()
     read = read_sampling(config, name)
     assert read.sampler is not None
-    plan = replace(pipeline.bundle.manifest.plan, sampler=read.sampler, schedule=read.schedule)
+    plan = pipeline.bundle.manifest.plan
+    plan = replace(plan, processes=(replace(plan.latents, sampler=read.sampler, schedule=read.schedule),))
     manifest = replace(pipeline.bundle.manifest, plan=plan)
     monkeypatch.setattr(pipeline, "bundle", replace(pipeline.bundle, manifest=manifest))
     *_, last = pipeline.steps(PROMPT, noise=noise, steps=STEPS, guidance=GUIDANCE)

@@ -178,8 +178,8 @@ def test_unet(pipeline, call):
 
 def test_ddim_is_the_default_and_the_authors(pipeline):
     plan = pipeline.bundle.manifest.plan
-    assert (plan.sampler.name, plan.sampler.steps, plan.guidance.scale) == ("ddim", 50, 7.5)
-    assert plan.sampler.aliases == {"ddim": "ddim_compvis"} and plan.decoder.to_uint8 == "truncate"
+    assert (plan.latents.sampler.name, plan.latents.sampler.steps, plan.process.guidance.scale) == ("ddim", 50, 7.5)
+    assert plan.latents.sampler.aliases == {"ddim": "ddim_compvis"} and plan.latents.decoder.to_uint8 == "truncate"
 
 
 @pytest.mark.filterwarnings("ignore:.* s long")

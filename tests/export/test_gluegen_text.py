@@ -10,7 +10,7 @@ import pytest
 import torch
 from x2i.models.stable_diffusion.base import read_stable_diffusion
 from x2i.runtime import load
-from x2i.runtime.bundle.manifest import Tensor
+from x2i.runtime.bundle.calls import Tensor
 from x2i.runtime.pipeline import Pipeline
 from x2i.runtime.request import make_request
 

@@ -167,5 +167,5 @@ def test_plus_as_a_graph(plus, files, count):
 
 def test_the_base_says_how_to_sample(bundle):
     plan = load(bundle).bundle.manifest.plan
-    assert (plan.sampler.name, plan.guidance.scale, plan.injection.strength) == ("pndm", 7.5, 0.6)
+    assert (plan.latents.sampler.name, plan.process.guidance.scale, plan.injection.strength) == ("pndm", 7.5, 0.6)
     assert plan.find(ImageInput).size == IMAGE

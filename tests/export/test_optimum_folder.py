@@ -19,13 +19,15 @@ from x2i.export.optimum.to_optimum import export_folder
 from x2i.models.clip.tokenizer import END, START, clip_tokenizer
 from x2i.models.readers.tokenizer_json import to_tokenizer_json
 from x2i.runtime import load
+from x2i.runtime.bundle.calls import GraphCall
 from x2i.runtime.bundle.manifest import Graph, Manifest, Measured
-from x2i.runtime.bundle.plan import Conditioner, GraphCall, SamplerChoice
+from x2i.runtime.bundle.plan import Conditioner
 from x2i.runtime.bundle.reader import open_bundle
 from x2i.runtime.bundle.writer import file_records, new_bundle, write_manifest
 from x2i.runtime.cli import main
 from x2i.runtime.errors import InputError
 from x2i.runtime.inputs.prompt import TextInput
+from x2i.runtime.processes.latents import SamplerChoice
 from x2i.runtime.samplers.settings import SamplerSettings
 from x2i.runtime.sessions.onnxruntime_cpu import OnnxRuntimeSession
 
@@ -87,8 +89,8 @@ def test_there_and_back_draws_the_same(sd: Path, folder: Path, tmp_path: Path) -
     import_folder(folder, tmp_path / "back", licences=("MIT",))
     assert_close(latents(tmp_path / "back"), latents(sd), "batched-latents")
     manifest = open_bundle(tmp_path / "back").manifest
-    assert manifest.plan.sampler.name == "ddim" and manifest.licences == ("MIT",)
-    assert manifest.plan.schedule == open_bundle(sd).manifest.plan.schedule
+    assert manifest.plan.latents.sampler.name == "ddim" and manifest.licences == ("MIT",)
+    assert manifest.plan.latents.schedule == open_bundle(sd).manifest.plan.latents.schedule
     assert np.abs(latents(tmp_path / "back") - latents(tmp_path / "back", "b")).max() > 1e-3
 
 
@@ -237,7 +239,7 @@ def test_the_folders_scheduler_is_taken_over(
     (tmp_path / "folder/model_index.json").unlink()
     assert read_folder(tmp_path / "folder").sampling.sampler == sampler
     import_folder(tmp_path / "folder", tmp_path / "out")
-    assert open_bundle(tmp_path / "out").manifest.plan.sampler == sampler
+    assert open_bundle(tmp_path / "out").manifest.plan.latents.sampler == sampler
 
 
 def test_a_scheduler_that_is_not_drawn_is_refused(folder: Path, tmp_path: Path) -> None:

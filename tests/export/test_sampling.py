@@ -9,9 +9,10 @@ from click.testing import CliRunner
 from x2i.export.errors import PlanError
 from x2i.export.plan import ExportPlan
 from x2i.export.systems.registry import SYSTEMS, system_spec
-from x2i.runtime.bundle.plan import Plan, SamplerChoice
+from x2i.runtime.bundle.plan import Plan
 from x2i.runtime.cli import main
 from x2i.runtime.errors import InputError
+from x2i.runtime.processes.latents import SamplerChoice
 from x2i.runtime.samplers.registry import SAMPLERS, make_sampler
 from x2i.runtime.samplers.schedule import Schedule
 
@@ -36,7 +37,7 @@ def refused(check, *arguments) -> bool:
 def runs(plan: Plan) -> bool:
     """Whether the runtime's own rule takes what a bundle's plan says."""
     try:
-        plan.sampler.make(plan.schedule)
+        plan.latents.sampler.make(plan.latents.schedule)
     except InputError:
         return False
     return True

@@ -14,8 +14,8 @@ import pytest
 from x2i.export.errors import PlanError
 from x2i.export.schedulers import CLASSES, read_sampling, scheduler_config
 from x2i.models.stable_diffusion.scheduler import read_scheduler
-from x2i.runtime.bundle.plan import SamplerChoice
 from x2i.runtime.errors import InputError
+from x2i.runtime.processes.latents import SamplerChoice
 from x2i.runtime.samplers.registry import SAMPLERS
 from x2i.runtime.samplers.schedule import Schedule, alphas_cumprod
 from x2i.runtime.samplers.settings import SamplerSettings

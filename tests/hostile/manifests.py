@@ -89,8 +89,10 @@ def _base(system: str) -> dict[str, Any]:
     plan = manifest.plan
     tuned = Tuned(1.0, 2.0, "ddim, 2 steps", "cpu", (Closeness(0.1, 30.0, 0.9),), _judged())
     preset = Preset("ddim", 2, guidance_interval=(900.0, 100.0), tuned=tuned)
-    decoder = replace(plan.decoder, size=(64, 64))
-    plan = replace(plan, decoder=decoder, sampler=replace(plan.sampler, steps=2), presets={"fast": preset})
+    process = plan.latents
+    small = replace(process.decoder, size=(64, 64)), replace(process.sampler, steps=2)
+    process = replace(process, decoder=small[0], sampler=small[1])
+    plan = replace(plan, processes=(process,), presets={"fast": preset})
     gate = None
     if system == "gluegen-text":
         proof = manifest.graphs["decoder"].proof

@@ -97,7 +97,7 @@ def test_the_picture_is_the_same_byte_for_byte(tiny_bundle):
     for seed in (0, 1):
         ours, theirs = (pipe("rot", language=_language(pipe), steps=2, seed=seed) for pipe in (pipeline, free))
         assert ours.images[0].tobytes() == theirs.images[0].tobytes()
-        assert pipeline._sessions.open == {pipeline.bundle.manifest.plan.decoder.graph}
+        assert pipeline._sessions.open == {pipeline.bundle.manifest.plan.latents.decoder.graph}
 
 
 def test_too_little_is_refused_in_words_before_anything_opens(tmp_path):
@@ -143,7 +143,7 @@ def test_engines_spare_memory_where_they_serve(tiny_bundle, tmp_path, monkeypatc
     edit_manifest(folder, lambda data: data["graphs"]["denoiser"].update(precision="int8"))
     edit_manifest(folder, lambda data: data["files"]["denoiser.onnx"].update(bytes=10**9))
     bundle = open_bundle(folder, check_files=False)
-    decoder = bundle.manifest.plan.decoder
+    decoder = bundle.manifest.plan.latents.decoder
     usual = RunShape(decoder.size[0] * decoder.size[1] // decoder.factor**2, 1, 2)
     for backend in ("cpu", "openvino"):
         limit = MemoryLimit(10**8, bundle, backend)

@@ -2,8 +2,8 @@ import warnings
 
 import numpy as np
 import pytest
-from x2i.runtime.bundle.plan import Segment
 from x2i.runtime.errors import InputError
+from x2i.runtime.processes.segment import Segment
 
 from tests.numerics import assert_close
 from tests.runtime.toy import plan, toy_graph, toy_pipeline

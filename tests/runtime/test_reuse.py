@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from x2i.runtime.bundle.preset import CROSS, Preset, deep_feature
-from x2i.runtime.denoiser import FeatureCache, StepPlan
+from x2i.runtime.processes.denoiser import FeatureCache, StepPlan
 
 DEEP = deep_feature(1)
 FULL, SHALLOW = "full", "shallow"

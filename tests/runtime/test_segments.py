@@ -6,9 +6,10 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from x2i.runtime.bundle.plan import Delay, Segment
 from x2i.runtime.bundle.preset import Preset
 from x2i.runtime.errors import InputError
+from x2i.runtime.inputs.delay import Delay
+from x2i.runtime.processes.segment import Segment
 
 from tests.goldens import golden
 from tests.runtime.toy import plan, toy_pipeline

@@ -1,17 +1,21 @@
 """A complete bundle and sessions without any network: numpy functions under the names of graphs."""
 
 import json
+from dataclasses import replace
 from functools import partial
 from inspect import signature
 from pathlib import Path
 
 import numpy as np
-from x2i.runtime.bundle.manifest import Graph, Manifest, Measured, Tensor
-from x2i.runtime.bundle.plan import Conditioner, Decoder, GraphCall, Plan, SamplerChoice, Segment, matches
+from x2i.runtime.bundle.calls import GraphCall, Tensor, matches
+from x2i.runtime.bundle.manifest import Graph, Manifest, Measured
+from x2i.runtime.bundle.plan import Conditioner, Plan
 from x2i.runtime.bundle.reader import open_bundle
 from x2i.runtime.bundle.writer import file_records, new_bundle, write_manifest
 from x2i.runtime.inputs.prompt import TextInput
 from x2i.runtime.pipeline import Pipeline
+from x2i.runtime.processes.latents import Decoder, LatentsProcess, SamplerChoice
+from x2i.runtime.processes.segment import Segment
 
 LANGUAGES = ("French", "German")
 WORDS = ["<s>", "<pad>", "</s>", "<unk>", "red", "apple", "pomme", "rouge", "blue"]
@@ -43,10 +47,19 @@ def plan(segments: tuple[Segment, ...] = (Segment("denoiser", 1000, {"context": 
                 (TextInput("tokenizer.json", 6, 1),),
             ),
         ),
-        segments=segments,
-        sampler=SamplerChoice("plms", 5, {"ddim": "ddim_compvis"}),
-        decoder=Decoder("decoder", 4, 8, (48, 40), 8, "truncate"),
+        processes=(
+            LatentsProcess(
+                segments=segments,
+                sampler=SamplerChoice("plms", 5, {"ddim": "ddim_compvis"}),
+                decoder=Decoder("decoder", 4, 8, (48, 40), 8, "truncate"),
+            ),
+        ),
     )
+
+
+def with_process(asked: Plan, **changes) -> Plan:
+    """The plan with other fields in its one process."""
+    return replace(asked, processes=(replace(asked.process, **changes),))
 
 
 def toy_graph(asked: Plan, name: str, file: str = "") -> Graph:

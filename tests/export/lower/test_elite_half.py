@@ -20,7 +20,7 @@ from x2i.export.to_onnx import to_onnx
 from x2i.kernels.injected_attention.op import DOMAIN, NAME
 from x2i.runtime.bundle.plan import Plan
 from x2i.runtime.bundle.preset import Preset
-from x2i.runtime.denoiser import Denoiser
+from x2i.runtime.processes.denoiser import Denoiser
 from x2i.runtime.inputs.option import PreparedInputs
 from x2i.runtime.output import to_images
 from x2i.runtime.samplers.registry import make_sampler
@@ -118,10 +118,10 @@ def test_run(halved):
         guidance=guidance, rows=2, count=count, inputs=PreparedInputs(), preset=Preset(), split_cfg_batch=False
     )
     denoise = Denoiser(halved.plan, halved.sessions.__getitem__, halved.slots(arrays), request)
-    sampler = make_sampler("lms", halved.plan.schedule, int(arrays["num_steps"]))
+    sampler = make_sampler("lms", halved.plan.latents.schedule, int(arrays["num_steps"]))
     start = arrays["latents_init"] * np.float32(sampler.noise_scale)
     for latents, expected in zip(sampler.run(start, denoise, lambda: start), arrays["latents_steps"], strict=True):
         assert_close(latents, expected, "elite-latents-half")
-    images = to_images(halved.sessions["decoder"](latents=latents)["image"], halved.plan.decoder.to_uint8)
+    images = to_images(halved.sessions["decoder"](latents=latents)["image"], halved.plan.latents.decoder.to_uint8)
     picture = np.stack([np.asarray(image) for image in images])
     assert_close(picture, arrays["image_u8"], "elite-picture-half")

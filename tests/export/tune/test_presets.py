@@ -53,7 +53,8 @@ def test_every_preset_changes_something(drawn):
 
 def test_calls_are_those_counted_beforehand(drawn, preset_bundle):
     plan = open_bundle(preset_bundle).manifest.plan
-    plan = replace(plan, sampler=replace(plan.sampler, name="ddim"))
+    process = replace(plan.latents, sampler=replace(plan.latents.sampler, name="ddim"))
+    plan = replace(plan, processes=(process,))
     for name, preset in PRESETS.items():
         graphs = drawn[name].graphs
         assert {graph: graphs.count(graph) for graph in graphs} == _by_graph(calls_of(plan, preset, 2, RUN["steps"]))
@@ -93,7 +94,8 @@ def test_sides_of_the_guidance_called_apart_draw_the_same(drawn, preset_bundle, 
     calls = [called for called in recorder.captured if called.graph.startswith("denoiser")]
     assert {len(called.arrays["latents"]) for called in calls} == {1}
     plan = pipeline.bundle.manifest.plan
-    plan = replace(plan, sampler=replace(plan.sampler, name="ddim"))
+    process = replace(plan.latents, sampler=replace(plan.latents.sampler, name="ddim"))
+    plan = replace(plan, processes=(process,))
     counted = calls_of(plan, PRESETS[name or "plain"], 2, RUN["steps"])
     assert len(calls) == sum(rows * times for (_, rows), times in counted.items())
 

@@ -82,13 +82,15 @@ def test_only_what_may_change_is_tried(preset_bundle):
     plan = open_bundle(preset_bundle).manifest.plan
     everything = list(candidates(plan, 20))
     assert len(everything) == len(set(everything))
-    assert Preset(plan.sampler.name, 20) not in everything
-    assert list(candidates(plan, 20, ways=("thinning",))) == [Preset(plan.sampler.name, 20, kv_downsample=2)]
+    assert Preset(plan.latents.sampler.name, 20) not in everything
+    assert list(candidates(plan, 20, ways=("thinning",))) == [Preset(plan.latents.sampler.name, 20, kv_downsample=2)]
     cached = list(candidates(plan, 20, ways=("caching",)))
     assert {(preset.cache_interval, preset.cache_depth) for preset in cached} == {
         (every, d) for every in (2, 3, 5) for d in (1, 2)
     }
-    assert all(preset == Preset(plan.sampler.name, 20, preset.cache_interval, preset.cache_depth) for preset in cached)
+    assert all(
+        preset == Preset(plan.latents.sampler.name, 20, preset.cache_interval, preset.cache_depth) for preset in cached
+    )
 
 
 def test_the_probe_makes_every_call_that_its_family_makes(preset_bundle):

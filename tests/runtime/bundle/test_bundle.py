@@ -4,8 +4,9 @@ import time
 from dataclasses import replace
 
 import pytest
+from x2i.runtime.bundle.calls import GraphCall
 from x2i.runtime.bundle.manifest import File, Manifest
-from x2i.runtime.bundle.plan import Conditioner, GraphCall
+from x2i.runtime.bundle.plan import Conditioner
 from x2i.runtime.bundle.reader import open_bundle
 from x2i.runtime.bundle.records import decode, encode
 from x2i.runtime.bundle.writer import new_bundle
@@ -27,10 +28,10 @@ def test_every_problem_of_a_manifest_is_told_at_once(tmp_path):
 
     def spoil(data):
         data["colour"] = "red"
-        data["plan"]["sampler"]["name"] = 7
-        del data["plan"]["decoder"]["graph"]
-        data["plan"]["decoder"]["to_uint8"] = "floor"
-        data["plan"]["decoder"]["size"] = [48]
+        data["plan"]["processes"][0]["sampler"]["name"] = 7
+        del data["plan"]["processes"][0]["decoder"]["graph"]
+        data["plan"]["processes"][0]["decoder"]["to_uint8"] = "floor"
+        data["plan"]["processes"][0]["decoder"]["size"] = [48]
 
     edit_manifest(folder, spoil)
     with pytest.raises(InputError) as caught:
@@ -46,7 +47,7 @@ def test_plan_must_fit_the_graphs(tmp_path):
 
     def spoil(data):
         del data["graphs"]["denoiser"]
-        data["plan"]["segments"][0]["context"] = {"context": "nowhere"}
+        data["plan"]["processes"][0]["segments"][0]["context"] = {"context": "nowhere"}
 
     edit_manifest(folder, spoil)
     with pytest.raises(InputError, match=r"(?s)no graph matches 'denoiser'.*'nowhere' is read but never written"):

@@ -13,8 +13,9 @@ import pytest
 from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 from x2i.runtime import InputError, load
+from x2i.runtime.bundle.calls import Tensor
 from x2i.runtime.bundle.external_data import external_data_names
-from x2i.runtime.bundle.manifest import Graph, Manifest, Measured, Tensor
+from x2i.runtime.bundle.manifest import Graph, Manifest, Measured
 from x2i.runtime.bundle.reader import file_record, open_bundle
 from x2i.runtime.bundle.records import encode
 from x2i.runtime.bundle.writer import file_records, new_bundle, write_manifest
@@ -176,7 +177,7 @@ def set_to(*path: Any) -> Callable[[dict[str, Any]], None]:
 
 TEXT = ("plan", "conditioners", 0, "text")
 STAGE = ("plan", "conditioners", 0, "stages", 0)
-DECODER = ("plan", "decoder")
+DECODER = ("plan", "processes", 0, "decoder")
 SENSELESS: dict[str, Callable[[dict[str, Any]], None]] = {
     "no tokens": set_to(*TEXT, "window", 0),
     "endless window": set_to(*TEXT, "window", 2**31 - 1),
@@ -189,13 +190,13 @@ SENSELESS: dict[str, Callable[[dict[str, Any]], None]] = {
     "multiple": set_to(*DECODER, "size_multiple", 12),
     "size": set_to(*DECODER, "size", [17, 16]),
     "huge size": set_to(*DECODER, "size", [65536, 65536]),
-    "late start": set_to("plan", "segments", 0, "from_timestep", 10),
-    "before all": set_to("plan", "segments", 0, "from_timestep", -1e29),
-    "no context": set_to("plan", "segments", 0, "context", {}),
+    "late start": set_to("plan", "processes", 0, "segments", 0, "from_timestep", 10),
+    "before all": set_to("plan", "processes", 0, "segments", 0, "from_timestep", -1e29),
+    "no context": set_to("plan", "processes", 0, "segments", 0, "context", {}),
     "a stage's input": set_to(*STAGE, "inputs", {"input_ids": "input_ids"}),
     "another input": set_to(*STAGE, "inputs", {"input_ids": "input_ids", "nothing": "input_ids"}),
     "another output": set_to(*STAGE, "outputs", {"nothing": "features"}),
-    "guidance": set_to("plan", "guidance", {"scale": 1e300}),
+    "guidance": set_to("plan", "processes", 0, "guidance", {"scale": 1e300}),
     "revision": set_to("revision", -5),
     "revision 0": set_to("revision", 0),
     "no revision": set_to("revision", True),

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 from x2i.runtime import load
-from x2i.runtime.bundle.manifest import Tensor
+from x2i.runtime.bundle.calls import Tensor
 from x2i.runtime.commands.build import build
 from x2i.runtime.engines.shape_ranges import shape_ranges
 from x2i.runtime.sessions.backends import BACKENDS

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from x2i.runtime.bundle.manifest import Tensor
+from x2i.runtime.bundle.calls import Tensor
 from x2i.runtime.engines import builder, store
 from x2i.runtime.engines.build_request import BuildJob
 from x2i.runtime.errors import InputError

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from x2i.runtime.bundle.manifest import Tensor
+from x2i.runtime.bundle.calls import Tensor
 from x2i.runtime.engines import shape_ranges
 from x2i.runtime.errors import InputError
 

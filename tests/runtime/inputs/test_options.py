@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from x2i.export.lower.calibration_file import read_cases
-from x2i.runtime.bundle.manifest import Graph, Manifest, Measured, Tensor
+from x2i.runtime.bundle.calls import Tensor
+from x2i.runtime.bundle.manifest import Graph, Manifest, Measured
 from x2i.runtime.bundle.plan import Conditioner
 from x2i.runtime.bundle.records import decode, encode
 from x2i.runtime.cli import main

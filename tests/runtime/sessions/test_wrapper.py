@@ -1,7 +1,7 @@
 """A session around another: every call is seen, bound or not, and the wrapped session does the work."""
 
 import numpy as np
-from x2i.runtime.bundle.manifest import Tensor
+from x2i.runtime.bundle.calls import Tensor
 from x2i.runtime.sessions.session import Arrays, BoundCall, Outputs, SessionWrapper, UnboundSession
 
 

@@ -1,17 +1,19 @@
-"""The guided noise prediction that a sampler calls: picks the segment, batches the guidance, reuses features
-of earlier calls."""
+"""The guided prediction that every process asks for: picks the segment, batches the guidance, reuses features of
+earlier calls."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from .bundle.cfg_batch import expand_cfg
-from .bundle.plan import Plan, expand_wildcards
-from .bundle.preset import CROSS, DenoiserVariant, Preset, is_feature_tensor
-from .inputs.option import NamedTensors
-from .request import Request
-from .sessions.session import Outputs, Session
+from ..bundle.calls import expand_wildcards
+from ..bundle.cfg_batch import expand_cfg
+from ..bundle.plan import Process
+from ..bundle.preset import CROSS, DenoiserVariant, Preset, is_feature_tensor
+from ..inputs.option import NamedTensors
+from ..request import Request
+from ..sessions.session import Outputs, Session
+from .segment import segment_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +89,6 @@ class FeatureCache:
 
 
 @dataclass(frozen=True, slots=True)
-class DenoiserCall:
-    """One call of the denoiser: what went in, and the guided output that came out."""
-
-    latents: np.ndarray
-    timestep: float
-    output: np.ndarray
-
-
-@dataclass(frozen=True, slots=True)
 class _BoundGraph:
     """A graph with a segment's context, and the names of the inputs that are left."""
 
@@ -104,60 +97,65 @@ class _BoundGraph:
 
 
 class Denoiser:
-    """One run's `denoise(latents, timestep)`.
+    """One run's prediction for a process, `predict(inputs, timestep)`.
 
     `slots` hold one row for each side of the guidance, or one for both; they are repeated for `request.count` pictures
-    once, before the loop, for all segments. A delayed segment takes over once the calls, counted from 0, have passed
-    the request's `delay_until_call`. Its preset says which calls are made with less. With `split_cfg_batch` the
-    graph is called for one side of the guidance after the other, with half of what a call computes in memory at a time.
+    once, before the loop, for all segments. Those of `written` are an earlier process's, with a row for each picture.
+    A delayed segment takes over once the calls, counted from 0, have passed the request's `delay_until_call`. Its
+    preset says which calls are made with less. With `split_cfg_batch` the graph is called for one side of the guidance
+    after the other, with half of what a call computes in memory at a time.
     """
 
-    def __init__(self, plan: Plan, session: Callable[[str], Session], slots: NamedTensors, request: Request):
-        self._plan, self._session, self._slots = plan, session, slots
-        self._guidance, self._count, self._split = request.guidance, request.count, request.split_cfg_batch
+    def __init__(
+        self,
+        process: Process,
+        session: Callable[[str], Session],
+        slots: NamedTensors,
+        request: Request,
+        scale: float,
+        written: frozenset[str] = frozenset(),
+    ):
+        self._process, self._session, self._slots, self._written = process, session, slots, written
+        self._scale, self._count, self._split = scale, request.count, request.split_cfg_batch
         self._delay_until_call = request.inputs.delay_until_call
-        self._reuse = FeatureCache(request.preset, request.rows, len(plan.segments) - 1)
+        rows = process.guidance.rows(scale)
+        self._reuse = FeatureCache(request.preset, rows, len(process.segments) - 1)
         self._rows: dict[tuple[str, int, int | None], np.ndarray] = {}
         self._bounds: dict[tuple[int, str, int, int | None], _BoundGraph] = {}
         self.served: list[int] = []
         """The number of the plan's segment behind every call so far."""
         self.graphs: list[str] = []
         """The graph behind every call so far."""
-        self.last: DenoiserCall | None = None
 
-    def __call__(self, latents: np.ndarray, timestep: float) -> np.ndarray:
-        """Noise of float32 latents [B, C, h, w] at a timestep; one call of the graph, whatever the guidance, or one
-        for each of its sides."""
-        number = self._plan.segment_at(timestep, delayed=len(self.served) <= self._delay_until_call)
+    def __call__(self, given: NamedTensors, timestep: float) -> NamedTensors:
+        """What the process's graph predicts of `given`, one row each picture, guided: one call of the graph, whatever
+        the guidance, or one for each of its sides."""
+        segments = self._process.segments
+        number = segment_at(segments, timestep, delayed=len(self.served) <= self._delay_until_call)
         step = self._reuse.next(number, timestep)
-        graph = step.variant(self._plan.segments[number].graph).name
+        graph = step.variant(segments[number].graph).name
         sides = range(step.rows) if self._split else (None,)
-        outputs = _joined([self._outputs(number, graph, step, side, latents, timestep) for side in sides])
+        outputs = _joined([self._outputs(number, graph, step, side, given) for side in sides])
         self._reuse.keep(step, outputs)
-        noise = outputs["noise"]
-        if step.rows == 2:
-            unconditional, conditional = np.split(noise, 2)
-            noise = unconditional + np.float32(self._guidance) * (conditional - unconditional)
-        self.last = DenoiserCall(latents, timestep, noise)
         self.served.append(number)
         self.graphs.append(graph)
-        return noise
+        guidance = self._process.guidance
+        return {name: guidance.combined(outputs[name], step.rows, self._scale) for name in self._process.outputs}
 
     def release(self) -> None:
         """Lets go of the sessions and what was bound to them."""
         self._bounds.clear()
         self._rows.clear()
 
-    def _outputs(
-        self, number: int, graph: str, step: StepPlan, side: int | None, latents: np.ndarray, timestep: float
-    ) -> Outputs:
+    def _outputs(self, number: int, graph: str, step: StepPlan, side: int | None, given: NamedTensors) -> Outputs:
         """What the graph gives for one side of the guidance, or for all (None)."""
-        count = len(latents)
+        count = self._count
         bound = self._bound(number, graph, step.rows, side)
         taken = self._reuse.taken(step, step.rows * count)
         kept = {name: _side_rows(taken[name], side, count) for name in bound.free & taken.keys()}
-        batch = latents if side is not None or step.rows == 1 else np.concatenate([latents, latents])
-        return bound.call(latents=batch, timestep=np.full(len(batch), timestep, np.float32), **kept)
+        both = side is None and step.rows == 2
+        rows = {name: np.concatenate([array, array]) if both else array for name, array in given.items()}
+        return bound.call(**rows, **kept)
 
     def _bound(self, number: int, graph: str, sides: int, side: int | None) -> _BoundGraph:
         """A device takes the context into its memory once per run, when a segment's graph first serves."""
@@ -169,7 +167,7 @@ class Denoiser:
     def _bind(self, number: int, graph: str, sides: int, side: int | None) -> _BoundGraph:
         session = self._session(graph)
         names = {tensor.name for tensor in session.inputs}
-        wires = expand_wildcards(self._plan.segments[number].context, (tensor.name for tensor in session.inputs))
+        wires = expand_wildcards(self._process.segments[number].context, (tensor.name for tensor in session.inputs))
         # What a variant takes from an earlier call has no use for some of the context.
         rows = {name: self._row(slot, sides, side) for name, slot in wires.items() if name in names}
         return _BoundGraph(session.bind(**rows), frozenset(names - rows.keys()))
@@ -178,8 +176,11 @@ class Denoiser:
         """A slot's rows for every picture."""
         key = slot, sides, side
         if key not in self._rows:
-            rows = _side_rows(expand_cfg(self._slots[slot], sides), side, 1)
-            self._rows[key] = np.repeat(rows, self._count, axis=0)
+            if slot in self._written:
+                self._rows[key] = np.concatenate([self._slots[slot]] * (sides if side is None else 1))
+            else:
+                rows = _side_rows(expand_cfg(self._slots[slot], sides), side, 1)
+                self._rows[key] = np.repeat(rows, self._count, axis=0)
         return self._rows[key]
 
 

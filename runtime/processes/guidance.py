@@ -1,0 +1,42 @@
+"""Classifier-free guidance (arXiv 2207.12598): how many rows a call has, and how they become one prediction."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from ..bundle.records import Finite
+from ..token_samplers.log_probabilities import guided_log_probabilities, log_softmax
+
+Rule = Literal["noise", "logits", "log_probabilities"]
+SAME = 1e-3
+"""Scales this near to 1 guide no log-probabilities, as in VQ-Diffusion's code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guidance:
+    """u + scale (c - u), in one batch [unconditional, conditional]; `scale` is the default.
+
+    `rule` says of what: a latents' "noise", where 1 switches it off; "logits", above 1 alone, as Muse has it; or
+    "log_probabilities", made probabilities again, as VQ-Diffusion and DDCap have them, and logits become
+    log-probabilities without guidance, too.
+    """
+
+    scale: Finite = 7.5
+    rule: Rule = "noise"
+
+    def rows(self, scale: float) -> int:
+        """Rows of a call at a scale: 2, [unconditional, conditional], or 1 where there is no guidance."""
+        off = {"noise": scale == 1.0, "logits": scale <= 1.0, "log_probabilities": abs(scale - 1.0) < SAME}
+        return 1 if off[self.rule] else 2
+
+    def combined(self, prediction: np.ndarray, rows: int, scale: float) -> np.ndarray:
+        """The guided prediction [count, ...] of the float32 rows [rows * count, ...] of a call."""
+        if self.rule == "log_probabilities":
+            prediction = log_softmax(prediction)
+        if rows == 1:
+            return prediction
+        unconditional, conditional = np.split(prediction, 2)
+        if self.rule == "log_probabilities":
+            return guided_log_probabilities(unconditional, conditional, scale)
+        return unconditional + np.float32(scale) * (conditional - unconditional)

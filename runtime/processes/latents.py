@@ -1,0 +1,197 @@
+"""The process that walks latents: noise to latents by a sampler over guided noise, then one picture decoder."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from ..bundle.calls import PlannedCall
+from ..bundle.records import Count, Few, Side
+from ..errors import InputError
+from ..inputs.option import CallShape, Input, Shape
+from ..output import Decoded, Step, to_images
+from ..samplers.registry import make_sampler
+from ..samplers.sampler import Noise, Sampler
+from ..samplers.schedule import Schedule
+from ..samplers.settings import SamplerSettings
+from .canvas import Canvas
+from .guidance import Guidance
+from .run import LatestCall, ProcessRun
+from .segment import Segment, segment_problems
+
+
+@dataclass(frozen=True, slots=True)
+class SamplerChoice:
+    """What the system samples with when the caller says nothing; `aliases` gives a name the system's own variant.
+
+    `settings` are those of the sampler `name`; another one that a caller names has its own.
+    """
+
+    name: str
+    steps: Count = 50
+    aliases: dict[str, str] = field(default_factory=dict)
+    settings: SamplerSettings = field(default_factory=SamplerSettings)
+
+    def describe(self) -> str:
+        """The sampler and what is set on it, in words."""
+        settings = ", ".join(f"{name} {value}" for name, value in self.settings.given().items())
+        return f"{self.name} ({settings})" if settings else self.name
+
+    def make(
+        self,
+        schedule: Schedule,
+        name: str | None = None,
+        steps: int | None = None,
+        settings: SamplerSettings | None = None,
+    ) -> Sampler:
+        """The sampler `name`, or this one, for `steps` steps; `settings` stand before its own.
+
+        Raises InputError as `make_sampler` does.
+        """
+        chosen = self.name if name is None else name
+        own = self.settings.given() if chosen == self.name else {}
+        known = self.aliases.get(chosen, chosen) if isinstance(chosen, str) else chosen
+        merged = (settings or SamplerSettings()).over(own)
+        return make_sampler(known, schedule, self.steps if steps is None else steps, merged)
+
+
+@dataclass(frozen=True, slots=True)
+class Decoder:
+    """Latents to picture. The graph maps `latents` [B, channels, h, w] to `image` [B, 3, h*factor, w*factor] in -1..1.
+
+    A `grey` one gives [B, 1, ...]. `to_uint8` tells how the original makes bytes; `size` is the default (height, width)
+    in pixels, and every size must be a multiple of `size_multiple`.
+    """
+
+    graph: str
+    channels: Few
+    factor: Few
+    size: tuple[Side, Side]
+    size_multiple: Side
+    to_uint8: Literal["truncate", "round"] = "round"
+    grey: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LatentsProcess:
+    """float32 latents [count, C, h, w]. Its graphs also take `latents` and `timestep` float32 [B], and return `noise`
+    like the latents."""
+
+    kind: Literal["latents"] = field(default="latents", init=False)
+    segments: tuple[Segment, ...]
+    sampler: SamplerChoice
+    decoder: Decoder
+    schedule: Schedule = field(default_factory=Schedule)
+    guidance: Guidance = field(default_factory=Guidance)
+    writes: str | None = None
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """What its graphs predict."""
+        return ("noise",)
+
+    @property
+    def steps(self) -> int:
+        """The usual number."""
+        return self.sampler.steps
+
+    @property
+    def canvas(self) -> Canvas:
+        """The sizes that it draws."""
+        return Canvas(self.decoder.size, self.decoder.factor, self.decoder.size_multiple)
+
+    def usual_sampler(self) -> Sampler | None:
+        """What it samples with where no caller says otherwise."""
+        return self.sampler.make(self.schedule)
+
+    def inputs(self) -> Iterator[Input]:
+        """What it takes from the caller beside what every plan does."""
+        yield from ()
+
+    def tail_graphs(self) -> tuple[str, ...]:
+        """The graphs behind the last step."""
+        return (self.decoder.graph,)
+
+    def tail_lines(self) -> list[str]:
+        """What is done with the last latents, in words."""
+        decoder, (height, width) = self.decoder, self.decoder.size
+        return [
+            f"latents -> {decoder.graph} -> {height}x{width} pixels, {decoder.factor} per latent, {decoder.to_uint8} "
+            "to bytes"
+        ]
+
+    def calls(self) -> Iterator[PlannedCall]:
+        """What it asks of each graph."""
+        latents = ("batch", self.decoder.channels, "height", "width")
+        for segment in self.segments:
+            fed = segment.context | {"latents": "latents", "timestep": "timestep"}
+            shapes = {"latents": latents, "noise": latents, "timestep": ("batch",)}
+            yield PlannedCall(segment.graph, fed, {"noise": "noise"}, shapes)
+        image = ("batch", 1 if self.decoder.grey else 3, "height", "width")
+        shapes = {"latents": latents, "image": image}
+        yield PlannedCall(self.decoder.graph, {"latents": "latents"}, {"image": "image"}, shapes)
+
+    def state_shapes(self, call: CallShape) -> dict[str, Shape]:
+        """The shapes of what changes from step to step, one row each picture."""
+        return {
+            "latents": (call.count, self.decoder.channels, *self.canvas.cells(call.size)),
+            "timestep": (call.count,),
+        }
+
+    def tail_shapes(self, call: CallShape) -> dict[str, dict[str, Shape]]:
+        """The shapes of what each graph behind the last step reads."""
+        return {self.decoder.graph: {"latents": self.state_shapes(call)["latents"]}}
+
+    def problems(self) -> list[str]:
+        """What does not fit together inside it."""
+        found = segment_problems(self.segments, self.schedule.train_steps - 1)
+        decoder = self.decoder
+        if decoder.size_multiple % decoder.factor:
+            found.append(
+                f"plan: expected sizes in multiples of the factor {decoder.factor}, got {decoder.size_multiple}"
+            )
+        if any(side % decoder.size_multiple for side in decoder.size):
+            found.append(f"plan: expected a size in multiples of {decoder.size_multiple}, got {list(decoder.size)}")
+        try:
+            self.sampler.make(self.schedule)
+        except InputError as error:
+            found += [f"plan: {problem}" for problem in error.problems]
+        return found
+
+    def walk(self, run: ProcessRun) -> Iterator[Step]:
+        """A step of the sampler after the other."""
+        sampler = run.sampler
+        assert sampler is not None, "latents without a sampler"
+        draw = Noise(run.seed, run.count, (self.decoder.channels, *run.grid))
+        start = draw() if run.noise is None else run.noise
+        assert isinstance(start, np.ndarray)
+        last = LatestCall(run.predict)
+        walk = sampler.run(start * np.float32(sampler.noise_scale), last, draw)
+        for index, timestep in enumerate(sampler.timesteps):
+            with run.timings("denoise"):
+                latents = next(walk)
+            preview = partial(self._preview, run, sampler, *last.call)
+            yield Step(index, len(sampler.timesteps), timestep, latents, preview)
+
+    def decode(self, state: np.ndarray, run: ProcessRun) -> Decoded:
+        """The pictures of the last latents. Raises InputError for a run that ran away: it would be a black picture."""
+        if not np.isfinite(state).all():
+            raise InputError(
+                "latents: expected finite numbers after the last step, got NaN or infinite ones; lower guidance or "
+                "strength"
+            )
+        return Decoded(images=self._images(state, run))
+
+    def _images(self, latents: np.ndarray, run: ProcessRun) -> list[Image.Image]:
+        return to_images(run.session(self.decoder.graph)(latents=latents)["image"], self.decoder.to_uint8)
+
+    def _preview(
+        self, run: ProcessRun, sampler: Sampler, shown: np.ndarray, timestep: float, noise: np.ndarray
+    ) -> list[Any]:
+        """What the latest call of the denoiser means, decoded."""
+        run.before_preview()
+        assert sampler.clean is not None, "a sampler that was not made by its name"
+        return self._images(sampler.clean(shown, noise, timestep), run)
