@@ -66,6 +66,7 @@ TOLERANCES = {
     "sampler-step": Tolerance(absolute=1e-5, relative=1e-5, source="equal per step to diffusers"),
     "scheduler-timesteps": Tolerance(absolute=0.01, source="logarithms of float32 levels, in timesteps of 1000"),
     "scheduler-step-rooted": Tolerance(relative=1e-2, source="measured: 6e-3, one bit of a square root in two steps"),
+    "mask-ratio": Tolerance(absolute=6e-8, source="muse SPEC 4: one bit of a float32 cosine"),
     "scheduler-step": Tolerance(relative=1e-4, source="measured: 2e-5, coefficients of float32 in diffusers"),
 }
 

@@ -105,8 +105,9 @@ class Option:
             return f"{self.name}: expected at most {MOST_VALUES}, got {len(value)}; leave the others out"
         if absent or self.checked_by_input or self.is_file or self.form == "size":
             return None
-        fits, expected = self._judged(value)
-        return None if fits else f"{self.name}: expected {expected}, got {short(value)}"
+        each = value if self.several and isinstance(value, list | tuple) else [value]
+        judged = ((*self._judged(given), given) for given in each)
+        return next((f"{self.name}: expected {said}, got {short(got)}" for fits, said, got in judged if not fits), None)
 
     def schema(self) -> dict[str, Any]:
         """The option as JSON Schema, for a form or a server."""
