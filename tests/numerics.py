@@ -67,6 +67,10 @@ TOLERANCES = {
     "scheduler-timesteps": Tolerance(absolute=0.01, source="logarithms of float32 levels, in timesteps of 1000"),
     "scheduler-step-rooted": Tolerance(relative=1e-2, source="measured: 6e-3, one bit of a square root in two steps"),
     "mask-ratio": Tolerance(absolute=6e-8, source="muse SPEC 4: one bit of a float32 cosine"),
+    "unid3-schedule": Tolerance(
+        absolute=5e-7, source="float32 of the same float64; at most one unit in the last place"
+    ),
+    "unid3-posterior": Tolerance(absolute=1e-4, source="unid3 SPEC 7: posterior"),
     "scheduler-step": Tolerance(relative=1e-4, source="measured: 2e-5, coefficients of float32 in diffusers"),
 }
 

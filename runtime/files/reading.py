@@ -4,9 +4,8 @@ that a machine holds."""
 import json
 import math
 import os
-import zipfile
-import zlib
 import stat
+import zipfile
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any, BinaryIO

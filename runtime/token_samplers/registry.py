@@ -1,5 +1,10 @@
 """All token samplers. A new one is entered here, and nowhere else."""
 
-from typing import Any
+from typing import Any, get_args
 
-TokenSamplerRecord = Any
+from .masked_decoding import MaskedDecoding
+from .multinomial import MultinomialDiffusion
+
+TokenSamplerRecord = MaskedDecoding | MultinomialDiffusion
+"""What a plan may walk tokens by."""
+TOKEN_SAMPLERS: tuple[Any, ...] = get_args(TokenSamplerRecord)

@@ -20,9 +20,9 @@ from x2i.export.to_onnx import to_onnx
 from x2i.kernels.injected_attention.op import DOMAIN, NAME
 from x2i.runtime.bundle.plan import Plan
 from x2i.runtime.bundle.preset import Preset
-from x2i.runtime.processes.denoiser import Denoiser
 from x2i.runtime.inputs.option import PreparedInputs
 from x2i.runtime.output import to_images
+from x2i.runtime.processes.denoiser import Denoiser
 from x2i.runtime.samplers.registry import make_sampler
 from x2i.runtime.sessions.backends import open_session
 from x2i.runtime.sessions.session import GraphFile, Session
