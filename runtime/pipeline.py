@@ -229,6 +229,8 @@ class Walk(Iterator[Step]):
         request, last = self._request, process is self._bundle.manifest.plan.process
         return ProcessRun(
             predict=denoiser,
+            noise_of=denoiser.noise_of,
+            latest=denoiser.latest,
             session=self._sessions,
             file=self._bundle.checked,
             timings=self._timings,

@@ -56,6 +56,8 @@ SMALL_MODULES = {
     "models/errors.py": "the room's error",
     "runtime/bundle/cfg_batch.py": "the rule of the guidance's rows",
     "runtime/commands/share.py": "one command",
+    "runtime/media/detokenizer.py": "the way back from ids to text",
+    "runtime/token_samplers/registry.py": "the table of token samplers",
     "runtime/telemetry.py": "one decision, which must be the first",
 }
 """Modules below the least size, with the reason."""

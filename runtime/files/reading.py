@@ -6,6 +6,7 @@ import math
 import os
 import stat
 import zipfile
+import zlib
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any, BinaryIO
@@ -166,7 +167,7 @@ def read_arrays(path: Path, kind: str, where: str = "") -> dict[str, np.ndarray]
             stream.seek(0)
             with np.load(stream, allow_pickle=False) as arrays:
                 return dict(arrays)
-        except (OSError, ValueError, EOFError, MemoryError, KeyError, *ZIP_ERRORS) as error:
+        except (OSError, ValueError, EOFError, MemoryError, KeyError, zipfile.BadZipFile, zlib.error) as error:
             raise InputError(f"{where}: expected {kind}, got {reason(error)}; write it with numpy.savez") from error
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import tokenizers
 
 from ..files.reading import read_text
-from .tokenizer import TOKENIZER_BYTES, refusing
+from .tokenizer import TOKENIZER_BYTES, tokenizers_edge
 
 
 class Detokenizer:
@@ -17,7 +17,7 @@ class Detokenizer:
 
     def __init__(self, path: Path, dropped: tuple[int, ...] = (), unknown: str = ""):
         text = read_text(path, str(path), "a tokenizer.json", TOKENIZER_BYTES)
-        with refusing(f"{path}: expected a tokenizer.json"):
+        with tokenizers_edge(f"{path}: expected a tokenizer.json"):
             self._tokenizer = tokenizers.Tokenizer.from_str(text)
         self._path, self._dropped, self._unknown = path, frozenset(dropped), unknown
 
@@ -34,5 +34,5 @@ class Detokenizer:
         return number >= 0 and self._tokenizer.id_to_token(number) is not None
 
     def _decoded(self, ids: list[int]) -> str:
-        with refusing(f"{self._path}: expected a tokenizer that writes every id"):
+        with tokenizers_edge(f"{self._path}: expected a tokenizer that writes every id"):
             return self._tokenizer.decode(ids, skip_special_tokens=False)

@@ -38,7 +38,7 @@ class Tokenizer:
 
     def __init__(self, path: Path, window: int, pad_id: int):
         text = read_text(path, str(path), "a tokenizer.json", TOKENIZER_BYTES)
-        with refusing(f"{path}: expected a tokenizer.json"):
+        with tokenizers_edge(f"{path}: expected a tokenizer.json"):
             _check_parts(text, path)
             self._tokenizer = tokenizers.Tokenizer.from_str(text)
             self._tokenizer.no_truncation()
@@ -83,7 +83,7 @@ class Tokenizer:
         return self._encoded(prompt).offsets
 
     def _encoded(self, text: str, **options: bool) -> tokenizers.Encoding:
-        with refusing(f"{self._path}: expected a tokenizer that reads every prompt"):
+        with tokenizers_edge(f"{self._path}: expected a tokenizer that reads every prompt"):
             return self._tokenizer.encode(text, **options)
 
     def __call__(self, prompts: list[str]) -> Tokens:
@@ -161,7 +161,7 @@ def _growth(normalizer: Any) -> float:
 
 
 @contextmanager
-def refusing(expected: str) -> Iterator[None]:
+def tokenizers_edge(expected: str) -> Iterator[None]:
     """The edge of the library, which raises bare Exception and nothing narrower, and where Rust gives up a
     BaseException of its own."""
     try:

@@ -13,6 +13,7 @@ from ..bundle.preset import CROSS, DenoiserVariant, Preset, is_feature_tensor
 from ..inputs.option import NamedTensors
 from ..request import Request
 from ..sessions.session import Outputs, Session
+from .run import LatestCall
 from .segment import segment_at
 
 
@@ -126,6 +127,7 @@ class Denoiser:
         """The number of the plan's segment behind every call so far."""
         self.graphs: list[str] = []
         """The graph behind every call so far."""
+        self._latest: LatestCall | None = None
 
     def __call__(self, given: NamedTensors, timestep: float) -> NamedTensors:
         """What the process's graph predicts of `given`, one row each picture, guided: one call of the graph, whatever
@@ -141,6 +143,17 @@ class Denoiser:
         self.graphs.append(graph)
         guidance = self._process.guidance
         return {name: guidance.combined(outputs[name], step.rows, self._scale) for name in self._process.outputs}
+
+    def noise_of(self, latents: np.ndarray, timestep: float) -> np.ndarray:
+        """Guided noise of float32 latents [count, C, h, w] at a timestep, as samplers ask for it."""
+        noise = self({"latents": latents, "timestep": np.full(len(latents), timestep, np.float32)}, timestep)["noise"]
+        self._latest = latents, timestep, noise
+        return noise
+
+    def latest(self) -> LatestCall:
+        """The latest call of `noise_of`."""
+        assert self._latest is not None, "a step without a call of the denoiser"
+        return self._latest
 
     def release(self) -> None:
         """Lets go of the sessions and what was bound to them."""

@@ -19,7 +19,7 @@ from ..samplers.schedule import Schedule
 from ..samplers.settings import SamplerSettings
 from .canvas import Canvas
 from .guidance import Guidance
-from .run import LatestCall, ProcessRun
+from .run import ProcessRun
 from .segment import Segment, segment_problems
 
 
@@ -168,12 +168,11 @@ class LatentsProcess:
         draw = Noise(run.seed, run.count, (self.decoder.channels, *run.grid))
         start = draw() if run.noise is None else run.noise
         assert isinstance(start, np.ndarray)
-        last = LatestCall(run.predict)
-        walk = sampler.run(start * np.float32(sampler.noise_scale), last, draw)
+        walk = sampler.run(start * np.float32(sampler.noise_scale), run.noise_of, draw)
         for index, timestep in enumerate(sampler.timesteps):
             with run.timings("denoise"):
                 latents = next(walk)
-            preview = partial(self._preview, run, sampler, *last.call)
+            preview = partial(self._preview, run, sampler, *run.latest())
             yield Step(index, len(sampler.timesteps), timestep, latents, preview)
 
     def decode(self, state: np.ndarray, run: ProcessRun) -> Decoded:
