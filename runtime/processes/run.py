@@ -24,8 +24,9 @@ LatestCall = tuple[np.ndarray, float, np.ndarray]
 class ProcessRun:
     """One run of a process, for `count` pictures with `grid` = (height, width) cells each.
 
-    Latents' samplers call `noise_of`, and `latest` gives its latest call. `noise` replaces the draws from `seed`; `sampler` is a latents' own. `values` holds every option of the call,
-    `slots` what inputs, conditioners and earlier processes left. `before_preview` is called before a step is decoded.
+    Latents' samplers call `noise_of`, and `latest` gives its latest call. `noise` replaces the draws from `seed`;
+    `sampler` is a latents' own. `values` holds every option of the call, `slots` what inputs, conditioners and earlier
+    processes left. `before_preview` is called before a step is decoded.
     """
 
     predict: PredictStep
