@@ -19,7 +19,7 @@ def cross_attention_layers(unet: UNet2DConditionModel) -> dict[str, Attention]:
 
 
 KeyValueWeights = Mapping[str, tuple[Tensor, Tensor]]
-"""Attention layer's path to its key and value matrices, each [C, D] without bias."""
+"""Attention layer's path to its key and value matrices, each [C, D], or to their biases."""
 InjectedOp = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, int], Tensor]
 """`x2i.kernels.injected_attention.reference.injected_attention`, or what stands for it in a graph."""
 
@@ -41,17 +41,24 @@ class InjectedContext:
 class ContextProjection(nn.Module):
     """`forward(context [B, T, D])` gives every layer's keys, then every layer's values, [B, T, C] each.
 
-    The layers are in the order of `weights`; C may differ from one to the next.
+    The layers are in the order of `weights`; C may differ from one to the next. `biases`, where there are any, are of
+    the same layers, [C] each.
     """
 
-    def __init__(self, weights: KeyValueWeights):
+    def __init__(self, weights: KeyValueWeights, biases: KeyValueWeights | None = None):
         super().__init__()
         self.layers = tuple(weights)
-        self.keys = nn.ParameterList([nn.Parameter(key, requires_grad=False) for key, _ in weights.values()])
-        self.values = nn.ParameterList([nn.Parameter(value, requires_grad=False) for _, value in weights.values()])
+        self.matrices, self.biases = _parameters(weights), _parameters(biases or {})
 
     def forward(self, context: Tensor) -> tuple[Tensor, ...]:
-        return tuple(F.linear(context, weight) for weight in (*self.keys, *self.values))
+        biases = list(self.biases) or [None] * len(self.matrices)
+        return tuple(F.linear(context, *each) for each in zip(self.matrices, biases, strict=True))
+
+
+def _parameters(pairs: KeyValueWeights) -> nn.ParameterList:
+    """Every key's tensor, then every value's."""
+    tensors = [pair[kind] for kind in range(2) for pair in pairs.values()]
+    return nn.ParameterList([nn.Parameter(tensor, requires_grad=False) for tensor in tensors])
 
 
 def cross_attention_weights(unet: UNet2DConditionModel) -> dict[str, tuple[Tensor, Tensor]]:
