@@ -7,23 +7,24 @@ from typing import Any
 class ConfigReader:
     """One section of a configuration. Every read notes its problem in `problems` and returns a harmless stand-in.
 
-    `where` names the section in the problems. Sections share the list of the configuration that they are in.
+    `where` names the section in the problems, `model` whose settings are known here. Sections share the list of the
+    configuration that they are in.
     """
 
-    def __init__(self, values: Any, where: str, problems: list[str] | None = None):
+    def __init__(self, values: Any, where: str, problems: list[str] | None = None, model: str = "Stable Diffusion v1"):
         self.problems: list[str] = [] if problems is None else problems
-        self._where = where
+        self.where, self._model = where, model
         self._known: set[str] = set()
         self._values: Mapping[str, Any] = values if isinstance(values, Mapping) else {}
         if not isinstance(values, Mapping):
-            self._note("a section of settings", type(values).__name__)
+            self.note("a section of settings", type(values).__name__)
 
     def __contains__(self, key: str) -> bool:
         return key in self._values
 
     def section(self, key: str) -> "ConfigReader":
         """The section under `key`; an empty one, with a problem, where there is none."""
-        return ConfigReader(self.raw(key), f"{self._where}, {key}", self.problems)
+        return ConfigReader(self.raw(key), f"{self.where}, {key}", self.problems, self._model)
 
     def raw(self, key: str) -> Any:
         """The value as it stands, None where it is absent; it is never a problem."""
@@ -35,7 +36,7 @@ class ConfigReader:
         value = self.raw(key)
         if value is None or isinstance(value, Mapping):
             return dict(value or {})
-        self._note(f"{key} as a section of settings", value)
+        self.note(f"{key} as a section of settings", value)
         return {}
 
     def count(self, key: str) -> int:
@@ -43,7 +44,7 @@ class ConfigReader:
         value = self.raw(key)
         if _is_count(value):
             return value
-        self._note(f"{key} as a positive whole number", value)
+        self.note(f"{key} as a positive whole number", value)
         return 1
 
     def counts(self, key: str) -> list[int]:
@@ -51,7 +52,7 @@ class ConfigReader:
         value = self.raw(key)
         if isinstance(value, list | tuple) and value and all(_is_count(item) for item in value):
             return list(value)
-        self._note(f"{key} as a list of positive whole numbers", value)
+        self.note(f"{key} as a list of positive whole numbers", value)
         return [1]
 
     def number(self, key: str) -> float:
@@ -59,7 +60,7 @@ class ConfigReader:
         value = self.raw(key)
         if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
             return float(value)
-        self._note(f"{key} as a positive number", value)
+        self.note(f"{key} as a positive number", value)
         return 1.0
 
     def only(self, key: str, *allowed: Any, absent: Any) -> Any:
@@ -67,7 +68,7 @@ class ConfigReader:
         self._known.add(key)
         value = self._values.get(key, absent)
         if not any(value == each and isinstance(value, bool) == isinstance(each, bool) for each in allowed):
-            self._note(f"{key} {' or '.join(repr(each) for each in allowed)}", value)
+            self.note(f"{key} {' or '.join(repr(each) for each in allowed)}", value)
         return value
 
     def skip(self, *keys: str) -> None:
@@ -78,12 +79,13 @@ class ConfigReader:
         """Notes the keys that nothing read."""
         for key in sorted(set(self._values) - self._known, key=str):
             self.problems.append(
-                f"{self._where}: expected settings of Stable Diffusion v1's classes, got unknown {key!r}; "
+                f"{self.where}: expected settings of {self._model}'s classes, got unknown {key!r}; "
                 "fix: remove it if it changes nothing, else this model is another"
             )
 
-    def _note(self, expected: str, got: Any) -> None:
-        problem = f"{self._where}: expected {expected}, got {got!r:.100}; fix: give the checkpoint's own settings"
+    def note(self, expected: str, got: Any) -> None:
+        """Adds the problem of a setting that is another than expected."""
+        problem = f"{self.where}: expected {expected}, got {got!r:.100}; fix: give the checkpoint's own settings"
         if problem not in self.problems:
             self.problems.append(problem)
 

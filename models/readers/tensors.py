@@ -46,6 +46,24 @@ def read_tensors(path: str | Path, sections: Iterable[str] = ()) -> dict[str, Te
     return content
 
 
+def read_section(path: str | Path, name: str, fix: str) -> dict[str, Tensor]:
+    """The named tensors under one key of a training checkpoint, as their file has them; nothing else is looked at.
+
+    Raises CheckpointError where the file cannot be read or has no such section of tensors alone; `fix` says which file
+    to give then.
+    """
+    path = Path(path)
+    content = _read(path)
+    section = content.get(name) if isinstance(content, dict) else None
+    if not isinstance(section, dict) or not section:
+        got = ", ".join(map(str, list(content)[:8])) if isinstance(content, dict) and content else _describe(content)
+        raise CheckpointError(f"{path}: expected named tensors under {name!r}, got {got}; fix: {fix}")
+    strange = [f"{name}.{key} is {_describe(value)}" for key, value in section.items() if not _plain(key, value)]
+    if strange:
+        raise CheckpointError(f"{path}: expected tensors only under {name!r}; fix: {fix}", *strange)
+    return section
+
+
 def read_tensor(path: str | Path) -> Tensor:
     """The only tensor of a `.safetensors`, `.npy` or pickled file, bare or a dict of one, in the file's dtype.
 
