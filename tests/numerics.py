@@ -75,6 +75,11 @@ TOLERANCES = {
     ),
     "unid3-posterior": Tolerance(absolute=1e-4, source="unid3 SPEC 7: posterior"),
     "scheduler-step": Tolerance(relative=1e-4, source="measured: 2e-5, coefficients of float32 in diffusers"),
+    "ddcap": Tolerance(absolute=1e-4, source="ddcap SPEC 6: vision tower and logits, with its own timesteps"),
+    "ddcap-times": Tolerance(absolute=1e-6, source="ddcap SPEC 3: other arithmetic is off by 5e-4"),
+    "ddcap-pixels": Tolerance(absolute=1e-5, source="ddcap SPEC 6"),
+    "ddcap-probabilities": Tolerance(absolute=1e-5, source="ddcap SPEC 6: the smallest gap of a token is 1e-3"),
+    "ddcap-confidence": Tolerance(absolute=1e-7, source="ddcap SPEC 4: order is decided from 1.4e-4 of a probability"),
 }
 
 
