@@ -45,6 +45,15 @@ class BestFirst:
     mask_id: Index
     first_timestep: Index = 19
 
+    @property
+    def steps(self) -> int:
+        """One more than the highest timestep of any run."""
+        return max(self.timesteps, self.first_timestep + 1)
+
+    def problems(self) -> list[str]:
+        """None: it walks with any numbers."""
+        return []
+
     def slots(self) -> tuple[str, ...]:
         return ()
 
@@ -52,6 +61,11 @@ class BestFirst:
         return f"best first, up to {self.most} tokens in up to {self.timesteps} calls"
 
     def prepare(self, call: CallContext, made: PreparedInputs) -> None:
+        made.problems += [
+            f"{name}: {why}; leave it out"
+            for name, why in (("steps", "the caption's length decides"), ("noise", "nothing is drawn at random here"))
+            if call.values[name] is not None
+        ]
         length = call.values["length"]
         if length is not None and not is_count(length, self.most):
             made.problems.append(

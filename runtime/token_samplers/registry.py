@@ -2,9 +2,10 @@
 
 from typing import Any, get_args
 
+from .best_first import BestFirst
 from .masked_decoding import MaskedDecoding
 from .multinomial import MultinomialDiffusion
 
-TokenSamplerRecord = MaskedDecoding | MultinomialDiffusion
+TokenSamplerRecord = BestFirst | MaskedDecoding | MultinomialDiffusion
 """What a plan may walk tokens by."""
 TOKEN_SAMPLERS: tuple[Any, ...] = get_args(TokenSamplerRecord)

@@ -228,17 +228,42 @@ def test_another_length_is_seen(offset: str) -> None:
     assert any(wrong(case) for case in CASES)
 
 
+def problems(**values: object) -> list[str]:
+    made = PreparedInputs()
+    given = {"length": None, "steps": None, "noise": None} | values
+    BestFirst(5, 7, 9).prepare(CallContext(given, None, None, 2, 5), made)
+    return made.problems
+
+
 @pytest.mark.parametrize("length", [0, -1, 8, 2.5, True, "3"])
 def test_an_impossible_length_is_refused(length: object) -> None:
-    made = PreparedInputs()
-    BestFirst(5, 7, 9).prepare(CallContext({"length": length}, None, None, 2, 5), made)
-    assert made.problems == [
+    assert problems(length=length) == [
         f"length: expected a whole number of tokens from 1 to 7, got {length!r}; leave it out and the picture decides"
     ]
 
 
 @pytest.mark.parametrize("length", [None, 1, 7])
 def test_a_possible_length_is_taken(length: int | None) -> None:
-    made = PreparedInputs()
-    BestFirst(5, 7, 9).prepare(CallContext({"length": length}, None, None, 2, 5), made)
-    assert not made.problems
+    assert not problems(length=length)
+
+
+def test_what_would_change_nothing_is_refused() -> None:
+    assert problems(steps=5, noise=np.zeros(3)) == [
+        "steps: the caption's length decides; leave it out",
+        "noise: nothing is drawn at random here; leave it out",
+    ]
+
+
+@pytest.mark.parametrize(("timesteps", "steps"), [(3, 20), (20, 20), (23, 23)])
+def test_every_timestep_is_below_the_steps(timesteps: int, steps: int) -> None:
+    """The first is 19 of any model, so that a segment of a plan must serve it."""
+    reached = []
+
+    def noted(tokens: np.ndarray, timestep: Any) -> dict[str, np.ndarray]:
+        reached.append(timestep.max())
+        return {"logits": np.zeros((*tokens.shape, 2), np.float32)}
+
+    sampler = BestFirst(timesteps, 30, 9)
+    for length in (1, 3, 22, 30):
+        list(sampler.walk(token_run(np.eye(30)[[length - 1]], noted)))
+    assert sampler.steps == steps == max(reached) + 1
