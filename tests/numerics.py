@@ -55,6 +55,10 @@ TOLERANCES = {
     "batched-latents": Tolerance(relative=1e-4, source="a batch's order of sums, over a run"),
     "injected-attention": Tolerance(relative=1e-5, source="fp32 sums in another order"),
     "injected-attention-openvino": Tolerance(relative=3e-5, source="measured: 1.1e-5, an exponential of its own"),
+    "codec-picture": Tolerance(absolute=2e-2 / 127.5, source="vq_diffusion SPEC 6: 0.02 of 255 levels"),
+    "codec-raw": Tolerance(
+        absolute=5e-5, source="vq_diffusion SPEC 6: measured 4e-6 against float64, before the clamp"
+    ),
     "spectrogram": Tolerance(absolute=1e-5, source="gluegen SPEC 8"),
     "decibels": Tolerance(absolute=0.05, source="gluegen SPEC 8: where above -80 dB"),
     "sound-stage": Tolerance(absolute=1e-5, relative=1e-5, source="gluegen SPEC 8: features of one spectrogram"),

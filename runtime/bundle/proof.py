@@ -28,7 +28,8 @@ class GraphCheck:
 
 
 def proof_error(folder: Path, graph: Graph, session: Session) -> float:
-    """Largest |session - torch| of all outputs, divided by the output's standard deviation; NaN counts as infinite."""
+    """The largest error of all outputs: |session - torch| at most, divided by the standard deviation of torch's, where
+    NaN counts as infinite; of whole numbers, such as tokens, the share that differs."""
     arrays = {name: read_array(folder / file, "an array of the proof") for name, file in graph.proof.items()}
     missing = [t.name for t in (*graph.inputs, *graph.outputs) if t.name not in arrays]
     if missing:
@@ -39,7 +40,10 @@ def proof_error(folder: Path, graph: Graph, session: Session) -> float:
         expected, actual = arrays[tensor.name], outputs[tensor.name]
         if actual.shape != expected.shape or not np.isfinite(actual).all():
             return float("inf")
-        worst = max(worst, float(np.abs(actual - expected).max() / (expected.std() or 1.0)))
+        if np.issubdtype(expected.dtype, np.integer):
+            worst = max(worst, float((actual != expected).mean()))
+        else:
+            worst = max(worst, float(np.abs(actual - expected).max() / (expected.std() or 1.0)))
     return worst
 
 

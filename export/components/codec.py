@@ -1,0 +1,113 @@
+"""A codec's two halves as the pipeline calls them: tokens to a picture, and a picture to tokens."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from x2i.models.codecs.token_codec import TokenCodec
+from x2i.models.codecs.vqgan import drawn_codes, nearest_codes
+
+from ..to_onnx import Component, Sizes
+
+TOKENS_GATE = 0.01
+"""The share of a picture's tokens that may differ from torch's: those whose two best codes are equally near."""
+
+
+class TokenDecoder(nn.Module):
+    """`forward(tokens int64 [B, h * w])` returns the picture, [B, channels, h * factor, w * factor].
+
+    A token's vector, behind the 1 x 1 convolution that follows the codebook, is one row of a table. Tokens go row by
+    row, or with `by_columns` column by column. With `clamps` the picture keeps to -1..1.
+    """
+
+    def __init__(self, codec: TokenCodec, grid: tuple[int, int], by_columns: bool = False, clamps: bool = True):
+        super().__init__()
+        self.decoder, self.grid, self.by_columns, self.clamps = codec.vqgan.decoder, grid, by_columns, clamps
+        convolution = codec.vqgan.post_quant_conv
+        rows = functional.linear(codec.vqgan.codebook[codec.codes], convolution.weight[:, :, 0, 0], convolution.bias)
+        self.table = nn.Parameter(rows, requires_grad=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        vectors = self.table[tokens].transpose(1, 2)
+        if self.by_columns:
+            vectors = vectors.unflatten(2, self.grid[::-1]).transpose(2, 3)
+        else:
+            vectors = vectors.unflatten(2, self.grid)
+        picture = self.decoder(vectors)
+        return picture.clamp(-1, 1) if self.clamps else picture
+
+
+class PictureTokens(nn.Module):
+    """`forward(pixels [B, channels, H, W])` returns the picture's tokens, int64 [B, h * w], row by row.
+
+    Where the codebook is a Gumbel one it takes noise behind the pixels, [B, h * w, codes], exponential of mean 1.
+    """
+
+    reduced: Tensor | None
+
+    def __init__(self, codec: TokenCodec):
+        super().__init__()
+        vqgan = codec.vqgan
+        self.encoder, self.quant_conv = vqgan.encoder, vqgan.quant_conv
+        if vqgan.settings.gumbel:
+            self.proj = vqgan.proj
+        else:
+            self.codebook = vqgan.codebook
+        self.register_buffer("reduced", codec.reduced)
+
+    def forward(self, pixels: Tensor, exponential: Tensor | None = None) -> Tensor:
+        vectors = self.quant_conv(self.encoder(pixels))
+        if exponential is None:
+            codes = nearest_codes(vectors, self.codebook)
+        else:
+            codes = drawn_codes(self.proj(vectors), exponential)
+        return codes if self.reduced is None else self.reduced[codes]
+
+
+def token_decoder_component(
+    codec: TokenCodec, grid: tuple[int, int], by_columns: bool = False, clamps: bool = True, output: str = "image"
+) -> Component:
+    """The decoder's graph: `tokens` int64 [B, h * w] of a `grid` (h, w) to `output`, float32 as in TokenDecoder.
+
+    Whoever reads the codec's checkpoint knows the order of its tokens and whether its authors clamp.
+    """
+    classes = codec.classes
+
+    def example(sizes: Sizes) -> dict[str, Tensor]:
+        random = torch.Generator().manual_seed(21)
+        return {"tokens": torch.randint(classes, (sizes["batch"], grid[0] * grid[1]), generator=random)}
+
+    return Component(
+        name="decoder",
+        module=TokenDecoder(codec, grid, by_columns, clamps).eval(),
+        example=example,
+        outputs=(output,),
+        free={"tokens": {0: "batch"}},
+        trace={"batch": 2},
+        proof={"batch": 1},
+    )
+
+
+def picture_tokens_component(codec: TokenCodec, grid: tuple[int, int]) -> Component:
+    """The encoder's graph: `pixels` float32 [B, channels, H, W] in -1..1 to `tokens` int64 [B, h * w], row by row.
+
+    That of a Gumbel codebook takes `exponential`, float32 [B, h * w, codes], too.
+    """
+    settings = codec.vqgan.settings
+    height, width = (side * settings.factor for side in grid)
+
+    def example(sizes: Sizes) -> dict[str, Tensor]:
+        random = torch.Generator().manual_seed(22)
+        pixels = torch.rand(sizes["batch"], settings.encoder.channels, height, width, generator=random) * 2 - 1
+        noise = torch.empty(sizes["batch"], grid[0] * grid[1], settings.codes).exponential_(generator=random)
+        return {"pixels": pixels} | ({"exponential": noise} if settings.gumbel else {})
+
+    return Component(
+        name="image_tokens",
+        module=PictureTokens(codec).eval(),
+        example=example,
+        outputs=("tokens",),
+        free={name: {0: "batch"} for name in ("pixels", *(("exponential",) if settings.gumbel else ()))},
+        trace={"batch": 2},
+        proof={"batch": 1},
+        gate=TOKENS_GATE,
+    )
