@@ -1,8 +1,10 @@
-"""A codec's two halves as the pipeline calls them: tokens to a picture, and a picture to tokens."""
+"""Codecs' two halves as the pipeline calls them: tokens to a picture or a sound, and a picture or a sound to tokens."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from x2i.models.codecs.jukebox import JukeboxLevel
+from x2i.models.codecs.melgan import Melgan
 from x2i.models.codecs.token_codec import TokenCodec
 from x2i.models.codecs.vqgan import drawn_codes, nearest_codes
 
@@ -63,27 +65,107 @@ class PictureTokens(nn.Module):
         return codes if self.reduced is None else self.reduced[codes]
 
 
-def token_decoder_component(
-    codec: TokenCodec, grid: tuple[int, int], by_columns: bool = False, clamps: bool = True, output: str = "image"
-) -> Component:
-    """The decoder's graph: `tokens` int64 [B, h * w] of a `grid` (h, w) to `output`, float32 as in TokenDecoder.
+class MelDecoder(nn.Module):
+    """`forward(tokens int64 [B, h * w])`, column by column, returns a mel spectrogram, [B, bands, frames].
 
-    Whoever reads the codec's checkpoint knows the order of its tokens and whether its authors clamp.
+    The codec's picture of one channel, about -1..1, becomes about 0..1; its authors let it leave either.
     """
-    classes = codec.classes
 
+    def __init__(self, codec: TokenCodec, grid: tuple[int, int]):
+        super().__init__()
+        self.picture = TokenDecoder(codec, grid, by_columns=True, clamps=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return (self.picture(tokens)[:, 0] + 1) / 2
+
+
+class CodesToWave(nn.Module):
+    """`forward(tokens int64 [B, N])` returns a waveform, [B, N * hop]."""
+
+    def __init__(self, jukebox: JukeboxLevel):
+        super().__init__()
+        self.codebook, self.decoder = jukebox.codebook, jukebox.decoder
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.decoder(self.codebook[tokens].mT)[:, 0]
+
+
+class WaveToCodes(nn.Module):
+    """`forward(waveform [B, N * hop])` returns tokens, int64 [B, N]."""
+
+    def __init__(self, jukebox: JukeboxLevel):
+        super().__init__()
+        self.codebook, self.encoder = jukebox.codebook, jukebox.encoder
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        return nearest_codes(self.encoder(waveform[:, None])[:, :, None], self.codebook)
+
+
+def token_decoder_component(codec: TokenCodec, grid: tuple[int, int]) -> Component:
+    """A picture's graph: `tokens` int64 [B, h * w] of a `grid` (h, w) to `image` [B, channels, H, W] in -1..1."""
+    return _decoder(TokenDecoder(codec, grid), codec.classes, grid, "image")
+
+
+def mel_decoder_component(codec: TokenCodec, grid: tuple[int, int]) -> Component:
+    """A spectrogram's graph: `tokens` int64 [B, h * w] of a `grid` (h, w) to `mel` [B, bands, frames], about 0..1."""
+    return _decoder(MelDecoder(codec, grid), codec.classes, grid, "mel")
+
+
+def wave_decoder_component(jukebox: JukeboxLevel, length: int) -> Component:
+    """A sound's graph: `tokens` int64 [B, length] to `waveform` float32 [B, length * hop]."""
+    return _decoder(CodesToWave(jukebox), jukebox.settings.codes, (1, length), "waveform")
+
+
+def _decoder(module: nn.Module, classes: int, grid: tuple[int, int], output: str) -> Component:
     def example(sizes: Sizes) -> dict[str, Tensor]:
         random = torch.Generator().manual_seed(21)
         return {"tokens": torch.randint(classes, (sizes["batch"], grid[0] * grid[1]), generator=random)}
 
     return Component(
         name="decoder",
-        module=TokenDecoder(codec, grid, by_columns, clamps).eval(),
+        module=module.eval(),
         example=example,
         outputs=(output,),
         free={"tokens": {0: "batch"}},
         trace={"batch": 2},
         proof={"batch": 1},
+    )
+
+
+def vocoder_component(melgan: Melgan, frames: int) -> Component:
+    """The vocoder's graph: `mel` float32 [B, bands, frames] to `waveform` float32 [B, samples] in -1..1."""
+
+    def example(sizes: Sizes) -> dict[str, Tensor]:
+        random = torch.Generator().manual_seed(23)
+        return {"mel": torch.rand(sizes["batch"], melgan.settings.mels, frames, generator=random)}
+
+    return Component(
+        name="vocoder",
+        module=melgan.eval(),
+        example=example,
+        outputs=("waveform",),
+        free={"mel": {0: "batch"}},
+        trace={"batch": 2},
+        proof={"batch": 1},
+    )
+
+
+def wave_tokens_component(jukebox: JukeboxLevel, length: int) -> Component:
+    """A sound's encoder: `waveform` float32 [B, length * hop] to `tokens` int64 [B, length]."""
+
+    def example(sizes: Sizes) -> dict[str, Tensor]:
+        random = torch.Generator().manual_seed(24)
+        return {"waveform": torch.rand(sizes["batch"], length * jukebox.settings.hop, generator=random) * 2 - 1}
+
+    return Component(
+        name="sound_tokens",
+        module=WaveToCodes(jukebox).eval(),
+        example=example,
+        outputs=("tokens",),
+        free={"waveform": {0: "batch"}},
+        trace={"batch": 2},
+        proof={"batch": 1},
+        gate=TOKENS_GATE,
     )
 
 

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from ..errors import CheckpointError
 from ..readers.loading import build_module, load_strictly
 from ..readers.tensors import describe_checkpoint
-from .vqgan import nearest_codes
 
 LEVELS = {"bottom": 0, "middle": 1, "top": 2}
 """What configurations call the levels, of which the top one has the longest codes."""
@@ -126,21 +125,13 @@ class WaveDecoder(nn.Module):
 
 
 class JukeboxLevel(nn.Module):
-    """A waveform to codes and back. `codebook` is float32 [codes, code_width]."""
+    """A waveform to vectors and back. `codebook` is float32 [codes, code_width]; nothing holds a waveform in -1..1."""
 
     def __init__(self, settings: JukeboxSettings):
         super().__init__()
         self.settings = settings
         self.encoder, self.decoder = WaveEncoder(settings), WaveDecoder(settings)
         self.codebook = nn.Parameter(torch.empty(settings.codes, settings.code_width))
-
-    def encode(self, waveform: Tensor) -> Tensor:
-        """float32 [B, codes * hop] -> the codes, int64 [B, codes]."""
-        return nearest_codes(self.encoder(waveform[:, None])[:, :, None], self.codebook)
-
-    def decode(self, tokens: Tensor) -> Tensor:
-        """Codes int64 [B, codes] -> waveform float32 [B, codes * hop], about -1..1, which nothing holds there."""
-        return self.decoder(self.codebook[tokens].mT)[:, 0]
 
 
 def load_jukebox(tensors: Mapping[str, Tensor], level: int, source: str) -> JukeboxLevel:
