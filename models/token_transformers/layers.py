@@ -62,6 +62,15 @@ class TabledNorm(nn.Module):
         return _steered(x, self.table[index.clamp(max=len(self.table) - 1)])
 
 
+@torch.no_grad()
+def table_norms(module: nn.Module) -> None:
+    """Puts tables in the place of all norms below a module that a number steers."""
+    for below in list(module.modules()):
+        for name, norm in list(below.named_children()):
+            if isinstance(norm, AdaptiveNorm):
+                setattr(below, name, norm.tabled())
+
+
 def _steered(x: Tensor, steering: Tensor) -> Tensor:
     factor, shift = steering.unsqueeze(1).chunk(2, dim=-1)
     return F.layer_norm(x, x.shape[-1:]) * factor + shift

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..context_attention import KeyValueWeights
-from .layers import AdaptiveNorm, ConvolutionalMlp, SigmoidGelu, TokenAttention
+from .layers import AdaptiveNorm, ConvolutionalMlp, SigmoidGelu, TokenAttention, table_norms
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +148,5 @@ def fold_tables(transformer: TokenTransformer) -> TokenTransformer:
     """Multiplies out, in place, what a step only looks up: the norms' embeddings with their linear layers, and the
     places' two embeddings. Returns the transformer, which computes the same to float32's rounding."""
     transformer.content_emb = PlacedEmbedding(transformer.content_emb)
-    for block in transformer.blocks:
-        for name, norm in list(block.named_children()):
-            if isinstance(norm, AdaptiveNorm):
-                setattr(block, name, norm.tabled())
+    table_norms(transformer)
     return transformer
