@@ -88,6 +88,7 @@ TOLERANCES = {
     "ddcap": Tolerance(absolute=1e-4, source="ddcap SPEC 6: vision tower and logits, with its own timesteps"),
     "ddcap-times": Tolerance(absolute=1e-6, source="ddcap SPEC 3: other arithmetic is off by 5e-4"),
     "ddcap-pixels": Tolerance(absolute=1e-5, source="ddcap SPEC 6"),
+    "one-level": Tolerance(absolute=0.02, source="a level of 255, of normalised pixels"),
     "ddcap-probabilities": Tolerance(absolute=1e-5, source="ddcap SPEC 6: the smallest gap of a token is 1e-3"),
     "ddcap-confidence": Tolerance(absolute=1e-7, source="ddcap SPEC 4: order is decided from 1.4e-4 of a probability"),
 }

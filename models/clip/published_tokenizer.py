@@ -4,14 +4,14 @@ What each file means, and which one decides, is transformers' `CLIPTokenizer.fro
 tokens get the same ids.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CheckpointError
-from ..readers.given_files import given_text
-from ..readers.tokenizer_json import missing_files, to_tokenizer_json
+from ..readers.byte_pairs import is_piece, read_byte_pairs
+from ..readers.tokenizer_json import to_tokenizer_json
 from ..readers.weights_folder import read_json
 from .tokenizer import END, START, ClipEnds, clip_tokenizer
 
@@ -54,15 +54,16 @@ def read_clip_tokenizer(path: str | Path) -> PublishedTokenizer:
     path = Path(path)
     folder = path.parent if path.is_file() else path
     saved = path if path.is_file() else folder / "tokenizer.json"
-    vocab, merges, found = _pieces(folder, saved)
+    pairs = read_byte_pairs(folder, saved)
+    added_there = [(number, _token(value, str(saved))) for number, value in pairs.added]
     settings = _settings(folder)
-    named, added = _special_tokens(settings, [*_added_tokens(folder, settings), *found], str(folder))
+    named, added = _special_tokens(settings, [*_added_tokens(folder, settings), *added_there], str(folder))
     window = settings.get("model_max_length", settings.get("max_len"))
     problems = _problems(settings, named, window, folder)
     if problems:
         raise CheckpointError(*problems)
     ends = ClipEnds(named["bos_token"], named["eos_token"], named.get("unk_token", named["eos_token"]))
-    tokenizer = clip_tokenizer(vocab, merges, str(folder), ends, added)
+    tokenizer = clip_tokenizer(pairs.vocab, pairs.merges, str(folder), ends, added)
     pad = tokenizer.token_to_id(named["pad_token"])
     assert pad is not None, "a padding token is one of those added"
     size = max(tokenizer.get_vocab().values()) + 1
@@ -78,54 +79,6 @@ def clip_tokenizer_json(path: str | Path) -> str:
 def clip_pad_token(path: str | Path) -> str:
     """The `pad_token` of `read_clip_tokenizer`."""
     return read_clip_tokenizer(path).pad_token
-
-
-def _pieces(folder: Path, saved: Path) -> tuple[dict[str, int], list[tuple[str, str]], "list[tuple[int, AddedToken]]"]:
-    """The vocabulary, its merges, and the added tokens of a tokenizer.json by their ids."""
-    if saved.is_file():
-        content = read_json(saved)
-        model = content.get("model")
-        vocab = model.get("vocab") if isinstance(model, Mapping) else None
-        if not isinstance(model, Mapping) or not isinstance(vocab, dict) or model.get("type", "BPE") != "BPE":
-            raise CheckpointError(
-                f"{saved}: expected byte pairs (a model of type BPE with its vocab), as CLIP's are, got another "
-                "tokenizer; fix: give CLIP's tokenizer"
-            )
-        listed = content.get("added_tokens") or []
-        found = [(each.get("id"), _token(each, str(saved))) for each in listed if isinstance(each, Mapping)]
-        lines = [each if isinstance(each, str) else " ".join(map(str, each)) for each in model.get("merges") or []]
-        numbered = [(number, token) for number, token in found if isinstance(number, int)]
-        return _vocabulary(vocab, saved), _pairs(lines, saved), numbered
-    vocab_file, merges_file = folder / "vocab.json", folder / "merges.txt"
-    if not (vocab_file.is_file() and merges_file.is_file()):
-        raise missing_files(folder, "tokenizer.json", "vocab.json with merges.txt")
-    text = given_text(merges_file, "text")
-    lines = [line for line in text.splitlines() if line and not line.startswith("#version")]
-    return _vocabulary(read_json(vocab_file), vocab_file), _pairs(lines, merges_file), []
-
-
-def _vocabulary(vocab: dict[str, Any], path: Path) -> dict[str, int]:
-    """The pieces with their ids, which are whole numbers of 32 bits; half a surrogate is no piece."""
-    bad = [piece for piece, number in vocab.items() if type(number) is not int or not 0 <= number < 2**31]
-    bad += [piece for piece in vocab if not _is_text(piece)]
-    if bad:
-        shown = f"{ascii(bad[0])[:40]} with {vocab[bad[0]]!r:.40}"
-        raise CheckpointError(f"{path}: expected pieces of text with their ids, got {shown}; fix: download it again")
-    return vocab
-
-
-def _is_text(value: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in value)
-
-
-def _pairs(lines: Iterable[str], path: Path) -> list[tuple[str, str]]:
-    lines = list(lines)
-    pairs = [tuple(line.split(" ")) for line in lines]
-    whole = [len(pair) == 2 and all(pair) and _is_text(line) for line, pair in zip(lines, pairs, strict=True)]
-    if not all(whole):
-        bad = lines[whole.index(False)]
-        raise CheckpointError(f"{path}: expected two pieces a line, got {bad[:40]!a}; fix: download the file again")
-    return [(pair[0], pair[1]) for pair in pairs]
 
 
 def _settings(folder: Path) -> dict[str, Any]:
@@ -213,7 +166,7 @@ def _listed(value: Any) -> list[Any]:
 
 def _content(value: Any) -> str | None:
     content = value.get("content") if isinstance(value, Mapping) else value
-    return content if isinstance(content, str) and content and _is_text(content) else None
+    return content if isinstance(content, str) and content and is_piece(content) else None
 
 
 def _token(value: Any, where: str, special: bool = False) -> "AddedToken":

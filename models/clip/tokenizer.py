@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import CheckpointError
+from ..readers.byte_pairs import unknown_pieces
 
 if TYPE_CHECKING:
     from tokenizers import AddedToken, Tokenizer
@@ -44,9 +45,7 @@ def clip_tokenizer(
     if added is None:
         added = [AddedToken(token, special=True, normalized=False) for token in (ends.start, ends.end)]
     known = {token.content for token in added}
-    pieces = {piece for pair in merges for piece in (*pair, "".join(pair))} | (set(ends) - known)
-    unknown = sorted(piece for piece in pieces if not isinstance(vocab.get(piece), int))
-    if unknown:
+    if unknown := unknown_pieces(vocab, merges, set(ends) - known):
         raise CheckpointError(
             f"{source}: expected every merge and both special tokens in vocab.json, got {len(unknown)} absent "
             f"({', '.join(unknown[:5])}); fix: give vocab.json and merges.txt of one tokenizer"

@@ -1,4 +1,5 @@
-"""Reference pictures beside a prompt (IP-Adapter, arXiv 2308.06721)."""
+"""Pictures for a CLIP: references beside a prompt (IP-Adapter, arXiv 2308.06721), or the one to describe (DDCap, arXiv
+2211.11694)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,8 +7,8 @@ from typing import Annotated, Any, ClassVar, Literal, TypedDict
 
 from ..bundle.records import Side
 from ..errors import InputError
-from ..media.clip_pixels import clip_pixels
-from ..media.pictures import PictureSource, open_pictures, several, stand_in_picture
+from ..media.clip_pixels import clip_pixels, openai_clip_pixels
+from ..media.pictures import PictureSource, open_picture, open_pictures, several, stand_in_picture
 from .option import CallContext, CallShape, Option, PreparedInputs, Shape, options_of
 
 
@@ -51,3 +52,36 @@ class ImageInput:
 
     def shapes(self, call: CallShape, known: Mapping[str, Shape]) -> dict[str, Shape]:
         return {"image_pixels": (1, call.pictures, 3, self.size, self.size)}
+
+
+@dataclass(frozen=True, slots=True)
+class SeenImageInput:
+    """How the picture to describe becomes the slot `image_pixels`, float32 [1, 3, size, size], as OpenAI's CLIP has it:
+    scaled in its own mode, the middle square kept, converted to RGB and normalised.
+    """
+
+    KEY: ClassVar[str] = "picture"
+    OPTIONS: ClassVar[tuple[Option, ...]] = options_of(ImageOptions)
+
+    kind: Literal["seen_image"] = field(default="seen_image", init=False)
+    size: Side
+
+    def slots(self) -> tuple[str, ...]:
+        return ("image_pixels",)
+
+    def describe(self) -> str:
+        return f"image to describe, {self.size}x{self.size} pixels"
+
+    def prepare(self, call: CallContext, made: PreparedInputs) -> None:
+        sources = several(call.values["image"])
+        if len(sources) != 1:
+            raise InputError(f"image: expected one picture, which is described, got {len(sources) or 'none'}; give one")
+        picture = open_picture(sources[0], "image", as_stored=True)
+        made.slots["image_pixels"] = openai_clip_pixels(picture.image, self.size)[None]
+        made.notes += picture.notes
+
+    def stand_in(self) -> dict[str, Any]:
+        return {"image": stand_in_picture()}
+
+    def shapes(self, call: CallShape, known: Mapping[str, Shape]) -> dict[str, Shape]:
+        return {"image_pixels": (1, 3, self.size, self.size)}

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..errors import InputError
 from .delay import Delay, DelayOptions
-from .image import ImageInput, ImageOptions
+from .image import ImageInput, ImageOptions, SeenImageInput
 from .marker import MarkerInput, MarkerOptions
 from .option import CallContext, Input, Option, PreparedInputs
 from .prompt import PromptOptions, TextInput
@@ -21,6 +21,7 @@ CONDITIONER_INPUTS: list[type[Input]] = [
     TextInput,
     SubjectInput,
     ImageInput,
+    SeenImageInput,
     WordInput,
     SubjectsInput,
     MarkerInput,

@@ -1,6 +1,6 @@
 """Pictures as CLIP's vision tower reads them, and torch's own way to scale."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from PIL import Image
@@ -50,7 +50,17 @@ def clip_pixels(pictures: Sequence[Image.Image], size: int) -> np.ndarray:
     """
     if not pictures:
         raise InputError("image: expected at least one picture, got none; give one")
-    return np.stack([normalised(_middle(picture, size)) for picture in pictures])
+    return np.stack([normalised(_middle(picture, size, lambda spare: spare // 2)) for picture in pictures])
+
+
+def openai_clip_pixels(picture: Image.Image, size: int) -> np.ndarray:
+    """A picture of any mode of 8 bits to float32 [3, size, size], in the way of OpenAI's own preparation.
+
+    It is torchvision's on Pillow: scaled and cut as `clip_pixels` does it, with half a pixel rounded to the even side,
+    and converted to RGB then. Pillow scales palettes without a mean of their colours, and transparency with one that
+    is weighted by it. Raises InputError as `clip_pixels` does.
+    """
+    return normalised(_middle(picture, size, lambda spare: round(spare / 2)).convert("RGB"))
 
 
 def squashed(picture: Image.Image, size: int) -> np.ndarray:
@@ -66,7 +76,8 @@ def normalised(picture: Image.Image) -> np.ndarray:
     return np.ascontiguousarray(((levels - MEAN) / STD).transpose(2, 0, 1))
 
 
-def _middle(picture: Image.Image, size: int) -> Image.Image:
+def _middle(picture: Image.Image, size: int, first: Callable[[int], int]) -> Image.Image:
+    """The middle square, `first(spare)` pixels from the edge, of a picture whose shorter edge became `size`."""
     width, height = picture.size
     short, long = min(width, height), max(width, height)
     # The longer edge loses its fraction.
@@ -74,6 +85,6 @@ def _middle(picture: Image.Image, size: int) -> Image.Image:
     if size * length > MAX_PIXELS:
         raise InputError(f"image: expected sides of like length, got {width}x{height}; cut out the part that counts")
     edges = (size, length) if width <= height else (length, size)
-    left, top = ((edge - size) // 2 for edge in edges)
+    left, top = (first(edge - size) for edge in edges)
     scaled = picture.resize(edges, Image.Resampling.BICUBIC)
     return scaled.crop((left, top, left + size, top + size))

@@ -53,26 +53,29 @@ UPRIGHT = {
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """`image` is 8-bit RGB; `notes` are warnings, one line each; `turned` says whether its EXIF tag turned it."""
+    """`image` is 8-bit RGB, or as stored where that was asked for; `notes` are warnings, one line each; `turned` says
+    whether its EXIF tag turned it."""
 
     image: Image.Image
     notes: tuple[str, ...] = ()
     turned: bool = False
 
 
-def open_picture(source: PictureSource, name: str) -> Picture:
+def open_picture(source: PictureSource, name: str, as_stored: bool = False) -> Picture:
     """A picture from a file, a PIL image, or an array: uint8 [H, W], [H, W, 1], [H, W, 3], [H, W, 4] or bool [H, W].
 
     Turned upright by its EXIF tag; of an animation the first frame; 16 bits cut to 8; transparency dropped, with a
-    note, so that the colours stored underneath count (as ELITE's authors read files). `name` is the option's name for
-    messages. Raises InputError, one line, for whatever is no such picture or has more than MAX_PIXELS.
+    note, so that the colours stored underneath count (as ELITE's authors read files). With `as_stored` it keeps
+    Pillow's mode where that has 8 bits or fewer (grey, palette, transparency, CMYK), for those who scale it so and
+    convert it then. `name` is the option's name for messages. Raises InputError, one line, for whatever is no such
+    picture or has more than MAX_PIXELS.
     """
     if isinstance(source, str | os.PathLike):
-        return _from_file(Path(source), f"{name} {source}")
+        return _from_file(Path(source), f"{name} {source}", as_stored)
     if isinstance(source, Image.Image):
-        return _decoded(source, name)
+        return _decoded(source, name, as_stored)
     if isinstance(source, np.ndarray):
-        return _decoded(_from_array(source, name), name)
+        return _decoded(_from_array(source, name), name, as_stored)
     raise InputError(f"{name}: expected a file name, a PIL image or a uint8 array, got {type(source).__name__}")
 
 
@@ -110,12 +113,12 @@ def open_pictures(sources: Iterable[tuple[PictureSource, str]]) -> list[Picture]
     return pictures
 
 
-def _from_file(path: Path, where: str) -> Picture:
+def _from_file(path: Path, where: str, as_stored: bool) -> Picture:
     with open_given(path, where, "a picture file") as stream, QUIET, warnings.catch_warnings():
         # Pillow warns of what is refused or drawn here anyway.
         warnings.simplefilter("ignore")
         with _opened(stream, where) as image:
-            return _decoded(image, where)
+            return _decoded(image, where, as_stored)
 
 
 def _opened(stream: BinaryIO, where: str) -> Image.Image:
@@ -145,7 +148,7 @@ def _from_array(array: np.ndarray, where: str) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(pixels * np.uint8(255) if pixels.dtype == np.bool_ else pixels))
 
 
-def _decoded(image: Image.Image, where: str) -> Picture:
+def _decoded(image: Image.Image, where: str, as_stored: bool) -> Picture:
     """The size is judged before the pixels are decoded: a small file can hold a picture that fills the memory."""
     width, height = image.size
     if width < 1 or height < 1:
@@ -159,7 +162,7 @@ def _decoded(image: Image.Image, where: str) -> Picture:
         raise _too_large(where, "more") from error
     except DAMAGE as error:
         raise _damaged(where, error) from error
-    return replace(_as_rgb(upright, image.format, where), turned=upright is not image)
+    return replace(_converted(upright, image.format, where, as_stored), turned=upright is not image)
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -167,7 +170,7 @@ def _upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _as_rgb(image: Image.Image, form: str | None, where: str) -> Picture:
+def _converted(image: Image.Image, form: str | None, where: str, as_stored: bool) -> Picture:
     mode = image.mode
     # Older Pillows widen the 16 bits of these formats to 32.
     if mode.startswith("I;16") or (mode == "I" and form in ("PNG", "PPM")):
@@ -175,17 +178,20 @@ def _as_rgb(image: Image.Image, form: str | None, where: str) -> Picture:
     if mode in ("I", "F", "LAB"):
         raise InputError(f"{where}: expected 8 or 16 bits a channel, grey or RGB, got Pillow's mode {mode}; convert it")
     if not image.has_transparency_data:
-        return Picture(image.convert("RGB"))
+        return Picture(image.copy() if as_stored else image.convert("RGB"))
     rgba = (image.convert("LA") if mode == "La" else image).convert("RGBA")
     share = float((np.asarray(rgba.getchannel("A")) < 255).mean())
-    return Picture(rgba.convert("RGB"), (_transparency_note(share, where),) if share else ())
-
-
-def _transparency_note(share: float, where: str) -> str:
-    return (
-        f"{where}: {max(share, 0.01):.0%} of it is not opaque; the colours stored underneath count as if they were "
-        "seen: flatten it, or if it is a cut-out and a mask is taken, give its alpha channel as the mask"
-    )
+    note = f"{where}: {max(share, 0.01):.0%} of it is not opaque; "
+    if as_stored:
+        note += "scaled, what is transparent may turn black: flatten it"
+        # Pillow scales none of these in their own mode, or converts them to nothing else.
+        kept = rgba if mode in ("PA", "La", "RGBa") else image.copy()
+        # It is told, and Pillow would warn of a palette's when that is converted.
+        kept.info.pop("transparency", None)
+        return Picture(kept, (note,) if share else ())
+    note += "the colours stored underneath count as if they were seen: flatten it, or if it is a cut-out and a mask is "
+    note += "taken, give its alpha channel as the mask"
+    return Picture(rgba.convert("RGB"), (note,) if share else ())
 
 
 def _too_large(where: str, got: str) -> InputError:

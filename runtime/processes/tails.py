@@ -90,8 +90,8 @@ class SoundTail:
 class TextTail:
     """Ids to text by the bundle's `tokenizer`, a tokenizer.json.
 
-    `dropped` ids are left out, ids without a piece become `unknown`; the text ends before the first `end`, where there
-    is one, and is stripped of blanks.
+    `dropped` ids are left out, ids without a piece become `unknown`, and `tidy` is as in `Detokenizer`; the text ends
+    before the first `end`, where there is one, and is stripped of blanks.
     """
 
     kind: Literal["text"] = field(default="text", init=False)
@@ -100,6 +100,7 @@ class TextTail:
     dropped: tuple[Index, ...] = ()
     unknown: str = ""
     end: str = ""
+    tidy: bool = False
 
     def calls(self) -> Iterator[PlannedCall]:
         """No graph."""
@@ -111,7 +112,7 @@ class TextTail:
 
     def decode(self, tokens: np.ndarray, opened: Open, file: Callable[[str], Path]) -> Decoded:
         """One text for each row of tokens."""
-        read = Detokenizer(file(self.tokenizer), self.dropped, self.unknown)
+        read = Detokenizer(file(self.tokenizer), self.dropped, self.unknown, self.tidy)
         texts = [read(row.tolist()) for row in tokens]
         return Decoded(texts=[(text.partition(self.end)[0] if self.end else text).strip() for text in texts])
 

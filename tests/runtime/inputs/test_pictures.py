@@ -50,6 +50,29 @@ def test_a_mode_is_drawn_as_pillow_draws_it(mode: str) -> None:
     assert image.mode == mode
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L", "1", "P", "CMYK", "YCbCr", "HSV", "RGBA", "LA", "RGBa", "La", "PA"])
+def test_a_mode_is_kept_for_who_scales_it_first(mode: str, tmp_path: Path) -> None:
+    """Save for those that Pillow does not scale as they are; what was opened is not changed."""
+    transparent = mode.lower() in ("rgba", "la", "pa")
+    image = ALPHA.convert("LA" if mode == "La" else "RGBA").convert(mode) if transparent else COLOUR.convert(mode)
+    before = image.tobytes()
+    kept = open_picture(image, "image", as_stored=True)
+    assert kept.image.mode == {"La": "RGBA", "RGBa": "RGBA", "PA": "RGBA"}.get(mode, mode)
+    assert image.tobytes() == before and kept.image is not image
+    assert ["may turn black" in note for note in kept.notes] == [True] * transparent
+    if mode in ("RGB", "L", "1", "P", "RGBA", "LA"):
+        opened = open_picture(saved(tmp_path, image, "PNG"), "image", as_stored=True).image
+        assert opened.mode == mode and opened.resize((5, 5)).tobytes() == kept.image.resize((5, 5)).tobytes()
+
+
+def test_a_palette_with_transparency_is_kept_without_a_warning(tmp_path: Path) -> None:
+    palette = COLOUR.convert("P")
+    path = saved(tmp_path, palette, "PNG", transparency=bytes(range(256)))
+    kept = open_picture(path, "image", as_stored=True)
+    assert kept.image.mode == "P" and len(kept.notes) == 1
+    kept.image.convert("RGB")
+
+
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "RGBa", "La"])
 def test_transparency_is_dropped_and_told(mode: str) -> None:
     image = ALPHA.convert("LA" if mode == "La" else "RGBA").convert(mode)
