@@ -1,6 +1,7 @@
 """What a run gives: its steps, the pictures, and how long each stage took."""
 
 import time
+import wave
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -146,6 +147,20 @@ def check_picture_name(path: Path) -> None:
         # Pillow opens more formats than it writes, and some only with a library that is not there.
         got = path.suffix or "no suffix"
         raise InputError(f"{path}: expected a picture name such as a.png, a.jpg or a.webp, got {got!r}") from error
+
+
+PCM_MOST = 2**23 - 1
+"""Full scale of 24 bits."""
+
+
+def save_sound(sound: Sound, stream: BinaryIO) -> None:
+    """Writes a sound as WAV, one channel of 24 bits; what is louder than full scale is cut."""
+    levels = np.clip(np.round(sound.samples.astype(np.float64) * PCM_MOST), -PCM_MOST - 1, PCM_MOST).astype("<i4")
+    with wave.open(stream, "wb") as written:
+        written.setnchannels(1)
+        written.setsampwidth(3)
+        written.setframerate(sound.rate)
+        written.writeframes(levels.view(np.uint8).reshape(-1, 4)[:, :3].tobytes())
 
 
 def save_picture(image: Image.Image, suffix: str, stream: BinaryIO) -> None:

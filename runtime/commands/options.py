@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ..errors import InputError
-from ..files.reading import read_array
+from ..files.reading import read_array, read_arrays
 from ..inputs.option import Form, Option
 from ..inputs.registry import run_options
 from ..sessions.session import MOST_THREADS
@@ -78,10 +78,17 @@ def given_keywords(taken: Collection[str], values: Mapping[str, Any]) -> dict[st
         if isinstance(value, tuple) and any(each.several for each in group):
             value = _one_or_all(option, value)
         if option.form == "array" and value is not None:
-            value = read_array(value, "a .npy file of float32 numbers", f"{option.spelling} {value}")
+            value = _read(value, f"{option.spelling} {value}")
         if value is not None and not option.is_default(value):
             found[option.name] = value
     return found
+
+
+def _read(path: Path, where: str) -> Any:
+    """One array, or of an .npz file all by their names."""
+    if path.suffix == ".npz":
+        return read_arrays(path, "an .npz file of float32 numbers", where)
+    return read_array(path, "a .npy file of float32 numbers", where)
 
 
 def input_files(values: Mapping[str, Any]) -> list[Path]:

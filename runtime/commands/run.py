@@ -1,4 +1,4 @@
-"""`x2i run`: draw pictures with a bundle."""
+"""`x2i run`: draw pictures with a bundle, or what else it gives."""
 
 from functools import partial
 from pathlib import Path
@@ -7,14 +7,19 @@ from typing import Any
 import click
 import numpy as np
 
+from ..bundle.reader import open_bundle
 from ..errors import InputError
 from ..files.writing import Write, check_targets, save_all
 from ..inputs.sampling import MOST_PICTURES
 from ..load import load
-from ..output import Output, check_picture_name, save_picture
+from ..output import Output, check_picture_name, save_picture, save_sound
 from .console import announce, command, echo_json, warned
 from .options import FILE, backend_option, given_keywords, input_files, run_keywords, text_bundle_option, threads_option
 from .progress import bars, echo, progress_bar
+
+SUFFIXES = {"sound": ".wav", "text": ".txt", "tokens": ".npy"}
+"""Of files that are no pictures, by what a bundle gives."""
+OUT = "File to write: out.png, or of a bundle that gives sounds out.wav; a text is printed, and written where named."
 
 
 @command()
@@ -25,8 +30,9 @@ from .progress import bars, echo, progress_bar
 @backend_option
 @threads_option
 @click.option("--max-memory", help="Memory that drawing may take, such as 4GB: graphs are opened and closed in turns.")
-@click.option("--out", type=FILE, default="out.png", show_default=True, help="Picture file.")
+@click.option("--out", type=FILE, help=OUT)
 @click.option("--save-latents", type=FILE, help="Also save the latents: .npy, float32.")
+@click.option("--save-tokens", type=FILE, help="Also save the tokens, of a bundle that draws some: .npy, int64.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
 def run(
     bundle: Path,
@@ -35,21 +41,22 @@ def run(
     backend: str | None,
     threads: int | None,
     max_memory: str | None,
-    out: Path,
+    out: Path | None,
     save_latents: Path | None,
+    save_tokens: Path | None,
     as_json: bool,
     **values: Any,
 ) -> None:
-    """Draw PROMPT, or a sound, with the folder BUNDLE. What is left out comes from the bundle's plan."""
+    """Draw PROMPT, or a sound, or describe a picture, with the folder BUNDLE. What is left out comes from its plan."""
     if text_bundle is not None and prompt is None:
         raise InputError("prompt: expected the text that --text-bundle reads, got none; give PROMPT")
-    if save_latents is not None and save_latents.suffix != ".npy":
-        raise InputError(f"--save-latents: expected a name such as latents.npy, got {save_latents}")
-    check_picture_name(out)
+    process = open_bundle(bundle, check_files=False).manifest.plan.process
+    saved = _state_file({"latents": save_latents, "tokens": save_tokens}, process.kind)
+    kind, out = _target(process.gives, out)
     read, bundles = input_files(values), [path for path in (bundle, text_bundle) if path is not None]
     # A number out of its range is refused with the other options.
     count = min(max(values["count"] or 1, 1), MOST_PICTURES)
-    check_targets([*_picture_paths(out, count), *([] if save_latents is None else [save_latents])], read, bundles)
+    check_targets([*_paths(out, count), *saved], read, bundles)
     with warned():
         pipeline = load(
             bundle, backend, threads, text_bundle=text_bundle, preset=values["preset"], max_memory=max_memory
@@ -58,29 +65,77 @@ def run(
     keywords = given_keywords(pipeline.bundle.manifest.plan.options(), values)
     with warned(), bars(not as_json), progress_bar("drawing", unit="step") as bar:
         output = pipeline(prompt, on_step=lambda step: bar.move_to(step.index + 1, step.count), **keywords)
-    paths = _picture_paths(out, len(output.images))
+    state = output.latents if output.tokens is None else output.tokens
+    assert state is not None, "a run that gave no state"
+    paths = _paths(out, len(state))
     # A noise file may hold more pictures than were asked for.
     check_targets(paths, read, bundles)
-    _save(output, paths, save_latents)
-    if as_json:
-        seconds = {stage: round(value, 4) for stage, value in output.timings.items()}
-        echo_json({"images": [str(p) for p in paths], "seconds": seconds, "warnings": output.warnings})
-        return
-    for path in paths:
-        echo(str(path))
-    echo("  ".join(f"{stage} {value:.2f} s" for stage, value in output.timings.items()))
+    save_all(_writes(kind, output, paths) | {path: partial(_write_array, state) for path in saved})
+    _tell(output, kind, paths, as_json)
 
 
-def _picture_paths(out: Path, count: int) -> list[Path]:
-    """One picture goes to `out`; several get -1, -2, ... before the suffix."""
+def _state_file(asked: dict[str, Path | None], walked: str) -> list[Path]:
+    """The file for the last state. Raises InputError for a state that the bundle does not walk."""
+    given = {kind: path for kind, path in asked.items() if path is not None}
+    for kind, path in given.items():
+        if path.suffix != ".npy":
+            raise InputError(f"--save-{kind}: expected a name such as {kind}.npy, got {path}")
+        if kind != walked:
+            raise InputError(f"--save-{kind}: this bundle walks {walked}; use --save-{walked}")
+    return list(given.values())
+
+
+def _target(gives: tuple[str, ...], out: Path | None) -> tuple[str, Path | None]:
+    """What is written, and where; a text goes nowhere where no file is named."""
+    kind = next(one for one in ("picture", *SUFFIXES) if one in gives)
+    if out is None:
+        return kind, None if kind == "text" else Path(f"out{SUFFIXES.get(kind, '.png')}")
+    if kind == "picture":
+        check_picture_name(out)
+    elif out.suffix != SUFFIXES[kind]:
+        got = out.suffix or "no suffix"
+        raise InputError(f"{out}: expected a name such as a{SUFFIXES[kind]} for {kind}, got {got!r}; rename it")
+    return kind, out
+
+
+def _paths(out: Path | None, count: int) -> list[Path]:
+    """One result goes to `out`; several get -1, -2, ... before the suffix."""
+    if out is None:
+        return []
     return [out] if count == 1 else [out.with_name(f"{out.stem}-{i + 1}{out.suffix}") for i in range(count)]
 
 
-def _save(output: Output, paths: list[Path], save_latents: Path | None) -> None:
-    """All files, or none."""
-    writes: dict[Path, Write] = {
-        path: partial(save_picture, image, path.suffix) for path, image in zip(paths, output.images, strict=True)
-    }
-    if save_latents is not None:
-        writes[save_latents] = lambda stream: np.save(stream, output.latents)
-    save_all(writes)
+def _writes(kind: str, output: Output, paths: list[Path]) -> dict[Path, Write]:
+    """How each file is written."""
+    made: list[Any]
+    if kind == "picture":
+        made = [partial(save_picture, image, paths[0].suffix) for image in output.images]
+    elif kind == "sound":
+        made = [partial(save_sound, sound) for sound in output.sounds]
+    elif kind == "text":
+        made = [partial(_write_text, text) for text in output.texts] if paths else []
+    else:
+        assert output.tokens is not None, "tokens of a run that gave none"
+        made = [partial(_write_array, row) for row in output.tokens]
+    return dict(zip(paths, made, strict=True))
+
+
+def _write_text(text: str, stream: Any) -> None:
+    stream.write(f"{text}\n".encode())
+
+
+def _write_array(array: np.ndarray, stream: Any) -> None:
+    np.save(stream, array)
+
+
+def _tell(output: Output, kind: str, paths: list[Path], as_json: bool) -> None:
+    """The texts and the files, and how long it took."""
+    if as_json:
+        seconds = {stage: round(value, 4) for stage, value in output.timings.items()}
+        files = {"images" if kind == "picture" else "files": [str(path) for path in paths]}
+        texts = {"texts": output.texts} if output.texts else {}
+        echo_json({**files, **texts, "seconds": seconds, "warnings": output.warnings})
+        return
+    for line in (*output.texts, *map(str, paths)):
+        echo(line)
+    echo("  ".join(f"{stage} {value:.2f} s" for stage, value in output.timings.items()))

@@ -94,6 +94,11 @@ class LatentsProcess:
         return ("noise",)
 
     @property
+    def gives(self) -> tuple[str, ...]:
+        """What becomes of its last state."""
+        return ("picture",)
+
+    @property
     def steps(self) -> int:
         """The usual number."""
         return self.sampler.steps

@@ -44,6 +44,11 @@ class TokensProcess:
     writes: str | None = None
 
     @property
+    def gives(self) -> tuple[str, ...]:
+        """What becomes of its last state; without tails the tokens themselves."""
+        return tuple(tail.kind for tail in self.tails) or ("tokens",)
+
+    @property
     def steps(self) -> int:
         """The usual number."""
         return self.sampler.steps
