@@ -51,18 +51,20 @@ class InMemory:
         return dict(zip(self._outputs, self._session.run(self._outputs, dict(inputs)), strict=True))
 
 
-NOISE = "noise"
+def prediction(outputs: Arrays) -> np.ndarray:
+    """All that a denoiser's call gave, its noise or its logits, as one vector."""
+    return np.concatenate([array.ravel() for array in outputs.values()])
 
 
 def relative_error(graph: Path, reference: Path, samples: Iterable[Arrays]) -> float:
-    """Relative L2 distance of two graphs' noise over all samples; one graph is in memory at a time."""
-    return relative_l2_of_all(noise_of_samples(graph, samples), noise_of_samples(reference, samples))
+    """Relative L2 distance of two graphs' predictions over all samples; one graph is in memory at a time."""
+    return relative_l2_of_all(predictions_of(graph, samples), predictions_of(reference, samples))
 
 
-def noise_of_samples(graph: Path, samples: Iterable[Arrays]) -> list[np.ndarray]:
-    """What a denoiser's graph on disk returns for every sample, run by ONNX Runtime on the CPU."""
+def predictions_of(graph: Path, samples: Iterable[Arrays]) -> list[np.ndarray]:
+    """What a denoiser's graph on disk predicts for every sample, run by ONNX Runtime on the CPU."""
     session = open_session("cpu", GraphFile("denoiser", graph))
-    return [session(**sample)[NOISE] for sample in samples]
+    return [prediction(session(**sample)) for sample in samples]
 
 
 def relative_l2_of_all(actual: Iterable[np.ndarray], expected: Iterable[np.ndarray]) -> float:

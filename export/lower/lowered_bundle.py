@@ -9,6 +9,7 @@ import onnx_ir as ir
 from x2i.runtime.bundle.manifest import REVISION, Manifest, Precision
 from x2i.runtime.bundle.reader import Bundle, open_bundle
 from x2i.runtime.bundle.writer import file_records, new_bundle, write_manifest
+from x2i.runtime.commands.plan_text import closeness_text
 from x2i.runtime.commands.progress import track
 from x2i.runtime.files.staging import staging_folder
 from x2i.runtime.load import pipeline_of
@@ -121,15 +122,14 @@ def _with_gate(
     lowered = Bundle(made, manifest)
     # One after the other: both bundles' graphs need not be in memory at once.
     runs = compared_runs(manifest, lowering.steps, lowering.size, judge)
-    cases = draw_references(pipeline_of(source, "cpu"), made, runs)
+    cases = draw_references(pipeline_of(source, "cpu"), made, runs, "picture" in manifest.plan.process.gives)
     limits = limits_of(graph.precision for graph in manifest.graphs.values())
     with staging_folder(made, "rounded") as work:
         pipeline = emulate_fp16(source, lowered, work)
         judged = None if judge is None else judge.against(source.manifest, pipeline_of(source, "cpu"))(pipeline)
         gate = measure_gate(pipeline, made, cases, limits, judged, lowering.accept)
     for number, found in enumerate(gate.measured):
-        signal = "same picture" if found.psnr is None else f"PSNR {found.psnr:.1f} dB"
-        report(f"gate, case {number}: latents {found.latents:.2%}, {signal}, SSIM {found.ssim:.3f}")
+        report(f"gate, case {number}: {closeness_text(found)}")
     for problem in gate.accepted:
         report(f"accepted: {problem}")
     return replace(manifest, gate=gate)

@@ -138,7 +138,9 @@ def _lower_to_int8(task: LowerTask) -> LowerResult:
     done = int8.to_int8(task.path, task.target, ranges, held_out, task.recipe)
     for line in int8_sensitivity.damage_table(done.damage) if done.damage else ():
         task.report(line)
-    task.report(f"{task.name}: {len(done.layers)} layers in int8, noise differs by {done.error:.2%} on runs kept apart")
+    task.report(
+        f"{task.name}: {len(done.layers)} layers in int8, its prediction differs by {done.error:.2%} on runs kept apart"
+    )
     return LowerResult(done.excluded)
 
 

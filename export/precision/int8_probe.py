@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ..graphs.graph_io import add_initializer
-from ..graphs.graph_runs import NOISE, Arrays, InMemory
+from ..graphs.graph_runs import Arrays, InMemory, prediction
 from .int8_layers import Layer
 
 SWITCH = "quantized"
@@ -32,8 +32,9 @@ class Int8Probe:
         self._run = InMemory(quantized, folder, folded=False)
 
     def __call__(self, inputs: Arrays, paths: Collection[str]) -> np.ndarray:
-        """The noise with the layers of these paths in int8."""
-        return self._run(inputs | {SWITCH: np.array([layer.path in paths for layer in self.layers])})[NOISE]
+        """The prediction with the layers of these paths in int8."""
+        switches = np.array([layer.path in paths for layer in self.layers])
+        return prediction(self._run(inputs | {SWITCH: switches}))
 
 
 def _put_switch(graph: ir.Graph, node: ir.Node, weight: ir.Value, switch: ir.Value, number: int) -> None:

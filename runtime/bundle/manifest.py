@@ -106,8 +106,20 @@ class Manifest:
         found = [*missing, *_name_problems(self), *self.plan.problems(set(self.graphs))]
         if self.gate is not None and len(self.gate.cases) != len(self.gate.measured):
             found.append(f"gate: expected {len(self.gate.cases)} measured cases, got {len(self.gate.measured)}")
+        found += [] if self.gate is None else _case_problems(self.gate, self.plan)
         # What the plan asks of graphs that are not there is told already.
         return found or [problem for call in self.plan.calls() for problem in _call_problems(call, self.graphs)]
+
+
+def _case_problems(gate: Gate, plan: Plan) -> list[str]:
+    """Cases that lack what a run of the plan is compared by."""
+    needed = ("noise", "latents", "picture") if plan.processes and plan.walks_latents else ("states",)
+    return [
+        f"gate.cases[{number}]: missing key {name!r}"
+        for number, case in enumerate(gate.cases)
+        for name in needed
+        if getattr(case, name) is None
+    ]
 
 
 OF_THE_PROCESS = ("segments", "sampler", "decoder", "schedule", "guidance")

@@ -15,10 +15,8 @@ from ..processes.segment import Segment
 
 def limits_line(limits: Limits) -> str:
     """The gate's limits in one line."""
-    return (
-        f"drawings against fp32's: latents within {limits.latents:.2%}, "
-        f"PSNR from {limits.psnr:.1f} dB, SSIM from {limits.ssim:.3f}"
-    )
+    state = f"tokens from {limits.tokens:.2%}" if limits.tokens else f"latents within {limits.latents:.2%}"
+    return f"drawings against fp32's: {state}, PSNR from {limits.psnr:.1f} dB, SSIM from {limits.ssim:.3f}"
 
 
 def case_lines(result: CaseResult) -> list[str]:
@@ -32,13 +30,15 @@ def case_lines(result: CaseResult) -> list[str]:
 def closeness_text(closeness: Closeness) -> str:
     """How close a run came, in one line."""
     signal = "the same picture" if closeness.psnr is None else f"PSNR {closeness.psnr:.1f} dB"
-    return f"latents {closeness.latents:.2%}, {signal}, SSIM {closeness.ssim:.3f}"
+    told = [] if closeness.latents is None else [f"latents {closeness.latents:.2%}"]
+    told += [] if closeness.tokens is None else [f"tokens {closeness.tokens:.2%}"]
+    return ", ".join([*told, *([] if closeness.ssim is None else [signal, f"SSIM {closeness.ssim:.3f}"])])
 
 
 def case_json(result: CaseResult) -> dict[str, Any]:
     """`psnr` is null for the same picture, and all three are where nothing was drawn."""
     measured = {} if result.closeness is None else asdict(result.closeness)
-    figures = {name: finite(measured.get(name)) for name in ("latents", "psnr", "ssim")}
+    figures = {name: finite(measured.get(name)) for name in ("latents", "psnr", "ssim", "tokens")}
     case = result.case
     run = {"prompt": case.prompt, "language": case.options.get("language"), "seed": case.options.get("seed", 0)}
     return {"number": result.number, **run, **figures, "problems": list(result.problems)}

@@ -1,18 +1,20 @@
 """A case of the gate as files: what goes into a run, and what fp32 drew. Options are written and read by form."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
 
+from ..errors import InputError
 from ..files.reading import read_array
 from ..inputs.option import Option
 from ..inputs.registry import run_options
 from ..media.pictures import open_picture, several
 from ..output import Output
+from ..pipeline import Walk
 from .record import Case
 
 Draw = Callable[..., Output]
@@ -21,17 +23,29 @@ Draw = Callable[..., Output]
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """`latents` float32 [1, C, h, w] and `picture` uint8 [H, W, 3]."""
+    """`latents` float32 [1, C, h, w], or of a walk through tokens their `states` after each step, int64 [steps,
+    length]; and the `picture`, uint8 [H, W, 3], None where none is drawn."""
 
-    latents: np.ndarray
-    picture: np.ndarray
+    latents: np.ndarray | None
+    picture: np.ndarray | None
+    states: np.ndarray | None = None
 
 
-def write_case(folder: Path, number: int, given: Mapping[str, Any]) -> Case:
+class StepwisePipeline(Protocol):
+    """A Pipeline as the gate calls it: whole runs of latents, and runs of tokens step by step."""
+
+    def __call__(self, prompt: str | None = None, **options: Any) -> Output:
+        """A whole run."""
+
+    def steps(self, prompt: str | None = None, **options: Any) -> Walk:
+        """A run step by step."""
+
+
+def write_case(folder: Path, number: int, given: Mapping[str, Any], gives_picture: bool = True) -> Case:
     """Writes pictures, sound and noise of a run into `folder/gate/<number>` and names them in a Case.
 
-    `given` are the prompt and options of a run, pictures as uint8 arrays and a sound as (samples, rate), and the start
-    noise, float32 [1, C, h, w].
+    `given` are the prompt and options of a run, pictures as uint8 arrays and a sound as (samples, rate), and for
+    latents the start noise, float32 [1, C, h, w]. `gives_picture` says whether a run draws one.
     """
     home = f"gate/{number}"
     (folder / home).mkdir(parents=True)
@@ -42,8 +56,11 @@ def write_case(folder: Path, number: int, given: Mapping[str, Any]) -> Case:
         if known[name].form == "sound":
             value, rate = value
         options[name] = _written(folder, home, known[name], value)
-    noise = _write_array(folder, f"{home}/noise.npy", given["noise"])
-    return Case(noise, f"{home}/latents.npy", f"{home}/picture.png", given.get("prompt"), options, rate)
+    picture = f"{home}/picture.png" if gives_picture else None
+    beside: dict[str, Any] = {"picture": picture, "prompt": given.get("prompt"), "options": options, "rate": rate}
+    if "noise" not in given:
+        return Case(states=f"{home}/states.npy", **beside)
+    return Case(_write_array(folder, f"{home}/noise.npy", given["noise"]), f"{home}/latents.npy", **beside)
 
 
 def case_options(case: Case, folder: Path) -> dict[str, Any]:
@@ -60,18 +77,49 @@ def case_options(case: Case, folder: Path) -> dict[str, Any]:
             given[name] = [folder / file for file in value] if known[name].several else folder / value
         elif not known[name].is_default(value):
             given[name] = value
-    return given | {"noise": _read_array(folder / case.noise)}
+    return given if case.noise is None else given | {"noise": _read_array(folder / case.noise)}
 
 
-def draw_case(pipeline: Draw, case: Case, folder: Path) -> Drawing:
-    """Runs a case whose files lie below `folder`; raises InputError where it cannot be drawn."""
-    output = pipeline(**case_options(case, folder))
-    return Drawing(output.latents, np.asarray(output.images[0]))
+def draw_case(pipeline: StepwisePipeline, case: Case, folder: Path, states: np.ndarray | None = None) -> Drawing:
+    """Runs a case whose files lie below `folder`; raises InputError where it cannot be drawn.
+
+    A walk through tokens begins each step at the state of `states`, int64 [steps, length], and so does the picture;
+    without them at its own.
+    """
+    options = case_options(case, folder)
+    if case.states is None:
+        output = pipeline(**options)
+        return Drawing(output.latents, np.asarray(output.images[0]))
+    walk, reached, step = pipeline.steps(**options), [], None
+    while True:
+        try:
+            step = walk.send(None if states is None or not reached else states[len(reached) - 1][None])
+        except StopIteration:
+            break
+        assert step.tokens is not None, "a step of tokens without tokens"
+        reached.append(step.tokens[0])
+        if states is not None and len(reached) > len(states):
+            raise InputError(f"gate: expected a run of {len(states)} steps as fp32 drew it, got more; export again")
+    assert step is not None, "a run without a step"
+    last = step if states is None else replace(step, tokens=states[-1:])
+    images = walk.finish(last).images if case.picture is not None else []
+    return Drawing(None, np.asarray(images[0]) if images else None, np.stack(reached))
 
 
 def stored_drawing(case: Case, folder: Path) -> Drawing:
     """What fp32 drew; raises InputError where it cannot be read."""
-    return Drawing(_read_array(folder / case.latents), np.asarray(open_picture(folder / case.picture, "gate").image))
+    latents, states = (None if name is None else _read_array(folder / name) for name in (case.latents, case.states))
+    picture = None if case.picture is None else np.asarray(open_picture(folder / case.picture, "gate").image)
+    return Drawing(latents, picture, states)
+
+
+def store_drawing(drawn: Drawing, case: Case, folder: Path) -> None:
+    """Writes what fp32 drew where the case names it."""
+    for name, array in ((case.latents, drawn.latents), (case.states, drawn.states)):
+        if name is not None and array is not None:
+            np.save(folder / name, array)
+    if case.picture is not None and drawn.picture is not None:
+        Image.fromarray(drawn.picture).save(folder / case.picture)
 
 
 def _written(folder: Path, home: str, option: Option, value: Any) -> Any:

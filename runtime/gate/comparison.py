@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
-from .cases import Draw, Drawing, draw_case, stored_drawing
-from .metrics import psnr, relative_l2, ssim
+from .cases import Drawing, StepwisePipeline, draw_case, stored_drawing
+from .metrics import equal_share, psnr, relative_l2, ssim
 from .record import Case, Closeness, Limits
 
 
@@ -27,7 +27,7 @@ class CaseResult:
         return not self.problems
 
 
-def compare(pipeline: Draw, cases: Sequence[Case], limits: Limits, folder: Path) -> Iterator[CaseResult]:
+def compare(pipeline: StepwisePipeline, cases: Sequence[Case], limits: Limits, folder: Path) -> Iterator[CaseResult]:
     """Draws one case after the other; their files lie below `folder`.
 
     Raises InputError where the stored files are no reference for what the bundle draws.
@@ -35,7 +35,7 @@ def compare(pipeline: Draw, cases: Sequence[Case], limits: Limits, folder: Path)
     for number, case in enumerate(cases):
         expected = stored_drawing(case, folder)
         try:
-            drawn = draw_case(pipeline, case, folder)
+            drawn = draw_case(pipeline, case, folder, expected.states)
         except InputError as error:
             yield CaseResult(number, case, None, tuple(f"case {number}: {problem}" for problem in error.problems))
             continue
@@ -45,22 +45,32 @@ def compare(pipeline: Draw, cases: Sequence[Case], limits: Limits, folder: Path)
 
 def closeness_of(drawn: Drawing, expected: Drawing) -> Closeness:
     """How close one drawing is to another of the same size."""
-    signal = psnr(drawn.picture, expected.picture)
-    latents = relative_l2(drawn.latents, expected.latents)
-    return Closeness(latents, None if math.isinf(signal) else signal, ssim(drawn.picture, expected.picture))
+    latents = tokens = signal = likeness = None
+    if drawn.latents is not None and expected.latents is not None:
+        latents = relative_l2(drawn.latents, expected.latents)
+    if drawn.states is not None and expected.states is not None:
+        tokens = equal_share(drawn.states, expected.states)
+    if drawn.picture is not None and expected.picture is not None:
+        signal, likeness = psnr(drawn.picture, expected.picture), ssim(drawn.picture, expected.picture)
+    return Closeness(latents, None if signal is None or math.isinf(signal) else signal, likeness, tokens)
 
 
 def past_limits(closeness: Closeness, limits: Limits, number: int) -> tuple[str, ...]:
     """One line for every limit that a case is past."""
     problems = []
-    if not math.isfinite(closeness.latents):
+    if closeness.tokens is not None and not closeness.tokens >= limits.tokens:
+        problems.append(
+            f"{closeness.tokens:.2%} of the tokens are fp32's after a step from its state, at least "
+            f"{limits.tokens:.2%} are asked"
+        )
+    if closeness.latents is not None and not math.isfinite(closeness.latents):
         problems.append("latents are not finite; the picture is none")
-    elif not closeness.latents <= limits.latents:
+    elif closeness.latents is not None and not closeness.latents <= limits.latents:
         problems.append(
             f"latents differ by {closeness.latents:.2%} of fp32's, at most {limits.latents:.2%} are allowed"
         )
     if closeness.psnr is not None and not closeness.psnr >= limits.psnr:
         problems.append(f"PSNR of the picture is {closeness.psnr:.1f} dB, at least {limits.psnr:.1f} dB are asked")
-    if not closeness.ssim >= limits.ssim:
+    if closeness.ssim is not None and not closeness.ssim >= limits.ssim:
         problems.append(f"SSIM of the picture is {closeness.ssim:.3f}, at least {limits.ssim:.3f} is asked")
     return tuple(f"case {number}: {problem}" for problem in problems)

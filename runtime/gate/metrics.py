@@ -1,5 +1,5 @@
-"""How close one run is to another: latents by relative L2, pictures by PSNR and SSIM. What is not finite is infinitely
-far."""
+"""How close one run is to another: latents by relative L2, tokens by their equal share, pictures by PSNR and SSIM. What
+is not finite is infinitely far."""
 
 import math
 
@@ -26,6 +26,12 @@ def relative_l2(actual: np.ndarray, expected: np.ndarray) -> float:
     if distance == 0:
         return 0.0
     return distance / norm if norm else math.inf
+
+
+def equal_share(actual: np.ndarray, expected: np.ndarray) -> float:
+    """The share, 0 to 1, of equal tokens; raises InputError for different shapes."""
+    _check_shapes("tokens", actual, expected)
+    return float((actual == expected).mean())
 
 
 def psnr(actual: np.ndarray, expected: np.ndarray) -> float:

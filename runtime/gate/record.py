@@ -7,28 +7,30 @@ from typing import Any, Self
 from ..bundle.records import Amount, Count, Finite, Share
 from ..inputs.registry import run_options
 
-OWN_FILES = {"noise": str, "latents": str, "picture": str}
+OWN_FILES = ("noise", "latents", "picture", "states")
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
     """One run, as `x2i.runtime.Pipeline` takes it, and what fp32 drew.
 
-    `noise`, `latents` (`.npy`, float32 [1, C, h, w]) and `picture` (`.png`) are files of the bundle. `options` are the
-    run's by their names; pictures and sounds are files there, too (`.png`, and `.npy`, [n, channels], at `rate` samples
-    a second). In a manifest the options stand beside the rest.
+    `noise`, `latents` (`.npy`, float32 [1, C, h, w]) and `picture` (`.png`) are files of the bundle; a walk through
+    tokens has instead of the first two its `states` after each step (`.npy`, int64 [steps, length]), and a picture
+    where it draws one. `options` are the run's by their names; pictures and sounds are files there, too (`.png`, and
+    `.npy`, [n, channels], at `rate` samples a second). In a manifest the options stand beside the rest.
     """
 
-    noise: str
-    latents: str
-    picture: str
+    noise: str | None = None
+    latents: str | None = None
+    picture: str | None = None
+    states: str | None = None
     prompt: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
     rate: int | None = None
 
     def files(self) -> list[str]:
         """Every file of the bundle that the case needs."""
-        known, found = run_options(), [self.noise, self.latents, self.picture]
+        known, found = run_options(), [name for kind in OWN_FILES if (name := getattr(self, kind)) is not None]
         for name, value in self.options.items():
             if known[name].is_file:
                 found += value if known[name].several else [value]
@@ -37,24 +39,25 @@ class Case:
     @classmethod
     def key_types(cls) -> dict[str, Any]:
         options = {name: option.json_type | None for name, option in run_options().items() if option.stored}
-        return {**OWN_FILES, "prompt": str | None, **options, "rate": Count | None}
+        own = {name: str | None for name in OWN_FILES}
+        return {**options, **own, "prompt": str | None, "rate": Count | None}
 
     @classmethod
     def required_keys(cls) -> frozenset[str]:
-        return frozenset(OWN_FILES)
+        return frozenset()
 
     @classmethod
     def from_keys(cls, values: Mapping[str, Any]) -> Self:
         options = {name: value for name, value in values.items() if name not in {*OWN_FILES, "prompt", "rate"}}
-        noise, latents, picture = (values[name] for name in OWN_FILES)
-        return cls(noise, latents, picture, values.get("prompt"), options, values.get("rate"))
+        own = {name: values.get(name) for name in (*OWN_FILES, "prompt", "rate")}
+        return cls(**own, options=options)
 
     def to_keys(self) -> dict[str, Any]:
         """What says nothing is left out."""
         known = run_options()
         given = {name: self.options[name] for name in known if name in self.options}
         told = {name: value for name, value in given.items() if not known[name].is_default(value) and value != ()}
-        own = {name: getattr(self, name) for name in OWN_FILES}
+        own = {name: value for name in OWN_FILES if (value := getattr(self, name)) is not None}
         beside = {"prompt": self.prompt} if self.prompt is not None else {}
         return own | beside | told | ({} if self.rate is None else {"rate": self.rate})
 
@@ -62,20 +65,24 @@ class Case:
 @dataclass(frozen=True, slots=True)
 class Limits:
     """How far a run may be from fp32's: relative L2 of the latents at most, PSNR (dB) and SSIM of the picture at
-    least."""
+    least; of tokens the share, 0 to 1, that must be fp32's after a step from its state, at least."""
 
     latents: Amount
     psnr: Finite
     ssim: Finite
+    tokens: Share = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Closeness:
-    """How far a run is from fp32's: relative L2 of the latents, PSNR in dB (None: the same picture) and SSIM."""
+    """How far a run is from fp32's: relative L2 of the latents, PSNR in dB (None: the same picture, or none) and SSIM
+    (None: no picture). Of a walk through tokens there are no latents, but the share of `tokens` that are fp32's after
+    each step from its state."""
 
-    latents: Amount
+    latents: Amount | None
     psnr: Finite | None
-    ssim: Finite
+    ssim: Finite | None
+    tokens: Share | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,6 +78,7 @@ def toy_graph(asked: Plan, name: str, file: str = "") -> Graph:
 def write_toy(target: Path, **changes) -> Path:
     """A bundle whose graph files hold their own names; `changes` replace fields of the manifest."""
     names = ["encoder", *(f"translator.{language}" for language in LANGUAGES), "decoder", "denoiser"]
+    names = changes.pop("names", names)
     asked = changes.get("plan", plan())
     with new_bundle(target) as folder:
         (folder / "tokenizer.json").write_text(tokenizer_json(), "utf-8")

@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, numpy_helper
 from x2i.export.errors import PlanError
 from x2i.export.graphs.graph_io import read_graph, write_graph
-from x2i.export.graphs.graph_runs import RecordedCalls, noise_of_samples, relative_error, relative_l2_of_all
+from x2i.export.graphs.graph_runs import RecordedCalls, predictions_of, relative_error, relative_l2_of_all
 from x2i.export.precision import fp16
 from x2i.export.precision.int8 import Recipe, quantize_layers, to_int8
 from x2i.export.precision.int8_layers import LEVELS, layers_to_quantize, quantizable_layers
@@ -71,7 +71,7 @@ def test_a_split_shortcut_computes_the_same(tiny_bundle, held_out, tmp_path):
     write_graph(model, tmp_path / "split.onnx")
     onnx.checker.check_model(tmp_path / "split.onnx", full_check=True)
     for actual, expected in zip(
-        noise_of_samples(tmp_path / "split.onnx", held_out), noise_of_samples(source, held_out), strict=True
+        predictions_of(tmp_path / "split.onnx", held_out), predictions_of(source, held_out), strict=True
     ):
         assert_close(actual, expected, "split-shortcut")
 
@@ -85,7 +85,7 @@ def test_a_split_gate_computes_the_same(tiny_bundle, held_out, tmp_path):
     write_graph(model, tmp_path / "split.onnx")
     onnx.checker.check_model(tmp_path / "split.onnx", full_check=True)
     for actual, expected in zip(
-        noise_of_samples(tmp_path / "split.onnx", held_out), noise_of_samples(source, held_out), strict=True
+        predictions_of(tmp_path / "split.onnx", held_out), predictions_of(source, held_out), strict=True
     ):
         assert_close(actual, expected, "split-shortcut")
     paths = {layer.path for layer in quantizable_layers(model)}
@@ -178,18 +178,18 @@ def test_keeping_all_but_one_puts_pairs_around_one(tiny_bundle, calibration, hel
     keep = tuple(layer.path for layer in switched.layers if layer != one)
     done = to_int8(tiny_bundle / "denoiser.onnx", tmp_path / "one.onnx", calibration, held_out, Recipe(keep_fp32=keep))
     assert done.layers == (one.path,) and len(pairs_of(onnx.load(tmp_path / "one.onnx"))[0]) == 1
-    integers = noise_of_samples(tmp_path / "one.onnx", held_out)
+    integers = predictions_of(tmp_path / "one.onnx", held_out)
     alone = relative_l2_of_all((switched(sample, [one.path]) for sample in held_out), integers)
     assert alone < 0.2 * done.error
 
 
 def test_switched_off_it_is_the_float32_graph(tiny_bundle, held_out, switched, written):
-    source = noise_of_samples(tiny_bundle / "denoiser.onnx", held_out)
+    source = predictions_of(tiny_bundle / "denoiser.onnx", held_out)
     for sample, expected in zip(held_out, source, strict=True):
         assert_close(switched(sample, ()), expected, "split-shortcut")
     everything = [layer.path for layer in switched.layers]
     whole = [switched(sample, everything) for sample in held_out]
-    assert relative_l2_of_all(whole, noise_of_samples(written, held_out)) < 0.3 * relative_l2_of_all(whole, source)
+    assert relative_l2_of_all(whole, predictions_of(written, held_out)) < 0.3 * relative_l2_of_all(whole, source)
 
 
 def test_damage_is_ranked_and_a_target_keeps_the_worst(switched, held_out):
@@ -252,7 +252,7 @@ def test_weights_beside_the_file_are_read_and_written_there(
     shutil.rmtree(source.parent)
     assert done.layers and target.with_name("denoiser.onnx.data").stat().st_size > 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["denoiser.onnx", "denoiser.onnx.data"]
-    for actual, expected in zip(noise_of_samples(target, held_out), noise_of_samples(written, held_out), strict=True):
+    for actual, expected in zip(predictions_of(target, held_out), predictions_of(written, held_out), strict=True):
         assert_close(actual, expected, "exact")
 
 
@@ -260,9 +260,9 @@ def test_the_rest_can_be_in_half(tiny_bundle, written, held_out, tmp_path):
     fp16.to_fp16(written, tmp_path / "half.onnx")
     onnx.checker.check_model(tmp_path / "half.onnx", full_check=True)
     assert OnnxRuntimeSession(tmp_path / "half.onnx").inputs == OnnxRuntimeSession(written).inputs
-    source = noise_of_samples(tiny_bundle / "denoiser.onnx", held_out)
+    source = predictions_of(tiny_bundle / "denoiser.onnx", held_out)
     off, half_off = (
-        relative_l2_of_all(noise_of_samples(path, held_out), source) for path in (written, tmp_path / "half.onnx")
+        relative_l2_of_all(predictions_of(path, held_out), source) for path in (written, tmp_path / "half.onnx")
     )
     assert half_off < 1.3 * off
     model = onnx.load(tmp_path / "half.onnx")
@@ -275,8 +275,8 @@ def test_openvino_runs_it(tiny_bundle, written, held_out):
     core = openvino.Core()
     compiled = core.compile_model(core.read_model(written), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     actual = [compiled(sample)[0] for sample in held_out]
-    source = noise_of_samples(tiny_bundle / "denoiser.onnx", held_out)
-    assert relative_l2_of_all(actual, source) < 2 * relative_l2_of_all(noise_of_samples(written, held_out), source)
+    source = predictions_of(tiny_bundle / "denoiser.onnx", held_out)
+    assert relative_l2_of_all(actual, source) < 2 * relative_l2_of_all(predictions_of(written, held_out), source)
 
 
 def test_a_strongly_typed_network_takes_it(written, tmp_path):

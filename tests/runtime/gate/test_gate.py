@@ -109,7 +109,7 @@ def test_a_damaged_reference_is_refused(toy):
 
 def test_cases_keep_every_option_of_a_run():
     """All but a prompt of another bundle to mix in, how many pictures there are, and ways to draw them with less."""
-    own = {"latents", "picture", "rate"}
+    own = {"latents", "picture", "rate", "states"}
     assert Case.key_types().keys() - own == {"prompt", *run_options()} - {"count", "mix", "preset"}
 
 
