@@ -39,6 +39,11 @@ def tune(folder: Path, tuning: Tuning, report: Report = lambda line: None) -> Pr
     if problems := tuning.problems():
         raise PlanError(*problems)
     bundle = open_bundle(folder)
+    if not bundle.manifest.plan.walks_latents:
+        raise PlanError(
+            f"{folder}: expected a bundle that walks latents, whose calls can be made with less, got one that walks "
+            "tokens; draw in fewer --steps instead"
+        )
     check_writable(bundle.folder)
     judge = None if tuning.judge is None else find_judge(tuning.judge)
     runs = _runs(bundle, tuning, judge)
