@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import InputError
+from ..token_samplers.registry import TOKEN_SAMPLERS, TokenSamplerOptions
 from .delay import Delay, DelayOptions
 from .image import ImageInput, ImageOptions, SeenImageInput
 from .marker import MarkerInput, MarkerOptions
@@ -29,8 +30,8 @@ CONDITIONER_INPUTS: list[type[Input]] = [
     MixInput,
 ]
 """What a conditioner may take, in the order in which a manifest writes them."""
-PLAN_INPUTS: list[type[Input]] = [Injection, Delay]
-"""What belongs to the denoising loop."""
+PLAN_INPUTS: list[type[Input]] = [Injection, Delay, *TOKEN_SAMPLERS]
+"""What belongs to the loop."""
 
 
 class RunOptions(
@@ -46,6 +47,7 @@ class RunOptions(
     DelayOptions,
     SoundOptions,
     MixOptions,
+    TokenSamplerOptions,
     total=False,
 ):
     """The keywords of a run beside its prompt, for editors and type checkers."""

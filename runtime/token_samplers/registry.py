@@ -1,11 +1,15 @@
-"""All token samplers. A new one is entered here, and nowhere else."""
+"""All token samplers and their options. A new one is entered here, and nowhere else."""
 
 from typing import Any, get_args
 
-from .best_first import BestFirst
-from .masked_decoding import MaskedDecoding
+from .best_first import BestFirst, BestFirstOptions
+from .masked_decoding import MaskedDecoding, MaskedDecodingOptions
 from .multinomial import MultinomialDiffusion
 
 TokenSamplerRecord = BestFirst | MaskedDecoding | MultinomialDiffusion
 """What a plan may walk tokens by."""
 TOKEN_SAMPLERS: tuple[Any, ...] = get_args(TokenSamplerRecord)
+
+
+class TokenSamplerOptions(BestFirstOptions, MaskedDecodingOptions, total=False):
+    """What token samplers may be told."""
