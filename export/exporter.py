@@ -82,7 +82,7 @@ def _trace_all(
     for conditioner in runtime_plan.conditioners:
         if (read := conditioner.text) is not None:
             # What a run refuses is refused here, before the graphs.
-            Tokenizer(folder / read.tokenizer, read.window, read.pad_id)(["a"])
+            Tokenizer(folder / read.tokenizer, read.window, read.pad_id, read.cleans)(["a"])
     gates: dict[str, float] = {}
     for component in track(build.components, "tracing", build.count, "graph"):
         start = time.perf_counter()

@@ -84,12 +84,13 @@ def _dimension(name: str, traced: int) -> torch.export.Dim:
 
 
 def _as_arguments(module: nn.Module, axes: list[Any]) -> tuple:
-    """One entry per parameter of `forward`; those that fall to `*args` are one tuple."""
+    """One entry per parameter of `forward`; those that fall to `*args`, where there are any, are one tuple."""
     parameters = list(inspect.signature(module.forward).parameters.values())
     if parameters[-1].kind is not inspect.Parameter.VAR_POSITIONAL:
         return tuple(axes)
     named = len(parameters) - 1
-    return (*axes[:named], tuple(axes[named:]))
+    others = tuple(axes[named:])
+    return (*axes[:named], others) if others else tuple(axes)
 
 
 def _define_functions(model: onnx_ir.Model) -> None:

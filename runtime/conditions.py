@@ -86,7 +86,9 @@ def _is_given(conditioner: Conditioner, slots: NamedTensors, request: Request) -
 
 def _tokenizer(bundle: Bundle, conditioner: Conditioner) -> Tokenizer | None:
     text = conditioner.text
-    return None if text is None else Tokenizer(bundle.checked(text.tokenizer), text.window, text.pad_id)
+    if text is None:
+        return None
+    return Tokenizer(bundle.checked(text.tokenizer), text.window, text.pad_id, text.cleans)
 
 
 def _tokens(conditioner: Conditioner, tokenizer: Tokenizer, request: Request) -> Tokens:

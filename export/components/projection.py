@@ -24,12 +24,14 @@ def pattern(kind: str) -> str:
     return f"{kind}.*"
 
 
-def projection_component(weights: KeyValueWeights, local: bool = False) -> Component:
+def projection_component(
+    weights: KeyValueWeights, local: bool = False, biases: KeyValueWeights | None = None
+) -> Component:
     """All layers' keys and values, [B, T, C] each, from a context [B, T, D]; B and T are free.
 
     `local` names them as the second attention's.
     """
-    projection = ContextProjection(weights).eval()
+    projection = ContextProjection(weights, biases).eval()
     width = next(iter(weights.values()))[0].shape[1]
 
     def example(sizes: Sizes) -> dict[str, Tensor]:

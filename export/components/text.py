@@ -34,6 +34,29 @@ class ClipContext(nn.Module):
         return self._layers[0](embedded, mask)
 
 
+class UnitContext(nn.Module):
+    """`forward(input_ids [B, T])` returns CLIP's last hidden state, each vector divided by its norm, [B, T, D].
+
+    No token is masked: the padding is read as the token that its id stands for. With vectors [T, D] of training for no
+    text it reads `is_null`, bool [B], behind the ids, and rows where it is true are those vectors as they are. Source:
+    VQ-Diffusion's CLIPTextEmbedding; the vectors are Improved VQ-Diffusion's (arXiv 2205.16007).
+    """
+
+    null_text: Tensor | None
+
+    def __init__(self, model: CLIPTextModel, null_text: Tensor | None = None):
+        super().__init__()
+        self.model = model
+        self.register_buffer("null_text", null_text)
+
+    def forward(self, input_ids: Tensor, is_null: Tensor | None = None) -> Tensor:
+        features = self.model(input_ids=input_ids).last_hidden_state
+        context = features / features.norm(dim=-1, keepdim=True)
+        if is_null is None or self.null_text is None:
+            return context
+        return torch.where(is_null[:, None, None], self.null_text, context)
+
+
 class XlmrFeatures(nn.Module):
     """`forward(input_ids [B, T], attention_mask [B, T])` returns XLM-R's last hidden state, [B, T, D], with padding."""
 
@@ -64,6 +87,26 @@ def clip_component(model: CLIPTextModel, tokens: int, masks: bool = False, skipp
         example=example,
         outputs=("context",),
         free={name: {0: "batch"} for name in (("input_ids", "attention_mask") if masks else ("input_ids",))},
+        trace={"batch": 2},
+        proof={"batch": 3},
+    )
+
+
+def unit_context_component(model: CLIPTextModel, tokens: int, null_text: Tensor | None = None) -> Component:
+    """The graph of a UnitContext: input_ids int64 [B, tokens], padded with 0, and with `null_text` is_null bool [B], to
+    context float32 [B, tokens, D]; B is free."""
+
+    def example(sizes: Sizes) -> dict[str, Tensor]:
+        batch = sizes["batch"]
+        ids = {"input_ids": _prompt_ids(batch, tokens, model.config.vocab_size, pad=0)}
+        return ids | ({} if null_text is None else {"is_null": torch.arange(batch) == 1})
+
+    return Component(
+        name="text_encoder",
+        module=UnitContext(model, null_text).eval(),
+        example=example,
+        outputs=("context",),
+        free={name: {0: "batch"} for name in ("input_ids", *(("is_null",) if null_text is not None else ()))},
         trace={"batch": 2},
         proof={"batch": 3},
     )

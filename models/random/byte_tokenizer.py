@@ -1,9 +1,11 @@
 """Tokenizers with one token a byte, for models with random weights, which were trained on no vocabulary."""
 
+from ..clip.merges_tokenizer import byte_pieces
 from ..clip.tokenizer import END, START, WORD_END, clip_tokenizer
 from ..readers.tokenizer_json import to_tokenizer_json
 
 XLMR_SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
+"""Under the ids 0 to 3."""
 
 
 def byte_clip_json(vocab_size: int) -> str:
@@ -11,7 +13,7 @@ def byte_clip_json(vocab_size: int) -> str:
 
     The special tokens have the last two ids of `vocab_size`, which is 514 or more.
     """
-    alphabet = _alphabet()
+    alphabet = byte_pieces()
     pieces = alphabet + [letter + WORD_END for letter in alphabet]
     assert vocab_size >= len(pieces) + 2
     vocab = {piece: number for number, piece in enumerate(pieces)}
@@ -27,7 +29,7 @@ def byte_xlmr_json(vocab_size: int) -> str:
     """
     from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
 
-    pieces = [*XLMR_SPECIAL, *_alphabet()]
+    pieces = [*XLMR_SPECIAL, *byte_pieces()]
     assert vocab_size >= len(pieces)
     tokenizer = Tokenizer(models.BPE(vocab={piece: number for number, piece in enumerate(pieces)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -36,9 +38,3 @@ def byte_xlmr_json(vocab_size: int) -> str:
         single="<s> $A </s>", special_tokens=[("<s>", pieces.index("<s>")), ("</s>", pieces.index("</s>"))]
     )
     return to_tokenizer_json(tokenizer)
-
-
-def _alphabet() -> list[str]:
-    from tokenizers import pre_tokenizers
-
-    return sorted(pre_tokenizers.ByteLevel.alphabet())

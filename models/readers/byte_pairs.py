@@ -39,13 +39,13 @@ def read_byte_pairs(folder: Path, saved: Path) -> BytePairs:
         lines = [each if isinstance(each, str) else " ".join(map(str, each)) for each in model.get("merges") or []]
         numbered = [(each.get("id"), each) for each in listed if isinstance(each, Mapping)]
         added = [(number, each) for number, each in numbered if isinstance(number, int)]
-        return BytePairs(_vocabulary(vocab, saved), _pairs(lines, saved), added)
+        return BytePairs(_vocabulary(vocab, saved), merge_pairs(lines, saved), added)
     vocab_file, merges_file = folder / "vocab.json", folder / "merges.txt"
     if not (vocab_file.is_file() and merges_file.is_file()):
         raise missing_files(folder, "tokenizer.json", "vocab.json with merges.txt")
     text = given_text(merges_file, "text")
     lines = [line for line in text.splitlines() if line and not line.startswith("#version")]
-    return BytePairs(_vocabulary(read_json(vocab_file), vocab_file), _pairs(lines, merges_file), [])
+    return BytePairs(_vocabulary(read_json(vocab_file), vocab_file), merge_pairs(lines, merges_file), [])
 
 
 def unknown_pieces(vocab: Mapping[str, object], merges: Iterable[tuple[str, str]], besides: Iterable[str]) -> list[str]:
@@ -59,6 +59,17 @@ def is_piece(value: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
+def merge_pairs(lines: Iterable[str], path: Path) -> list[tuple[str, str]]:
+    """The two pieces of each line of the file at `path`; raises CheckpointError for a line of others."""
+    lines = list(lines)
+    pairs = [tuple(line.split(" ")) for line in lines]
+    whole = [len(pair) == 2 and all(pair) and is_piece(line) for line, pair in zip(lines, pairs, strict=True)]
+    if not all(whole):
+        bad = lines[whole.index(False)]
+        raise CheckpointError(f"{path}: expected two pieces a line, got {bad[:40]!a}; fix: download the file again")
+    return [(pair[0], pair[1]) for pair in pairs]
+
+
 def _vocabulary(vocab: dict[str, Any], path: Path) -> dict[str, int]:
     """The pieces with their ids, which are whole numbers of 32 bits."""
     bad = [piece for piece, number in vocab.items() if type(number) is not int or not 0 <= number < 2**31]
@@ -67,13 +78,3 @@ def _vocabulary(vocab: dict[str, Any], path: Path) -> dict[str, int]:
         shown = f"{ascii(bad[0])[:40]} with {vocab[bad[0]]!r:.40}"
         raise CheckpointError(f"{path}: expected pieces of text with their ids, got {shown}; fix: download it again")
     return vocab
-
-
-def _pairs(lines: Iterable[str], path: Path) -> list[tuple[str, str]]:
-    lines = list(lines)
-    pairs = [tuple(line.split(" ")) for line in lines]
-    whole = [len(pair) == 2 and all(pair) and is_piece(line) for line, pair in zip(lines, pairs, strict=True)]
-    if not all(whole):
-        bad = lines[whole.index(False)]
-        raise CheckpointError(f"{path}: expected two pieces a line, got {bad[:40]!a}; fix: download the file again")
-    return [(pair[0], pair[1]) for pair in pairs]

@@ -17,29 +17,27 @@ class SigmoidGelu(nn.Module):
 class AdaptiveNorm(nn.Module):
     """`forward(x [B, N, D], index int64 [B])`: LayerNorm of which `index` chooses a scale and a shift for each row.
 
-    They are a linear layer's of silu of the embedding's row. With `mean_beyond`, every index that the embedding has no
-    row for means the mean of all rows. Source: VQ-Diffusion (arXiv 2111.14822), whose code calls it AdaLayerNorm and
-    has that mean for classes alone.
+    They are a linear layer's of silu of the embedding's row. With `with_mean`, one index more than the embedding has
+    rows means the mean of them all. Source: VQ-Diffusion (arXiv 2111.14822), whose code calls it AdaLayerNorm and has
+    that mean for classes alone.
     """
 
-    def __init__(self, rows: int, width: int, mean_beyond: bool = False):
+    def __init__(self, rows: int, width: int, with_mean: bool = False):
         super().__init__()
         self.emb = nn.Embedding(rows, width)
         self.linear = nn.Linear(width, 2 * width)
-        self.mean_beyond = mean_beyond
+        self.with_mean = with_mean
 
     def forward(self, x: Tensor, index: Tensor) -> Tensor:
-        embedded = self.embedded()
-        return _steered(x, self._steering(embedded[index.clamp(max=len(embedded) - 1)]))
-
-    def embedded(self) -> Tensor:
-        """[rows, D], with the mean behind them where it may be asked for."""
-        rows = self.emb.weight
-        return torch.cat([rows, rows.mean(dim=0, keepdim=True)]) if self.mean_beyond else rows
+        return _steered(x, self._steering(F.embedding(index, self._rows())))
 
     def tabled(self) -> "TabledNorm":
         """The same norm as one table."""
-        return TabledNorm(self._steering(self.embedded()))
+        return TabledNorm(self._steering(self._rows()))
+
+    def _rows(self) -> Tensor:
+        rows = self.emb.weight
+        return torch.cat([rows, rows.mean(dim=0, keepdim=True)]) if self.with_mean else rows
 
     def _steering(self, embedded: Tensor) -> Tensor:
         """[n, 2 D]: 1 + scale, then shift."""
@@ -51,7 +49,7 @@ class TabledNorm(nn.Module):
     """An AdaptiveNorm with its embedding and linear layer multiplied out, to one row [2 D] of a table for each index.
 
     Of a timestep's norm at width D this leaves 2 T D numbers of (T + 2 D + 2) D, and a lookup of a matrix product in
-    each step. An index beyond the rows means the last.
+    each step.
     """
 
     def __init__(self, table: Tensor):
@@ -59,7 +57,7 @@ class TabledNorm(nn.Module):
         self.table = nn.Parameter(table.detach().contiguous(), requires_grad=False)
 
     def forward(self, x: Tensor, index: Tensor) -> Tensor:
-        return _steered(x, self.table[index.clamp(max=len(self.table) - 1)])
+        return _steered(x, F.embedding(index, self.table))
 
 
 @torch.no_grad()

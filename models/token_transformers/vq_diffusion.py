@@ -90,7 +90,7 @@ class TokenBlock(nn.Module):
         else:
             self.attn = attention
         rows = settings.class_rows
-        self.ln2 = nn.LayerNorm(width) if rows is None else AdaptiveNorm(rows, width, mean_beyond=True)
+        self.ln2 = nn.LayerNorm(width) if rows is None else AdaptiveNorm(rows, width, with_mean=True)
         self.mlp = (
             ConvolutionalMlp(width, inner)
             if settings.convolutional
@@ -129,6 +129,9 @@ class TokenTransformer(nn.Module):
         layers, reads_text = len(self.blocks), self.settings.context_width is not None
         assert (class_id is None) == (self.settings.class_rows is None), "a class where classes are"
         assert len(context) == (2 * layers if reads_text else 0), "keys and values of every layer"
+        if class_id is not None:
+            # One for all that have no embedding.
+            class_id = class_id.minimum(torch.tensor(self.settings.class_rows))
         x = self.content_emb(tokens)
         for number, block in enumerate(self.blocks):
             keys_values = (context[number], context[layers + number]) if reads_text else None

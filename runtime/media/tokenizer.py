@@ -13,6 +13,7 @@ import tokenizers
 
 from ..errors import PANICS, InputError, reason
 from ..files.reading import is_unicode, parse_json, read_text
+from .prompt_cleaning import cleaned_prompt
 
 TOKENIZER_BYTES = 200_000_000
 """What a tokenizer.json may have; XLM-R's has 17 MB."""
@@ -32,11 +33,12 @@ class Tokens:
 class Tokenizer:
     """Encodes prompts into a fixed window: special tokens added, cut before the closing one, padded behind it.
 
-    `window` counts tokens, `pad_id` fills what is left of it. `added` are the tokens beside the vocabulary's pieces,
-    such as the placeholders of textual inversion. Raises InputError for a file that is no tokenizer.
+    `window` counts tokens, `pad_id` fills what is left of it; with `cleans` a prompt is cleaned as CLIP's own code does
+    (see `cleaned_prompt`). `added` are the tokens beside the vocabulary's pieces, such as the placeholders of textual
+    inversion. Raises InputError for a file that is no tokenizer.
     """
 
-    def __init__(self, path: Path, window: int, pad_id: int):
+    def __init__(self, path: Path, window: int, pad_id: int, cleans: bool = False):
         text = read_text(path, str(path), "a tokenizer.json", TOKENIZER_BYTES)
         with tokenizers_edge(f"{path}: expected a tokenizer.json"):
             _check_parts(text, path)
@@ -44,15 +46,17 @@ class Tokenizer:
             self._tokenizer.no_truncation()
             self._tokenizer.no_padding()
         self._path = path
-        self.window, self.pad_id = window, pad_id
+        self.window, self.pad_id, self._cleans = window, pad_id, cleans
         self.added = frozenset(token.content for token in self._tokenizer.get_added_tokens_decoder().values())
         self._placeholders = sorted(token for token in self.added if f"{token}_1" in self.added)
 
     def expanded(self, prompt: str) -> str:
-        """The prompt with `<toy>` as `<toy> <toy>_1 <toy>_2`, where a placeholder of that name has so many vectors.
+        """The prompt as it is encoded: with `<toy>` as `<toy> <toy>_1 <toy>_2`, where a placeholder of that name has so
+        many vectors.
 
         Source: diffusers' `TextualInversionLoaderMixin.maybe_convert_prompt`.
         """
+        prompt = cleaned_prompt(prompt) if self._cleans else prompt
         if not self._placeholders:
             return prompt
         present = set(self._encoded(prompt, add_special_tokens=False).tokens)
