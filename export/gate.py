@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from x2i.runtime.bundle.manifest import Precision
 from x2i.runtime.commands.progress import track
-from x2i.runtime.gate.cases import StepwisePipeline, draw_case, store_drawing, write_case
+from x2i.runtime.gate.cases import draw_case, store_drawing, write_case
 from x2i.runtime.gate.comparison import compare
 from x2i.runtime.gate.record import Case, Closeness, Gate, Judged, Limits
+from x2i.runtime.pipeline import Pipeline
 
 from .errors import GateError
 
@@ -59,7 +60,7 @@ def limits_of(precisions: Iterable[Precision]) -> Limits:
 
 
 def draw_references(
-    pipeline: StepwisePipeline, folder: Path, asked: Sequence[dict[str, Any]], gives_picture: bool = True
+    pipeline: Pipeline, folder: Path, asked: Sequence[dict[str, Any]], gives_picture: bool = True
 ) -> tuple[Case, ...]:
     """Draws every case with fp32 and writes `gate/<n>/` below `folder`: its inputs, its noise, latents and picture, or
     the tokens after each step.
@@ -77,7 +78,7 @@ def draw_references(
 
 
 def measure_gate(
-    pipeline: StepwisePipeline,
+    pipeline: Pipeline,
     folder: Path,
     cases: Sequence[Case],
     limits: Limits,

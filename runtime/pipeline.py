@@ -239,7 +239,7 @@ class Walk(Iterator[Step]):
             grid=process.canvas.cells(request.size if last else process.canvas.size),
             noise=request.noise if last else None,
             sampler=request.sampler if last else process.usual_sampler(),
-            values=request.values if last else request.values | {"steps": None},
+            values=request.values if last else {**request.values, "steps": None},
             slots=self._slots,
             # Under a limit the next step opens and binds the denoiser again.
             before_preview=denoiser.release if self._alone else lambda: None,

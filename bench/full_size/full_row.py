@@ -37,7 +37,7 @@ def full_row(bundle: Path, backend: str, latents: Path, steps: int) -> None:
     began = time.perf_counter()
     last.preview()
     decoded = time.perf_counter() - began
-    np.save(latents, last.latents)
+    np.save(latents, last.state)
     timed = sorted(times[1:])
     facts = {
         "load": loaded,

@@ -32,7 +32,7 @@ def open_peer(job: PeerJob) -> Draw:
         walk = pipeline.steps(job.prompt, **run)
         for step in walk:
             tick()
-            latents = step.latents
+            latents = step.state
         decoded = pipeline.session(decoder.graph)(latents=latents)["image"]
         return PeerPicture(np.asarray(to_images(decoded, decoder.to_uint8)[0]), latents)
 

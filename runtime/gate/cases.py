@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -14,7 +14,7 @@ from ..inputs.option import Option
 from ..inputs.registry import run_options
 from ..media.pictures import open_picture, several
 from ..output import Output
-from ..pipeline import Walk
+from ..pipeline import Pipeline
 from .record import Case
 
 Draw = Callable[..., Output]
@@ -29,16 +29,6 @@ class Drawing:
     latents: np.ndarray | None
     picture: np.ndarray | None
     states: np.ndarray | None = None
-
-
-class StepwisePipeline(Protocol):
-    """A Pipeline as the gate calls it: whole runs of latents, and runs of tokens step by step."""
-
-    def __call__(self, prompt: str | None = None, **options: Any) -> Output:
-        """A whole run."""
-
-    def steps(self, prompt: str | None = None, **options: Any) -> Walk:
-        """A run step by step."""
 
 
 def write_case(folder: Path, number: int, given: Mapping[str, Any], gives_picture: bool = True) -> Case:
@@ -80,7 +70,7 @@ def case_options(case: Case, folder: Path) -> dict[str, Any]:
     return given if case.noise is None else given | {"noise": _read_array(folder / case.noise)}
 
 
-def draw_case(pipeline: StepwisePipeline, case: Case, folder: Path, states: np.ndarray | None = None) -> Drawing:
+def draw_case(pipeline: Pipeline, case: Case, folder: Path, states: np.ndarray | None = None) -> Drawing:
     """Runs a case whose files lie below `folder`; raises InputError where it cannot be drawn.
 
     A walk through tokens begins each step at the state of `states`, int64 [steps, length], and so does the picture;
@@ -90,7 +80,8 @@ def draw_case(pipeline: StepwisePipeline, case: Case, folder: Path, states: np.n
     if case.states is None:
         output = pipeline(**options)
         return Drawing(output.latents, np.asarray(output.images[0]))
-    walk, reached, step = pipeline.steps(**options), [], None
+    walk, step = pipeline.steps(**options), None
+    reached: list[np.ndarray] = []
     while True:
         try:
             step = walk.send(None if states is None or not reached else states[len(reached) - 1][None])

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
-from .cases import Drawing, StepwisePipeline, draw_case, stored_drawing
+from ..pipeline import Pipeline
+from .cases import Drawing, draw_case, stored_drawing
 from .metrics import equal_share, psnr, relative_l2, ssim
 from .record import Case, Closeness, Limits
 
@@ -27,7 +28,7 @@ class CaseResult:
         return not self.problems
 
 
-def compare(pipeline: StepwisePipeline, cases: Sequence[Case], limits: Limits, folder: Path) -> Iterator[CaseResult]:
+def compare(pipeline: Pipeline, cases: Sequence[Case], limits: Limits, folder: Path) -> Iterator[CaseResult]:
     """Draws one case after the other; their files lie below `folder`.
 
     Raises InputError where the stored files are no reference for what the bundle draws.

@@ -48,7 +48,7 @@ class Canvas:
             and len(size) == 2
             and all(isinstance(side, Integral) and not isinstance(side, bool) and side > 0 for side in size)
         )
-        if whole and max(size) > MOST_PIXELS:
+        if whole and int(max(size)) > MOST_PIXELS:
             return [f"size: expected at most {MOST_PIXELS} pixels a side, got {short(size)}; draw a smaller picture"]
         if whole and all(side % self.multiple == 0 for side in size):
             return []

@@ -1,6 +1,6 @@
 """The process that walks latents: noise to latents by a sampler over guided noise, then one picture decoder."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
@@ -166,7 +166,7 @@ class LatentsProcess:
             found += [f"plan: {problem}" for problem in error.problems]
         return found
 
-    def walk(self, run: ProcessRun) -> Iterator[Step]:
+    def walk(self, run: ProcessRun) -> Generator[Step, Any, None]:
         """A step of the sampler after the other."""
         sampler = run.sampler
         assert sampler is not None, "latents without a sampler"
