@@ -46,7 +46,7 @@ class Canvas:
         whole = (
             isinstance(size, Sequence)
             and len(size) == 2
-            and all(isinstance(side, Integral) and not isinstance(side, bool) and side > 0 for side in size)
+            and all(isinstance(side, Integral) and not isinstance(side, bool) and int(side) > 0 for side in size)
         )
         if whole and int(max(size)) > MOST_PIXELS:
             return [f"size: expected at most {MOST_PIXELS} pixels a side, got {short(size)}; draw a smaller picture"]
