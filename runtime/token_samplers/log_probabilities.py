@@ -4,6 +4,8 @@ Classes are the last axis everywhere. Source: VQ-Diffusion (arXiv 2111.14822) an
 2205.16007), in the arithmetic of their code: float64 where it has float64, float32 elsewhere.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 
 LEAST = np.float32(-70.0)
@@ -11,21 +13,43 @@ LEAST = np.float32(-70.0)
 TINY = np.float32(1e-30)
 LOG_TINY = np.log(TINY)
 """What a one-hot array has beside its token."""
+BLOCK_VALUES = 1 << 17
+"""What is worked on at once: with its float64 copies it stays in a core's second cache, where passes cost little."""
+
+LOOKED_AT = 4
+"""Truncation looks at the likeliest fourth of the classes first, which hold most rates of what a network has learnt."""
+
+
+def row_blocks(values: np.ndarray) -> Iterator[slice]:
+    """Parts of the rows [n, classes] of an array, one after the other, each of about `BLOCK_VALUES` values."""
+    rows, classes = values.shape
+    several = max(1, BLOCK_VALUES // classes)
+    return (slice(first, first + several) for first in range(0, rows, several))
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
     """Log-probabilities of float32 logits [..., K], computed in float64, float32, at least `LEAST`."""
-    values = logits.astype(np.float64)
-    values -= values.max(axis=-1, keepdims=True)
-    values -= np.log(np.exp(values).sum(axis=-1, keepdims=True))
-    return np.clip(values.astype(np.float32), LEAST, 0)
+    rows = logits.reshape(-1, logits.shape[-1])
+    made = np.empty(rows.shape, np.float32)
+    for block in row_blocks(rows):
+        values = rows[block].astype(np.float64)
+        values -= values.max(axis=-1, keepdims=True)
+        values -= np.log(np.exp(values).sum(axis=-1, keepdims=True))
+        np.clip(values, LEAST, 0, out=made[block], casting="same_kind")
+    return made.reshape(logits.shape)
 
 
 def guided_log_probabilities(unconditional: np.ndarray, conditional: np.ndarray, scale: float) -> np.ndarray:
     """Guidance of float32 log-probabilities [..., K]: u + scale (c - u), made probabilities again."""
-    guided = unconditional + np.float32(scale) * (conditional - unconditional)
-    guided -= log_sum_exp(guided)
-    return np.clip(guided, LEAST, 0, out=guided)
+    empty, full = (values.reshape(-1, values.shape[-1]) for values in (unconditional, conditional))
+    made = np.empty(full.shape, np.float32)
+    for block in row_blocks(full):
+        guided = np.subtract(full[block], empty[block], out=made[block])
+        guided *= np.float32(scale)
+        guided += empty[block]
+        guided -= log_sum_exp(guided)
+        np.clip(guided, LEAST, 0, out=guided)
+    return made.reshape(conditional.shape)
 
 
 def log_sum_exp(values: np.ndarray) -> np.ndarray:
@@ -50,16 +74,49 @@ def with_mask_class(values: np.ndarray) -> np.ndarray:
 def truncated(log_probabilities: np.ndarray, rate: float) -> np.ndarray:
     """The likeliest classes [..., K] whose likelier ones together have less than `rate`; the others become `LEAST`.
 
-    The likeliest stays in any case. Sums are of float64, rounded to float32 before they are compared.
+    The likeliest stays in any case, and of equally likely ones the first. Sums are of float64, rounded to float32
+    before they are compared. Whether the mask is among the classes makes no difference.
     """
-    order = np.argsort(-log_probabilities, axis=-1, kind="stable")
-    ordered = np.take_along_axis(log_probabilities, order, axis=-1)
-    sums = np.cumsum(np.exp(ordered), axis=-1, dtype=np.float64).astype(np.float32)
-    kept = np.ones(ordered.shape, bool)
-    kept[..., 1:] = sums[..., :-1] < np.float32(rate)
-    keep = np.empty_like(kept)
-    np.put_along_axis(keep, order, kept, axis=-1)
-    return np.where(keep, log_probabilities, LEAST)
+    rows = log_probabilities.reshape(-1, log_probabilities.shape[-1])
+    made = np.empty(rows.shape, np.float32)
+    for block in row_blocks(rows):
+        made[block] = _truncated_rows(rows[block], np.float32(rate))
+    return made.reshape(log_probabilities.shape)
+
+
+def _truncated_rows(rows: np.ndarray, rate: np.float32) -> np.ndarray:
+    """Keeps what is at least as likely as the last class kept: sorting the values alone is faster than their order."""
+    last, kept = _last_kept(rows, rate, max(1, rows.shape[-1] // LOOKED_AT))
+    keep = rows >= last
+    made = np.where(keep, rows, LEAST)
+    tied = np.flatnonzero((np.count_nonzero(keep, axis=-1, keepdims=True) > kept) & (last > LEAST))
+    if len(tied):
+        equal = rows[tied] == last[tied]
+        room = kept[tied] - np.count_nonzero(rows[tied] > last[tied], axis=-1, keepdims=True)
+        made[tied] = np.where(equal & (np.cumsum(equal, axis=-1) > room), LEAST, made[tied])
+    return made
+
+
+def _last_kept(rows: np.ndarray, rate: np.float32, several: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of each row the least value kept and how many are, [n, 1]: from its `several` likeliest classes, or from all
+    where those have less than `rate` together."""
+    classes = rows.shape[-1]
+    top = rows if several == classes else np.partition(rows, -several, axis=-1)[:, -several:]
+    ascending = np.sort(top, axis=-1)
+    sums = _exact_exp(ascending)[:, ::-1].astype(np.float64)
+    below = np.cumsum(sums, axis=-1, out=sums).astype(np.float32) < rate
+    kept = 1 + np.count_nonzero(below[:, :-1], axis=-1, keepdims=True)
+    last = np.take_along_axis(ascending, several - kept, axis=-1)
+    more = np.flatnonzero(below[:, -1]) if several < classes else ()
+    if len(more):
+        last[more], kept[more] = _last_kept(rows[more], rate, classes)
+    return last, kept
+
+
+def _exact_exp(values: np.ndarray) -> np.ndarray:
+    """The exponential of float32 values rounded once, as torch has it; numpy's own may be off by two bits."""
+    wide = values.astype(np.float64)
+    return np.exp(wide, out=wide).astype(np.float32)
 
 
 def gumbel(uniform: np.ndarray) -> np.ndarray:
@@ -69,7 +126,13 @@ def gumbel(uniform: np.ndarray) -> np.ndarray:
 
 def draw(log_probabilities: np.ndarray, uniform: np.ndarray) -> np.ndarray:
     """One token, int64 [...], of each row of log-probabilities [..., K], by as many uniform draws."""
-    return (log_probabilities + gumbel(uniform)).argmax(axis=-1)
+    rows, draws = (values.reshape(-1, values.shape[-1]) for values in (log_probabilities, uniform))
+    tokens = np.empty(len(rows), np.int64)
+    for block in row_blocks(rows):
+        noise = gumbel(draws[block])
+        noise += rows[block]
+        tokens[block] = noise.argmax(axis=-1)
+    return tokens.reshape(log_probabilities.shape[:-1])
 
 
 def log_one_hot(tokens: np.ndarray, classes: int) -> np.ndarray:

@@ -25,7 +25,10 @@ class TokenNoise:
         """float32 [count, *shape], each value from 0 to below 1."""
         if self._recorded is not None:
             return self._next(name, shape)
-        return np.stack([stream.random(shape, np.float32) for stream in self._generators(name)])
+        made = np.empty((self._count, *shape), np.float32)
+        for values, stream in zip(made, self._generators(name), strict=True):
+            stream.random(dtype=np.float32, out=values)
+        return made
 
     def exponential(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         """float32 [count, *shape], exponential of mean 1."""
