@@ -103,7 +103,7 @@ class TokensProcess:
 
     def problems(self) -> list[str]:
         """What does not fit together inside it."""
-        found = segment_problems(self.segments, self.sampler.steps - 1)
+        found = segment_problems(self.segments, self.sampler.steps - 1) + self.sampler.problems()
         if self.any_grid and self.size_multiple % self.factor:
             found.append(f"plan: expected sizes in multiples of the factor {self.factor}, got {self.size_multiple}")
         if self.any_grid and any(side * self.factor % self.size_multiple for side in self.grid):

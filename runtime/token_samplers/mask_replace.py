@@ -1,6 +1,7 @@
 """Mask-and-replace diffusion, from all masks or from given tokens: VQ-Diffusion (arXiv 2111.14822), Improved
 VQ-Diffusion (arXiv 2205.16007), CDCD (arXiv 2206.07771) and Diffsound (arXiv 2207.09983)."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,7 +14,7 @@ from ..bundle.records import Count, Share
 from ..errors import InputError
 from ..inputs.option import CallContext, CallShape, Option, PreparedInputs, Shape, is_number, options_of, short
 from .log_probabilities import draw, truncated
-from .mask_schedule import MaskSchedule, TransitionShares, transition_shares
+from .mask_transitions import MaskTransitions, TransitionShares, transition_shares
 from .network_calls import MOST_TIMESTEPS, NetworkCallOptions, TokenCall, call_problems, chosen_calls, chosen_prior
 from .reveal_priors import REVEAL_COUNTS, REVEAL_LENGTH
 from .sampler import TokenRun, TokenStep, TokenWalk
@@ -59,17 +60,17 @@ class MaskReplace:
     priors: bool = False
 
     def problems(self) -> list[str]:
-        """What keeps it from being sampled, one line each."""
+        """Shares that no schedule has, and priors without counts."""
         found = []
         shares = (*self.kept, *self.masked)
         # The shares of single timesteps are ratios of these.
         if not all(0 < share < 1 for share in shares) or not all(each.all_happen for each in self._shares()):
             found.append(
-                "kept, masked: expected that each timestep keeps, replaces and masks a share of the tokens, got "
-                f"{list(self.kept)} and {list(self.masked)}"
+                "plan: expected a schedule in which each timestep keeps, replaces and masks a share of the tokens, got "
+                f"kept {list(self.kept)} and masked {list(self.masked)}"
             )
         if self.priors and self.steps not in REVEAL_COUNTS:
-            found.append(f"priors: expected steps among {list(REVEAL_COUNTS)}, got {self.steps}")
+            found.append(f"plan: expected steps among {list(REVEAL_COUNTS)} for priors, got {self.steps}")
         return found
 
     def slots(self) -> tuple[str, ...]:
@@ -83,6 +84,9 @@ class MaskReplace:
         if call.values["untruncated"] and call.values["truncation"] is not None:
             made.problems.append("truncation: is switched off by untruncated; give one of the two")
         made.problems += call_problems(call.values, self.steps, self.strides, self.priors)
+        length = math.prod(call.grid)
+        if self.priors and chosen_prior(call.values) is not None and length != REVEAL_LENGTH:
+            made.problems.append(f"prior: expected {REVEAL_LENGTH} tokens, got {length}; leave prior and reveals out")
 
     def stand_in(self) -> dict[str, Any]:
         return {}
@@ -101,7 +105,7 @@ class MaskReplace:
         walked from these tokens.
         """
         calls, rate, prior = self._calls(run), self._rate(run.values), chosen_prior(run.values)
-        schedule = MaskSchedule.of(*self._shares(), self.classes, self.older_posterior)
+        schedule = MaskTransitions.of(*self._shares(), self.classes, self.older_posterior)
         tokens = self._start(run, schedule)
         for call in calls:
             log_x0 = run.predict(tokens, call.timestep)["logits"]
@@ -128,11 +132,8 @@ class MaskReplace:
 
     def _calls(self, run: TokenRun) -> list[TokenCall]:
         """The network calls of a run."""
-        if chosen_prior(run.values) is not None:
-            if run.length != REVEAL_LENGTH:
-                raise InputError(f"prior: expected {REVEAL_LENGTH} tokens, got {run.length}; leave it out")
-            if "start_tokens" in run.slots:
-                raise InputError("prior: expected masks to reveal, got tokens to start from; leave one of the two out")
+        if chosen_prior(run.values) is not None and "start_tokens" in run.slots:
+            raise InputError("prior: expected masks to reveal, got tokens to start from; leave one of the two out")
         return chosen_calls(run.values, self.steps, self._begin(run))
 
     def _begin(self, run: TokenRun) -> int:
@@ -146,11 +147,12 @@ class MaskReplace:
             raise InputError(f"strength: expected {expected}, got {short(strength)}")
         return begin
 
-    def _start(self, run: TokenRun, schedule: MaskSchedule) -> np.ndarray:
+    def _start(self, run: TokenRun, schedule: MaskTransitions) -> np.ndarray:
         """All masks, or given tokens as the forward process leaves them."""
         given = run.slots.get("start_tokens")
         if given is None:
             return np.full((run.count, run.length), self.classes, np.int64)
+        given = given.reshape(len(given), -1)
         fits = given.shape in ((1, run.length), (run.count, run.length))
         if not fits or given.min() < 0 or given.max() >= self.classes:
             expected = f"int64 [1 or {run.count}, {run.length}] from 0 to {self.classes - 1}"

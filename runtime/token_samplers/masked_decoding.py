@@ -61,6 +61,10 @@ class MaskedDecoding:
     temperature: tuple[Amount, Amount] = (2.0, 0.0)
     strength: Share = 0.5
 
+    def problems(self) -> list[str]:
+        """None: it walks with any numbers."""
+        return []
+
     def slots(self) -> tuple[str, ...]:
         return ()
 

@@ -60,6 +60,10 @@ class MultinomialDiffusion:
     classes: Count
     steps: Count
 
+    def problems(self) -> list[str]:
+        """None: it walks with any numbers."""
+        return []
+
     def slots(self) -> tuple[str, ...]:
         return ()
 

@@ -3,13 +3,14 @@
 from typing import Any, get_args
 
 from .best_first import BestFirst, BestFirstOptions
+from .mask_replace import MaskReplace, MaskReplaceOptions
 from .masked_decoding import MaskedDecoding, MaskedDecodingOptions
 from .multinomial import MultinomialDiffusion
 
-TokenSamplerRecord = BestFirst | MaskedDecoding | MultinomialDiffusion
+TokenSamplerRecord = MaskReplace | BestFirst | MaskedDecoding | MultinomialDiffusion
 """What a plan may walk tokens by."""
 TOKEN_SAMPLERS: tuple[Any, ...] = get_args(TokenSamplerRecord)
 
 
-class TokenSamplerOptions(BestFirstOptions, MaskedDecodingOptions, total=False):
+class TokenSamplerOptions(MaskReplaceOptions, BestFirstOptions, MaskedDecodingOptions, total=False):
     """What token samplers may be told."""

@@ -61,6 +61,9 @@ class TokenSampler(Input, Protocol):
     name: str
     steps: int
 
+    def problems(self) -> list[str]:
+        """What keeps it from walking, one line each."""
+
     def step_count(self, run: TokenRun) -> int:
         """How many steps a run has."""
 

@@ -16,7 +16,7 @@ from x2i.runtime.token_samplers.log_probabilities import (
     with_mask_class,
 )
 from x2i.runtime.token_samplers.mask_replace import MaskReplace
-from x2i.runtime.token_samplers.mask_schedule import MaskSchedule, transition_shares
+from x2i.runtime.token_samplers.mask_transitions import MaskTransitions, transition_shares
 
 from tests.goldens import golden_arrays
 from tests.numerics import TOLERANCES, assert_close
@@ -38,8 +38,8 @@ FUNCTIONS = [family for family in FAMILIES if family != "cdcd"]
 """The families that have arrays of functions; CDCD's pictures are drawn by VQ-Diffusion's."""
 
 
-def schedule_of(sampler: MaskReplace) -> MaskSchedule:
-    return MaskSchedule.of(*sampler._shares(), sampler.classes, sampler.older_posterior)
+def schedule_of(sampler: MaskReplace) -> MaskTransitions:
+    return MaskTransitions.of(*sampler._shares(), sampler.classes, sampler.older_posterior)
 
 
 class Functions:
@@ -61,7 +61,7 @@ class Functions:
         """The function of each row and its timestep."""
         return np.stack([function(row, int(t)) for row, t in enumerate(self[times])])
 
-    def posterior(self, times: str = "t", schedule: MaskSchedule | None = None) -> np.ndarray:
+    def posterior(self, times: str = "t", schedule: MaskTransitions | None = None) -> np.ndarray:
         x0, tokens = self["log_x0"][..., :-1], self["x_t"]
         shown = schedule or self.schedule
         return self.rows(lambda row, t: shown.posterior(x0[row], tokens[row, : x0.shape[1]], t), times)
@@ -90,7 +90,7 @@ def test_every_array_is_reproduced(family: str) -> None:
         compare_vq_diffusion(its)
     if family == "diffsound":
         form = its["posterior_vqdiffusion_form"]
-        newer = MaskSchedule(schedule.one, schedule.whole, schedule.classes, older_posterior=False)
+        newer = MaskTransitions(schedule.one, schedule.whole, schedule.classes, older_posterior=False)
         assert_close(its.posterior(schedule=newer), form, "posterior")
         assert differs(form, its["posterior"], "posterior"), "the newer posterior would pass"
     assert not its.left, "arrays that nothing is compared with"

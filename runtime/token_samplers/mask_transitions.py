@@ -1,4 +1,4 @@
-"""How tokens turn into others and into the mask: the schedule of mask-and-replace diffusion, its forward process and
+"""How tokens turn into others and into the mask: the transitions of mask-and-replace diffusion, its forward process and
 its posterior (VQ-Diffusion, arXiv 2111.14822)."""
 
 from dataclasses import dataclass
@@ -81,7 +81,7 @@ class Transition:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class MaskSchedule:
+class MaskTransitions:
     """The transitions of one timestep, [T], and of all up to it, [T + 1]: the last entry, index -1, is the clean state.
 
     Class `classes` is the mask. With `older_posterior` the mask is as likely a clean token as Diffsound (arXiv
