@@ -31,7 +31,7 @@ class Tokens:
 
 
 class Tokenizer:
-    """Encodes prompts into a fixed window: special tokens added, cut before the closing one, padded behind it.
+    """Encodes prompts into a fixed window: special tokens added, cut before the closing one if any, padded behind it.
 
     `window` counts tokens, `pad_id` fills what is left of it; with `cleans` a prompt is cleaned as CLIP's own code does
     (see `cleaned_prompt`). `added` are the tokens beside the vocabulary's pieces, such as the placeholders of textual
@@ -103,12 +103,14 @@ class Tokenizer:
         return Tokens(ids, mask, tuple(cut))
 
     def _fit(self, encoding: tokenizers.Encoding, prompt: str) -> tuple[list[int], str]:
-        """The ids that fit the window, still closed by the special token, and the text that was cut."""
+        """The ids that fit the window, still closed by the special token where one closes all, and the text that was
+        cut."""
         ids = encoding.ids
         if len(ids) <= self.window:
             return ids, ""
-        first_cut = encoding.offsets[self.window - 1][0]
-        return [*ids[: self.window - 1], ids[-1]], prompt[first_cut:].strip()
+        closing = ids[-1:] if encoding.special_tokens_mask[-1] else []
+        kept = self.window - len(closing)
+        return [*ids[:kept], *closing], prompt[encoding.offsets[kept][0] :].strip()
 
 
 class _TokenizerFile(msgspec.Struct):
