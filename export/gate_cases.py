@@ -8,7 +8,8 @@ import numpy as np
 from x2i.runtime.bundle.calls import matches
 from x2i.runtime.bundle.manifest import Manifest
 from x2i.runtime.bundle.plan import Plan
-from x2i.runtime.inputs.registry import input_stand_ins
+from x2i.runtime.inputs.option import CallContext, PreparedInputs
+from x2i.runtime.inputs.registry import filled_in, input_stand_ins
 from x2i.runtime.inputs.sound import SoundInput
 from x2i.runtime.processes.latents import LatentsProcess
 from x2i.runtime.samplers.sampler import Noise
@@ -78,8 +79,7 @@ def _run(
     steps: int,
     size: tuple[int, int] | None,
 ) -> dict[str, Any]:
-    run = own | {"seed": seed} | ({"steps": steps} if manifest.plan.walks_latents else {})
-    run |= _start(manifest.plan, seed, size)
+    run = own | {"seed": seed} | _steps(_possible_steps(manifest.plan, steps)) | _start(manifest.plan, seed, size)
     if (sound := manifest.plan.find(SoundInput)) is not None:
         run["sound"] = rising_tone(sound, seed)
     if "prompt" in own:
@@ -135,6 +135,18 @@ def compared_runs(
     known = judge.runs(manifest)
     chosen = [known[number] for number in np.linspace(0, len(known) - 1, COMPARED).astype(int)]
     return [run | _steps(steps) | _start(manifest.plan, run["seed"], size) for run in chosen]
+
+
+def _possible_steps(plan: Plan, steps: int) -> int | None:
+    """So many steps, or as few more as a walk through tokens can have; None where it has its own number alone."""
+    if plan.walks_latents:
+        return steps
+    for number in range(steps, plan.process.steps):
+        values, made = filled_in({"steps": number}), PreparedInputs()
+        plan.process.sampler.prepare(CallContext(values, None, None, 1, number), made)
+        if not made.problems:
+            return number
+    return None
 
 
 def _steps(steps: int | None) -> dict[str, int]:

@@ -167,6 +167,11 @@ class Walk(Iterator[Step]):
         self._denoisers: list[Denoiser] = []
         self._steps = self._walked()
 
+    @property
+    def slots(self) -> NamedTensors:
+        """What inputs, conditioners and the processes so far left, by name."""
+        return self._slots
+
     def __next__(self) -> Step:
         return next(self._steps)
 

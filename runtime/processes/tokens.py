@@ -44,6 +44,11 @@ class TokensProcess:
     writes: str | None = None
 
     @property
+    def length(self) -> int:
+        """The usual number of tokens of a state."""
+        return self.grid[0] * self.grid[1]
+
+    @property
     def gives(self) -> tuple[str, ...]:
         """What becomes of its last state; without tails the tokens themselves."""
         return tuple(tail.kind for tail in self.tails) or ("tokens",)
@@ -78,7 +83,7 @@ class TokensProcess:
 
     def calls(self) -> Iterator[PlannedCall]:
         """What it asks of each graph."""
-        state: tuple[int | str, ...] = ("batch", "height", "width") if self.any_grid else ("batch", self._length)
+        state: tuple[int | str, ...] = ("batch", "height", "width") if self.any_grid else ("batch", self.length)
         for segment in self.segments:
             fed, shapes = segment.context | {"tokens": "tokens"}, {"tokens": state}
             if self.takes_timestep:
@@ -89,7 +94,7 @@ class TokensProcess:
 
     def state_shapes(self, call: CallShape) -> dict[str, Shape]:
         """The shapes of what changes from step to step, one row each picture."""
-        state = self.canvas.cells(call.size) if self.any_grid else (self._length,)
+        state = self.canvas.cells(call.size) if self.any_grid else (self.length,)
         return {"tokens": (call.count, *state)} | ({"timestep": (call.count,)} if self.takes_timestep else {})
 
     def tail_shapes(self, call: CallShape) -> dict[str, dict[str, Shape]]:
@@ -98,7 +103,7 @@ class TokensProcess:
         found = {}
         for tail in self.tails:
             if isinstance(tail, PictureTail | SoundTail):
-                found[tail_graphs(tail)[0]] = {"tokens": tokens_shape(tail, (call.count, self._length), grid)}
+                found[tail_graphs(tail)[0]] = {"tokens": tokens_shape(tail, (call.count, self.length), grid)}
         return found
 
     def problems(self) -> list[str]:
@@ -111,9 +116,9 @@ class TokensProcess:
                 f"plan: expected a grid whose size is a multiple of {self.size_multiple}, got {list(self.grid)}"
             )
         for tail in self.tails:
-            if tail.span is not None and tail.span.first + tail.span.count > self._length:
+            if tail.span is not None and tail.span.first + tail.span.count > self.length:
                 got = f"{tail.span.count} from {tail.span.first} on"
-                found.append(f"plan: expected a {tail.kind} of the {self._length} tokens, got {got}")
+                found.append(f"plan: expected a {tail.kind} of the {self.length} tokens, got {got}")
             if isinstance(tail, SoundTail) and not tail.stages:
                 found.append("plan: expected a sound with a graph or more, got none")
         return found
@@ -146,10 +151,6 @@ class TokensProcess:
                 tokens = state.reshape(len(state), *run.grid)
             made += tail.decode(tokens, run.session, run.file)
         return made
-
-    @property
-    def _length(self) -> int:
-        return self.grid[0] * self.grid[1]
 
     def _predict(self, run: ProcessRun, tokens: np.ndarray, timestep: np.ndarray | int) -> NamedTensors:
         state = tokens.reshape(len(tokens), *run.grid) if self.any_grid else tokens
