@@ -47,17 +47,16 @@ class DiffusersStep:
     def step(self, tokens: np.ndarray, timestep: int) -> Tensor:
         """The next tokens [1, N], drawn and truncated as `VQDiffusionPipeline` does."""
         state = torch.from_numpy(tokens)
-        expected = torch.log_softmax(self._predicted(state, timestep).double(), dim=1).float()
-        expected = self._truncated(expected).clamp(LEAST)
+        expected = self._truncated(self._predicted(state, timestep)).clamp(LEAST)
         return self._scheduler.step(expected, torch.tensor(timestep), state, self._random).prev_sample
 
     @torch.inference_mode()
     def logits(self, tokens: np.ndarray, timestep: int) -> np.ndarray:
-        """float32 [1, N, classes]."""
+        """float32 [1, N, classes], log-probabilities."""
         return self._predicted(torch.from_numpy(tokens), timestep).transpose(1, 2).contiguous().numpy()
 
     def _predicted(self, tokens: Tensor, timestep: int) -> Tensor:
-        """[1, classes, N]."""
+        """Log-probabilities [1, classes, N]."""
         at = torch.tensor(timestep)
         return self._model(tokens, encoder_hidden_states=self._context, timestep=at).sample
 
