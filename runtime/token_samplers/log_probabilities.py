@@ -15,7 +15,6 @@ LOG_TINY = np.log(TINY)
 """What a one-hot array has beside its token."""
 BLOCK_VALUES = 1 << 17
 """What is worked on at once: with its float64 copies it stays in a core's second cache, where passes cost little."""
-
 LOOKED_AT = 4
 """Truncation looks at the likeliest fourth of the classes first, which hold most rates of what a network has learnt."""
 

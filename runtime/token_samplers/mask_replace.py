@@ -117,7 +117,7 @@ class MaskReplace:
                 tokens = prior.reveal(log_x0, tokens, call.reveals, uniform, places)
             else:
                 tokens = draw(schedule.posterior(log_x0, tokens, call.posterior_timestep), uniform)
-            replaced = yield TokenStep(float(call.timestep), tokens, partial(np.argmax, log_x0, axis=-1))
+            replaced = yield TokenStep(float(call.timestep), tokens, partial(_likeliest, log_x0))
             tokens = tokens if replaced is None else replaced
 
     def _shares(self) -> tuple[TransitionShares, TransitionShares]:
@@ -161,3 +161,8 @@ class MaskReplace:
         tokens = np.broadcast_to(given, (run.count, run.length))
         become = schedule.whole.from_tokens(tokens, self.classes, self._begin(run) - 1)
         return draw(become, run.noise.uniform("forward", (run.length, self.classes + 1)))
+
+
+def _likeliest(log_x0: np.ndarray) -> np.ndarray:
+    tokens: np.ndarray = log_x0.argmax(axis=-1)
+    return tokens

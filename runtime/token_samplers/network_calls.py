@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, TypedDict
 
 from ..inputs.option import Option, is_count, short
-from .reveal_priors import REVEAL_COUNTS, REVEAL_LENGTH, RevealPrior, reveal_calls
+from .reveal_priors import REVEAL_COUNTS, REVEAL_LENGTH, RevealPrior, RevealRule, reveal_calls
 
 MOST_TIMESTEPS = 10_000
 SHOWN_COUNTS = 6
@@ -70,8 +70,10 @@ def revealing_calls(steps: int, most: int) -> list[TokenCall]:
 
 def chosen_prior(values: Mapping[str, Any]) -> RevealPrior | None:
     """The prior of a run; whoever names the reveals alone has the even one, as in the original."""
-    rule = values["prior"] or ("none" if values["reveals"] is None else "uniform")
-    return None if rule == "none" else RevealPrior(rule, values["prior_weight"] or 0.0)
+    if values["prior"] == "none" or (values["prior"] is None and values["reveals"] is None):
+        return None
+    rule: RevealRule = values["prior"] or "uniform"
+    return RevealPrior(rule, values["prior_weight"] or 0.0)
 
 
 def chosen_calls(values: Mapping[str, Any], steps: int, begin: int) -> list[TokenCall]:
