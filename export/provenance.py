@@ -15,10 +15,10 @@ def sources(plan: "ExportPlan") -> tuple[Source, ...]:
     """Every checkpoint of the plan with its digest; names carry no folder, so that no local path travels."""
     if plan.random_weights is not None:
         return (Source("random-weights", plan.random_weights, ""),)
-    assert plan.base is not None
-    paths = {"base": Path(plan.base)} | plan.parts
+    base = {} if plan.base is None else {"base": Path(plan.base)}
     return tuple(
-        Source(part, _name(path, plan.base if part == "base" else ""), digest(path)) for part, path in paths.items()
+        Source(part, _name(path, plan.base or "" if part == "base" else ""), digest(path))
+        for part, path in (base | plan.parts).items()
     )
 
 

@@ -15,8 +15,10 @@ SYSTEMS = {
     "elite": "elite",
     "ip-adapter": "ip_adapter",
     "fastcomposer": "fastcomposer",
+    "ddcap": ".token_systems.ddcap",
 }
-"""The module in this folder behind each name; its SYSTEM is a SystemSpec."""
+"""The module behind each name, in this folder, or in the one beside it for those that walk tokens; its SYSTEM is a
+SystemSpec."""
 
 
 def system_spec(name: str) -> "SystemSpec":

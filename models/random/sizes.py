@@ -1,11 +1,14 @@
 """The sizes of the systems that are made with random weights."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from ..errors import CheckpointError
 from ..sound.audioclip import AudioClipSettings
 from ..stable_diffusion.compvis_config import CLIP_VIT_L, SD_V1
+
+Sizes = TypeVar("Sizes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +141,11 @@ GlueNet 16 x 64 -> 77 x 768; ELITE and FastComposer on CLIP ViT-L/14, IP-Adapter
 
 def model_sizes(name: str) -> ModelSizes:
     """The sizes called `sd15` or `tiny`. Raises CheckpointError for another name."""
-    if name not in SIZES:
-        raise CheckpointError(f"random weights: expected {' or '.join(SIZES)}, got {name!r}; fix: choose one of them")
-    return SIZES[name]
+    return chosen_sizes(SIZES, name)
+
+
+def chosen_sizes(sizes: Mapping[str, Sizes], name: str) -> Sizes:
+    """The entry of that name. Raises CheckpointError, which names all, for another."""
+    if name not in sizes:
+        raise CheckpointError(f"random weights: expected {' or '.join(sizes)}, got {name!r}; fix: choose one of them")
+    return sizes[name]

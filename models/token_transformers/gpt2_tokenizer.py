@@ -1,5 +1,6 @@
 """GPT-2's tokenizer, which turns a caption's ids into text: byte pairs without a special token of their own."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,22 +15,28 @@ GPT2_END = "<|endoftext|>"
 """The one special token, which ends a text; it stands in the vocabulary."""
 
 
-def read_gpt2_tokenizer(path: str | Path, size: int) -> str:
-    """The JSON text of the tokenizer in a folder with tokenizer.json, or vocab.json and merges.txt; or of a file.
+@dataclass(frozen=True, slots=True)
+class Gpt2Tokenizer:
+    """`json` is the `tokenizers` serialization, `size` the number of its ids, which begin at 0."""
 
-    `size` is the checkpoint's vocabulary, which must be the tokenizer's: ids from 0 to `size` - 1. Raises
-    CheckpointError for another tokenizer, and for merges of pieces that it lacks.
+    json: str
+    size: int
+
+
+def read_gpt2_tokenizer(path: str | Path) -> Gpt2Tokenizer:
+    """The tokenizer of a folder with tokenizer.json, or vocab.json and merges.txt; or of a tokenizer.json.
+
+    Raises CheckpointError for another tokenizer, for ids with gaps, and for merges of pieces that it lacks.
     """
     path = Path(path)
     folder = path.parent if path.is_file() else path
     pairs = read_byte_pairs(folder, path if path.is_file() else folder / "tokenizer.json")
     ids = {*pairs.vocab.values(), *(number for number, _ in pairs.added)}
     problems = []
-    if ids != set(range(size)):
-        got = f"{len(ids)} from {min(ids, default=0)} to {max(ids, default=0)}"
+    if ids != set(range(len(ids))):
         problems.append(
-            f"{path}: expected ids from 0 to {size - 1}, the checkpoint's vocabulary, got {got}; fix: give the "
-            "tokenizer that it was trained with"
+            f"{path}: expected ids without a gap from 0 on, got {len(ids)} from {min(ids, default=0)} to "
+            f"{max(ids, default=0)}; fix: give the original files"
         )
     if unknown := unknown_pieces(pairs.vocab, pairs.merges, [GPT2_END]):
         problems.append(
@@ -38,7 +45,7 @@ def read_gpt2_tokenizer(path: str | Path, size: int) -> str:
         )
     if problems:
         raise CheckpointError(*problems)
-    return to_tokenizer_json(gpt2_tokenizer(pairs))
+    return Gpt2Tokenizer(to_tokenizer_json(gpt2_tokenizer(pairs)), len(ids))
 
 
 def gpt2_tokenizer(pairs: BytePairs) -> "Tokenizer":

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypedDict
 import numpy as np
 
 from ..bundle.records import Count, Index
+from ..errors import InputError
 from ..inputs.option import CallContext, CallShape, Option, PreparedInputs, Shape, is_count, options_of, short
 from .sampler import TokenRun, TokenStep, TokenWalk
 
@@ -84,10 +85,17 @@ class BestFirst:
         return min(int(self.lengths(run).max()), self.timesteps)
 
     def lengths(self, run: TokenRun) -> np.ndarray:
-        """The tokens of each text, int64 [count]: the one asked for, or the likeliest for the picture."""
-        asked = run.values["length"]
-        likeliest = run.slots["length_logits"].argmax(axis=-1) + 1 if asked is None else np.int64(asked)
-        return np.broadcast_to(likeliest, (run.count,))
+        """The tokens of each text, int64 [count]: as many as asked for, or as are likeliest for the picture.
+
+        Raises InputError where neither says it.
+        """
+        if (asked := run.values["length"]) is not None:
+            return np.full(run.count, asked, np.int64)
+        logits = run.slots.get("length_logits", np.empty(0))
+        if logits.shape not in ((1, self.most), (run.count, self.most)):
+            expected = f"length_logits of {self.most} lengths from the picture, got {list(logits.shape)}"
+            raise InputError(f"length: expected {expected}; give length, or export the bundle again")
+        return np.broadcast_to(logits.argmax(axis=-1) + 1, (run.count,))
 
     def walk(self, run: TokenRun) -> TokenWalk:
         """The run; a step's `timestep` is the highest of its rows'."""

@@ -37,8 +37,8 @@ def refused(result, folder, *messages):
 
 
 def test_unknown_system(tmp_path):
-    known = "sd, gluegen-text, gluegen-sound, elite, ip-adapter, fastcomposer"
-    refused(export("magic", tmp_path / "out"), tmp_path, f"system: expected one of {known}, got 'magic'")
+    told = f"system: expected one of {', '.join(SYSTEMS)}, got 'magic'"
+    refused(export("magic", tmp_path / "out"), tmp_path, told)
 
 
 def test_help_names_every_system():

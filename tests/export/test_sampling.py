@@ -19,6 +19,8 @@ from x2i.runtime.samplers.schedule import Schedule
 from tests.goldens import golden
 
 COUNTS = range(1, 61)
+LATENTS = [name for name in SYSTEMS if not system_spec(name).tokens]
+"""The systems that a caller may sample otherwise than they were made for."""
 
 
 def plan_of(system: str, **options) -> ExportPlan:
@@ -43,17 +45,22 @@ def runs(plan: Plan) -> bool:
     return True
 
 
+def changed(plan: Plan, **changes) -> Plan:
+    """The plan with other values in its process."""
+    return replace(plan, processes=(replace(plan.latents, **changes),))
+
+
 @cache
 def built_plan(system: str) -> Plan:
     return system_spec(system).build(plan_of(system)).plan
 
 
-@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize("system", LATENTS)
 def test_a_count_is_refused_where_it_could_not_run(system):
     built = built_plan(system)
     for count in COUNTS:
         plan = plan_of(system, steps=count)
-        able = runs(replace(built, sampler=replace(built.sampler, steps=count)))
+        able = runs(changed(built, sampler=replace(built.latents.sampler, steps=count)))
         assert refused(system_spec(system).check, plan) == (not able), count
         assert refused(plan.with_defaults, built) == (not able), count
 
@@ -64,7 +71,7 @@ def test_a_chosen_sampler_decides(system, name):
     """By the name that the runtime gives it: `ddim` on a CompVis system is CompVis' own."""
     built = built_plan(system)
     for count in (*COUNTS, 9, 333, 600, 1000):
-        able = runs(replace(built, sampler=replace(built.sampler, name=name, steps=count)))
+        able = runs(changed(built, sampler=replace(built.latents.sampler, name=name, steps=count)))
         assert refused(system_spec(system).check, plan_of(system, sampler=name, steps=count)) == (not able), count
 
 
@@ -102,18 +109,18 @@ def test_a_count_is_refused_in_one_line_before_the_weights_are_read(tmp_path):
 
 def test_another_schedule_is_known_once_the_base_is_read():
     """Where nothing states it before, the check after the build has the last word."""
-    built = replace(built_plan("gluegen-text"), schedule=Schedule(train_steps=1008))
+    built = changed(built_plan("gluegen-text"), schedule=Schedule(train_steps=1008))
     hub = ExportPlan("gluegen-text", Path("not/there"), "someone/model", steps=9)
     with pytest.raises(PlanError) as early:
         system_spec("gluegen-text").check(hub)
     assert not any(problem.startswith("steps:") for problem in early.value.problems)
-    assert hub.with_defaults(built).sampler.steps == 9
-    assert refused(hub.with_defaults, replace(built, schedule=Schedule()))
+    assert hub.with_defaults(built).latents.sampler.steps == 9
+    assert refused(hub.with_defaults, changed(built, schedule=Schedule()))
 
 
 def test_the_spec_and_the_build_name_one_sampler():
-    for system in SYSTEMS:
-        assert built_plan(system).sampler == system_spec(system).sampler_of("diffusers", SamplerChoice("pndm"))
+    for system in LATENTS:
+        assert built_plan(system).latents.sampler == system_spec(system).sampler_of("diffusers", SamplerChoice("pndm"))
 
 
 def test_an_exported_plan_keeps_the_aliases():

@@ -21,10 +21,6 @@ def folder() -> Path:
     return golden(f"{FOLDER}/gpt2")
 
 
-def size() -> int:
-    return len(json.loads((folder() / "vocab.json").read_text("utf-8")))
-
-
 def saved(path: Path, text: str) -> Path:
     (path / "tokenizer.json").write_text(text, "utf-8")
     return path / "tokenizer.json"
@@ -36,29 +32,30 @@ def test_ids_are_those_of_transformers(tmp_path: Path) -> None:
     vocab = json.loads((folder() / "vocab.json").read_text("utf-8"))
     lines = (folder() / "merges.txt").read_text("utf-8").splitlines()[1:]
     peer = GPT2Tokenizer(vocab=vocab, merges=[tuple(line.split(" ")) for line in lines if line])
-    own = Tokenizer.from_str(read_gpt2_tokenizer(folder(), size()))
+    own = Tokenizer.from_str(read_gpt2_tokenizer(folder()).json)
     for words in WORDS:
         assert own.encode(words).ids == peer(words)["input_ids"]
         assert own.decode(own.encode(words).ids, skip_special_tokens=False) == words
 
 
 def test_a_saved_tokenizer_is_the_same(tmp_path: Path) -> None:
-    text = read_gpt2_tokenizer(folder(), size())
-    path = saved(tmp_path, text)
-    assert read_gpt2_tokenizer(path, size()) == read_gpt2_tokenizer(tmp_path, size()) == text
+    read = read_gpt2_tokenizer(folder())
+    path = saved(tmp_path, read.json)
+    assert read_gpt2_tokenizer(path) == read_gpt2_tokenizer(tmp_path) == read
+    assert read.size == len(json.loads((folder() / "vocab.json").read_text("utf-8")))
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_texts_of_the_runs(case: str, tmp_path: Path) -> None:
     """Special tokens are written; the mask behind a caption, which has no piece, is not."""
-    read = Detokenizer(saved(tmp_path, read_gpt2_tokenizer(folder(), size())), tidy=True)
+    read = Detokenizer(saved(tmp_path, read_gpt2_tokenizer(folder()).json), tidy=True)
     assert [read(ids) for ids in CASES[case]["final_tokens"]] == CASES[case]["text"]
 
 
 def test_a_text_is_tidied_as_transformers_does(tmp_path: Path) -> None:
     from transformers import PreTrainedTokenizerBase
 
-    path = saved(tmp_path, read_gpt2_tokenizer(folder(), size()))
+    path = saved(tmp_path, read_gpt2_tokenizer(folder()).json)
     own = Tokenizer.from_file(str(path))
     tidied, plain = Detokenizer(path, tidy=True), Detokenizer(path)
     random = np.random.default_rng(4)
@@ -70,28 +67,28 @@ def test_a_text_is_tidied_as_transformers_does(tmp_path: Path) -> None:
         assert plain(ids) == words
 
 
-def refused(path: Path, vocabulary: int) -> str:
+def refused(path: Path) -> str:
     with pytest.raises(CheckpointError) as caught:
-        read_gpt2_tokenizer(path, vocabulary)
+        read_gpt2_tokenizer(path)
     return str(caught.value)
 
 
-def test_another_vocabulary_is_refused(tmp_path: Path) -> None:
-    told = refused(folder(), size() + 2)
-    assert f"expected ids from 0 to {size() + 1}, the checkpoint's vocabulary, got {size()} from 0" in told
+def test_ids_with_a_gap_are_refused(tmp_path: Path) -> None:
+    shutil.copy(folder() / "merges.txt", tmp_path)
+    vocab = json.loads((folder() / "vocab.json").read_text("utf-8"))
+    (tmp_path / "vocab.json").write_text(json.dumps(vocab | {"!": len(vocab) + 3}), "utf-8")
+    assert f"expected ids without a gap from 0 on, got {len(vocab)} from 1 to {len(vocab) + 3}" in refused(tmp_path)
 
 
 def test_files_of_two_tokenizers_are_refused(tmp_path: Path) -> None:
     shutil.copy(folder() / "vocab.json", tmp_path)
     (tmp_path / "merges.txt").write_text("#version: 0.2\nzz yy\n", "utf-8")
-    assert "expected every merge and <|endoftext|> in its vocabulary, got 3 absent (yy, zz, zzyy)" in refused(
-        tmp_path, size()
-    )
+    assert "expected every merge and <|endoftext|> in its vocabulary, got 3 absent (yy, zz, zzyy)" in refused(tmp_path)
 
 
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
-    assert "expected tokenizer.json or vocab.json with merges.txt, got neither" in refused(tmp_path, 5)
+    assert "expected tokenizer.json or vocab.json with merges.txt, got neither" in refused(tmp_path)
 
 
 def test_another_kind_is_refused(tmp_path: Path) -> None:
-    assert "expected byte pairs" in refused(saved(tmp_path, '{"model": {"type": "Unigram", "vocab": []}}'), 5)
+    assert "expected byte pairs" in refused(saved(tmp_path, '{"model": {"type": "Unigram", "vocab": []}}'))

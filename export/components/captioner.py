@@ -1,0 +1,71 @@
+"""DDCap as its conditioner and its loop call it: a picture's condition, its keys and values, the denoiser of words."""
+
+import torch
+from torch import Tensor
+from x2i.models.token_transformers.ddcap import CaptionDenoiser, Ddcap, PictureCondition, PictureProjection
+
+from ..to_onnx import Component, Sizes
+from .projection import KEYS, VALUES, layer_names
+
+
+def picture_component(model: Ddcap) -> Component:
+    """From one picture's pixels [1, 3, n, n] to `context` [2, P, D], of no picture and of this one, and
+    `length_logits` [1, tokens]."""
+    condition = PictureCondition(model).eval()
+    size = model.sizes.patch * model.sizes.grid
+
+    def example(sizes: Sizes) -> dict[str, Tensor]:
+        return {"pixels": torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(12))}
+
+    outputs = ("context", "length_logits")
+    return Component("image_encoder", condition, example, outputs, free={}, trace={}, proof={})
+
+
+def picture_projection_component(model: Ddcap) -> Component:
+    """All layers' keys and values [B, P, D] of the condition [B, P, D]."""
+    projection = PictureProjection(model).eval()
+    patches, width = model.sizes.grid**2, model.sizes.width
+
+    def example(sizes: Sizes) -> dict[str, Tensor]:
+        random = torch.Generator().manual_seed(13)
+        return {"context": torch.randn(sizes["batch"], patches, width, generator=random)}
+
+    return Component(
+        name="projection",
+        module=projection,
+        example=example,
+        outputs=_key_values(projection.layers),
+        free={"context": {0: "batch"}},
+        trace={"batch": 2},
+        proof={"batch": 3},
+    )
+
+
+def caption_component(model: Ddcap) -> Component:
+    """The loop's graph: tokens [B, N] and timestep [B] int64 with all keys and values to `logits` [B, N, V]."""
+    denoiser = CaptionDenoiser(model).eval()
+    kept = model.sizes
+    names = _key_values(PictureProjection(model).layers)
+
+    def example(sizes: Sizes) -> dict[str, Tensor]:
+        random = torch.Generator().manual_seed(14)
+        batch = sizes["batch"]
+        # A third is still the mask.
+        drawn = torch.randint(kept.vocab * 3 // 2, (batch, kept.tokens), generator=random).clamp(max=kept.mask_id)
+        found = {"tokens": drawn, "timestep": torch.arange(batch) * 7 % kept.time_rows}
+        shape = (batch, kept.grid**2, kept.width)
+        return found | {name: torch.randn(shape, generator=random) for name in names}
+
+    return Component(
+        name="transformer",
+        module=denoiser,
+        example=example,
+        outputs=("logits",),
+        free={name: {0: "batch"} for name in ("tokens", "timestep", *names)},
+        trace={"batch": 2},
+        proof={"batch": 3},
+    )
+
+
+def _key_values(layers: tuple[str, ...]) -> tuple[str, ...]:
+    return (*layer_names(KEYS, layers), *layer_names(VALUES, layers))
