@@ -1,4 +1,4 @@
-"""CLIP's tokenizer as UniD3 reads prompts and writes captions with it, against the ids and texts of the authors' code."""
+"""CLIP's tokenizer as UniD3 reads prompts and writes captions with it, against the authors' ids and texts."""
 
 import json
 import os
