@@ -164,8 +164,22 @@ def compare_truncation(its: Functions) -> None:
     for name in sorted(name for name in its.left if name.startswith("trunc_") and name != "trunc_big_in"):
         rate = float(name.rpartition("_")[2])
         values = its["trunc_big_in" if name.startswith("trunc_big") else "log_x0"]
-        assert_close(truncated(values, rate), its[name], "exact")
-        assert_close(truncated(values[..., :-1], rate), its[name][..., :-1], "exact")
+        assert_truncated(values, rate, its[name])
+
+
+def assert_truncated(values: np.ndarray, rate: float, expected: np.ndarray) -> None:
+    """Equal, with the mask and without it, save where the sum stands at the rate to a bit of float32: there it is the
+    last bit of torch's exponential that decides, which is off in one of a hundred."""
+    found = truncated(values, rate)
+    np.testing.assert_array_equal(truncated(values[..., :-1], rate), found[..., :-1])
+    order = np.argsort(-values, axis=-1, kind="stable")
+    probabilities = np.exp(np.take_along_axis(values, order, axis=-1).astype(np.float64))
+    likelier = np.empty_like(probabilities)
+    np.put_along_axis(likelier, order, np.cumsum(probabilities, axis=-1) - probabilities, axis=-1)
+    away = np.abs(likelier - rate) > 2 * np.finfo(np.float32).eps
+    assert away.any()
+    assert_close(found[away], expected[away], "exact")
+    assert (np.isin(expected, [LEAST]) | (expected == values)).all()
 
 
 @pytest.mark.parametrize("family", ["cdcd"])
