@@ -16,7 +16,7 @@ from ..inputs.option import CallContext, CallShape, Option, PreparedInputs, Shap
 from .log_probabilities import draw, truncated
 from .mask_transitions import MaskTransitions, TransitionShares, transition_shares
 from .network_calls import MOST_TIMESTEPS, NetworkCallOptions, TokenCall, call_problems, chosen_calls, chosen_prior
-from .reveal_priors import REVEAL_COUNTS, REVEAL_LENGTH
+from .reveal_priors import REVEAL_COUNTS
 from .sampler import TokenRun, TokenStep, TokenWalk
 
 
@@ -83,10 +83,7 @@ class MaskReplace:
     def prepare(self, call: CallContext, made: PreparedInputs) -> None:
         if call.values["untruncated"] and call.values["truncation"] is not None:
             made.problems.append("truncation: is switched off by untruncated; give one of the two")
-        made.problems += call_problems(call.values, self.steps, self.strides, self.priors)
-        length = math.prod(call.grid)
-        if self.priors and chosen_prior(call.values) is not None and length != REVEAL_LENGTH:
-            made.problems.append(f"prior: expected {REVEAL_LENGTH} tokens, got {length}; leave prior and reveals out")
+        made.problems += call_problems(call.values, self.steps, math.prod(call.grid), self.strides, self.priors)
 
     def stand_in(self) -> dict[str, Any]:
         return {}

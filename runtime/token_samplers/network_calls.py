@@ -83,10 +83,10 @@ def chosen_calls(values: Mapping[str, Any], steps: int, begin: int) -> list[Toke
     return strided_calls(begin, values["fast"] or _stride(steps, values["steps"] or steps) or 1)
 
 
-def call_problems(values: Mapping[str, Any], steps: int, strides: bool, priors: bool) -> list[str]:
-    """What is wrong with a run's options on a schedule of `steps` timesteps, one line each; `strides` says whether
-    timesteps may be left out, `priors` whether tokens may be revealed by a prior."""
-    found = _prior_problems(values, steps, priors)
+def call_problems(values: Mapping[str, Any], steps: int, length: int, strides: bool, priors: bool) -> list[str]:
+    """What is wrong with a run's options on a schedule of `steps` timesteps and `length` tokens, one line each;
+    `strides` says whether timesteps may be left out, `priors` whether tokens may be revealed by a prior."""
+    found = _prior_problems(values, steps, length, priors)
     fast, prior = values["fast"], chosen_prior(values)
     if fast is not None and not strides:
         found.append(f"fast: this bundle visits all of its {steps} timesteps, got {fast}; leave it out")
@@ -97,24 +97,21 @@ def call_problems(values: Mapping[str, Any], steps: int, strides: bool, priors: 
     return found or _count_problems(values, steps, strides)
 
 
-def _prior_problems(values: Mapping[str, Any], steps: int, priors: bool) -> list[str]:
+def _prior_problems(values: Mapping[str, Any], steps: int, length: int, priors: bool) -> list[str]:
     rule, weight, reveals = values["prior"], values["prior_weight"], values["reveals"]
-    if not priors:
-        given = {"prior": None if rule == "none" else rule, "prior_weight": weight, "reveals": reveals}
+    given = {"prior": None if rule == "none" else rule, "prior_weight": weight, "reveals": reveals}
+    names = [name for name, value in given.items() if value is not None]
+    if names and (length != REVEAL_LENGTH or steps not in REVEAL_COUNTS):
         return [
-            f"{name}: this bundle draws every token from its posterior; leave it out"
-            for name, value in given.items()
-            if value is not None
+            f"{names[0]}: expected {REVEAL_LENGTH} tokens and {_listed(REVEAL_COUNTS)} timesteps, for which the numbers "
+            f"to reveal are known, got {length} and {steps}; leave it out"
         ]
-    prior = chosen_prior(values)
+    if not priors:
+        return [f"{name}: this bundle draws every token from its posterior; leave it out" for name in names]
     found = []
-    if prior is not None and steps not in REVEAL_COUNTS:
-        known = _listed(REVEAL_COUNTS)
-        found.append(
-            f"prior: expected a schedule of {known} timesteps, got one of {steps}; leave prior and reveals out"
-        )
     if rule == "none" and reveals is not None:
         found.append("reveals: expected a prior that reveals tokens, got none; choose uniform or purity")
+    prior = chosen_prior(values)
     if weight is not None and (prior is None or prior.rule != "purity"):
         found.append("prior_weight: weighs by purity; choose the prior purity, or leave it out")
     return found

@@ -19,8 +19,6 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "cdcd/music": {"mask_replaces": True, "older_posterior": True, "strides": False},
 }
 """What each family's SPEC says of its sampler, beside the numbers of classes and timesteps."""
-TOKENS = "final_tokens_column_major"
-"""Diffsound's name for `final_tokens`."""
 
 
 def options(**given: Any) -> dict[str, Any]:
@@ -73,7 +71,7 @@ def _names(path: Any) -> Iterable[str]:
         return arrays.files
 
 
-def recorded(arrays: Mapping[str, np.ndarray], **given: np.ndarray) -> TokenNoise:
+def recorded(arrays: Mapping[str, np.ndarray]) -> TokenNoise:
     """A run's noise. Its rows reveal as many tokens at each call, so places are drawn for all of them or for none."""
     count = arrays["tokens_after"].shape[1]
     noise = {"draw": uniform(arrays["noise_u16"])}
@@ -81,7 +79,7 @@ def recorded(arrays: Mapping[str, np.ndarray], **given: np.ndarray) -> TokenNois
         noise["select"] = arrays["select_exp_noise"].reshape(-1, count, arrays["tokens_after"].shape[2])
     if "q_sample_noise_u16" in arrays:
         noise["forward"] = uniform(arrays["q_sample_noise_u16"])[None]
-    return TokenNoise(0, count, noise | given)
+    return TokenNoise(0, count, noise)
 
 
 def token_run(arrays: Mapping[str, np.ndarray], predict: Predict, **given: Any) -> TokenRun:
@@ -90,5 +88,6 @@ def token_run(arrays: Mapping[str, np.ndarray], predict: Predict, **given: Any) 
     return TokenRun(predict, recorded(arrays), count, (1, length), options(**given), {})
 
 
-def replaced_slots(run: TokenRun, **slots: np.ndarray) -> TokenRun:
+def with_slots(run: TokenRun, **slots: np.ndarray) -> TokenRun:
+    """The run with more slots filled."""
     return replace(run, slots=run.slots | slots)

@@ -31,7 +31,7 @@ from x2i.runtime.token_samplers.mask_replace import MaskReplace
 from x2i.runtime.token_samplers.sampler import Predict, TokenRun
 
 from tests.goldens import golden, golden_arrays
-from tests.runtime.token_samplers.mask_goldens import GoldenRun, replaced_slots, sampler_of, token_run
+from tests.runtime.token_samplers.mask_goldens import GoldenRun, sampler_of, token_run, with_slots
 
 RULES = {None: None, 0: None, 1: "uniform", 2: "purity"}
 """The originals' numbers for priors."""
@@ -73,7 +73,7 @@ def walk_of(run: GoldenRun, predict: Predict | None = None, **changed: Any) -> t
     if case.get("filter_ratio"):
         given["strength"] = case["filter_ratio"]
     asked = token_run(arrays, predict or networks, **given | changed)
-    return sampler, replaced_slots(asked, **start_tokens(run, arrays)) if case.get("filter_ratio") else asked
+    return sampler, with_slots(asked, **start_tokens(run, arrays)) if case.get("filter_ratio") else asked
 
 
 def start_tokens(run: GoldenRun, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

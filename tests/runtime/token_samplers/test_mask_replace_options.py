@@ -41,7 +41,8 @@ WRONG = [
     ({"priors": False}, {"prior": "uniform"}, "prior: this bundle draws every token from its posterior"),
     ({"priors": False}, {"reveals": 7}, "reveals: this bundle draws every token from its posterior"),
     ({"priors": False}, {"prior_weight": 0.5}, "prior_weight: this bundle draws every token from its posterior"),
-    ({"steps": 80}, {"prior": "uniform"}, "prior: expected a schedule of 10, 25, 50 or 100 timesteps, got one of 80"),
+    ({"steps": 80}, {"prior": "uniform"}, "prior: expected 1024 tokens and 10, 25, 50 or 100 timesteps"),
+    ({"steps": 80, "priors": False}, {"reveals": 5}, "reveals: expected 1024 tokens and 10, 25, 50 or 100 timesteps"),
     ({}, {"prior": "none", "reveals": 7}, "reveals: expected a prior that reveals tokens, got none"),
     ({}, {"prior": "uniform", "prior_weight": 1.0}, "prior_weight: weighs by purity"),
     ({}, {"prior_weight": 1.0}, "prior_weight: weighs by purity"),
@@ -63,11 +64,12 @@ def test_what_is_wrong_takes_one_line(record: dict[str, Any], given: dict[str, A
     assert not problems(sampler)
 
 
-def test_a_prior_needs_the_tokens_that_its_counts_add_up_to() -> None:
-    sampler = MaskReplace(classes=7, priors=True)
-    assert not problems(sampler, prior="purity", prior_weight=0.5, reveals=9)
+@pytest.mark.parametrize("priors", [True, False])
+def test_a_prior_needs_the_tokens_that_its_counts_add_up_to(priors: bool) -> None:
+    sampler = MaskReplace(classes=7, priors=priors)
+    assert bool(problems(sampler, prior="purity", prior_weight=0.5, reveals=9)) != priors
     (found,) = problems(sampler, (8, 8), prior="purity")
-    assert found.startswith("prior: expected 1024 tokens, got 64")
+    assert "expected 1024 tokens" in found and "got 64 and 100" in found
 
 
 @pytest.mark.parametrize("steps", [2, 3, 10, 80, 97, 100])
