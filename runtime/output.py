@@ -149,13 +149,17 @@ def check_picture_name(path: Path) -> None:
         raise InputError(f"{path}: expected a picture name such as a.png, a.jpg or a.webp, got {got!r}") from error
 
 
-PCM_MOST = 2**23 - 1
+PCM_SCALE = 2**23
 """Full scale of 24 bits."""
 
 
 def save_sound(sound: Sound, stream: BinaryIO) -> None:
-    """Writes a sound as WAV, one channel of 24 bits; what is louder than full scale is cut."""
-    levels = np.clip(np.round(sound.samples.astype(np.float64) * PCM_MOST), -PCM_MOST - 1, PCM_MOST).astype("<i4")
+    """Writes a sound as WAV, one channel of 24 bits; what is louder than full scale is cut.
+
+    The bits are libsndfile's, with which authors write: it rounds to 32 bits and drops the last 8.
+    """
+    levels = np.floor(np.rint(sound.samples.astype(np.float64) * PCM_SCALE * 256) / 256)
+    levels = np.clip(levels, -PCM_SCALE, PCM_SCALE - 1).astype("<i4")
     with wave.open(stream, "wb") as written:
         written.setnchannels(1)
         written.setsampwidth(3)
