@@ -103,8 +103,8 @@ def _prior_problems(values: Mapping[str, Any], steps: int, length: int, priors: 
     names = [name for name, value in given.items() if value is not None]
     if names and (length != REVEAL_LENGTH or steps not in REVEAL_COUNTS):
         return [
-            f"{names[0]}: expected {REVEAL_LENGTH} tokens and {_listed(REVEAL_COUNTS)} timesteps, for which the numbers "
-            f"to reveal are known, got {length} and {steps}; leave it out"
+            f"{names[0]}: expected {REVEAL_LENGTH} tokens and {_listed(REVEAL_COUNTS)} timesteps, for which the "
+            f"numbers to reveal are known, got {length} and {steps}; leave it out"
         ]
     if not priors:
         return [f"{name}: this bundle draws every token from its posterior; leave it out" for name in names]
