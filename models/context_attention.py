@@ -113,6 +113,11 @@ def install_context_attention(unet: UNet2DConditionModel, injected: InjectedOp) 
     return processors
 
 
+def split_heads(rows: Tensor, heads: int) -> Tensor:
+    """[B, T, C] to [B, heads, T, C / heads]."""
+    return rows.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
 def _attention(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
-    q, k, v = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (query, key, value))
+    q, k, v = (split_heads(rows, heads) for rows in (query, key, value))
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)

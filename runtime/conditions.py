@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from fnmatch import fnmatchcase
 
 import numpy as np
 
@@ -77,11 +78,16 @@ class Conditions:
 
 
 def _is_given(conditioner: Conditioner, slots: NamedTensors, request: Request) -> bool:
-    """Whether there is something to read for a conditioner: of what may be left out, all may have been."""
+    """Whether there is what a conditioner reads: what may be left out may have been, and all that is made of it."""
     if conditioner.text is not None:
         return request.prompt is not None
-    read = {slot for each in conditioner.inputs for slot in each.slots()}
-    return not read or bool(read & slots.keys())
+    made = set[str]()
+    for stage in conditioner.stages:
+        read = set(stage.inputs.values()) - made
+        if not all(any(fnmatchcase(slot, each) for slot in slots) for each in read):
+            return False
+        made |= set(stage.outputs.values())
+    return True
 
 
 def _tokenizer(bundle: Bundle, conditioner: Conditioner) -> Tokenizer | None:

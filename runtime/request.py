@@ -80,9 +80,14 @@ def make_request(
     steps = process.steps if values["steps"] is None else values["steps"]
     # Of a scale that is no number nothing can be counted.
     rows = process.guidance.rows(guidance) if is_number(guidance) else 2
-    context = CallContext(values, prompt, tokenizer, rows, steps, mixes, preset.delay, process.canvas.cells(size))
-    made = prepare_inputs(plan.inputs(), context)
+    cells = process.canvas.cells(size)
+    made = prepare_inputs(
+        plan.inputs(), CallContext(values, prompt, tokenizer, rows, steps, mixes, preset.delay, cells, size)
+    )
     problems += made.problems
+    if made.size is not None:
+        size = made.size
+        problems += process.canvas.problems(size) or process.canvas.memory_problems(size, count)
     sampler = None
     try:
         sampler = _sampler(plan, preset.sampler if values["sampler"] is None else values["sampler"], steps, values)

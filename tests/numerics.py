@@ -78,6 +78,9 @@ TOLERANCES = {
     "sampler-step": Tolerance(absolute=1e-5, relative=1e-5, source="equal per step to diffusers"),
     "scheduler-timesteps": Tolerance(absolute=0.01, source="logarithms of float32 levels, in timesteps of 1000"),
     "scheduler-step-rooted": Tolerance(relative=1e-2, source="measured: 6e-3, one bit of a square root in two steps"),
+    "muse-text": Tolerance(absolute=1e-4, source="muse SPEC 7: text"),
+    "muse-logits": Tolerance(absolute=1e-4, source="muse SPEC 7: logits"),
+    "muse-decoded": Tolerance(absolute=1e-4, source="muse SPEC 7: decoded"),
     "mask-ratio": Tolerance(absolute=6e-8, source="muse SPEC 4: one bit of a float32 cosine"),
     "unid3-schedule": Tolerance(
         absolute=5e-7, source="float32 of the same float64; at most one unit in the last place"

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from x2i.export import exporter
 from x2i.export.components import vision
 from x2i.runtime.cli import main
-from x2i.runtime.inputs import subject
+from x2i.runtime.inputs.pictures import subject
 from x2i.runtime.load import load
 from x2i.runtime.sessions.onnxruntime_cpu import OnnxRuntimeSession
 
@@ -72,7 +72,9 @@ def test_from_a_call_to_a_step_and_to_a_subjects_pixels(elite_bundle, way):
     for name in ("squashed", "bind"):
         assert ways[name][0] == "x2i.runtime.pipeline"
         check(ways[name], "call")
-    assert "x2i.runtime.processes.denoiser" in ways["bind"] and "x2i.runtime.inputs.subject" in ways["squashed"]
+    assert (
+        "x2i.runtime.processes.denoiser" in ways["bind"] and "x2i.runtime.inputs.pictures.subject" in ways["squashed"]
+    )
 
 
 def test_from_the_command_to_a_traced_graph(way, tmp_path, monkeypatch):

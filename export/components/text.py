@@ -78,7 +78,7 @@ def clip_component(model: CLIPTextModel, tokens: int, masks: bool = False, skipp
 
     def example(sizes: Sizes) -> dict[str, Tensor]:
         pad = config.vocab_size - 1
-        ids = {"input_ids": _prompt_ids(sizes["batch"], tokens, config.vocab_size, pad)}
+        ids = {"input_ids": prompt_ids(sizes["batch"], tokens, config.vocab_size, pad)}
         return ids | ({"attention_mask": (ids["input_ids"] != pad).long()} if masks else {})
 
     return Component(
@@ -98,7 +98,7 @@ def unit_context_component(model: CLIPTextModel, tokens: int, null_text: Tensor 
 
     def example(sizes: Sizes) -> dict[str, Tensor]:
         batch = sizes["batch"]
-        ids = {"input_ids": _prompt_ids(batch, tokens, model.config.vocab_size, pad=0)}
+        ids = {"input_ids": prompt_ids(batch, tokens, model.config.vocab_size, pad=0)}
         return ids | ({} if null_text is None else {"is_null": torch.arange(batch) == 1})
 
     return Component(
@@ -120,7 +120,7 @@ def injected_text_component(model: InjectedText, tokens: int) -> Component:
         random = torch.Generator().manual_seed(9)
         batch, words = sizes["batch"], sizes["words"]
         return {
-            "input_ids": _prompt_ids(batch, tokens, config.vocab_size, pad=config.vocab_size - 1),
+            "input_ids": prompt_ids(batch, tokens, config.vocab_size, pad=config.vocab_size - 1),
             "words": torch.randn(batch, words, config.hidden_size, generator=random),
             "word_index": torch.tensor([tokens, 0, tokens - words])[:batch],
         }
@@ -141,7 +141,7 @@ def xlmr_component(model: XLMRobertaModel, tokens: int) -> Component:
     config = model.config
 
     def example(sizes: Sizes) -> dict[str, Tensor]:
-        ids = _prompt_ids(sizes["batch"], tokens, config.vocab_size, pad=config.pad_token_id)
+        ids = prompt_ids(sizes["batch"], tokens, config.vocab_size, pad=config.pad_token_id)
         return {"input_ids": ids, "attention_mask": (ids != config.pad_token_id).long()}
 
     return Component(
@@ -173,7 +173,7 @@ def translator_component(language: str, conditioner: GlueNetConditioner, tokens:
     )
 
 
-def _prompt_ids(batch: int, tokens: int, vocabulary: int, pad: int) -> Tensor:
+def prompt_ids(batch: int, tokens: int, vocabulary: int, pad: int) -> Tensor:
     """Ids like those of prompts of different lengths: the first fills the window, the others are padded."""
     random = torch.Generator().manual_seed(4)
     ids = torch.randint(4, vocabulary - 2, (batch, tokens), generator=random)

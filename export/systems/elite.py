@@ -9,8 +9,8 @@ from x2i.models.random.weights import random_elite
 from x2i.models.subjects.elite import read_elite
 from x2i.runtime.bundle.calls import GraphCall
 from x2i.runtime.bundle.plan import Conditioner
+from x2i.runtime.inputs.pictures.subject import SubjectInput
 from x2i.runtime.inputs.strength import Injection
-from x2i.runtime.inputs.subject import SubjectInput
 from x2i.runtime.inputs.word import WordInput
 from x2i.runtime.processes.latents import SamplerChoice
 

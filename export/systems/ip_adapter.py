@@ -10,7 +10,7 @@ from x2i.models.subjects.ip_adapter import IpAdapterTokens
 from x2i.models.subjects.ip_adapter_checkpoint import read_ip_adapter
 from x2i.runtime.bundle.calls import GraphCall
 from x2i.runtime.bundle.plan import Conditioner
-from x2i.runtime.inputs.image import ImageInput
+from x2i.runtime.inputs.pictures.image import ImageInput
 from x2i.runtime.inputs.strength import Injection
 
 from ..components.projection import projection_stage

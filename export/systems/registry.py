@@ -16,6 +16,7 @@ SYSTEMS = {
     "ip-adapter": "ip_adapter",
     "fastcomposer": "fastcomposer",
     "ddcap": ".token_systems.ddcap",
+    "muse": ".token_systems.muse",
 }
 """The module behind each name, in this folder, or in the one beside it for those that walk tokens; its SYSTEM is a
 SystemSpec."""

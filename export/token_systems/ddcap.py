@@ -10,7 +10,7 @@ from x2i.models.token_transformers.ddcap_checkpoint import read_ddcap
 from x2i.models.token_transformers.gpt2_tokenizer import GPT2_END, read_gpt2_tokenizer
 from x2i.runtime.bundle.calls import GraphCall
 from x2i.runtime.bundle.plan import Conditioner, Plan
-from x2i.runtime.inputs.image import SeenImageInput
+from x2i.runtime.inputs.pictures.image import SeenImageInput
 from x2i.runtime.processes.guidance import Guidance
 from x2i.runtime.processes.segment import Segment
 from x2i.runtime.processes.tails import TextTail

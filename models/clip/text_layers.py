@@ -22,8 +22,8 @@ class TextLayers(nn.Module):
         inner: Any = getattr(model, "text_model", model)  # transformers before version 5 has a model inside the model
         layers = inner.encoder.layers
         assert 0 <= skipped < len(layers), "a plan that skips every layer"
-        self.encoder = inner.encoder if not skipped else _encoder_with(inner.encoder, layers[:-skipped])
-        self.skipped_encoder = _encoder_with(inner.encoder, layers[-skipped:]) if skipped else None
+        self.encoder = inner.encoder if not skipped else encoder_with(inner.encoder, layers[:-skipped])
+        self.skipped_encoder = encoder_with(inner.encoder, layers[-skipped:]) if skipped else None
         self.final_layer_norm = inner.final_layer_norm
 
     def forward(self, embedded: Tensor, mask: Tensor) -> Tensor:
@@ -44,7 +44,7 @@ def causal_mask(window: int, like: Tensor) -> Tensor:
     return later[None, None]
 
 
-def _encoder_with(encoder: nn.Module, layers: nn.ModuleList) -> nn.Module:
+def encoder_with(encoder: nn.Module, layers: nn.ModuleList) -> nn.Module:
     """The same encoder with other layers; nothing is copied but the reference to them."""
     other = copy.copy(encoder)
     other._modules = dict(encoder._modules)

@@ -23,7 +23,7 @@ def build_published(kind: Any, settings: Mapping[str, Any], source: str) -> Any:
     """
     name = settings.get("_class_name", kind.__name__)
     if name != kind.__name__:
-        raise CheckpointError(f"{source}: expected {kind.__name__}, got {name}; fix: give a Stable Diffusion folder")
+        raise CheckpointError(f"{source}: expected {kind.__name__}, got {name}; fix: give the folder as published")
     given = {key: value for key, value in settings.items() if not key.startswith("_")}
     known = inspect.signature(kind.__init__).parameters
     unknown = [key for key, value in given.items() if key not in known and value not in (None, False)]

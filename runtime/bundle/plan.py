@@ -13,10 +13,10 @@ from typing import Any, Self, TypeVar
 from ..inputs.delay import Delay
 from ..inputs.marker import MarkerInput
 from ..inputs.option import Input
+from ..inputs.pictures.subjects import SubjectsInput
 from ..inputs.prompt import TextInput
 from ..inputs.registry import input_options, input_types, option_names
 from ..inputs.strength import Injection
-from ..inputs.subjects import SubjectsInput
 from ..inputs.word import WordInput
 from ..processes.latents import LatentsProcess
 from ..processes.tokens import TokensProcess

@@ -166,8 +166,8 @@ class CallContext:
 
     `values` holds every option of a run, the defaults filled in. `tokenizer` is the prompt's, where a word or a marker
     stands in it; `rows` are the rows of the guidance; `mixes` says that a second bundle's context is mixed
-    in; `preset_delay` is the share of the run that a preset's delayed segment waits for; `grid` is (height, width) of
-    what is drawn, in cells of latents or tokens.
+    in; `preset_delay` is the share of the run that a preset's delayed segment waits for; `size` is (height, width) of
+    what is drawn, in pixels, and `grid` in cells of latents or tokens.
     """
 
     values: Mapping[str, Any]
@@ -178,6 +178,7 @@ class CallContext:
     mixes: bool = False
     preset_delay: float | None = None
     grid: tuple[int, int] = (1, 1)
+    size: tuple[int, int] = (1, 1)
 
 
 @dataclass(slots=True)
@@ -187,7 +188,8 @@ class PreparedInputs:
 
     Where markers stand in the prompt, `unmarked_prompt` is the text without them, `marked_ids`, int64 [window], are the
     ids that the marking conditioner reads, and `marked` is the number of subjects. A delayed segment waits until the
-    UNet call number `delay_until_call`, counted from 0.
+    UNet call number `delay_until_call`, counted from 0. `size` is (height, width) in pixels of a picture that is drawn
+    over, and takes the place of the call's.
     """
 
     slots: NamedTensors = field(default_factory=dict)
@@ -195,6 +197,7 @@ class PreparedInputs:
     marked_ids: np.ndarray | None = None
     marked: int | None = None
     delay_until_call: float = 0.0
+    size: tuple[int, int] | None = None
     notes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 

@@ -7,15 +7,18 @@ from typing import Any
 from ..errors import InputError
 from ..token_samplers.registry import TOKEN_SAMPLERS, TokenSamplerOptions
 from .delay import Delay, DelayOptions
-from .image import ImageInput, ImageOptions, SeenImageInput
 from .marker import MarkerInput, MarkerOptions
+from .micro import MicroConditions, MicroOptions
 from .option import CallContext, Input, Option, PreparedInputs
+from .pictures.image import ImageInput, SeenImageInput
+from .pictures.options import ImageOptions, MaskOptions, StrengthOptions
+from .pictures.start import StartInput, StartOptions
+from .pictures.subject import SubjectInput, SubjectOptions
+from .pictures.subjects import SubjectsInput, SubjectsOptions
 from .prompt import PromptOptions, TextInput
 from .sampling import SAMPLING_OPTIONS, LatentsOptions, SamplingOptions
 from .sound import MixInput, MixOptions, SoundInput, SoundOptions
-from .strength import Injection, StrengthOptions
-from .subject import SubjectInput, SubjectOptions
-from .subjects import SubjectsInput, SubjectsOptions
+from .strength import Injection
 from .word import WordInput, WordOptions
 
 CONDITIONER_INPUTS: list[type[Input]] = [
@@ -28,6 +31,8 @@ CONDITIONER_INPUTS: list[type[Input]] = [
     MarkerInput,
     SoundInput,
     MixInput,
+    StartInput,
+    MicroConditions,
 ]
 """What a conditioner may take, in the order in which a manifest writes them."""
 PLAN_INPUTS: list[type[Input]] = [Injection, Delay, *TOKEN_SAMPLERS]
@@ -39,6 +44,7 @@ class RunOptions(
     SamplingOptions,
     LatentsOptions,
     SubjectOptions,
+    MaskOptions,
     ImageOptions,
     WordOptions,
     StrengthOptions,
@@ -48,6 +54,8 @@ class RunOptions(
     SoundOptions,
     MixOptions,
     TokenSamplerOptions,
+    StartOptions,
+    MicroOptions,
     total=False,
 ):
     """The keywords of a run beside its prompt, for editors and type checkers."""

@@ -2,28 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, TypedDict
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ..bundle.records import Finite
 from .option import CallContext, CallShape, Option, PreparedInputs, Shape, is_number, options_of, short
+from .pictures.options import StrengthOptions
 
 FLOAT32_MOST = float(np.finfo(np.float32).max)
 """The graphs read float32, in which a larger strength is infinite."""
-
-
-class StrengthOptions(TypedDict, total=False):
-    """How much the picture counts."""
-
-    strength: Annotated[
-        float | None,
-        Option(
-            "number",
-            "How much the picture adds; 0 adds nothing. The bundle's own if left out.",
-            checked_by_input=True,
-        ),
-    ]
 
 
 @dataclass(frozen=True, slots=True)

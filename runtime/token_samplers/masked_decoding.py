@@ -11,7 +11,19 @@ from typing import Annotated, Any, ClassVar, Literal, TypedDict
 import numpy as np
 
 from ..bundle.records import Amount, Count, Index, Share
-from ..inputs.option import CallContext, CallShape, Option, PreparedInputs, Shape, is_number, options_of
+from ..errors import InputError
+from ..inputs.option import (
+    CallContext,
+    CallShape,
+    Option,
+    PreparedInputs,
+    Shape,
+    is_count,
+    is_number,
+    options_of,
+    short,
+)
+from ..inputs.sampling import MOST_STEPS
 from .sampler import TokenRun, TokenStep, TokenWalk
 
 SURE = np.finfo(np.float32).max
@@ -74,6 +86,8 @@ class MaskedDecoding:
 
     def prepare(self, call: CallContext, made: PreparedInputs) -> None:
         temperature, strength = call.values["temperature"], call.values["strength"]
+        if not is_count(call.steps, MOST_STEPS):
+            raise InputError(f"steps: expected a whole number from 1 to {MOST_STEPS}, got {short(call.steps)}")
         if isinstance(temperature, list | tuple) and not 1 <= len(temperature) <= 2:
             made.problems.append(f"temperature: expected one or two numbers, got {len(temperature)}; give the ends")
         if not is_number(strength):

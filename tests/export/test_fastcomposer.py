@@ -12,7 +12,7 @@ from x2i.export.systems.registry import system_spec
 from x2i.models.stable_diffusion.base import read_stable_diffusion
 from x2i.models.subjects.fastcomposer import read_fastcomposer
 from x2i.runtime import load
-from x2i.runtime.inputs.subjects import encoder_pixels
+from x2i.runtime.inputs.pictures.subjects import encoder_pixels
 from x2i.runtime.output import to_images
 
 from tests.export.lower.half_pipeline import half_pipeline

@@ -20,7 +20,7 @@ from x2i.models.subjects.ip_adapter import IpAdapterTokens
 from x2i.models.subjects.ip_adapter_checkpoint import read_ip_adapter
 from x2i.runtime import load
 from x2i.runtime.cli import main
-from x2i.runtime.inputs.image import ImageInput
+from x2i.runtime.inputs.pictures.image import ImageInput
 from x2i.runtime.media.clip_pixels import clip_pixels
 from x2i.runtime.sessions.backends import open_session
 from x2i.runtime.sessions.session import GraphFile

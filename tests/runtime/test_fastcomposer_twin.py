@@ -5,7 +5,7 @@ import pytest
 from x2i.models.random.sizes import SIZES
 from x2i.models.random.weights import random_fastcomposer, random_stable_diffusion
 from x2i.runtime import load
-from x2i.runtime.inputs.subjects import reference_pixels
+from x2i.runtime.inputs.pictures.subjects import reference_pixels
 
 from tests.numerics import assert_close
 from tests.runtime.fastcomposer_twin import object_of, twin_run

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from PIL import Image
 from x2i.runtime.cli import main
 from x2i.runtime.errors import InputError
-from x2i.runtime.inputs.subject import NO_MASK
+from x2i.runtime.inputs.pictures.subject import NO_MASK
 
 from tests.numerics import assert_close
 from tests.runtime.sessions.recorded import Recorded

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from x2i.runtime.errors import InputError
-from x2i.runtime.inputs.subjects import encoder_pixels, levels_of, reference_pixels, squared
+from x2i.runtime.inputs.pictures.subjects import encoder_pixels, levels_of, reference_pixels, squared
 from x2i.runtime.media.clip_pixels import MEAN, STD
 from x2i.runtime.media.pictures import ORIENTATION
 

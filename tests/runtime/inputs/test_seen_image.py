@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from x2i.runtime.errors import InputError
-from x2i.runtime.inputs.image import SeenImageInput
 from x2i.runtime.inputs.option import CallContext, CallShape, PreparedInputs
+from x2i.runtime.inputs.pictures.image import SeenImageInput
 from x2i.runtime.inputs.registry import filled_in
 from x2i.runtime.media.clip_pixels import openai_clip_pixels
 

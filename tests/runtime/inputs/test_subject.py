@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 from x2i.runtime.errors import InputError
-from x2i.runtime.inputs.subject import NO_MASK, segmented, subject_inputs, to_grid
+from x2i.runtime.inputs.pictures.subject import NO_MASK, segmented, subject_inputs, to_grid
 from x2i.runtime.media.pictures import open_picture
 
 from tests.goldens import golden, golden_arrays

@@ -6,11 +6,11 @@ from typing import Annotated, Any, ClassVar, Literal, TypedDict
 
 import numpy as np
 
-from ..bundle.records import Side
-from ..errors import InputError
-from ..media.clip_pixels import MEAN, STD, antialiased
-from ..media.pictures import MAX_PIXELS, Picture, PictureSource, open_pictures, several, stand_in_picture
-from .option import CallContext, CallShape, Option, PreparedInputs, Shape, options_of, short
+from ...bundle.records import Side
+from ...errors import InputError
+from ...media.clip_pixels import MEAN, STD, antialiased
+from ...media.pictures import MAX_PIXELS, Picture, PictureSource, open_pictures, several, stand_in_picture
+from ..option import CallContext, CallShape, Option, PreparedInputs, Shape, options_of, short
 
 
 class SubjectsOptions(TypedDict, total=False):

@@ -7,21 +7,18 @@ from typing import Annotated, Any, ClassVar, Literal, TypedDict
 import numpy as np
 from PIL import Image
 
-from ..bundle.records import Side
-from ..errors import InputError
-from ..media.clip_pixels import squashed
-from ..media.pictures import PictureSource, open_pictures, stand_in_mask, stand_in_picture
-from .option import CallContext, CallShape, NamedTensors, Option, PreparedInputs, Shape, options_of
+from ...bundle.records import Side
+from ...errors import InputError
+from ...media.clip_pixels import squashed
+from ...media.pictures import PictureSource, open_pictures, stand_in_mask, stand_in_picture
+from ..option import CallContext, CallShape, NamedTensors, Option, PreparedInputs, Shape, options_of
+from .options import MaskOptions
 
 
 class SubjectOptions(TypedDict, total=False):
-    """One subject and where it is in its picture."""
+    """One subject, and how its mask is read."""
 
     subject: Annotated[PictureSource | None, Option("picture", "Picture of the subject.")]
-    mask: Annotated[
-        PictureSource | None,
-        Option("picture", "The subject's mask, white on black, of the picture's size; all of it if left out."),
-    ]
     soft_mask: Annotated[
         bool, Option("flag", "Weight by the mask's greys instead of cutting at its edge.", default=False)
     ]
@@ -35,7 +32,7 @@ class SubjectInput:
     """
 
     KEY: ClassVar[str] = "picture"
-    OPTIONS: ClassVar[tuple[Option, ...]] = options_of(SubjectOptions)
+    OPTIONS: ClassVar[tuple[Option, ...]] = (*options_of(SubjectOptions), *options_of(MaskOptions))
 
     kind: Literal["subject"] = field(default="subject", init=False)
     size: Side

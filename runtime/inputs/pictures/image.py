@@ -1,24 +1,16 @@
 """Pictures for a CLIP: references beside a prompt (IP-Adapter, arXiv 2308.06721), or the one to describe (DDCap, arXiv
 2211.11694)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal, TypedDict
+from typing import Any, ClassVar, Literal
 
-from ..bundle.records import Side
-from ..errors import InputError
-from ..media.clip_pixels import clip_pixels, openai_clip_pixels
-from ..media.pictures import PictureSource, open_picture, open_pictures, several, stand_in_picture
-from .option import CallContext, CallShape, Option, PreparedInputs, Shape, options_of
-
-
-class ImageOptions(TypedDict, total=False):
-    """Reference pictures."""
-
-    image: Annotated[
-        PictureSource | Sequence[PictureSource] | None,
-        Option("picture", "Reference picture; may be given several times.", several=True),
-    ]
+from ...bundle.records import Side
+from ...errors import InputError
+from ...media.clip_pixels import clip_pixels, openai_clip_pixels
+from ...media.pictures import open_picture, open_pictures, several, stand_in_picture
+from ..option import CallContext, CallShape, Option, PreparedInputs, Shape, options_of
+from .options import ImageOptions
 
 
 @dataclass(frozen=True, slots=True)
