@@ -31,7 +31,7 @@ class OpenAiVision(nn.Module):
         patches = self.conv1(pixels).flatten(2).transpose(1, 2)
         x = torch.cat([self.class_embedding.expand(len(patches), 1, -1), patches], 1)
         x = self.ln_pre(x + self.positional_embedding)
-        for block in self.transformer["resblocks"]:
+        for block in self.transformer["resblocks"].children():
             x = block(x)
         return x[:, 1:], self.ln_post(x[:, 0]) @ self.proj
 

@@ -87,6 +87,11 @@ class Gpt2(nn.Module):
         self.h = nn.ModuleList(Gpt2Block(sizes) for _ in range(sizes.layers))
         self.ln_f = nn.LayerNorm(sizes.width)
 
+    @property
+    def blocks(self) -> list["Gpt2Block"]:
+        """The layers in their order."""
+        return [block for block in self.h if isinstance(block, Gpt2Block)]
+
 
 class Gpt2Block(nn.Module):
     """One layer, from h [B, N, D] to the same: attention among the words, then to the picture, then an MLP.
@@ -166,7 +171,7 @@ class PictureProjection(nn.Module):
 
     def __init__(self, model: Ddcap):
         super().__init__()
-        blocks = model.transformer.h
+        blocks = model.transformer.blocks
         self.layers = tuple(f"h.{number}" for number in range(len(blocks)))
         self.projections = nn.ModuleList(block.crossattention["c_attn"] for block in blocks)
 
@@ -194,7 +199,7 @@ class CaptionDenoiser(nn.Module):
         self.wte, self.h, self.ln_f = gpt.wte, gpt.h, gpt.ln_f
         times = time_embedding(sizes.time_rows, sizes.width)
         with torch.no_grad():
-            norms = torch.cat([block.norms(times) for block in gpt.h], 1)
+            norms = torch.cat([block.norms(times) for block in gpt.blocks], 1)
         self.register_buffer("norms", norms)
         self.register_buffer("places", gpt.wpe.weight[: sizes.tokens].detach().clone())
         self.register_buffer("others", ~torch.eye(sizes.tokens, dtype=torch.bool))

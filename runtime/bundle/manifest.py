@@ -95,7 +95,7 @@ class Manifest:
 
     def problems(self) -> list[str]:
         """What does not fit together inside the manifest."""
-        named = [conditioner.text.tokenizer for conditioner in self.plan.conditioners if conditioner.text is not None]
+        named = self.plan.tokenizers()
         named += [name for graph in self.graphs.values() for name in (graph.file, *graph.data, *graph.proof.values())]
         named += self.gate.files() if self.gate is not None else []
         missing = [

@@ -19,6 +19,7 @@ from ..inputs.registry import input_options, input_types, option_names
 from ..inputs.strength import Injection
 from ..inputs.word import WordInput
 from ..processes.latents import LatentsProcess
+from ..processes.tails import TextTail
 from ..processes.tokens import TokensProcess
 from .calls import GraphCall, PlannedCall, matches
 from .preset import Preset
@@ -132,6 +133,12 @@ class Plan:
         denoisers = [variant.name for graph in self.denoisers() for variant in chosen.variants(graph)]
         tails = [graph for process in self.processes for graph in process.tail_graphs()]
         return list(dict.fromkeys([*stages, *denoisers, *tails]))
+
+    def tokenizers(self) -> list[str]:
+        """The files of all tokenizers, by which prompts are read and texts written."""
+        read = [conditioner.text.tokenizer for conditioner in self.conditioners if conditioner.text is not None]
+        tails = (tail for process in self.processes if isinstance(process, TokensProcess) for tail in process.tails)
+        return read + [tail.tokenizer for tail in tails if isinstance(tail, TextTail)]
 
     def calls(self) -> Iterator[PlannedCall]:
         """What the plain loop asks of each graph."""

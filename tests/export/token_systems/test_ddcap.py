@@ -1,6 +1,7 @@
 """DDCap from its authors' files to captions: graphs, tokens after every call, texts; and what is refused."""
 
 import json
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -215,6 +216,13 @@ def test_what_a_captioner_does_not_take_is_refused(any_captioner: Pipeline, opti
     with pytest.raises(InputError) as caught:
         any_captioner(**{"image": GREY} | options)
     assert len(caught.value.problems) == 1 and caught.value.problems[0].startswith(line)
+
+
+def test_a_tokenizer_that_is_no_file_of_the_bundle_is_told(any_captioner: Pipeline) -> None:
+    manifest = any_captioner.bundle.manifest
+    files = {name: file for name, file in manifest.files.items() if name != "detokenizer.json"}
+    told = replace(manifest, files=files).problems()
+    assert not manifest.problems() and told == ["manifest: detokenizer.json is used but has no digest under 'files'"]
 
 
 def test_the_full_size_is_the_authors() -> None:
