@@ -67,6 +67,8 @@ class ExportPlan:
         """The runtime's plan with this export's sampling defaults; raises PlanError for a count that it cannot run."""
         process = plan.process
         guidance = process.guidance if self.guidance is None else replace(process.guidance, scale=self.guidance)
+        if problems := process.guidance.problems(guidance.scale):
+            raise PlanError(*(f"--{problem}" for problem in problems))
         if isinstance(process, LatentsProcess):
             sampler = self.sampling(process.sampler)
             if problems := count_problems(sampler, process.schedule):

@@ -78,8 +78,11 @@ def make_request(
     guidance = process.guidance.scale if values["guidance"] is None else values["guidance"]
     problems += _value_problems(prompt, values | {"guidance": guidance, "count": count})
     steps = process.steps if values["steps"] is None else values["steps"]
-    # Of a scale that is no number nothing can be counted.
-    rows = process.guidance.rows(guidance) if is_number(guidance) else 2
+    rows = 2
+    if is_number(guidance):
+        # Of a scale that is no number nothing can be counted.
+        rows = process.guidance.rows(guidance)
+        problems += process.guidance.problems(guidance)
     cells = process.canvas.cells(size)
     made = prepare_inputs(
         plan.inputs(), CallContext(values, prompt, tokenizer, rows, steps, mixes, preset.delay, cells, size)

@@ -52,6 +52,7 @@ SMALL_MODULES = {
     "export/provenance.py": "where weights came from",
     "export/systems/registry.py": "the table of systems",
     "export/systems/stable_diffusion.py": "one system",
+    "export/token_systems/cdcd.py": "one system",
     "kernels/errors.py": "the room's error",
     "models/errors.py": "the room's error",
     "runtime/bundle/cfg_batch.py": "the rule of the guidance's rows",

@@ -15,6 +15,8 @@ SYSTEMS = {
     "elite": "elite",
     "ip-adapter": "ip_adapter",
     "fastcomposer": "fastcomposer",
+    "vq-diffusion": ".token_systems.vq_diffusion",
+    "cdcd": ".token_systems.cdcd",
     "ddcap": ".token_systems.ddcap",
     "muse": ".token_systems.muse",
 }

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 TRANSFORMER, TEXT, NULL_TEXT = "transformer.", "condition_emb.", "empty_text_embed"
 """Where the averaged weights have the transformer, CLIP's text encoder, and the vectors that stand for no text."""
+CODEC = "content_codec."
 NULL_CLASS = 1000
 """The class that stands for none. Models trained with it have a row of their own for it, whatever their configuration
 says; of the others it is the mean of all rows."""
@@ -65,7 +66,7 @@ def read_vq_diffusion(path: Path, config: VqDiffusionConfig) -> VqDiffusion:
     if config.prompt is not None:
         text = {key: value for key, value in weights.items() if key.startswith(TEXT)}
         if text:
-            text_encoder = empty_text_encoder(_clip_settings(text, config.prompt), config.source)
+            text_encoder = empty_text_encoder(_found_settings(text, config.prompt), config.source)
             loads.append(text_encoder_load(text_encoder, text, source))
         else:
             problems.append(
@@ -77,6 +78,12 @@ def read_vq_diffusion(path: Path, config: VqDiffusionConfig) -> VqDiffusion:
     return VqDiffusion(transformer, text_encoder, None if null_text is None else null_text.float(), schedule)
 
 
+def own_codec(path: Path) -> dict[str, Tensor]:
+    """The codec's tensors in a training checkpoint, under the file's names; none where it was saved without them."""
+    weights = read_section(path, "model", WITH_AVERAGED)
+    return {key: value for key, value in weights.items() if key.startswith(CODEC)}
+
+
 def _class_rows(weights: Mapping[str, Tensor], settings: TokenTransformerSettings) -> int | None:
     """Those of the configuration, or one for each class of ImageNet and one for none."""
     if settings.class_rows is None:
@@ -85,21 +92,27 @@ def _class_rows(weights: Mapping[str, Tensor], settings: TokenTransformerSetting
     return found if found == NULL_CLASS + 1 else settings.class_rows
 
 
-def _clip_settings(weights: Mapping[str, Tensor], prompt: PromptSettings) -> dict[str, int | str]:
-    """transformers' settings; what the configuration leaves to OpenAI's file is found from the tensors."""
-    layers = {key.split(".")[3] for key in weights if key.startswith(f"{TEXT}transformer.resblocks.")}
-    inner = common_size(weights, r"condition_emb\.transformer\.resblocks\.\d+\.mlp\.c_fc\.weight", 0)
+def clip_prompt_settings(prompt: PromptSettings, layers: int, inner: int) -> dict[str, int | str]:
+    """transformers' settings of CLIP's text encoder, which OpenAI's file would say: so many layers, their MLPs `inner`
+    wide."""
     return {
         "vocab_size": prompt.vocabulary,
         "hidden_size": prompt.width,
         "intermediate_size": inner,
-        "num_hidden_layers": len(layers),
+        "num_hidden_layers": layers,
         "num_attention_heads": max(prompt.width // HEAD_WIDTH, 1),
         "max_position_embeddings": prompt.window,
         "hidden_act": "quick_gelu",
-        "eos_token_id": prompt.vocabulary - 1,
         "bos_token_id": prompt.vocabulary - 2,
+        "eos_token_id": prompt.vocabulary - 1,
     }
+
+
+def _found_settings(weights: Mapping[str, Tensor], prompt: PromptSettings) -> dict[str, int | str]:
+    """Those of the encoder that the tensors are of."""
+    layers = {key.split(".")[3] for key in weights if key.startswith(f"{TEXT}transformer.resblocks.")}
+    inner = common_size(weights, r"condition_emb\.transformer\.resblocks\.\d+\.mlp\.c_fc\.weight", 0)
+    return clip_prompt_settings(prompt, len(layers), inner)
 
 
 def _problems(weights: Mapping[str, Tensor], config: VqDiffusionConfig, source: str) -> list[str]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..token_samplers.registry import TOKEN_SAMPLERS, TokenSamplerOptions
+from .class_label import ClassInput, ClassOptions
 from .delay import Delay, DelayOptions
 from .marker import MarkerInput, MarkerOptions
 from .micro import MicroConditions, MicroOptions
@@ -23,6 +24,7 @@ from .word import WordInput, WordOptions
 
 CONDITIONER_INPUTS: list[type[Input]] = [
     TextInput,
+    ClassInput,
     SubjectInput,
     ImageInput,
     SeenImageInput,
@@ -43,6 +45,7 @@ class RunOptions(
     PromptOptions,
     SamplingOptions,
     LatentsOptions,
+    ClassOptions,
     SubjectOptions,
     MaskOptions,
     ImageOptions,

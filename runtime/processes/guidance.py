@@ -19,16 +19,23 @@ class Guidance:
 
     `rule` says of what: a latents' "noise", where 1 switches it off; "logits", above 1 alone, as Muse has it; or
     "log_probabilities", made probabilities again, as VQ-Diffusion and DDCap have them, and logits become
-    log-probabilities without guidance, too.
+    log-probabilities without guidance, too. A `fixed` scale is the only one, where a system is not guided.
     """
 
     scale: Finite = 7.5
     rule: Rule = "noise"
+    fixed: bool = False
 
     def rows(self, scale: float) -> int:
         """Rows of a call at a scale: 2, [unconditional, conditional], or 1 where there is no guidance."""
         off = {"noise": scale == 1.0, "logits": scale <= 1.0, "log_probabilities": abs(scale - 1.0) < SAME}
         return 1 if off[self.rule] else 2
+
+    def problems(self, scale: float) -> list[str]:
+        """One line where a scale is not to be had."""
+        if not self.fixed or scale == self.scale:
+            return []
+        return [f"guidance: expected {self.scale:g}, as this system has no other, got {scale:g}; leave it out"]
 
     def combined(self, prediction: np.ndarray, rows: int, scale: float) -> np.ndarray:
         """The guided prediction [count, ...] of the float32 rows [rows * count, ...] of a call."""
