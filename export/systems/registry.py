@@ -19,6 +19,8 @@ SYSTEMS = {
     "cdcd": ".token_systems.cdcd",
     "ddcap": ".token_systems.ddcap",
     "muse": ".token_systems.muse",
+    "cdcd-music": ".token_systems.cdcd_music",
+    "diffsound": ".token_systems.diffsound",
 }
 """The module behind each name, in this folder, or in the one beside it for those that walk tokens; its SYSTEM is a
 SystemSpec."""

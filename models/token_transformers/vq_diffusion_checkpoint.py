@@ -49,8 +49,9 @@ class VqDiffusion:
     schedule: dict[str, Tensor]
 
 
-def read_vq_diffusion(path: Path, config: VqDiffusionConfig) -> VqDiffusion:
-    """The averaged weights, `ema`, of a training checkpoint; those under `model` are never looked at.
+def read_vq_diffusion(path: Path, config: VqDiffusionConfig, besides: tuple[str, ...] = ()) -> VqDiffusion:
+    """The averaged weights, `ema`, of a training checkpoint; those under `model` are never looked at. `besides` are
+    patterns of tensors that the caller reads itself.
 
     Raises CheckpointError for a checkpoint without them, and with every tensor that is missing, unknown or of another
     shape than the configuration's.
@@ -61,7 +62,7 @@ def read_vq_diffusion(path: Path, config: VqDiffusionConfig) -> VqDiffusion:
     transformer = build_module(lambda: TokenTransformer(settings), config.source)
     names = {key: TRANSFORMER + key for key in transformer.state_dict()}
     others = (*STEP_BUFFERS, *CUMULATIVE_BUFFERS, *((f"{TEXT}*", NULL_TEXT) if config.prompt else ()))
-    loads = [Load(transformer, weights, source, (*EXTRAS, *others), names)]
+    loads = [Load(transformer, weights, source, (*EXTRAS, *others, *besides), names)]
     text_encoder, problems = None, _problems(weights, config, source)
     if config.prompt is not None:
         text = {key: value for key, value in weights.items() if key.startswith(TEXT)}

@@ -32,7 +32,7 @@ class Drawing:
 
 
 def write_case(folder: Path, number: int, given: Mapping[str, Any], gives_picture: bool = True) -> Case:
-    """Writes pictures, sound and noise of a run into `folder/gate/<number>` and names them in a Case.
+    """Writes pictures, sound, arrays and noise of a run into `folder/gate/<number>` and names them in a Case.
 
     `given` are the prompt and options of a run, pictures as uint8 arrays and a sound as (samples, rate), and for
     latents the start noise, float32 [1, C, h, w]. `gives_picture` says whether a run draws one.
@@ -63,6 +63,8 @@ def case_options(case: Case, folder: Path) -> dict[str, Any]:
     for name, value in case.options.items():
         if known[name].form == "sound":
             given[name] = _read_array(folder / value), case.rate
+        elif known[name].form == "array":
+            given[name] = _read_array(folder / value)
         elif known[name].form == "picture":
             given[name] = [folder / file for file in value] if known[name].several else folder / value
         elif not known[name].is_default(value):
@@ -115,7 +117,7 @@ def store_drawing(drawn: Drawing, case: Case, folder: Path) -> None:
 
 def _written(folder: Path, home: str, option: Option, value: Any) -> Any:
     """What stands for a value in the manifest: itself, or the files that hold it."""
-    if option.form == "sound":
+    if option.form in ("sound", "array"):
         return _write_array(folder, f"{home}/{option.name}.npy", value)
     if option.form != "picture":
         return value

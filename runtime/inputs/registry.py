@@ -7,6 +7,7 @@ from typing import Any
 from ..errors import InputError
 from ..token_samplers.registry import TOKEN_SAMPLERS, TokenSamplerOptions
 from .class_label import ClassInput, ClassOptions
+from .dance import DanceInput, DanceOptions
 from .delay import Delay, DelayOptions
 from .marker import MarkerInput, MarkerOptions
 from .micro import MicroConditions, MicroOptions
@@ -18,7 +19,7 @@ from .pictures.subject import SubjectInput, SubjectOptions
 from .pictures.subjects import SubjectsInput, SubjectsOptions
 from .prompt import PromptOptions, TextInput
 from .sampling import SAMPLING_OPTIONS, LatentsOptions, SamplingOptions
-from .sound import MixInput, MixOptions, SoundInput, SoundOptions
+from .sound import MixInput, MixOptions, SoundInput, SoundOptions, SoundStart
 from .strength import Injection
 from .word import WordInput, WordOptions
 
@@ -35,6 +36,8 @@ CONDITIONER_INPUTS: list[type[Input]] = [
     MixInput,
     StartInput,
     MicroConditions,
+    DanceInput,
+    SoundStart,
 ]
 """What a conditioner may take, in the order in which a manifest writes them."""
 PLAN_INPUTS: list[type[Input]] = [Injection, Delay, *TOKEN_SAMPLERS]
@@ -56,6 +59,7 @@ class RunOptions(
     DelayOptions,
     SoundOptions,
     MixOptions,
+    DanceOptions,
     TokenSamplerOptions,
     StartOptions,
     MicroOptions,

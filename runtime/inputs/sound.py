@@ -1,4 +1,4 @@
-"""A sound to draw, and a prompt's context mixed into its own (GlueGen, arXiv 2303.10056)."""
+"""A sound to draw, and a prompt's context mixed into its own (GlueGen, arXiv 2303.10056); a sound to begin with."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,8 +10,9 @@ from msgspec import Meta
 from ..bundle.records import Window
 from ..errors import InputError
 from ..media.sound_files import SoundSource
-from ..media.waveform import open_waveform
-from .option import CallContext, CallShape, Option, PreparedInputs, Shape, is_count, options_of, short
+from ..media.waveform import open_mono, open_waveform
+from .option import CallContext, CallShape, Option, PreparedInputs, Shape, is_count, is_number, options_of, short
+from .pictures.options import StrengthOptions
 
 MIX = 5
 """How many tokens each keeps when the caller says nothing; the authors draw with 3 to 7."""
@@ -20,7 +21,7 @@ MIX = 5
 class SoundOptions(TypedDict, total=False):
     """What is heard."""
 
-    sound: Annotated[SoundSource | None, Option("sound", "Sound file to draw.")]
+    sound: Annotated[SoundSource | None, Option("sound", "Sound file to draw, or music to begin with.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,46 @@ class SoundInput:
 
     def shapes(self, call: CallShape, known: Mapping[str, Shape]) -> dict[str, Shape]:
         return {"waveform": (1, call.channels, self.frames)}
+
+
+@dataclass(frozen=True, slots=True)
+class SoundStart:
+    """A sound that a walk through a sound's tokens begins with, as the slot `start_waveform`, float32 [1, frames] at
+    `rate` Hz: one channel, as loud as it is, cut or followed by silence. It may be left out.
+
+    A graph of its conditioner makes `start_tokens` of it; `strength`, the share of the timesteps that are walked from
+    there, is the sampler's to read.
+    """
+
+    KEY: ClassVar[str] = "sound_start"
+    OPTIONS: ClassVar[tuple[Option, ...]] = (*options_of(SoundOptions), *options_of(StrengthOptions))
+
+    rate: Annotated[int, Meta(ge=1, le=10**6)]
+    frames: Annotated[int, Meta(ge=1, le=10**8)]
+
+    def slots(self) -> tuple[str, ...]:
+        return ("start_waveform",)
+
+    def describe(self) -> str:
+        return f"sound to begin with, {self.frames / self.rate:g} s at {self.rate} Hz, which may be left out"
+
+    def prepare(self, call: CallContext, made: PreparedInputs) -> None:
+        sound, strength = call.values["sound"], call.values["strength"]
+        if sound is None and strength is not None:
+            raise InputError("strength: expected a sound to begin with, got none; give sound, or leave strength out")
+        if sound is None:
+            return
+        if not is_number(strength) or not 0 < strength <= 1:
+            made.problems.append(f"strength: expected a number above 0, up to 1, got {short(strength)}; try 0.1")
+        waveform = open_mono(sound, self.rate, self.frames)
+        made.slots["start_waveform"] = waveform.samples
+        made.notes += waveform.notes
+
+    def stand_in(self) -> dict[str, Any]:
+        return {}
+
+    def shapes(self, call: CallShape, known: Mapping[str, Shape]) -> dict[str, Shape]:
+        return {"start_waveform": (1, self.frames)}
 
 
 class MixOptions(TypedDict, total=False):

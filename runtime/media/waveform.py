@@ -1,7 +1,7 @@
-"""A sound as AudioCLIP's audio branch reads it in GlueGen."""
+"""A sound as a network reads it: AudioCLIP's audio branch in GlueGen, or a codec of one channel."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log10
 
 import numpy as np
@@ -19,7 +19,8 @@ LARGEST = 1e30
 
 @dataclass(frozen=True, slots=True)
 class Waveform:
-    """`samples` float32 [1, channels, frames], from -32768 to 32767; `notes` are warnings, one line each."""
+    """`samples` float32 [1, channels, frames] from -32768 to 32767, or of one channel [1, frames] from about -1 to 1;
+    `notes` are warnings, one line each."""
 
     samples: np.ndarray
     notes: tuple[str, ...] = ()
@@ -42,7 +43,7 @@ def open_waveform(source: SoundSource, rate: int, frames: int) -> Waveform:
     channel changes (theirs divides by zero).
     """
     heard = frames / rate
-    where = f"sound {source}" if isinstance(source, str | os.PathLike) else "sound"
+    where = _where(source)
     recording = read_sound(source, heard)
     _check(recording, heard, where)
     samples = _resampled(recording, rate)[:frames]
@@ -60,15 +61,39 @@ def open_waveform(source: SoundSource, rate: int, frames: int) -> Waveform:
     )
 
 
-def _check(recording: Recording, heard: float, where: str) -> None:
-    """Of the samples that are heard; a resampler would make something of a constant's edges."""
-    samples = recording.samples
-    bad = np.count_nonzero(~(np.abs(samples) <= LARGEST))
+def open_mono(source: SoundSource, rate: int, frames: int) -> Waveform:
+    """A file or (samples, rate) by `read_sound`, its channels averaged, at `rate` Hz, as loud as it is: cut to `frames`
+    samples, or followed by silence.
+
+    Another rate is converted as in `open_waveform`. Raises InputError, one line: what `read_sound` refuses, and samples
+    that are no finite numbers.
+    """
+    heard = frames / rate
+    where = _where(source)
+    recording = read_sound(source, heard)
+    _check_finite(recording, where)
+    mono = replace(recording, samples=recording.samples.mean(axis=1, keepdims=True, dtype=np.float32))
+    samples = _resampled(mono, rate)[:frames, 0]
+    notes = [*recording.notes, *([_longer_note(recording, heard, where)] if recording.seconds > heard else [])]
+    return Waveform(np.pad(samples, (0, frames - len(samples)))[None], tuple(notes))
+
+
+def _where(source: SoundSource) -> str:
+    return f"sound {source}" if isinstance(source, str | os.PathLike) else "sound"
+
+
+def _check_finite(recording: Recording, where: str) -> None:
+    bad = np.count_nonzero(~(np.abs(recording.samples) <= LARGEST))
     if bad:
         raise InputError(
             f"{where}: expected samples of about -1 to 1, got {bad} that are infinite or no numbers; save it again"
         )
-    first = samples[: max(1, round(heard * recording.rate))]
+
+
+def _check(recording: Recording, heard: float, where: str) -> None:
+    """Of the samples that are heard; a resampler would make something of a constant's edges."""
+    _check_finite(recording, where)
+    first = recording.samples[: max(1, round(heard * recording.rate))]
     if not (first != first[0]).any():
         raise InputError(_nothing_heard(where, heard))
 
@@ -103,6 +128,10 @@ def _centred(samples: np.ndarray, frames: int) -> np.ndarray:
     return np.concatenate([padding[0], samples, padding[1]], axis=1)
 
 
+def _longer_note(recording: Recording, heard: float, where: str) -> str:
+    return f"{where}: it is {recording.seconds:.2f} s long; the first {heard:.2f} s are heard, no more"
+
+
 def _waveform_notes(recording: Recording, heard: float, where: str) -> list[str]:
     notes = []
     channels = recording.samples.shape[1]
@@ -112,7 +141,7 @@ def _waveform_notes(recording: Recording, heard: float, where: str) -> list[str]
             "AudioCLIP learnt from two; mix it down to two"
         )
     if recording.seconds > heard:
-        notes.append(f"{where}: it is {recording.seconds:.2f} s long; the first {heard:.2f} s are heard, no more")
+        notes.append(_longer_note(recording, heard, where))
     first = recording.samples[: round(heard * recording.rate)]
     span = float(first.max()) - float(first.min())
     if span < NEARLY_SILENT:

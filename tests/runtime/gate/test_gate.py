@@ -117,13 +117,14 @@ def test_files_become_what_a_run_takes(tmp_path):
     np.save(tmp_path / "n.npy", np.zeros((1, 4, 2, 2), np.float32))
     np.save(tmp_path / "s.npy", np.arange(6, dtype=np.int16).reshape(3, 2))
     files = {"noise": "n.npy", "latents": "l.npy", "picture": "p.png"}
-    given = {"subject": "a.png", "subjects": ("b.png", "c.png"), "sound": "s.npy"}
+    np.save(tmp_path / "m.npy", np.ones((2, 5), np.float32))
+    given = {"subject": "a.png", "subjects": ("b.png", "c.png"), "sound": "s.npy", "motion": "m.npy"}
     case = Case(**files, options=given, rate=16000)
     taken = case_options(case, tmp_path)
-    assert set(taken) == {"noise", "subject", "subjects", "sound"}
+    assert set(taken) == {"noise", "subject", "subjects", "sound", "motion"} and taken["motion"].shape == (2, 5)
     assert taken["subject"] == tmp_path / "a.png" and taken["subjects"] == [tmp_path / "b.png", tmp_path / "c.png"]
     assert taken["sound"][0].shape == (3, 2) and taken["sound"][1] == 16000
-    assert case.files() == ["n.npy", "l.npy", "p.png", "a.png", "b.png", "c.png", "s.npy"]
+    assert case.files() == ["n.npy", "l.npy", "p.png", "a.png", "b.png", "c.png", "s.npy", "m.npy"]
 
 
 def test_a_picture_is_read_back_as_it_was_drawn(toy):

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 import soxr
 from x2i.runtime.errors import InputError
-from x2i.runtime.media.waveform import LEAST_SAMPLE, MOST_SAMPLE, open_waveform
+from x2i.runtime.media.waveform import LEAST_SAMPLE, MOST_SAMPLE, open_mono, open_waveform
 
 from tests.goldens import golden, golden_tensors
 from tests.numerics import assert_close
@@ -187,3 +187,28 @@ def test_a_sound_shorter_than_two_samples_is_refused_in_words(samples, rate):
     array = np.linspace(-0.5, 0.5, samples, dtype=np.float32)
     with pytest.raises(InputError, match=f"got {samples} samples at {rate} Hz, less than two at 44100 Hz"):
         open_waveform((array, rate), 44100, 176400)
+
+
+def test_one_channel_is_their_mean_as_loud_as_it_is():
+    samples = np.random.default_rng(8).normal(0, 0.1, (700, 2)).astype(np.float32)
+    made = open_mono((samples, 8000), 8000, 500)
+    assert made.samples.shape == (1, 500) and "the first 0.06 s are heard" in made.notes[0]
+    assert_close(made.samples[0], samples[:500].mean(1), "exact")
+
+
+def test_one_channel_is_followed_by_silence():
+    made = open_mono((np.full(300, 0.25), 8000), 8000, 500)
+    assert_close(made.samples[0], np.r_[np.full(300, 0.25), np.zeros(200)], "exact")
+    assert not made.notes
+
+
+def test_one_channel_at_another_rate():
+    time = np.arange(4800) / 48000
+    made = open_mono((np.sin(2 * np.pi * 200 * time), 48000), 22050, 1500).samples[0]
+    expected = np.sin(2 * np.pi * 200 * np.arange(1500) / 22050)
+    assert np.abs(made[200:1300] - expected[200:1300]).max() < 1e-3
+
+
+def test_one_channel_of_no_numbers():
+    with pytest.raises(InputError, match="got 1 that are infinite or no numbers"):
+        open_mono((np.array([0.0, np.nan, 1.0]), 8000), 8000, 3)
