@@ -12,8 +12,9 @@ from x2i.models.token_transformers.ddcap_checkpoint import read_ddcap
 from tests.goldens import FULL, golden, golden_arrays
 
 FOLDER = "ddcap"
-TAGS = sorted(path.parent.name for path in (FULL / FOLDER).glob("*/tiny-best.pt"))
-"""One for each checkpoint, none where the full set is not here."""
+CHECKPOINTS = {path.parent.name: path.name for path in sorted((FULL / FOLDER).glob("*/*.pt"))}
+TAGS = list(CHECKPOINTS)
+"""A folder for each checkpoint, none where the full set is not here."""
 CASES: dict[str, dict[str, Any]] = (
     json.loads((FULL / FOLDER / "cases.json").read_text("utf-8")) if (FULL / FOLDER / "cases.json").is_file() else {}
 )
@@ -21,7 +22,7 @@ CASES: dict[str, dict[str, Any]] = (
 
 
 def checkpoint(tag: str) -> Path:
-    return golden(f"{FOLDER}/{tag}/tiny-best.pt")
+    return golden(f"{FOLDER}/{tag}/{CHECKPOINTS[tag]}")
 
 
 @cache

@@ -168,11 +168,12 @@ def unguided(unconditional: np.ndarray, conditional: np.ndarray, scale: float) -
     return log_softmax(conditional)
 
 
+QUOTAS = "one token a call in every case"
 MISTAKES: dict[str, dict[str, Any]] = {
     "no renormalisation after guidance": {"guide": not_renormalised},
     "no guidance": {"guide": unguided},
     "another first timestep": {"change": lambda right: replace(right, first_timestep=10)},
-    "one token a call in every case": {"change": lambda right: replace(right, timesteps=20)},
+    QUOTAS: {"change": lambda right: replace(right, timesteps=20)},
 }
 
 
@@ -187,6 +188,8 @@ def same_run(case: str, steps: Iterator[TokenStep]) -> bool:
 @pytest.mark.skipif(not CASES, reason="the runs are of the full set")
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_seen(mistake: str) -> None:
+    if mistake == QUOTAS and all(case["branch"] == "one_per_step" for case in CASES.values()):
+        pytest.skip("no case has quotas")
     assert not all(same_run(case, walked(case, **MISTAKES[mistake])) for case in CASES)
 
 
