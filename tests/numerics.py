@@ -86,6 +86,7 @@ TOLERANCES = {
         absolute=5e-7, source="float32 of the same float64; at most one unit in the last place"
     ),
     "unid3-logits": Tolerance(absolute=1e-4, source="unid3 SPEC 7: logits"),
+    "unid3-picture": Tolerance(absolute=1e-4, source="unid3 SPEC 7: decoded, of 0..1"),
     "unid3-posterior": Tolerance(absolute=1e-4, source="unid3 SPEC 7: posterior"),
     "schedule": Tolerance(absolute=1e-15, source="float64 in the original's order"),
     "schedule-logs": Tolerance(absolute=5e-6, source="one bit of float32 at -30"),

@@ -21,6 +21,8 @@ SYSTEMS = {
     "muse": ".token_systems.muse",
     "cdcd-music": ".token_systems.cdcd_music",
     "diffsound": ".token_systems.diffsound",
+    "unid3": ".token_systems.unid3",
+    "vq-ddm": ".token_systems.vq_ddm",
 }
 """The module behind each name, in this folder, or in the one beside it for those that walk tokens; its SYSTEM is a
 SystemSpec."""

@@ -18,12 +18,21 @@ END_PIECES = 256
 def caption_tokenizer_json(path: Path, classes: int) -> str:
     """The JSON text of a tokenizer with the first `classes` of CLIP's pieces, and `UNKNOWN` as the id `classes`.
 
-    Of 514 or more pieces the last two open and close CLIP's own texts; no text has them here. The end of each word is
-    written as a blank. The file is as in `merges_tokenizer_json`; raises CheckpointError as it does.
+    The file is as in `merges_tokenizer_json`; raises CheckpointError as it does.
     """
-    content = json.loads(merges_tokenizer_json(path, max(classes - END_PIECES, NOT_MERGES)))
+    return captions_json(merges_tokenizer_json(path, max(classes - END_PIECES, NOT_MERGES)), classes)
+
+
+def captions_json(clip_json: str, classes: int) -> str:
+    """The same of the JSON text of any tokenizer of CLIP's kind: an id without a piece is written as its number.
+
+    Of 514 or more pieces the last two open and close CLIP's own texts; none has them here. The end of a word is written
+    as a blank.
+    """
+    content = json.loads(clip_json)
     model = content["model"]
-    vocab = {piece: number for piece, number in model["vocab"].items() if number < classes}
+    pieces = {number: piece for piece, number in model["vocab"].items()}
+    vocab = {pieces.get(number, f"<{number}>"): number for number in range(classes)}
     model["vocab"], model["unk_token"] = vocab, None
     model["merges"] = [pair for pair in model["merges"] if all(piece in vocab for piece in (*pair, "".join(pair)))]
     content["added_tokens"] = [

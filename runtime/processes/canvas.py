@@ -21,7 +21,7 @@ class Canvas:
     """`size` is the usual (height, width) in pixels, `factor` the pixels of a cell's side, in latents or tokens.
 
     Every side must be a multiple of `multiple`; a `fixed` canvas has the one size. Without `pictures` there are cells
-    alone, such as those of a sound.
+    alone, such as those of a sound. `grid` is (height, width) of the state where more than a picture is in it.
     """
 
     size: tuple[int, int]
@@ -29,10 +29,11 @@ class Canvas:
     multiple: int
     fixed: bool = False
     pictures: bool = True
+    grid: tuple[int, int] | None = None
 
     def cells(self, size: tuple[int, int]) -> tuple[int, int]:
         """(height, width) of the state behind a picture."""
-        return size[0] // self.factor, size[1] // self.factor
+        return (size[0] // self.factor, size[1] // self.factor) if self.grid is None else self.grid
 
     def check(self, size: tuple[int, int]) -> None:
         """Raises InputError for a size in pixels that is not drawn or that needs more memory than is free."""

@@ -28,6 +28,7 @@ class TokensProcess:
     Its graphs also take `tokens` int64 [B, length], or with `any_grid` [B, h, w], and where it `takes_timestep`
     `timestep` int64 [B]; they return `outputs`, float32, like the tokens with a last axis of classes. A token of a
     picture has `factor` pixels a side; with `any_grid` every side of a picture is a multiple of `size_multiple`.
+    `picture_size` is (height, width) in pixels of a picture that is but a part of the state.
     """
 
     kind: Literal["tokens"] = field(default="tokens", init=False)
@@ -42,6 +43,7 @@ class TokensProcess:
     takes_timestep: bool = True
     outputs: tuple[str, ...] = ("logits",)
     writes: str | None = None
+    picture_size: tuple[Side, Side] | None = None
 
     @property
     def length(self) -> int:
@@ -62,8 +64,10 @@ class TokensProcess:
     def canvas(self) -> Canvas:
         """The sizes that it draws."""
         pictures = any(isinstance(tail, PictureTail) for tail in self.tails)
-        size = self.grid[0] * self.factor, self.grid[1] * self.factor
         multiple = self.size_multiple if self.any_grid else self.factor
+        if self.picture_size is not None:
+            return Canvas(self.picture_size, self.factor, multiple, fixed=True, grid=self.grid)
+        size = self.grid[0] * self.factor, self.grid[1] * self.factor
         return Canvas(size, self.factor, multiple, fixed=not self.any_grid, pictures=pictures)
 
     def usual_sampler(self) -> None:
@@ -111,6 +115,8 @@ class TokensProcess:
         found = segment_problems(self.segments, self.sampler.steps - 1) + self.sampler.problems()
         if self.any_grid and self.size_multiple % self.factor:
             found.append(f"plan: expected sizes in multiples of the factor {self.factor}, got {self.size_multiple}")
+        if self.any_grid and self.picture_size is not None:
+            found.append("plan: expected a picture of one size, or tokens of any grid, got both")
         if self.any_grid and any(side * self.factor % self.size_multiple for side in self.grid):
             found.append(
                 f"plan: expected a grid whose size is a multiple of {self.size_multiple}, got {list(self.grid)}"

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from ..bundle.records import Count
-from ..inputs.option import CallContext, CallShape, NamedTensors, Option, PreparedInputs, Shape
+from ..inputs.option import CallContext, CallShape, NamedTensors, Option, PreparedInputs, Shape, is_count, short
 from .log_probabilities import LOG_TINY, draw, gumbel, log_add_exp, log_sum_exp
 from .sampler import TokenRun, TokenStep, TokenWalk
 
@@ -71,7 +71,10 @@ class MultinomialDiffusion:
         return f"multinomial diffusion, {self.steps} steps, {self.classes} classes"
 
     def prepare(self, call: CallContext, made: PreparedInputs) -> None:
-        """Nothing: every run takes all steps."""
+        if {"start_pixels", "start_tokens"} & made.slots.keys() and "known" not in made.slots:
+            made.problems.append("mask: expected what is drawn anew, got none; give mask, or leave the picture out")
+        if (count := call.values["steps"]) is not None and (not is_count(count, self.steps) or count != self.steps):
+            made.problems.append(f"steps: expected {self.steps}, which are walked one by one, got {short(count)}")
 
     def stand_in(self) -> dict[str, Any]:
         return {}

@@ -209,3 +209,19 @@ def test_the_gate_compares_step_by_step_from_the_same_state(drawn, tmp_path):
     (other,) = compare(pipeline, [case], limits, tmp_path)
     # One bad step of six spoils its own tokens, and none of those behind it.
     assert not other.passed and 5 / 6 <= other.closeness.tokens < 0.99
+
+
+def test_a_picture_may_be_a_part_of_the_state(tmp_path):
+    """Of 15 tokens, 8 are those of a picture of 2 x 4."""
+    tails = (PictureTail("decoder", span=TokenSpan(2, 8)),)
+    changes = {"any_grid": False, "grid": (1, 15), "tails": tails, "picture_size": (8, 16)}
+    process = token_plan(**changes).process
+    assert process.canvas.size == (8, 16) and process.canvas.cells((8, 16)) == (1, 15)
+    assert not process.problems() and not process.canvas.problems((8, 16))
+    assert process.canvas.problems((16, 8)) == [
+        "size: expected 8x16, the only size of this bundle, got (16, 8); leave it out"
+    ]
+    assert (
+        "plan: expected a picture of one size, or tokens of any grid, got both"
+        in replace(process, any_grid=True).problems()
+    )

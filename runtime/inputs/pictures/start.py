@@ -10,6 +10,7 @@ from PIL import Image
 from ...bundle.records import Count, Few, Index, Side
 from ...errors import InputError
 from ...media.pictures import MAX_PIXELS, open_pictures, several, stand_in_picture
+from ...token_samplers.noise import TokenNoise
 from ..option import CallContext, CallShape, Option, PreparedInputs, Shape, is_number, options_of, short
 from .options import ImageOptions, MaskOptions, StrengthOptions
 
@@ -41,6 +42,9 @@ class StartInput:
     not there yet is `mask_id`. A mask fills `known`, bool [1, N]: what is not white stays. A token has `factor` pixels
     a side, and every side of a picture is a multiple of `multiple`: a picture is brought to the next smaller ones
     (Lanczos), or to a `fixed` size. `strength` is the sampler's to read. With `required` there must be a start.
+
+    A codec that draws among its `codes` takes the slot `code_noise`, float32 [1, N, codes]: the exponential draws
+    `code`.
     """
 
     KEY: ClassVar[str] = "start"
@@ -59,10 +63,11 @@ class StartInput:
     signed: bool = False
     fixed: tuple[Side, Side] | None = None
     required: bool = False
+    codes: Count | None = None
 
     def slots(self) -> tuple[str, ...]:
         own = {"image": "start_pixels", "tokens": "start_tokens", "mask": "known"}
-        return tuple(slot for taken, slot in own.items() if taken in self.takes)
+        return (*(slot for taken, slot in own.items() if taken in self.takes), *(("code_noise",) if self.codes else ()))
 
     def describe(self) -> str:
         return f"start: {', '.join(self.takes)}{'' if self.required else ', which may be left out'}"
@@ -93,6 +98,7 @@ class StartInput:
         height, width = call.size if self.fixed is None else self.fixed
         length = (height // self.factor) * (width // self.factor)
         all_slots = {"start_pixels": (1, 3, height, width), "start_tokens": (1, length), "known": (1, length)}
+        all_slots["code_noise"] = (1, length, self.codes or 1)
         return {slot: all_slots[slot] for slot in self.slots()}
 
     def _without_start(self, given: Mapping[str, Any]) -> list[str]:
@@ -113,6 +119,11 @@ class StartInput:
         levels = np.asarray(resized(picture, size), np.float32) / np.float32(255)
         levels = levels * 2 - 1 if self.signed else levels
         made.slots["start_pixels"] = np.ascontiguousarray(levels.transpose(2, 0, 1)[None])
+        if self.codes is not None:
+            recorded = call.values["noise"]
+            noise = TokenNoise(call.values["seed"], 1, recorded if isinstance(recorded, Mapping) else None)
+            length = (size[0] // self.factor) * (size[1] // self.factor)
+            made.slots["code_noise"] = noise.exponential("code", (length, self.codes))
         if mask is not None:
             made.slots["known"] = self._known(opened[1].image, picture.size, size)
 

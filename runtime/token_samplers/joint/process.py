@@ -114,7 +114,7 @@ class JointDiffusion:
         )
 
     def prepare(self, call: CallContext, made: PreparedInputs) -> None:
-        values, picture = call.values, call.values["image"] is not None
+        values, picture = call.values, bool({"start_pixels", "start_tokens"} & made.slots.keys())
         words = call.prompt is not None and UNKNOWN_WORD not in cleaned_prompt(call.prompt)
         made.slots |= {"draws_image": np.array([True]), "draws_text": np.array([picture or not words])}
         if words and picture and "known" not in made.slots:
@@ -124,8 +124,11 @@ class JointDiffusion:
             )
         if (picture or call.prompt is not None) and values["loop"] is not None:
             made.problems.append("loop: is for pictures and captions drawn together; leave it out, or prompt and image")
-        if call.rows > 1:
-            made.problems.append("guidance: this bundle knows none; leave it out")
+        if call.grid[0] * call.grid[1] != self.image_length + self.text_length:
+            made.problems.append(
+                f"plan: expected a state of {self.image_length} and {self.text_length} tokens, got one of "
+                f"{call.grid[0]} x {call.grid[1]}; export the bundle again"
+            )
         made.problems += self._count_problems(values)
 
     def stand_in(self) -> dict[str, Any]:

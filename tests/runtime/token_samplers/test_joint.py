@@ -33,6 +33,7 @@ from tests.runtime.token_samplers.unid3_runs import (
     joint_runs,
     states,
     token_run,
+    uniforms,
 )
 
 NETWORKS = {"pair": ("image", "text"), "txt": ("image",), "img": ("text",)}
@@ -260,6 +261,20 @@ def test_the_draws_that_are_left_out_change_nothing() -> None:
     assert left_out > len(joint_runs()) // 2
 
 
+def test_the_draw_at_the_start_is_none_of_the_first_call() -> None:
+    """Whoever takes the first recorded draw for the first call walks elsewhere."""
+    parts, steps = parts_of(functions()), int(functions()["T_KI_KT_LI_LT"][0])
+    length = sum(part.length for part in parts.values())
+    for run in traced_runs():
+        draws = uniforms(run.arrays["noise_u16"])[: len(run.counted)]
+        image_length, read = parts["image"].length, []
+        noise = {"image": draws[:, :, :image_length], "text": draws[:, :, image_length:]}
+        predict = as_read(in_order(said(run, parts), dict), read)
+        slots, count = run.slots(parts["text"].classes), run.arrays["x_in"].shape[1]
+        list(states(process_of(parts, steps), token_run(predict, noise, count, length, run.values, slots)))
+        assert not np.array_equal(np.stack(read), run.arrays["x_in"]), run.name
+
+
 def test_timesteps_and_truncation_are_those_of_the_authors_loops() -> None:
     parts, steps = parts_of(functions()), int(functions()["T_KI_KT_LI_LT"][0])
     for run in joint_runs():
@@ -281,10 +296,13 @@ def test_other_strides_and_the_last_timestep_would_be_other_runs() -> None:
     assert len(process._calls(values | {"loop": None, "fast": None})) == 20
 
 
-def prepared(process: JointDiffusion, prompt: str | None = None, rows: int = 1, **given: Any) -> PreparedInputs:
-    values = {"image": None, "fast": None, "truncation": None, "untruncated": False, "loop": None, "steps": None}
-    made = PreparedInputs(slots={"known": np.ones((1, 4), bool)} if given.pop("mask", False) else {})
-    process.prepare(CallContext(values | given, prompt, None, rows, process.steps), made)
+def prepared(prompt: str | None = None, picture: str = "", rows: int = 1, **given: Any) -> PreparedInputs:
+    """What a call makes of itself; `picture` names the slots that its picture filled."""
+    process = JointDiffusion(4, 5, 3, 6, steps=20)
+    values = {"fast": None, "truncation": None, "untruncated": False, "loop": None, "steps": None}
+    made = PreparedInputs(slots={slot: np.ones((1, 4), bool) for slot in picture.split()})
+    grid = given.pop("grid", (1, 7))
+    process.prepare(CallContext(values | given, prompt, None, rows, process.steps, grid=grid), made)
     return made
 
 
@@ -294,14 +312,16 @@ def prepared(process: JointDiffusion, prompt: str | None = None, rows: int = 1, 
         ({"prompt": "a bird"}, False),
         ({"prompt": ""}, False),
         ({}, True),
-        ({"image": "bird.png"}, True),
+        ({"picture": "start_pixels"}, True),
+        ({"picture": "start_tokens"}, True),
         ({"prompt": "a <mask> bird"}, True),
-        ({"prompt": "a <mask> bird", "image": "bird.png"}, True),
-        ({"prompt": "a bird", "image": "bird.png", "mask": True}, True),
+        ({"prompt": "a &lt;MASK&gt; bird"}, True),
+        ({"prompt": "a <mask> bird", "picture": "start_pixels"}, True),
+        ({"prompt": "a bird", "picture": "start_pixels known"}, True),
     ],
 )
 def test_what_is_given_says_what_is_drawn(given: dict[str, Any], draws_text: bool) -> None:
-    made = prepared(JointDiffusion(4, 5, 3, 6, steps=20), **given)
+    made = prepared(**given)
     assert not made.problems
     assert made.slots["draws_image"].tolist() == [True] and made.slots["draws_text"].tolist() == [draws_text]
 
@@ -309,10 +329,10 @@ def test_what_is_given_says_what_is_drawn(given: dict[str, Any], draws_text: boo
 @pytest.mark.parametrize(
     ("given", "problem"),
     [
-        ({"prompt": "a bird", "image": "bird.png"}, "prompt: expected something to draw"),
+        ({"prompt": "a bird", "picture": "start_pixels"}, "prompt: expected something to draw"),
         ({"prompt": "a bird", "loop": "chain"}, "loop: is for pictures and captions drawn together"),
-        ({"image": "bird.png", "loop": "posterior"}, "loop: is for"),
-        ({"rows": 2}, "guidance: this bundle knows none"),
+        ({"picture": "start_tokens", "loop": "posterior"}, "loop: is for"),
+        ({"grid": (4, 2)}, "plan: expected a state of 4 and 3 tokens, got one of 4 x 2"),
         ({"untruncated": True, "truncation": 0.5}, "truncation: is switched off"),
         ({"fast": 21}, "fast: expected at most the 20"),
         ({"steps": 0}, "steps: expected a whole number from 1 to 20"),
@@ -323,7 +343,7 @@ def test_what_is_given_says_what_is_drawn(given: dict[str, Any], draws_text: boo
     ],
 )
 def test_what_does_not_fit_is_told(given: dict[str, Any], problem: str) -> None:
-    (told,) = prepared(JointDiffusion(4, 5, 3, 6, steps=20), **given).problems
+    (told,) = prepared(**given).problems
     assert told.startswith(problem)
 
 
@@ -331,7 +351,7 @@ def test_a_number_of_steps_stands_for_a_stride() -> None:
     process = JointDiffusion(4, 5, 3, 6, steps=20)
     values = {"fast": None, "truncation": None, "untruncated": False, "loop": None}
     for count in (1, 2, 3, 4, 5, 7, 10, 20):
-        assert not prepared(process, steps=count).problems
+        assert not prepared(steps=count).problems
         assert len(process._calls(values | {"steps": count})) == count
 
 
