@@ -17,7 +17,7 @@ class TokenLogits(nn.Module):
 
     The context is `class_id`, int64 [B], where there are classes; every layer's keys, then every layer's values, [B, T,
     D] each, where texts are read; else nothing. Norms steered by timestep or class are tables here, and places one
-    (see `fold_tables`): at released sizes, 19 layers of width 1024 and 100 steps, 76 of 359 million weights less, and
+    (see `fold_tables`): at released sizes, 19 layers of width 1024 and 100 steps, 76 of 389 million weights less, and
     no products of matrices for what has 100 values. The transformer that is given is changed so.
     """
 

@@ -143,7 +143,7 @@ def _logarithms(sampler: MaskReplace) -> dict[str, np.ndarray]:
     """The sampler's schedule by the names of a checkpoint's buffers."""
     shares = transition_shares(sampler.kept, sampler.masked, sampler.steps, sampler.classes + sampler.mask_replaces)
     schedule = MaskTransitions.of(*shares, sampler.classes)
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for prefix, not_masked, transition in (
         ("log_", "log_1_min_ct", schedule.one),
         ("log_cumprod_", "log_1_min_cumprod_ct", schedule.whole),

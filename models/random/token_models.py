@@ -52,7 +52,7 @@ TINY_PROMPT = PromptSettings(end_idx=260, window=9, width=64)
 
 
 def _transformer(classes: int, side: int, width: int, layers: int, **more: Any) -> TokenTransformerSettings:
-    settings = {"steps": 100, "length": side**2, "position_grid": (side, side), "heads": 16} | more
+    settings: dict[str, Any] = {"steps": 100, "length": side**2, "position_grid": (side, side), "heads": 16} | more
     return TokenTransformerSettings(classes=classes, width=width, layers=layers, **settings)
 
 

@@ -140,9 +140,14 @@ class TokenTransformer(nn.Module):
 
     def context_weights(self) -> tuple[KeyValueWeights, KeyValueWeights]:
         """The matrices and the biases that make keys and values of a text, by the paths of the layers that read it."""
-        found = {f"blocks.{number}.attn2": block.attn2 for number, block in enumerate(self.blocks) if block.reads_text}
-        matrices = {path: (layer.key.weight.detach(), layer.value.weight.detach()) for path, layer in found.items()}
-        biases = {path: (layer.key.bias.detach(), layer.value.bias.detach()) for path, layer in found.items()}
+        matrices: dict[str, tuple[Tensor, Tensor]] = {}
+        biases: dict[str, tuple[Tensor, Tensor]] = {}
+        for number, block in enumerate(self.blocks):
+            layer = getattr(block, "attn2", None)
+            if isinstance(layer, TokenAttention):
+                path = f"blocks.{number}.attn2"
+                matrices[path] = layer.key.weight.detach(), layer.value.weight.detach()
+                biases[path] = layer.key.bias.detach(), layer.value.bias.detach()
         return matrices, biases
 
 
@@ -150,6 +155,7 @@ class TokenTransformer(nn.Module):
 def fold_tables(transformer: TokenTransformer) -> TokenTransformer:
     """Multiplies out, in place, what a step only looks up: the norms' embeddings with their linear layers, and the
     places' two embeddings. Returns the transformer, which computes the same to float32's rounding."""
+    assert isinstance(transformer.content_emb, ContentEmbedding), "folded twice"
     transformer.content_emb = PlacedEmbedding(transformer.content_emb)
     table_norms(transformer)
     return transformer

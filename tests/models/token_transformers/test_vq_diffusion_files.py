@@ -148,6 +148,14 @@ def test_another_configuration_is_refused(model: GoldenModel, tmp_path: Path, ex
         changed_config(model, tmp_path, BAD_CONFIGS[expected])
 
 
+@pytest.mark.parametrize("model", models("cdcd"))
+def test_an_mlp_of_another_kind_does_not_fit(model: GoldenModel, tmp_path: Path) -> None:
+    """CDCD's is convolutional in its models of texts, too."""
+    config = changed_config(model, tmp_path, lambda params: transformer(params).pop("mlp_type"))
+    with pytest.raises(CheckpointError, match=r"unexpected transformer\.blocks\.0\.mlp\.conv1\.weight"):
+        read_vq_diffusion(model.checkpoint_file, config)
+
+
 @MODELS
 def test_all_problems_of_a_configuration_come_at_once(model: GoldenModel, tmp_path: Path) -> None:
     def change(params: Settings) -> None:
