@@ -143,7 +143,7 @@ def _possible_steps(plan: Plan, steps: int) -> int | None:
         return steps
     for number in range(steps, plan.process.steps):
         values, made = filled_in({"steps": number}), PreparedInputs()
-        plan.process.sampler.prepare(CallContext(values, None, None, 1, number), made)
+        plan.tokens.sampler.prepare(CallContext(values, None, None, 1, number), made)
         if not made.problems:
             return number
     return None

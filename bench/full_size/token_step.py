@@ -24,6 +24,7 @@ from x2i.runtime.inputs.registry import filled_in
 from x2i.runtime.machine import cpu_model, package_versions, peak_memory, usable_cores
 from x2i.runtime.pipeline import Pipeline
 from x2i.runtime.processes.tokens import TokensProcess
+from x2i.runtime.token_samplers.mask_replace import MaskReplace
 from x2i.runtime.token_samplers.noise import TokenNoise
 from x2i.runtime.token_samplers.sampler import TokenRun, TokenWalk
 
@@ -79,6 +80,11 @@ def _make(folder: Path) -> None:
         lower(folder / "bundle", folder / "bundle-int8", few, click.echo)
 
 
+def _classes(process: TokensProcess) -> int:
+    assert isinstance(process.sampler, MaskReplace)
+    return process.sampler.classes
+
+
 def _measured(folder: Path, kind: str, how: str, steps: int) -> dict[str, Any]:
     """The tokens that each of the first states becomes, and the seconds of steps."""
     pipeline = load(folder / ("bundle" if kind == "torch" else kind), "cpu" if kind == "torch" else how)
@@ -90,8 +96,8 @@ def _measured(folder: Path, kind: str, how: str, steps: int) -> dict[str, Any]:
 
 def _states(folder: Path, pipeline: Pipeline, steps: int) -> np.ndarray:
     """int64 [steps, 1, length]: states as they come up, all but the first half filled at random."""
-    random, process = np.random.default_rng(SEED), pipeline.bundle.manifest.plan.process
-    length, classes = process.length, process.sampler.classes
+    random, process = np.random.default_rng(SEED), pipeline.bundle.manifest.plan.tokens
+    length, classes = process.length, _classes(process)
     drawn = random.integers(classes, size=(steps, 1, length))
     masked = random.random((steps, 1, length)) < np.linspace(1, 0.3, steps)[:, None, None]
     return np.where(masked, classes, drawn)
@@ -101,8 +107,8 @@ def _by_walk(pipeline: Pipeline, states: np.ndarray) -> dict[str, Any]:
     """The runtime's own loop, each step from the state that is given."""
     walk = pipeline.steps(PROMPT, seed=SEED, guidance=GUIDANCE, truncation=TRUNCATION)
     seconds, tokens = _forced(walk, states)
-    process = pipeline.bundle.manifest.plan.process
-    logits = np.random.default_rng(1).normal(0, 2, (1, process.length, process.sampler.classes)).astype(np.float32)
+    process = pipeline.bundle.manifest.plan.tokens
+    logits = np.random.default_rng(1).normal(0, 2, (1, process.length, _classes(process))).astype(np.float32)
     # A network that answers at once leaves the sampler alone.
     beside, _ = _forced(_walk_with(process, lambda tokens, timestep: logits), states)
     return _facts(seconds, tokens, statistics.median(beside[1:]))
@@ -114,7 +120,7 @@ def _by_diffusers(compiled: bool, pipeline: Pipeline, states: np.ndarray) -> dic
 
     begun = pipeline.steps(PROMPT, seed=SEED, guidance=GUIDANCE, truncation=TRUNCATION)
     peer = DiffusersStep(VARIANT, begun.slots["context"][-1:], TRUNCATION, compiled)
-    process = pipeline.bundle.manifest.plan.process
+    process = pipeline.bundle.manifest.plan.tokens
     del begun, pipeline
     seconds = []
     for number, state in enumerate(states):

@@ -83,7 +83,8 @@ def uvit_component(model: "UVit2DModel") -> Component:
         grid = batch, sizes["height"], sizes["width"]
         inputs = {"tokens": torch.randint(0, config.vocab_size, grid, generator=random)}
         for name, shape in context.items():
-            inputs[name] = torch.randn(*(sizes.get(size, size) for size in shape), generator=random)
+            sides = (sizes[size] if isinstance(size, str) else size for size in shape)
+            inputs[name] = torch.randn(*sides, generator=random)
         return inputs
 
     return Component(

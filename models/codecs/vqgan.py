@@ -155,7 +155,7 @@ class PictureEncoder(nn.Module):
         for level in self.down:
             x = level(x)
             if hasattr(level, "downsample"):
-                x = level.downsample(x)
+                x = level.get_submodule("downsample")(x)
         return self.conv_out(functional.silu(self.norm_out(self.mid(x))))
 
 
@@ -182,7 +182,7 @@ class FeatureDecoder(nn.Module):
         for level in reversed(self.up):
             x = level(x)
             if hasattr(level, "upsample"):
-                x = level.upsample(x)
+                x = level.get_submodule("upsample")(x)
         return self.conv_out(functional.silu(self.norm_out(x)))
 
 

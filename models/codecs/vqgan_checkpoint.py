@@ -48,7 +48,8 @@ def load_vqgan(settings: VqganSettings, tensors: Mapping[str, Tensor], source: s
     names = {key: _prefix_of(key, encoder, decoder) + key for key in vqgan.state_dict()}
     names |= {"codebook": decoder + book}
     names |= {key: f"{decoder}quantize.{key}" for key in names if key.startswith("proj.")}
-    ignored, problems = EXTRAS, []
+    ignored: tuple[str, ...] = EXTRAS
+    problems: list[str] = []
     if encoder != decoder:
         # Both halves of a training checkpoint bring the codebook.
         ignored = (*EXTRAS, f"{encoder}quantize.*")

@@ -2,7 +2,7 @@
 picture, and what every step computes."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +19,7 @@ Pairs = dict[str, tuple[Tensor, Tensor]]
 """Keys and values, or what is multiplied by and what is added, by the path of a layer."""
 
 
-def reading_layers(model: "UVit2DModel") -> Iterator[tuple[str, nn.Module, nn.Linear | None]]:
+def reading_layers(model: "UVit2DModel") -> Iterator[tuple[str, Any, nn.Linear | None]]:
     """Every attention that reads the text, in the order of the network: its path, itself, and the linear map that the
     text takes to it, where there is one. The blocks of convolutions have two of them each, and none that reads the
     picture."""
@@ -133,7 +133,8 @@ def _pointwise(conv: nn.Conv2d) -> nn.Linear:
     """A convolution of one pixel as the linear map that it is, with the same weights."""
     linear = nn.Linear(conv.in_channels, conv.out_channels, conv.bias is not None, device="meta")
     linear.weight = nn.Parameter(conv.weight[:, :, 0, 0], requires_grad=False)
-    linear.bias = conv.bias
+    bias = None if conv.bias is None else nn.Parameter(conv.bias, requires_grad=False)
+    linear.register_parameter("bias", bias)
     return linear
 
 
@@ -165,7 +166,7 @@ def _transformed(layer: "BasicTransformerBlock", x: Tensor, path: str, read: Pai
     return x + layer.ff(normed("norm3"))
 
 
-def _attended(attention: nn.Module, x: Tensor, key: Tensor, value: Tensor) -> Tensor:
+def _attended(attention: Any, x: Tensor, key: Tensor, value: Tensor) -> Tensor:
     query = split_heads(attention.to_q(x), attention.heads)
     out: Tensor = attention.to_out[0](F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
     return out

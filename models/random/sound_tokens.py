@@ -1,6 +1,7 @@
 """Diffsound with random weights: a whole system over a spectrogram's tokens, at released size and tiny."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from ..clip.text_encoder import empty_text_encoder
 from ..codecs.melgan import Melgan, MelganSettings
@@ -46,7 +47,7 @@ def _spectrograms(codes: int, width: int, multipliers: tuple[int, ...], blocks: 
     return VqganSettings(half, half, features, codes)
 
 
-def _transformer(grid: tuple[int, int], **sizes: int) -> TokenTransformerSettings:
+def _transformer(grid: tuple[int, int], **sizes: Any) -> TokenTransformerSettings:
     return TokenTransformerSettings(length=grid[0] * grid[1], position_grid=grid, **sizes)
 
 

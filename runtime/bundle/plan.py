@@ -96,6 +96,12 @@ class Plan:
         return self.process
 
     @property
+    def tokens(self) -> TokensProcess:
+        """The last one, of a plan that walks tokens."""
+        assert isinstance(self.process, TokensProcess), f"tokens of a plan that walks {self.process.kind}"
+        return self.process
+
+    @property
     def walks_latents(self) -> bool:
         """Whether its pictures are decoded from latents."""
         return isinstance(self.process, LatentsProcess)

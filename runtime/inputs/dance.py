@@ -53,7 +53,7 @@ class DanceInput:
             else:
                 made.slots[name] = np.asarray(array, np.float32).reshape(1, *shape)
         genre = call.values["genre"]
-        if isinstance(genre, Integral) and not isinstance(genre, bool) and 0 <= genre < self.genres:
+        if isinstance(genre, Integral) and not isinstance(genre, bool) and 0 <= int(genre) < self.genres:
             made.slots["genre"] = np.array([genre], np.int64)
         else:
             got = "none; say which" if genre is None else short(genre)
