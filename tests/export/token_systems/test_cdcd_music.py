@@ -6,11 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from x2i.export.errors import PlanError
 from x2i.export.exporter import export_bundle
 from x2i.export.plan import ExportPlan
 from x2i.export.systems.registry import system_spec
+from x2i.models.codecs.jukebox import LEVELS
 from x2i.models.errors import CheckpointError
+from x2i.models.readers.given_files import given_yaml
 from x2i.models.readers.tensors import read_tensors
 from x2i.models.token_transformers.dance_checkpoint import read_dance_music, read_dance_music_config
 from x2i.runtime.errors import InputError
@@ -103,7 +106,7 @@ def test_a_waveform_to_tokens(pipeline):
 def test_one_other_token_is_heard(pipeline):
     arrays = golden_arrays(f"{FOLDER}/networks.npz")
     tokens = arrays["decode_tokens"].copy()
-    tokens[0, 5] = (tokens[0, 5] + 1) % pipeline.bundle.manifest.plan.process.sampler.classes
+    tokens[0, -1] = (tokens[0, -1] + 1) % pipeline.bundle.manifest.plan.process.sampler.classes
     wave = pipeline.session("decoder")(tokens=tokens)["waveform"]
     assert np.abs(wave - arrays["decode_wave"][..., 0]).max() > 1000 * TOLERANCES["music-wave"].absolute
 
@@ -169,21 +172,35 @@ def test_the_checkpoint_s_codec_is_taken_before_the_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "expected"),
+    ("section", "key", "value", "expected"),
     [
-        ("hop_level: top\n    vqvae", "hop_level: middle\n    vqvae", "expected one hop_level"),
-        ("hop_level: top", "hop_level: lowest", "hop_level 'bottom'"),
-        ("attn_type: selfcross", "attn_type: self", "expected a transformer that reads a condition"),
-        ("alpha_init_type: alpha1", "alpha_init_type: cos", "alpha_init_type 'alpha1'"),
+        ((), "hop_level", "lowest", "hop_level 'bottom' or 'middle' or 'top', got 'lowest'"),
+        (("diffusion_config",), "alpha_init_type", "cos", "alpha_init_type 'alpha1'"),
+        (("diffusion_config", "transformer_config"), "attn_type", "self", "a transformer that reads a condition"),
+        (("diffusion_config",), "speed", 2, "unknown 'speed'"),
     ],
 )
-def test_settings_of_another_model(tmp_path, old, new, expected):
-    text = parts()["config"].read_text("utf-8")
-    assert old in text
-    (tmp_path / "config.yaml").write_text(text.replace(old, new), "utf-8")
+def test_settings_of_another_model(tmp_path, section, key, value, expected):
+    content = given_yaml(parts()["config"])
+    settings = content["model"]["params"]
+    for name in section:
+        settings = settings[name]["params"]
+    settings[key] = value
+    assert expected in config_refusal(tmp_path, content)
+
+
+def test_two_levels_of_one_codec(tmp_path):
+    content = given_yaml(parts()["config"])
+    settings = content["model"]["params"]
+    settings["hop_level"] = next(level for level in LEVELS if level != settings["hop_level"])
+    assert "expected one hop_level" in config_refusal(tmp_path, content)
+
+
+def config_refusal(folder: Path, content: dict) -> str:
+    (folder / "config.yaml").write_text(yaml.safe_dump(content), "utf-8")
     with pytest.raises(CheckpointError) as refused:
-        read_dance_music_config(tmp_path / "config.yaml")
-    assert expected in str(refused.value)
+        read_dance_music_config(folder / "config.yaml")
+    return str(refused.value)
 
 
 def test_averaged_weights_alone_are_drawn_with(tmp_path):

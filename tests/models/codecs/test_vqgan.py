@@ -6,9 +6,10 @@ import torch
 from x2i.export.components.codec import PictureTokens, TokenDecoder
 from x2i.models.codecs.token_codec import TokenCodec
 from x2i.models.codecs.vqgan import Halving, nearest_codes
+from x2i.runtime.output import to_uint8
 
 from tests.models.codecs.codec_goldens import ALL, MAPPED, codec_goldens, picture, read_codec
-from tests.numerics import TOLERANCES, assert_close
+from tests.numerics import TOLERANCES, assert_close, assert_same_picture
 
 pytestmark = pytest.mark.usefixtures("no_grad")
 
@@ -35,6 +36,15 @@ def test_a_picture_of_tokens(case):
     assert_close(TokenDecoder(codec, grid)(tokens).numpy(), picture(values), "codec-picture")
     if "decoder_raw" in values:
         assert_close(TokenDecoder(codec, grid, clamps=False)(tokens).numpy(), values["decoder_raw"], "codec-raw")
+
+
+@ALL
+def test_bytes_of_a_picture(case):
+    codec, values = read_codec(case), case.values()
+    image = TokenDecoder(codec, case.grid(codec))(torch.from_numpy(values["tokens"])).numpy()
+    assert_same_picture(to_uint8(image, case.to_uint8), values["decoded_u8"])
+    other = {"round": "truncate", "truncate": "round"}[case.to_uint8]
+    assert (to_uint8(image, other) != values["decoded_u8"]).mean() > 0.2
 
 
 @ALL
