@@ -24,6 +24,11 @@ STAGES = {
     "sound_translator": ("recipe.sound_translator:train", 8.0),
     "publish_sound": ("recipe.publish:publish_sound", 0.0),
     "publish_spoken": ("recipe.publish:publish_spoken", 0.0),
+    "tokens": ("tokens.tokenizer_stage:train", 28.0),
+    "vq_diffusion": ("tokens.vq_diffusion_stage:train", 20.0),
+    "muse": ("tokens.muse_stage:train", 20.0),
+    "ddcap": ("tokens.ddcap_stage:train", 12.0),
+    "publish_tokens": ("tokens.publish:publish_tokens", 0.0),
 }
 """Where each stage is written, and its usual minutes."""
 

@@ -52,7 +52,7 @@ class EmojiJudge:
         return lambda draw: judged(prompts, expected, draw_and_score(draw, prompts))
 
     def _prompts(self, manifest: Manifest) -> list[EvalPrompt]:
-        height, width = manifest.plan.latents.decoder.size
+        height, width = manifest.plan.process.canvas.size
         if (height, width) != (CANVAS, CANVAS):
             raise PlanError(
                 f"judge: the emoji judge expects the embedded models' pictures of {CANVAS}x{CANVAS}, got a bundle of "
