@@ -63,7 +63,7 @@ JOINT_SIZES = {
             side=5,
             text_length=7,
         ),
-        channels=(32, 32),
+        channels=(32, 32, 32),
         blocks=1,
         codes=17,
         code_width=16,

@@ -284,8 +284,8 @@ def any_bundle() -> Pipeline:
 
 
 SIZES = JOINT_SIZES["tiny"].transformer
-GREY = np.full((10, 10, 3), 90, np.uint8)
-LEFT = np.where(np.arange(10)[None, :, None] < 4, 255, 0).astype(np.uint8).repeat(10, axis=0).repeat(3, axis=2)
+GREY = np.full((20, 20, 3), 90, np.uint8)
+LEFT = np.where(np.arange(20)[None, :, None] < 8, 255, 0).astype(np.uint8).repeat(20, axis=0).repeat(3, axis=2)
 
 
 def test_three_directions_and_what_lacks(any_bundle: Pipeline) -> None:
@@ -295,17 +295,17 @@ def test_three_directions_and_what_lacks(any_bundle: Pipeline) -> None:
     tokens = [one.tokens[0, : SIZES.image_length] for one in captions]
     assert (tokens[0] == tokens[1]).all() and tokens[0].max() < SIZES.image_classes
     assert captions[1].texts[0].startswith("a ") and captions[1].texts != captions[0].texts
-    kept = ~LEFT[::2, ::2, 0].astype(bool).reshape(-1)
+    kept = ~LEFT[::4, ::4, 0].astype(bool).reshape(-1)
     assert (pictures[1].tokens[0, : SIZES.image_length] == tokens[0])[kept].all()
     both = any_bundle(seed=3, count=2)
-    assert len(both.images) == len(both.texts) == 2 and both.images[0].size == (10, 10)
+    assert len(both.images) == len(both.texts) == 2 and both.images[0].size == (20, 20)
     assert any_bundle(seed=4).tokens.tolist() == both.tokens[1:].tolist()
 
 
 def test_previews_are_pictures(any_bundle: Pipeline) -> None:
     steps = list(any_bundle.steps(fast=3, loop="chain", seed=1))
     assert [step.count for step in steps] == [4] * 4 and len(steps) == 4
-    assert steps[0].preview()[0].size == (10, 10)
+    assert steps[0].preview()[0].size == (20, 20)
 
 
 @pytest.mark.parametrize(
@@ -315,7 +315,7 @@ def test_previews_are_pictures(any_bundle: Pipeline) -> None:
         ({"prompt": "red", "loop": "chain"}, "loop: is for pictures and captions drawn together; leave it out"),
         ({"mask": LEFT}, "mask: expected a picture to complete, got none; give image, or leave the mask out"),
         ({"guidance": 3.0}, "guidance: expected 1, as this system has no other, got 3; leave it out"),
-        ({"size": (20, 20)}, "size: expected 10x10, the only size of this bundle, got (20, 20); leave it out"),
+        ({"size": (40, 40)}, "size: expected 20x20, the only size of this bundle, got (40, 40); leave it out"),
         ({"steps": 5}, "steps: expected a number that some stride makes, such as 4, got 5"),
         ({"fast": 13}, "fast: expected at most the 12 timesteps of this bundle, got 13"),
         ({"noise": {"image": np.zeros((1, 1, 2, 2), np.float32)}}, "noise: expected draws 'image' of shape"),
