@@ -14,6 +14,7 @@ from x2i.export.system import Build
 from x2i.export.systems.registry import system_spec
 from x2i.export.token_systems.mask_replace import check_schedule, read_networks
 from x2i.models.errors import CheckpointError
+from x2i.models.token_transformers.vq_diffusion_config import read_vq_diffusion_config
 from x2i.runtime.bundle.manifest import Manifest
 from x2i.runtime.bundle.records import decode, encode
 from x2i.runtime.errors import InputError
@@ -118,7 +119,8 @@ def test_a_checkpoint_says_what_it_reads(model: GoldenModel, tmp_path: Path) -> 
     parts = golden_parts(model)
     built = build(SYSTEMS[model.system], parts=parts)
     kinds = [{each.KEY for each in conditioner.inputs} for conditioner in built.plan.conditioners]
-    text, classes = "tokenizer" in parts, model.folder.startswith("class")
+    settings = read_vq_diffusion_config(parts["config"]).transformer
+    text, classes = settings.context_width is not None, settings.class_rows is not None
     assert ({"text"} in kinds, {"class"} in kinds) == (text, classes)
     if text:
         parts.pop("tokenizer")

@@ -12,7 +12,7 @@ from x2i.export.plan import ExportPlan
 
 from tests.goldens import found, golden
 from tests.made_once import made_once
-from tests.models.token_transformers.token_goldens import GoldenModel, models
+from tests.models.token_transformers.token_goldens import GoldenModel, checkpoints
 from tests.runtime.token_samplers.mask_goldens import uniform
 
 SYSTEMS = {"vq_diffusion": "vq-diffusion", "cdcd": "cdcd"}
@@ -37,7 +37,7 @@ def golden_bundle_of(model: GoldenModel) -> Path:
     def export(out: Path) -> None:
         export_bundle(ExportPlan(SYSTEMS[model.system], out, parts=parts))
 
-    return made_once(f"golden-{model.system}-{model.stem}", export, parts.values())
+    return made_once(f"golden-{model.system}-{model.folder}-{model.checkpoint_file.stem}", export, parts.values())
 
 
 def golden_cases() -> list:
@@ -46,7 +46,7 @@ def golden_cases() -> list:
     for system in SYSTEMS:
         if (path := found(f"{system}/cases.json")) is None:
             continue
-        known = {(each.folder, each.checkpoint): each for each in (p.values[0] for p in models(system))}
+        known = {(each.folder, each.checkpoint): each for each in checkpoints(system)}
         for name, case in json.loads(path.read_text("utf-8")).items():
             model = known[case["model_dir"], case["checkpoint"]]
             listed.append(pytest.param(model, name, case, id=f"{system}-{name}"))

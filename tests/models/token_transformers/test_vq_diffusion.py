@@ -81,7 +81,7 @@ def _masked(attention: nn.Module, x: Tensor, key: Tensor, value: Tensor) -> Tens
 
 def without_padding(transformer: TokenTransformer, arrays: dict[str, np.ndarray], model: GoldenModel) -> None:
     _requires_text(transformer)
-    arrays["cond"] = arrays["cond"][:, :20]
+    arrays["cond"] = arrays["cond"][:, : arrays["cond"].shape[1] // 2]
 
 
 def longer_vectors(transformer: TokenTransformer, arrays: dict[str, np.ndarray], model: GoldenModel) -> None:
@@ -121,7 +121,7 @@ def test_every_row_has_its_own_class(model: GoldenModel, folded: bool) -> None:
     transformer, arrays = read(model), golden_arrays(model.arrays("transformer"))
     if (rows := transformer.settings.class_rows) is None:
         pytest.skip("no classes")
-    ids, timestep = torch.from_numpy(arrays["ids"]), torch.from_numpy(arrays["t"][1:3])
+    ids, timestep = torch.from_numpy(arrays["ids"]), torch.from_numpy(arrays["t"][[0, -1]])
     mean = torch.stack([block.ln2.emb.weight.mean(dim=0) for block in transformer.blocks])
     if folded:
         fold_tables(transformer)

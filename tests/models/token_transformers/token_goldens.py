@@ -32,26 +32,34 @@ class GoldenModel:
 
 def models(*systems: str) -> list:
     """Every checkpoint with arrays, as parameters of a test; without the goldens one parameter that skips."""
-    listed = [pytest.param(each, id=f"{each.system}-{each.stem}") for system in systems for each in _models(system)]
+    listed = [
+        pytest.param(each, id=f"{each.system}-{each.stem}")
+        for system in systems
+        for each in checkpoints(system)
+        if each.stem
+    ]
     return listed or [pytest.param(None, marks=pytest.mark.skip("the goldens of discrete diffusion are not here"))]
 
 
-def _models(system: str) -> list[GoldenModel]:
+def checkpoints(system: str) -> list[GoldenModel]:
+    """Every checkpoint of a system's folders."""
     root = found(system)
     if root is None:
         return []
-    stems = {path.name.removesuffix("_transformer.npz") for path in root.glob("*_transformer.npz")}
+    stems = sorted(path.name.removesuffix("_transformer.npz") for path in root.glob("*_transformer.npz"))
     made = []
     for config in sorted(root.glob("*/configs/config.yaml")):
         folder = config.parents[1]
-        for checkpoint in sorted(folder.glob("OUTPUT/pretrained_model/*.pth")):
-            stem = _stem(folder.name, checkpoint.stem.rpartition("_")[2], stems)
-            if stem in stems:
-                made.append(GoldenModel(system, folder.name, checkpoint.relative_to(folder).as_posix(), stem))
+        files = sorted(folder.glob("OUTPUT/pretrained_model/*.pth"))
+        for file in files:
+            stem = _stem(folder.name, file.stem.rpartition("_")[2], stems, alone=len(files) == 1)
+            made.append(GoldenModel(system, folder.name, file.relative_to(folder).as_posix(), stem))
     return made
 
 
-def _stem(folder: str, label: str, stems: set[str]) -> str:
-    """A second checkpoint of a folder has the folder's kind and its own label in the name of its arrays."""
+def _stem(folder: str, label: str, stems: list[str], alone: bool) -> str:
+    """A second checkpoint of a folder has the folder's kind and its own label in the name of its arrays; "" for one
+    without any."""
     kind = folder.partition("_")[0]
-    return next((stem for stem in sorted(stems) if stem.startswith(f"{kind}_") and label in stem), folder)
+    own = next((stem for stem in stems if stem.startswith(f"{kind}_") and label in stem), "")
+    return own or (folder if alone and folder in stems else "")
