@@ -85,7 +85,7 @@ def make_request(
         problems += process.guidance.problems(guidance)
     cells = process.canvas.cells(size)
     made = prepare_inputs(
-        plan.inputs(), CallContext(values, prompt, tokenizer, rows, steps, mixes, preset.delay, cells, size)
+        plan.inputs(), CallContext(values, prompt, tokenizer, rows, steps, mixes, preset.delay, cells, size, count)
     )
     problems += made.problems
     if made.size is not None:

@@ -40,8 +40,8 @@ def projected_text_component(text: ProjectedText, tokens: int) -> Component:
 
 def uvit_projection_component(model: "UVit2DModel") -> Component:
     """All that the steps read besides tokens, from `context` [B, T, D], `pooled` [B, P] and `micro` [B, 5]: every
-    reading layer's keys and values, [B, heads, T, C / heads], and every modulation's factor and summand, [B, 1, C]; B
-    and T are free."""
+    reading layer's keys, [B, heads, C / heads, T], and values, [B, heads, T, C / heads], and every modulation's factor
+    and summand, [B, 1, C]; B and T are free."""
     config = model.config
 
     def example(sizes: Sizes) -> dict[str, Tensor]:
@@ -153,7 +153,9 @@ def _context(model: "UVit2DModel") -> dict[str, tuple[str | int, ...]]:
     found: dict[str, tuple[str | int, ...]] = {}
     for kind in (KEYS, VALUES):
         for path, attention, _ in reading_layers(model):
-            found[f"{kind}.{path}"] = "batch", attention.heads, "tokens", attention.to_k.out_features // attention.heads
+            width = attention.to_k.out_features // attention.heads
+            tokens = (width, "tokens") if kind == KEYS else ("tokens", width)
+            found[f"{kind}.{path}"] = "batch", attention.heads, *tokens
     for kind in (SCALE, SHIFT):
         for path, linear in modulations(model).items():
             found[f"{kind}.{path}"] = "batch", 1, linear.out_features // 2

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
+from diffusers.models.normalization import RMSNorm
 from torch import Tensor, nn
 
 from ..context_attention import split_heads
@@ -48,8 +49,8 @@ def modulations(model: "UVit2DModel") -> dict[str, nn.Linear]:
 
 class UVitContext(nn.Module):
     """What does not depend on the tokens. `forward(hidden [B, T, D], pooled [B, P], micro [B, 5])` returns the keys of
-    every reading layer, then their values, [B, heads, T, C / heads] each, then what every modulation multiplies by,
-    then what it adds, [B, 1, C] each.
+    every reading layer, [B, heads, C / heads, T] and scaled, then their values, [B, heads, T, C / heads], then what
+    every modulation multiplies by, then what it adds, [B, 1, C] each.
 
     `hidden` and `pooled` are CLIP's, `micro` is width, height, both edges of the crop, all in pixels, and the score of
     the picture's looks.
@@ -64,7 +65,7 @@ class UVitContext(nn.Module):
         keys, values, scales, shifts = [], [], [], []
         for _, attention, mapper in reading_layers(self.model):
             read = text if mapper is None else mapper(F.silu(text))
-            keys.append(split_heads(attention.to_k(read), attention.heads))
+            keys.append(_key(attention, read))
             values.append(split_heads(attention.to_v(read), attention.heads))
         condition = F.silu(self._condition(pooled, micro))[:, None]
         for linear in modulations(self.model).values():
@@ -105,23 +106,23 @@ class UVitLogits(nn.Module):
         read, modulated = _paired(self._reading, context[:count]), _paired(self._modulated, context[count:])
         x = self._convolved(self.table(tokens), "down_block", read, modulated)
         places = x.shape[:3]
-        x = model.project_to_hidden(model.project_to_hidden_norm(x)).flatten(1, 2)
+        x = model.project_to_hidden(_normed(model.project_to_hidden_norm, x)).flatten(1, 2)
         for number, layer in enumerate(model.transformer_layers):
             x = _transformed(layer, x, f"transformer_layers.{number}", read, modulated)
-        x = model.project_from_hidden(model.project_from_hidden_norm(x)).reshape(*places, -1)
+        x = model.project_from_hidden(_normed(model.project_from_hidden_norm, x)).reshape(*places, -1)
         x = self._convolved(x, "up_block", read, modulated)
-        return self.classify(model.mlm_layer.layer_norm(self.narrow(x)))
+        return self.classify(_normed(model.mlm_layer.layer_norm, self.narrow(x)))
 
     def _convolved(self, x: Tensor, path: str, read: Pairs, modulated: Pairs) -> Tensor:
         block: UVitBlock = getattr(self.model, path)
         if block.downsample is not None:
             # The padding of the original is below and right of an even grid, where the strides do not reach.
-            x = _channels_last(block.downsample.conv, block.downsample.norm(x))
+            x = _channels_last(block.downsample.conv, _normed(block.downsample.norm, x))
         for number, (residual, attention) in enumerate(zip(block.res_blocks, block.attention_blocks, strict=True)):
             x = _conv_next(residual, x, *modulated[f"{path}.res_blocks.{number}"])
             x = _read_text(attention, x.flatten(1, 2), f"{path}.attention_blocks.{number}", read).reshape(x.shape)
         if block.upsample is not None:
-            x = _channels_last(block.upsample.conv, block.upsample.norm(x))
+            x = _channels_last(block.upsample.conv, _normed(block.upsample.norm, x))
         return x
 
 
@@ -144,32 +145,46 @@ def _channels_last(conv: nn.Module, x: Tensor) -> Tensor:
 
 
 def _conv_next(block: "ConvNextBlock", x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    y = block.norm(_channels_last(block.depthwise, x))
+    y = _normed(block.norm, _channels_last(block.depthwise, x))
     y = block.channelwise_norm(block.channelwise_act(block.channelwise_linear_1(y)))
     return (block.channelwise_linear_2(y) + x) * scale[:, None] + shift[:, None]
 
 
 def _read_text(block: "SkipFFTransformerBlock", x: Tensor, path: str, read: Pairs) -> Tensor:
-    x = x + _attended(block.attn1, block.norm1(x), *read[f"{path}.attn1"])
-    return x + _attended(block.attn2, block.norm2(x), *read[f"{path}.attn2"])
+    x = x + _attended(block.attn1, _normed(block.norm1, x), *read[f"{path}.attn1"])
+    return x + _attended(block.attn2, _normed(block.norm2, x), *read[f"{path}.attn2"])
 
 
 def _transformed(layer: "BasicTransformerBlock", x: Tensor, path: str, read: Pairs, modulated: Pairs) -> Tensor:
-    def normed(name: str) -> Tensor:
+    def shifted(name: str) -> Tensor:
         scale, shift = modulated[f"{path}.{name}"]
-        rows: Tensor = getattr(layer, name).norm(x)
-        return rows * scale + shift
+        return _normed(getattr(layer, name).norm, x) * scale + shift
 
-    y, own = normed("norm1"), layer.attn1
-    x = x + _attended(own, y, *(split_heads(linear(y), own.heads) for linear in (own.to_k, own.to_v)))
-    x = x + _attended(layer.attn2, normed("norm2"), *read[f"{path}.attn2"])
-    return x + layer.ff(normed("norm3"))
+    y, own = shifted("norm1"), layer.attn1
+    x = x + _attended(own, y, _key(own, y), split_heads(own.to_v(y), own.heads))
+    x = x + _attended(layer.attn2, shifted("norm2"), *read[f"{path}.attn2"])
+    return x + layer.ff(shifted("norm3"))
+
+
+def _normed(norm: nn.Module, x: Tensor) -> Tensor:
+    """The norm of x. diffusers multiplies by a reciprocal root where this divides by the root, which runtimes know."""
+    if not isinstance(norm, RMSNorm):
+        other: Tensor = norm(x)
+        return other
+    rows = x / torch.sqrt(x.pow(2).mean(dim=-1, keepdim=True) + norm.eps)
+    return rows if norm.weight is None else rows * norm.weight
 
 
 def _attended(attention: Any, x: Tensor, key: Tensor, value: Tensor) -> Tensor:
     query = split_heads(attention.to_q(x), attention.heads)
-    out: Tensor = attention.to_out[0](F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
+    out: Tensor = attention.to_out[0]((torch.softmax(query @ key, dim=-1) @ value).transpose(1, 2).flatten(2))
     return out
+
+
+def _key(attention: nn.Module, x: Tensor) -> Tensor:
+    """[B, heads, C / heads, T], so that no step turns it or scales with it."""
+    key: Tensor = attention.to_k(x)
+    return key.unflatten(-1, (attention.heads, -1)).permute(0, 2, 3, 1) * attention.scale
 
 
 def _paired(names: list[str], tensors: tuple[Tensor, ...]) -> Pairs:

@@ -167,7 +167,7 @@ class CallContext:
     `values` holds every option of a run, the defaults filled in. `tokenizer` is the prompt's, where a word or a marker
     stands in it; `rows` are the rows of the guidance; `mixes` says that a second bundle's context is mixed
     in; `preset_delay` is the share of the run that a preset's delayed segment waits for; `size` is (height, width) of
-    what is drawn, in pixels, and `grid` in cells of latents or tokens.
+    what is drawn, in pixels, and `grid` in cells of latents or tokens; `count` are its pictures.
     """
 
     values: Mapping[str, Any]
@@ -179,6 +179,7 @@ class CallContext:
     preset_delay: float | None = None
     grid: tuple[int, int] = (1, 1)
     size: tuple[int, int] = (1, 1)
+    count: int = 1
 
 
 @dataclass(slots=True)

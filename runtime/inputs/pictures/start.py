@@ -169,9 +169,8 @@ class StartInput:
         if not 0 < given.size * self.factor**2 <= MAX_PIXELS:
             raise InputError(f"{expected}, of at most {MAX_PIXELS} pixels, got {list(given.shape)}; give a smaller one")
         tokens = given.astype(np.int64).reshape(-1, *given.shape[-2:])
-        pictures = call.values["count"] or 1
-        if len(tokens) not in (1, pictures):
-            raise InputError(f"tokens: expected one start, or {pictures}, got {len(tokens)}; give count as many")
+        if len(tokens) not in (1, call.count):
+            raise InputError(f"tokens: expected one start, or {call.count}, got {len(tokens)}; give count as many")
         wrong = tokens[(tokens < 0) | (tokens >= self.classes)]
         if self.mask_id is not None:
             wrong = wrong[wrong != self.mask_id]

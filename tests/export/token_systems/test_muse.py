@@ -1,11 +1,15 @@
 """Muse from aMUSEd's folders, exported and run without torch, against every recorded network and run."""
 
+import json
 import re
 from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
+import torch
+from x2i.export.plan import ExportPlan
+from x2i.export.token_systems.muse import build_muse
 from x2i.runtime.inputs.prompt import TextInput
 from x2i.runtime.load import load
 from x2i.runtime.media.tokenizer import Tokenizer
@@ -15,7 +19,7 @@ from x2i.runtime.token_samplers.noise import TokenNoise
 from x2i.runtime.token_samplers.sampler import TokenRun
 
 from tests.export.token_systems.muse_cases import HOME, case_names, muse_bundle, muse_case, pipes
-from tests.goldens import golden_arrays
+from tests.goldens import golden, golden_arrays
 from tests.numerics import assert_close, assert_same_picture
 
 CASES = pytest.mark.parametrize("name", case_names() or ["none"])
@@ -197,3 +201,23 @@ def test_the_state_behind_the_last_layer_is_another(pipe):
     context = pipeline(pipe).session("text_encoder")(input_ids=own["text_ids"])["context"]
     with pytest.raises(AssertionError):
         assert_close(context, own["text_last_hidden"], "muse-text")
+
+
+@pytest.mark.parametrize("pipe", pipes() or ["none"])
+def test_prompts_are_tokenized_as_recorded(pipe):
+    text = pipeline(pipe).bundle.manifest.plan.find(TextInput)
+    tokenizer = Tokenizer(pipeline(pipe).bundle.checked(text.tokenizer), text.window, text.pad_id)
+    cases = json.loads(golden(f"{HOME}/tokenizer_cases.json").read_text())
+    assert_close(tokenizer([case["text"] for case in cases]).input_ids, [case["ids"] for case in cases], "exact")
+
+
+def test_random_weights_make_the_whole_system():
+    build = build_muse(ExportPlan("muse", None, random_weights="tiny"))
+    made = {}
+    for component in build.components:
+        inputs = component.example(component.proof)
+        with torch.no_grad():
+            returned = component.module(*inputs.values())
+        made[component.name] = len(returned) if isinstance(returned, tuple) else 1
+        assert made[component.name] == len(component.outputs)
+    assert len(made) == build.count and build.plan.problems(set(made)) == []

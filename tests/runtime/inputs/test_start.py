@@ -27,7 +27,8 @@ def mask(height, width, rows=slice(8, 16)):
 def prepared(start=START, **given):
     made = PreparedInputs()
     size = given.get("size") or (32, 32)
-    start.prepare(CallContext(filled_in(given), None, None, 2, 12, grid=(8, 8), size=size), made)
+    count = given.get("count", 1)
+    start.prepare(CallContext(filled_in(given), None, None, 2, 12, grid=(8, 8), size=size, count=count), made)
     return made
 
 
