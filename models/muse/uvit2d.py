@@ -13,6 +13,7 @@ from ..context_attention import split_heads
 
 if TYPE_CHECKING:
     from diffusers.models.attention import BasicTransformerBlock, SkipFFTransformerBlock
+    from diffusers.models.attention_processor import Attention
     from diffusers.models.unets.uvit_2d import ConvNextBlock, UVit2DModel, UVitBlock
 
 
@@ -181,7 +182,7 @@ def _attended(attention: Any, x: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return out
 
 
-def _key(attention: nn.Module, x: Tensor) -> Tensor:
+def _key(attention: "Attention", x: Tensor) -> Tensor:
     """[B, heads, C / heads, T], so that no step turns it or scales with it."""
     key: Tensor = attention.to_k(x)
     return key.unflatten(-1, (attention.heads, -1)).permute(0, 2, 3, 1) * attention.scale
