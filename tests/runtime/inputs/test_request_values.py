@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from x2i.runtime import load, request
+from x2i.runtime import load
 from x2i.runtime.errors import InputError
+from x2i.runtime.processes import canvas
 
 from tests.runtime.toy import toy_pipeline
 
@@ -64,12 +65,12 @@ def test_what_no_machine_draws_is_refused_before_anything_is_allocated(pipeline,
 
 def test_what_fits_the_free_memory_is_drawn(pipeline, monkeypatch):
     options = {"language": "French", "steps": 1, "size": (512, 512), "count": 2}
-    monkeypatch.setattr(request, "SMALL_DRAWING_BYTES", 0)
-    monkeypatch.setattr(request, "available_memory", lambda: 30 * 2 * 512 * 512 - 1)
+    monkeypatch.setattr(canvas, "SMALL_DRAWING_BYTES", 0)
+    monkeypatch.setattr(canvas, "available_memory", lambda: 30 * 2 * 512 * 512 - 1)
     with pytest.raises(InputError, match="draw fewer or smaller pictures"):
         pipeline("pomme", **options)
     for free in (30 * 2 * 512 * 512, None):
-        monkeypatch.setattr(request, "available_memory", lambda free=free: free)
+        monkeypatch.setattr(canvas, "available_memory", lambda free=free: free)
         assert len(pipeline("pomme", **options).images) == 2
 
 
