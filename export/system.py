@@ -75,9 +75,7 @@ class SystemSpec:
 
         A count of steps that depends on a schedule not yet known, as that of a hub's base, is checked after the build.
         """
-        problems = plan.problems()
-        if plan.random_weights is None:
-            problems += self._base_problems(plan)
+        problems = [*self._base_problems(plan), *plan.problems()]
         if self.tokens:
             problems += self._latents_problems(plan)
             problems += self._part_problems(plan.parts) if plan.random_weights is None else []
@@ -102,6 +100,8 @@ class SystemSpec:
             raise PlanError(*problems)
 
     def _base_problems(self, plan: ExportPlan) -> list[str]:
+        if plan.random_weights is not None:
+            return []
         if self.base is None:
             unread = [name for name in ("base", "base_config") if getattr(plan, name) is not None]
             names = [f"--{name.replace('_', '-')}" for name in unread]

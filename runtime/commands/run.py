@@ -7,7 +7,7 @@ from typing import Any
 import click
 import numpy as np
 
-from ..bundle.reader import open_bundle
+from ..bundle.plan import Plan
 from ..errors import InputError
 from ..files.writing import Write, check_targets, save_all
 from ..inputs.sampling import MOST_PICTURES
@@ -19,6 +19,7 @@ from .progress import bars, echo, progress_bar
 
 SUFFIXES = {"sound": ".wav", "text": ".txt", "tokens": ".npy"}
 """Of files that are no pictures, by what a bundle gives."""
+DEFAULT = Path("out.png")
 OUT = "File to write: out.png, or of a bundle that gives sounds out.wav; a text is printed, and written where named."
 
 
@@ -50,19 +51,22 @@ def run(
     """Draw PROMPT, or a sound, or describe a picture, with the folder BUNDLE. What is left out comes from its plan."""
     if text_bundle is not None and prompt is None:
         raise InputError("prompt: expected the text that --text-bundle reads, got none; give PROMPT")
-    process = open_bundle(bundle, check_files=False).manifest.plan.process
-    saved = _state_file({"latents": save_latents, "tokens": save_tokens}, process.kind)
-    kind, out = _target(process.gives, out)
+    states = {"latents": save_latents, "tokens": save_tokens}
+    saved = [path for path in states.values() if path is not None]
+    _check_names(out, states)
     read, bundles = input_files(values), [path for path in (bundle, text_bundle) if path is not None]
     # A number out of its range is refused with the other options.
     count = min(max(values["count"] or 1, 1), MOST_PICTURES)
-    check_targets([*_paths(out, count), *saved], read, bundles)
+    check_targets([*_paths(out or DEFAULT, count), *saved], read, bundles)
     with warned():
         pipeline = load(
             bundle, backend, threads, text_bundle=text_bundle, preset=values["preset"], max_memory=max_memory
         )
+    plan = pipeline.bundle.manifest.plan
+    kind, out = _target(plan, out, states)
+    check_targets([*_paths(out, count), *saved], read, bundles)
     announce(pipeline, backend)
-    keywords = given_keywords(pipeline.bundle.manifest.plan.options(), values)
+    keywords = given_keywords(plan.options(), values)
     with warned(), bars(not as_json), progress_bar("drawing", unit="step") as bar:
         output = pipeline(prompt, on_step=lambda step: bar.move_to(step.index + 1, step.count), **keywords)
     state = output.latents if output.tokens is None else output.tokens
@@ -74,22 +78,25 @@ def run(
     _tell(output, kind, paths, as_json)
 
 
-def _state_file(asked: dict[str, Path | None], walked: str) -> list[Path]:
-    """The file for the last state. Raises InputError for a state that the bundle does not walk."""
-    given = {kind: path for kind, path in asked.items() if path is not None}
-    for kind, path in given.items():
-        if path.suffix != ".npy":
+def _check_names(out: Path | None, states: dict[str, Path | None]) -> None:
+    """Raises InputError for names that no bundle's files have."""
+    for kind, path in states.items():
+        if path is not None and path.suffix != ".npy":
             raise InputError(f"--save-{kind}: expected a name such as {kind}.npy, got {path}")
-        if kind != walked:
+    if out is not None and out.suffix not in SUFFIXES.values():
+        check_picture_name(out)
+
+
+def _target(plan: Plan, out: Path | None, states: dict[str, Path | None]) -> tuple[str, Path | None]:
+    """What is written, and where; a text goes nowhere where no file is named. Raises InputError for names that are not
+    those of what this bundle gives."""
+    walked = plan.process.kind
+    for kind, path in states.items():
+        if path is not None and kind != walked:
             raise InputError(f"--save-{kind}: this bundle walks {walked}; use --save-{walked}")
-    return list(given.values())
-
-
-def _target(gives: tuple[str, ...], out: Path | None) -> tuple[str, Path | None]:
-    """What is written, and where; a text goes nowhere where no file is named."""
-    kind = next(one for one in ("picture", *SUFFIXES) if one in gives)
+    kind = next(one for one in ("picture", *SUFFIXES) if one in plan.process.gives)
     if out is None:
-        return kind, None if kind == "text" else Path(f"out{SUFFIXES.get(kind, '.png')}")
+        return kind, None if kind == "text" else DEFAULT.with_suffix(SUFFIXES.get(kind, DEFAULT.suffix))
     if kind == "picture":
         check_picture_name(out)
     elif out.suffix != SUFFIXES[kind]:

@@ -79,7 +79,7 @@ def test_both_bundles_draw_the_same_runs(no_clip):
 
         return draw
 
-    plan = SimpleNamespace(decoder=SimpleNamespace(size=(64, 64)))
+    plan = SimpleNamespace(process=SimpleNamespace(canvas=SimpleNamespace(size=(64, 64))))
     manifest = SimpleNamespace(system="sd", plan=plan)
     found = find_judge("emoji").against(manifest, drawing("fp32"))(drawing("int8"))
     assert runs["fp32"] == runs["int8"] == EmojiJudge().runs(manifest) and found.lost == pytest.approx(100 * 4 / 64)

@@ -12,6 +12,7 @@ from x2i.export.to_onnx import to_onnx
 from x2i.kernels.injected_attention.reference import column_mask
 from x2i.models.stable_diffusion.base import read_stable_diffusion
 from x2i.runtime import load
+from x2i.runtime.output import to_images
 from x2i.runtime.samplers.registry import make_sampler
 from x2i.runtime.sessions.backends import open_session
 from x2i.runtime.sessions.session import GraphFile
@@ -178,6 +179,11 @@ def test_conditions_equal_the_authors(pipeline):
     assert_close(slots["local"], arrays["local_embedding"], "elite-stage")
 
 
+def pictures_of(pipeline, latents):
+    decoder = pipeline.bundle.manifest.plan.latents.decoder
+    return to_images(pipeline.session(decoder.graph)(latents=latents)["image"], decoder.to_uint8)
+
+
 def test_run_of_100_steps(pipeline):
     arrays = golden_arrays("elite/golden/validate_local_100steps.npz")
     marks = iter(arrays["latents_steps"])
@@ -186,7 +192,7 @@ def test_run_of_100_steps(pipeline):
             assert_close(step.latents, next(marks), "elite-latents")
             picture = np.asarray(step.preview()[0])
     assert picture.shape == arrays["image_u8"].shape[1:]
-    output = pipeline._decode(step.latents)
+    output = pictures_of(pipeline, step.latents)
     assert_same_picture(np.stack([np.asarray(image) for image in output]), arrays["image_u8"])
 
 
@@ -196,7 +202,7 @@ def test_global_only_run(pipeline, case, words):
     options = run_options(arrays, global_only=True, words=words)
     for step in pipeline.steps("a photo of a S", **options):
         assert_close(step.latents, arrays["latents_steps"][step.index], "elite-latents")
-    images = pipeline._decode(step.latents)
+    images = pictures_of(pipeline, step.latents)
     assert_same_picture(np.stack([np.asarray(image) for image in images]), arrays["image_u8"])
 
 
@@ -222,7 +228,7 @@ def test_coupled_batch_run(pipeline, coupled):
     start = arrays["latents_init"] * np.float32(sampler.noise_scale)
     for latents, expected in zip(sampler.run(start, denoise, lambda: start), arrays["latents_steps"], strict=True):
         assert_close(latents, expected, "elite-latents")
-    images = pipeline._decode(latents)
+    images = pictures_of(pipeline, latents)
     assert_same_picture(np.stack([np.asarray(image) for image in images]), arrays["image_u8"])
 
 

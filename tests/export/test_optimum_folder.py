@@ -63,7 +63,8 @@ def write_sd(tiny: Path, out: Path) -> None:
             source.manifest.plan.conditioners[0].stages[-1],
         )
         conditioner = Conditioner(stages, (TextInput("tokenizer.json", WINDOW, 1),))
-        plan = replace(source.manifest.plan, conditioners=(conditioner,), sampler=SamplerChoice("ddim", 2))
+        process = replace(source.manifest.plan.latents, sampler=SamplerChoice("ddim", 2))
+    plan = replace(source.manifest.plan, conditioners=(conditioner,), processes=(process,))
         write_manifest(work, Manifest("sd", plan, graphs, file_records(work)))
 
 

@@ -117,7 +117,8 @@ def test_run(halved):
     request = SimpleNamespace(
         guidance=guidance, rows=2, count=count, inputs=PreparedInputs(), preset=Preset(), split_cfg_batch=False
     )
-    denoise = Denoiser(halved.plan, halved.sessions.__getitem__, halved.slots(arrays), request)
+    process = halved.plan.latents
+    denoise = Denoiser(process, halved.sessions.__getitem__, halved.slots(arrays), request, guidance).noise_of
     sampler = make_sampler("lms", halved.plan.latents.schedule, int(arrays["num_steps"]))
     start = arrays["latents_init"] * np.float32(sampler.noise_scale)
     for latents, expected in zip(sampler.run(start, denoise, lambda: start), arrays["latents_steps"], strict=True):

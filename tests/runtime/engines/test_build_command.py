@@ -95,7 +95,7 @@ def test_what_is_there_takes_no_room(bundle: Path, monkeypatch: pytest.MonkeyPat
         (["--for", "rtx", "--graph", "nobody"], ["--graph: expected one of encoder"]),
         (["--for", "rtx", "--target", "sm_90"], ["--target: TensorRT-RTX builds for sm_75, sm_80, sm_86"]),
         (["--for", "rtx:1"], ["--for: expected a device behind openvino alone"]),
-        (["--for", "rtx", "--size", "65x64"], ["size: expected multiples of 8"]),
+        (["--for", "rtx", "--size", "65x64"], ["size: expected (height, width) in multiples of 8"]),
         (["--for", "rtx", "--kernels", "nowhere"], ["--kernels nowhere: expected compiled kernels"]),
         (
             ["--for", "openvino:GPU", "--target", "sm_89", "--size", "64x64", "--kernels", "nowhere"],

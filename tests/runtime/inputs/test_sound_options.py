@@ -61,14 +61,14 @@ def here(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture
-def x2i(pipelines, sound_bundle, here, monkeypatch):
+def x2i(pipelines, here, monkeypatch):
     """`x2i run` in that folder, on pipelines that stay open."""
     command = importlib.import_module("x2i.runtime.commands.run")
     monkeypatch.setattr(command, "load", lambda *_, text_bundle=None, **__: pipelines[text_bundle and str(text_bundle)])
 
     def run(*options):
         quick = ["--steps", 2, "--size", "16x24", "--out", "out.png"]
-        return CliRunner().invoke(main, [str(word) for word in ("run", sound_bundle, *quick, *options)])
+        return CliRunner().invoke(main, [str(word) for word in ("run", "bundle", *quick, *options)])
 
     return run
 
