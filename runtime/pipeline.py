@@ -109,7 +109,7 @@ class Pipeline:
         # They hold prompts and names of files.
         notes = tuple(dict.fromkeys(map(one_line, (*others_notes, *notes))))
         for note in notes:
-            warnings.warn(note, UserWarning, stacklevel=3)
+            warnings.warn(note, UserWarning, stacklevel=4)
         return request, context, notes
 
     def _within_limit(self, request: Request) -> Request:

@@ -1,6 +1,7 @@
 """Stage `ddcap`: a small DDCap, vision tower included, which says what a picture shows and on which colour."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -89,7 +90,8 @@ class Scenes:
 def logits(model: Ddcap, tokens: Tensor, timestep: Tensor, condition: Tensor) -> Tensor:
     """[n, 20, vocabulary] of tokens int64 [n, 20], where the mask's id stands for what is not revealed, and a picture's
     condition [n, 64, 96]. What CaptionDenoiser looks up of a timestep's norms is computed here, to be trained."""
-    gpt, masked = model.transformer, tokens == model.sizes.mask_id
+    gpt: Any = model.transformer
+    masked = tokens == model.sizes.mask_id
     words = gpt.wte(tokens.clamp(max=model.sizes.vocab - 1))
     h = torch.where(masked[..., None], model.bos_embedding, words) + gpt.wpe.weight
     own = torch.eye(tokens.shape[1], dtype=torch.bool, device=tokens.device)
@@ -136,11 +138,13 @@ def train(folder: Path, minutes: float, steps: int | None = None) -> None:
     stage = TrainingStage.open(build(), folder / "ddcap.pt", PEAK)
     scenes = Scenes(folder)
 
+    model: Any = stage.module
+
     def of_step(number: int) -> Tensor:
         rng = np.random.default_rng([24, number])
         images, texts = zip(*(scenes.draw(rng) for _ in range(BATCH)), strict=True)
         ids, lengths = map(torch.from_numpy, caption_words.encode(list(texts)))
         pixels = normalised(list(images)).to(device())
-        return loss(stage.module, pixels, ids, lengths, torch.Generator().manual_seed(number))
+        return loss(model, pixels, ids, lengths, torch.Generator().manual_seed(number))
 
     report(stage.run(minutes, of_step, steps))

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -102,12 +103,13 @@ def train(folder: Path, minutes: float, steps: int | None = None) -> None:
     stage = TrainingStage.open(build(), folder / "muse.pt", PEAK)
     scenes = tokenizer.scene_tokens()
     encoder = published_encoder()
+    model: Any = stage.module
 
     def of_step(number: int) -> Tensor:
         pictures, grounds, texts = draw_prompts(number)
         tokens = scenes[pictures, grounds]
         seen = masked(tokens, torch.Generator().manual_seed(number))
-        return loss(stage.module, tokens, seen, *read(encoder, texts))
+        return loss(model, tokens, seen, *read(encoder, texts))
 
     report(stage.run(minutes, of_step, steps))
 

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -45,7 +46,8 @@ def publish_tokens(folder: Path, minutes: float) -> None:
 
 def _muse(folder: Path) -> None:
     """aMUSEd's folder but for what `write_muse` takes from the base."""
-    codec, made = tokenizer_stage.trained(folder), muse_stage.trained(folder)
+    codec = tokenizer_stage.trained(folder)
+    made: Any = muse_stage.trained(folder)
     transformer = made["transformer"]
     save(transformer, transformer.to_json_string(), MUSE / "transformer", WEIGHTS_FILE)
     (MUSE / "vqvae").mkdir()

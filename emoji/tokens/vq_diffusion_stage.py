@@ -1,6 +1,7 @@
 """Stage `vq_diffusion`: a small VQ-Diffusion over the scenes' tokens, with its text encoder and learnt empty prompt."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -77,9 +78,12 @@ class SmallVqDiffusion(nn.Module):
         for module in self.transformer.modules():
             if isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight, std=0.05)
-        self.transformer.content_emb.emb.weight.data[:MASK] = tokenizer.alike(settings().width)
-        self.transformer.to_logits[1].weight.data = tokenizer.alike(settings().width)
-        for block in self.transformer.blocks:
+        blocks: Any = self.transformer.blocks
+        embedded: Any = self.transformer.content_emb
+        head: Any = self.transformer.to_logits[1]
+        embedded.emb.weight.data[:MASK] = tokenizer.alike(settings().width)
+        head.weight.data = tokenizer.alike(settings().width)
+        for block in blocks:
             for layer in (block.attn2.key, block.attn2.value):
                 nn.init.normal_(layer.weight, std=TEXT_GAIN)
 
@@ -93,7 +97,8 @@ class SmallVqDiffusion(nn.Module):
     def drawn(self, tokens: Tensor, timestep: Tensor, ids: Tensor, states: Tensor) -> Tensor:
         """The logits by what `read` gave."""
         states = torch.where(ids[:, :1, None] < 0, self.empty, F.normalize(states, dim=-1))
-        pairs = [block.attn2.project(states) for block in self.transformer.blocks]
+        blocks: Any = self.transformer.blocks
+        pairs = [block.attn2.project(states) for block in blocks]
         return self.transformer(tokens, timestep, context=[pair[side] for side in range(2) for pair in pairs])
 
 
