@@ -86,9 +86,8 @@ def test_the_picture_of_diffusers(tmp_path, monkeypatch, unet, vae, text, tokens
     publish(tmp_path, unet, vae, text, tokens, window, pad)
     skip = ["--clip-skip", clip_skip] if clip_skip else []
     run("export", "sd", tmp_path / "bundle", "--base", tmp_path / "base", *skip)
-    size = json.loads((tmp_path / "bundle" / "manifest.json").read_text("utf-8"))["plan"]["processes"][0]["decoder"][
-        "size"
-    ]
+    manifest = json.loads((tmp_path / "bundle" / "manifest.json").read_text("utf-8"))
+    size = manifest["plan"]["processes"][0]["decoder"]["size"]
     noise = np.random.default_rng(0).standard_normal((1, 4, 8, 12)).astype(np.float32)
     np.save(tmp_path / "noise.npy", noise)
     prompt, negative = "a <cat-toy> and a red apple!", "blue, a long text that does not fit the shorter window"
