@@ -208,12 +208,10 @@ class Walk(Iterator[Step]):
         """Each process in turn, the slots that it writes handed on."""
         for process in self._bundle.manifest.plan.processes:
             denoiser = self._denoiser(process)
-            step = None
-            walk = process.walk(self._run(process, denoiser))
-            sent = None
+            walk, step, sent = process.walk(self._run(process, denoiser)), None, None
             while True:
                 try:
-                    step = next(walk) if sent is None else walk.send(sent)
+                    step = walk.send(sent)
                 except StopIteration:
                     break
                 sent = yield step

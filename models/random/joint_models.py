@@ -2,15 +2,13 @@
 
 from dataclasses import dataclass
 
-import torch
-
 from ..clip.caption_tokenizer import captions_json
 from ..codecs.token_codec import TokenCodec
-from ..codecs.vqgan import PyramidSettings, Vqgan, VqganSettings
 from ..readers.loading import build_module
 from ..token_transformers.unid3 import UniD3Settings, UniD3Transformer
 from .byte_tokenizer import byte_clip_json
 from .sizes import chosen_sizes
+from .token_models import random_picture_codec
 from .weights import draw_weights
 
 
@@ -78,20 +76,8 @@ def random_unid3(variant: str, seed: int = 0) -> JointModel:
     settings = sizes.transformer
     transformer = draw_weights(build_module(lambda: UniD3Transformer(settings), variant), seed)
     tokenizer = captions_json(byte_clip_json(settings.text_classes), settings.text_classes)
-    return JointModel(transformer, _gumbel_codec(sizes, variant, seed), tokenizer)
-
-
-def _gumbel_codec(sizes: JointSizes, variant: str, seed: int) -> TokenCodec:
-    """Every class has a code, and the codes behind them are the last class's."""
-    width = sizes.channels[0]
-    half = PyramidSettings(
-        width=width,
-        multipliers=tuple(channels // width for channels in sizes.channels),
-        blocks=sizes.blocks,
-        attends=(*(False for _ in sizes.channels[1:]), True),
-        channels=3,
-        features=sizes.code_width,
+    classes = settings.image_classes
+    codec = random_picture_codec(
+        sizes.channels, sizes.blocks, sizes.code_width, sizes.codes, classes, variant, seed, gumbel=True
     )
-    settings = VqganSettings(half, half, sizes.code_width, sizes.codes, gumbel=True)
-    vqgan = draw_weights(build_module(lambda: Vqgan(settings), variant), seed)
-    return TokenCodec(vqgan, torch.arange(sizes.codes).clamp(max=sizes.transformer.image_classes - 1))
+    return JointModel(transformer, codec, tokenizer)

@@ -137,7 +137,9 @@ def random_picture_tokens(variant: str, seed: int = 0) -> PictureTokenModel:
         tokenizer = byte_clip_json(sizes.prompt.vocabulary)
         null_text = _null_text(sizes.prompt, seed) if sizes.learned_null else None
     model = VqDiffusion(transformer, encoder, null_text, schedule={})
-    return PictureTokenModel(config, model, _codec(sizes, variant, seed), tokenizer)
+    classes = sizes.transformer.classes
+    codec = random_picture_codec(sizes.channels, sizes.blocks, sizes.code_width, sizes.codes, classes, variant, seed)
+    return PictureTokenModel(config, model, codec, tokenizer)
 
 
 def _null_text(prompt: PromptSettings, seed: int) -> Tensor:
@@ -146,18 +148,26 @@ def _null_text(prompt: PromptSettings, seed: int) -> Tensor:
     return torch.randn(prompt.window, prompt.width, generator=random) / prompt.width**0.5
 
 
-def _codec(sizes: TokenSizes, variant: str, seed: int) -> TokenCodec:
-    """Every class has a code, and the codes behind them are the last class's."""
-    width = sizes.channels[0]
+def random_picture_codec(
+    channels: tuple[int, ...],
+    blocks: int,
+    code_width: int,
+    codes: int,
+    classes: int,
+    variant: str,
+    seed: int,
+    gumbel: bool = False,
+) -> TokenCodec:
+    """A codec of pictures with `channels` by level, finest first, each of `blocks` blocks, with attention at the
+    coarsest. Every class has a code, and the codes behind them are the last class's."""
     half = PyramidSettings(
-        width=width,
-        multipliers=tuple(channels // width for channels in sizes.channels),
-        blocks=sizes.blocks,
-        attends=(*(False for _ in sizes.channels[1:]), True),
+        width=channels[0],
+        multipliers=tuple(each // channels[0] for each in channels),
+        blocks=blocks,
+        attends=(*(False for _ in channels[1:]), True),
         channels=3,
-        features=sizes.code_width,
+        features=code_width,
     )
-    vqgan = build_module(lambda: Vqgan(VqganSettings(half, half, sizes.code_width, sizes.codes)), variant)
-    classes = sizes.transformer.classes
-    reduced = None if classes == sizes.codes else torch.arange(sizes.codes).clamp(max=classes - 1)
+    vqgan = build_module(lambda: Vqgan(VqganSettings(half, half, code_width, codes, gumbel)), variant)
+    reduced = None if classes == codes else torch.arange(codes).clamp(max=classes - 1)
     return TokenCodec(draw_weights(vqgan, seed), reduced)
