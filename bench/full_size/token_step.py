@@ -1,4 +1,5 @@
-"""`python -m full_size.token_step`: a step of VQ-Diffusion at its released size, by diffusers' classes and by x2i.
+"""`python -m full_size.token_step`: a step of VQ-Diffusion or of aMUSEd at its released size, by diffusers' classes and
+by x2i.
 
 Every contestant runs in a process of its own, on the same random weights, from the same states with the same noise. The
 first proves that it draws the same tokens, then steps are timed.
@@ -9,9 +10,11 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import click
 import numpy as np
@@ -25,11 +28,39 @@ from x2i.runtime.machine import cpu_model, package_versions, peak_memory, usable
 from x2i.runtime.pipeline import Pipeline
 from x2i.runtime.processes.tokens import TokensProcess
 from x2i.runtime.token_samplers.mask_replace import MaskReplace
+from x2i.runtime.token_samplers.masked_decoding import MaskedDecoding
 from x2i.runtime.token_samplers.noise import TokenNoise
 from x2i.runtime.token_samplers.sampler import TokenRun, TokenWalk
 
-VARIANT, PROMPT, SEED = "coco", "a teddy bear playing in the pool", 7
-GUIDANCE, TRUNCATION = 1.0, 0.86
+PROMPT, SEED = "a teddy bear playing in the pool", 7
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """A system at its released size: the random weights, the options of a step, and the module of its peer."""
+
+    variant: str
+    options: Mapping[str, float]
+    peer: str
+
+
+SYSTEMS = {
+    "vq-diffusion": Released("coco", {"guidance": 1.0, "truncation": 0.86}, "full_size.vq_diffusion_peer"),
+    "muse": Released("amused-256", {"guidance": 10.0}, "full_size.amused_peer"),
+}
+
+
+class Peer(Protocol):
+    """What `DiffusersStep` of a peer's module is; it is made of the variant, the slots of a run, its options, and
+    whether to compile."""
+
+    def step(self, tokens: np.ndarray, timestep: int) -> Any:
+        """The next tokens of int64 [1, N], drawn by diffusers."""
+
+    def logits(self, tokens: np.ndarray, timestep: int) -> np.ndarray:
+        """float32 [rows of guidance, N, classes]."""
+
+
 CONTESTANTS = {
     "diffusers eager, fp32": ("torch", "eager"),
     "diffusers compiled, fp32": ("torch", "compiled"),
@@ -41,15 +72,18 @@ PACKAGES = ("x2i-edge", "torch", "diffusers", "onnxruntime", "openvino", "numpy"
 
 
 @click.command()
-@click.option("--folder", type=click.Path(path_type=Path), default="build/full/vq-diffusion", show_default=True)
+@click.option("--system", type=click.Choice(list(SYSTEMS)), default="vq-diffusion", show_default=True)
+@click.option("--folder", type=click.Path(path_type=Path), default="build/full", show_default=True)
 @click.option("--steps", type=click.IntRange(min=2), default=5, show_default=True, help="All but the first timed.")
 @click.option("--role", help="One contestant, which prints JSON; all of them if left out.")
-def token_step(folder: Path, steps: int, role: str | None) -> None:
-    """Time a step of a picture of 1024 tokens, guidance off, truncation 0.86, for everybody."""
+def token_step(system: str, folder: Path, steps: int, role: str | None) -> None:
+    """Time a step of a picture, of 1024 tokens, guidance off and truncation 0.86 (VQ-Diffusion), or of 256 tokens and
+    guidance 10 (aMUSEd), for everybody."""
+    home = folder / system
     if role is not None:
-        click.echo(json.dumps(_measured(folder, *CONTESTANTS[role], steps)))
+        click.echo(json.dumps(_measured(home, SYSTEMS[system], *CONTESTANTS[role], steps)))
         return
-    _make(folder)
+    _make(home, system)
     versions = ", ".join(f"{name} {version}" for name, version in package_versions(PACKAGES).items())
     click.echo(f"{cpu_model()}, {usable_cores()} cores; {versions}")
     click.echo(
@@ -57,7 +91,8 @@ def token_step(folder: Path, steps: int, role: str | None) -> None:
     )
     first: list[list[int]] = []
     for name in CONTESTANTS:
-        words = (sys.executable, "-m", "full_size.token_step", "--folder", folder, "--steps", steps, "--role", name)
+        words = (sys.executable, "-m", "full_size.token_step", "--system", system, "--folder", folder)
+        words += ("--steps", steps, "--role", name)
         done = subprocess.run([str(word) for word in words], capture_output=True, text=True, check=False)
         if done.returncode:
             click.echo(f"| {name} | {(done.stderr.strip().splitlines() or ['failed'])[-1][:80]} | | | | |")
@@ -70,56 +105,61 @@ def token_step(folder: Path, steps: int, role: str | None) -> None:
         click.echo(f"| {name} | {found['step']:.2f} | {spread} | {sampler} | {found['peak'] / 1e9:.1f} | {same:.2%} |")
 
 
-def _make(folder: Path) -> None:
+def _make(home: Path, system: str) -> None:
     """The bundles, where they are not there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "bundle").exists():
-        export_bundle(ExportPlan("vq-diffusion", folder / "bundle", random_weights=VARIANT), click.echo)
-    if not (folder / "bundle-int8").exists():
+    home.mkdir(parents=True, exist_ok=True)
+    if not (home / "bundle").exists():
+        export_bundle(ExportPlan(system, home / "bundle", random_weights=SYSTEMS[system].variant), click.echo)
+    if not (home / "bundle-int8").exists():
         few = Lowering(precision={"": "int8"}, steps=4, accept=True)
-        lower(folder / "bundle", folder / "bundle-int8", few, click.echo)
+        lower(home / "bundle", home / "bundle-int8", few, click.echo)
+
+
+def _mask(process: TokensProcess) -> int:
+    """The id that stands for what is not drawn yet."""
+    assert isinstance(process.sampler, MaskReplace | MaskedDecoding)
+    return process.sampler.classes if isinstance(process.sampler, MaskReplace) else process.sampler.mask_id
 
 
 def _classes(process: TokensProcess) -> int:
-    assert isinstance(process.sampler, MaskReplace)
+    assert isinstance(process.sampler, MaskReplace | MaskedDecoding)
     return process.sampler.classes
 
 
-def _measured(folder: Path, kind: str, how: str, steps: int) -> dict[str, Any]:
+def _measured(home: Path, released: Released, kind: str, how: str, steps: int) -> dict[str, Any]:
     """The tokens that each of the first states becomes, and the seconds of steps."""
-    pipeline = load(folder / ("bundle" if kind == "torch" else kind), "cpu" if kind == "torch" else how)
-    states = _states(folder, pipeline, steps)
+    pipeline = load(home / ("bundle" if kind == "torch" else kind), "cpu" if kind == "torch" else how)
+    states = _states(pipeline.bundle.manifest.plan.tokens, steps)
     if kind == "torch":
-        return _by_diffusers(how == "compiled", pipeline, states)
-    return _by_walk(pipeline, states)
+        return _by_diffusers(how == "compiled", released, pipeline, states)
+    return _by_walk(pipeline, released.options, states)
 
 
-def _states(folder: Path, pipeline: Pipeline, steps: int) -> np.ndarray:
+def _states(process: TokensProcess, steps: int) -> np.ndarray:
     """int64 [steps, 1, length]: states as they come up, all but the first half filled at random."""
-    random, process = np.random.default_rng(SEED), pipeline.bundle.manifest.plan.tokens
-    length, classes = process.length, _classes(process)
-    drawn = random.integers(classes, size=(steps, 1, length))
+    random, length = np.random.default_rng(SEED), process.length
+    drawn = random.integers(_classes(process), size=(steps, 1, length))
     masked = random.random((steps, 1, length)) < np.linspace(1, 0.3, steps)[:, None, None]
-    return np.where(masked, classes, drawn)
+    return np.where(masked, _mask(process), drawn)
 
 
-def _by_walk(pipeline: Pipeline, states: np.ndarray) -> dict[str, Any]:
+def _by_walk(pipeline: Pipeline, options: Mapping[str, float], states: np.ndarray) -> dict[str, Any]:
     """The runtime's own loop, each step from the state that is given."""
-    walk = pipeline.steps(PROMPT, seed=SEED, guidance=GUIDANCE, truncation=TRUNCATION)
+    walk = pipeline.steps(PROMPT, seed=SEED, **options)
     seconds, tokens = _forced(walk, states)
     process = pipeline.bundle.manifest.plan.tokens
-    logits = np.random.default_rng(1).normal(0, 2, (1, process.length, _classes(process))).astype(np.float32)
+    shape = (process.guidance.rows(options["guidance"]), process.length, _classes(process))
+    logits = np.random.default_rng(1).normal(0, 2, shape).astype(np.float32)
     # A network that answers at once leaves the sampler alone.
-    beside, _ = _forced(_walk_with(process, lambda tokens, timestep: logits), states)
+    beside, _ = _forced(_walk_with(process, options, lambda tokens, timestep: logits), states)
     return _facts(seconds, tokens, statistics.median(beside[1:]))
 
 
-def _by_diffusers(compiled: bool, pipeline: Pipeline, states: np.ndarray) -> dict[str, Any]:
-    """diffusers' transformer, truncation and scheduler, as its pipeline calls them; then its logits in our sampler."""
-    from .vq_diffusion_peer import DiffusersStep
-
-    begun = pipeline.steps(PROMPT, seed=SEED, guidance=GUIDANCE, truncation=TRUNCATION)
-    peer = DiffusersStep(VARIANT, begun.slots["context"][-1:], TRUNCATION, compiled)
+def _by_diffusers(compiled: bool, released: Released, pipeline: Pipeline, states: np.ndarray) -> dict[str, Any]:
+    """diffusers' transformer and scheduler, as its pipeline calls them; then its logits in our sampler."""
+    begun = pipeline.steps(PROMPT, seed=SEED, **released.options)
+    made = import_module(released.peer).DiffusersStep
+    peer: Peer = made(released.variant, begun.slots, released.options, compiled)
     process = pipeline.bundle.manifest.plan.tokens
     del begun, pipeline
     seconds = []
@@ -127,18 +167,21 @@ def _by_diffusers(compiled: bool, pipeline: Pipeline, states: np.ndarray) -> dic
         began = time.perf_counter()
         peer.step(state, process.steps - 2 - number)
         seconds.append(time.perf_counter() - began)
-    _, tokens = _forced(_walk_with(process, peer.logits), states)
+    _, tokens = _forced(_walk_with(process, released.options, peer.logits), states)
     return _facts(seconds, tokens, None)
 
 
-def _walk_with(process: TokensProcess, logits: Callable[[np.ndarray, int], np.ndarray]) -> TokenWalk:
+def _walk_with(
+    process: TokensProcess, options: Mapping[str, float], logits: Callable[[np.ndarray, int], np.ndarray]
+) -> TokenWalk:
     """A walk whose network is a function of tokens and timestep."""
+    guidance, scale = process.guidance, options["guidance"]
 
     def predict(tokens: np.ndarray, timestep: np.ndarray | int) -> dict[str, np.ndarray]:
-        return {"logits": process.guidance.combined(logits(tokens, int(np.max(timestep))), 1, GUIDANCE)}
+        found = logits(tokens, int(np.max(timestep)))
+        return {"logits": guidance.combined(found, guidance.rows(scale), scale)}
 
-    noise, values = TokenNoise(SEED, 1), filled_in({"truncation": TRUNCATION})
-    return process.sampler.walk(TokenRun(predict, noise, 1, process.grid, values, {}))
+    return process.sampler.walk(TokenRun(predict, TokenNoise(SEED, 1), 1, process.grid, filled_in(dict(options)), {}))
 
 
 def _forced(walk: Any, states: np.ndarray) -> tuple[list[float], list[list[int]]]:

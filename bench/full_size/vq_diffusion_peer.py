@@ -1,5 +1,7 @@
 """diffusers' VQ-Diffusion: its transformer with our random weights, and a step as its pipeline takes it."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from diffusers import Transformer2DModel, VQDiffusionScheduler
@@ -29,16 +31,17 @@ LEAST = -70.0
 class DiffusersStep:
     """The released model of so many classes and layers, with the random weights of `variant`.
 
-    `context` is float32 [1, T, D]; `truncation` the share of the likeliest classes that is kept.
+    The last row of the slot `context`, float32 [T, D], is the prompt's; the option `truncation` is the share of the
+    likeliest classes that is kept.
     """
 
-    def __init__(self, variant: str, context: np.ndarray, truncation: float, compiled: bool):
+    def __init__(self, variant: str, slots: Mapping[str, np.ndarray], options: Mapping[str, float], compiled: bool):
         transformer = random_picture_tokens(variant).model.transformer
         model = diffusers_transformer(transformer.settings)
         model.load_state_dict({_renamed(name): tensor for name, tensor in transformer.state_dict().items()})
         del transformer
         self._model = torch.compile(model) if compiled else model
-        self._context, self._truncation = torch.from_numpy(context), truncation
+        self._context, self._truncation = torch.from_numpy(slots["context"][-1:]), options["truncation"]
         self._scheduler = VQDiffusionScheduler(num_vec_classes=model.num_vector_embeds)
         self._scheduler.set_timesteps(self._scheduler.config.num_train_timesteps)
         self._random = torch.Generator().manual_seed(0)

@@ -13,7 +13,7 @@ from harness.environments import child_environment
 from tests.architecture import ROOT
 from tests.processes import run
 
-PROGRAMS = ("adapter_cost", "footprint", "full", "full_precision", "full_row")
+PROGRAMS = ("adapter_cost", "footprint", "full", "full_precision", "full_row", "token_step")
 """Modules, each with a command of its own name."""
 
 
