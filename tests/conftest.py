@@ -6,9 +6,11 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
+from torch.onnx._internal.exporter import _registration
 from x2i.runtime.sessions import onnxruntime_cpu
 
 from tests.bundles import (
@@ -81,6 +83,13 @@ def one_thread() -> None:
     options = onnxruntime_cpu.session_options
     if os.environ.get("OMP_NUM_THREADS") == "1":
         onnxruntime_cpu.session_options = lambda threads=None: options(threads or 1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_table_of_operators() -> None:
+    """torch makes its table of operators anew for each graph: a quarter of the time in which a small one is traced."""
+    registry = _registration.ONNXRegistry
+    registry.from_torchlib = staticmethod(cache(registry.from_torchlib))
 
 
 @pytest.fixture(scope="module", autouse=True)
