@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from x2i.runtime.bundle.manifest import Graph, Manifest
 from x2i.runtime.bundle.plan import Plan
 from x2i.runtime.bundle.writer import file_records, new_bundle, write_manifest
@@ -96,11 +95,7 @@ def _trace_all(
 def _proof_arrays(component: Component) -> dict[str, np.ndarray]:
     """Example inputs and the fp32 torch outputs, by the names of their tensors."""
     inputs = component.example(component.proof)
-    with torch.no_grad():
-        returned = component.module(*inputs.values())
-    outputs = returned if isinstance(returned, tuple) else (returned,)
-    tensors = inputs | dict(zip(component.outputs, outputs, strict=True))
-    return {name: tensor.numpy() for name, tensor in tensors.items()}
+    return {name: tensor.numpy() for name, tensor in (inputs | component.run(inputs)).items()}
 
 
 def _check(folder: Path, name: str, gate: float, report: Callable[[str], None]) -> Graph:

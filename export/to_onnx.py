@@ -41,6 +41,12 @@ class Component:
     proof: Sizes
     gate: float = 1e-4
 
+    def run(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The module's outputs for one set of inputs, by their names."""
+        with torch.no_grad():
+            returned = self.module(*inputs.values())
+        return dict(zip(self.outputs, returned if isinstance(returned, tuple) else (returned,), strict=True))
+
 
 OPSET = 20
 """Read by ONNX Runtime, OpenVINO and TensorRT 10.x alike."""

@@ -5,7 +5,7 @@ from torch import Tensor
 from x2i.models.token_transformers.ddcap import CaptionDenoiser, Ddcap, PictureCondition, PictureProjection
 
 from ..to_onnx import Component, Sizes
-from .projection import KEYS, VALUES, layer_names
+from .projection import KEYS, VALUES, drawn_rows, layer_names
 
 
 def picture_component(model: Ddcap) -> Component:
@@ -24,11 +24,12 @@ def picture_component(model: Ddcap) -> Component:
 def picture_projection_component(model: Ddcap) -> Component:
     """All layers' keys and values [B, P, D] of the condition [B, P, D]."""
     projection = PictureProjection(model).eval()
-    patches, width = model.sizes.grid**2, model.sizes.width
+    picture = picture_component(model)
+    contexts = picture.run(picture.example(picture.proof))["context"]
 
     def example(sizes: Sizes) -> dict[str, Tensor]:
         random = torch.Generator().manual_seed(13)
-        return {"context": torch.randn(sizes["batch"], patches, width, generator=random)}
+        return {"context": drawn_rows(contexts, sizes["batch"], contexts.shape[1], random)}
 
     return Component(
         name="projection",
@@ -45,7 +46,7 @@ def caption_component(model: Ddcap) -> Component:
     """The loop's graph: tokens [B, N] and timestep [B] int64 with all keys and values to `logits` [B, N, V]."""
     denoiser = CaptionDenoiser(model).eval()
     kept = model.sizes
-    names = _key_values(PictureProjection(model).layers)
+    projection = picture_projection_component(model)
 
     def example(sizes: Sizes) -> dict[str, Tensor]:
         random = torch.Generator().manual_seed(14)
@@ -53,15 +54,14 @@ def caption_component(model: Ddcap) -> Component:
         # A third is still the mask.
         drawn = torch.randint(kept.vocab * 3 // 2, (batch, kept.tokens), generator=random).clamp(max=kept.mask_id)
         found = {"tokens": drawn, "timestep": torch.arange(batch) * 7 % kept.time_rows}
-        shape = (batch, kept.grid**2, kept.width)
-        return found | {name: torch.randn(shape, generator=random) for name in names}
+        return found | projection.run(projection.example(sizes))
 
     return Component(
         name="transformer",
         module=denoiser,
         example=example,
         outputs=("logits",),
-        free={name: {0: "batch"} for name in ("tokens", "timestep", *names)},
+        free={name: {0: "batch"} for name in ("tokens", "timestep", *projection.outputs)},
         trace={"batch": 2},
         proof={"batch": 3},
     )

@@ -10,7 +10,7 @@ from x2i.models.muse.uvit2d import UVitContext, UVitLogits, modulations, reading
 from x2i.models.muse.vq_model import VqPicture, VqTokens
 
 from ..to_onnx import Component, Sizes
-from .projection import KEYS, VALUES, pattern
+from .projection import KEYS, VALUES, drawn_rows, pattern
 from .text import prompt_ids
 
 if TYPE_CHECKING:
@@ -38,19 +38,19 @@ def projected_text_component(text: ProjectedText, tokens: int) -> Component:
     )
 
 
-def uvit_projection_component(model: "UVit2DModel") -> Component:
+def uvit_projection_component(model: "UVit2DModel", text: Component) -> Component:
     """All that the steps read besides tokens, from `context` [B, T, D], `pooled` [B, P] and `micro` [B, 5]: every
     reading layer's keys, [B, heads, C / heads, T], and values, [B, heads, T, C / heads], and every modulation's factor
-    and summand, [B, 1, C]; B and T are free."""
-    config = model.config
+    and summand, [B, 1, C]; B and T are free. Examples are drawn from what `text`, the text encoder's graph, gives."""
+    read = text.run(text.example(text.proof))
 
     def example(sizes: Sizes) -> dict[str, Tensor]:
         random = torch.Generator().manual_seed(11)
         batch = sizes["batch"]
         micro = torch.tensor([512.0, 256.0, 8.0, 40.0, 6.0]) + torch.arange(batch)[:, None]
         return {
-            "context": torch.randn(batch, sizes["tokens"], config.encoder_hidden_size, generator=random),
-            "pooled": torch.randn(batch, config.cond_embed_dim, generator=random),
+            "context": drawn_rows(read["context"], batch, sizes["tokens"], random),
+            "pooled": drawn_rows(read["pooled"][:, None], batch, 1, random)[:, 0],
             "micro": micro[:, :MICRO_CONDITIONS],
         }
 
@@ -65,10 +65,11 @@ def uvit_projection_component(model: "UVit2DModel") -> Component:
     )
 
 
-def uvit_component(model: "UVit2DModel") -> Component:
+def uvit_component(model: "UVit2DModel", projection: Component) -> Component:
     """The transformer's graph: `tokens` int64 [B, h, w] and what the projection gives to `logits` float32 [B, h, w, K].
 
-    Any grid will do; one that the network halves has even sides.
+    Any grid will do; one that the network halves has even sides. Examples hold what `projection` gives for its own:
+    int8's ranges hold the numbers of runs, and of no other size.
     """
     context, config = _context(model), model.config
     side = 2 if config.downsample else 1
@@ -82,10 +83,7 @@ def uvit_component(model: "UVit2DModel") -> Component:
         batch = sizes["batch"]
         grid = batch, sizes["height"], sizes["width"]
         inputs = {"tokens": torch.randint(0, config.vocab_size, grid, generator=random)}
-        for name, shape in context.items():
-            sides = (sizes[size] if isinstance(size, str) else size for size in shape)
-            inputs[name] = torch.randn(*sides, generator=random)
-        return inputs
+        return inputs | projection.run(projection.example(sizes))
 
     return Component(
         name="transformer",

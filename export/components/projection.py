@@ -25,17 +25,23 @@ def pattern(kind: str) -> str:
 
 
 def projection_component(
-    weights: KeyValueWeights, local: bool = False, biases: KeyValueWeights | None = None
+    weights: KeyValueWeights,
+    local: bool = False,
+    biases: KeyValueWeights | None = None,
+    contexts: Tensor | None = None,
 ) -> Component:
     """All layers' keys and values, [B, T, C] each, from a context [B, T, D]; B and T are free.
 
-    `local` names them as the second attention's.
+    `local` names them as the second attention's. Examples are rows of `contexts` [n, T, D], which the graph before this
+    one gave, or normal numbers where there are none.
     """
     projection = ContextProjection(weights, biases).eval()
     width = next(iter(weights.values()))[0].shape[1]
 
     def example(sizes: Sizes) -> dict[str, Tensor]:
         random = torch.Generator().manual_seed(5)
+        if contexts is not None:
+            return {"context": drawn_rows(contexts, sizes["batch"], sizes["tokens"], random)}
         return {"context": torch.randn(sizes["batch"], sizes["tokens"], width, generator=random)}
 
     kinds = _kinds(local)
@@ -48,6 +54,13 @@ def projection_component(
         trace={"batch": 2, "tokens": 9},
         proof={"batch": 3, "tokens": 5},
     )
+
+
+def drawn_rows(contexts: Tensor, batch: int, tokens: int, random: torch.Generator) -> Tensor:
+    """A context [batch, tokens, D] of rows of others, [n, T, D], drawn with putting back: any size of it has numbers as
+    large as those of a run."""
+    rows = contexts.flatten(0, 1)
+    return rows[torch.randint(len(rows), (batch, tokens), generator=random)]
 
 
 def projection_stage(slot: str, prefix: str = "", local: bool = False) -> GraphCall:

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from x2i.models.token_transformers.vq_diffusion import TokenTransformer, fold_tables
 
 from ..to_onnx import Component, Sizes
-from .projection import KEYS, VALUES, layer_names, pattern
+from .projection import KEYS, VALUES, pattern
 
 CLASS_ID = "class_id"
 TRANSFORMER = "transformer"
@@ -31,14 +31,17 @@ class TokenLogits(nn.Module):
         return self.transformer(tokens, timestep, context=context)
 
 
-def token_denoiser_component(transformer: TokenTransformer, absent_class: int | None = None) -> Component:
+def token_denoiser_component(
+    transformer: TokenTransformer, absent_class: int | None = None, projection: Component | None = None
+) -> Component:
     """The transformer's graph for any number of rows, and any length of text. Its tables are folded in place.
 
-    `absent_class` is an id without an embedding that a run may ask for; the proof has it, too.
+    `absent_class` is an id without an embedding that a run may ask for; the proof has it, too. `projection`, where
+    texts are read, gives the keys and values: int8's ranges hold those of runs, and of no other size.
     """
     settings = transformer.settings
-    layers = list(transformer.context_weights()[0])
-    names = [*layer_names(KEYS, layers), *layer_names(VALUES, layers)]
+    assert (projection is None) == (settings.context_width is None), "a projection where texts are read"
+    names = () if projection is None else projection.outputs
     rows = settings.class_rows
 
     def example(sizes: Sizes) -> dict[str, Tensor]:
@@ -51,8 +54,8 @@ def token_denoiser_component(transformer: TokenTransformer, absent_class: int | 
         if rows is not None:
             inputs[CLASS_ID] = torch.randint(rows, (batch,), generator=random)
             inputs[CLASS_ID][0] = rows - 1 if absent_class is None else absent_class
-        for name in names:
-            inputs[name] = torch.randn(batch, sizes["context"], settings.width, generator=random)
+        if projection is not None:
+            inputs |= projection.run(projection.example({"batch": batch, "tokens": sizes["context"]}))
         return inputs
 
     own = ("tokens", "timestep", *((CLASS_ID,) if rows is not None else ()))

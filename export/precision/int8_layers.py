@@ -18,7 +18,11 @@ from ..graphs.part_names import is_under, path_of
 LEVELS = (1, 2, 2.5, 3)
 """1 convolutions; 2 and the feed-forward layers; 2.5 and the attentions' queries, keys and values; 3 and every other
 matrix with fixed weights, split shortcuts among them: measured one by one, those do most damage. The attentions' own
-products, level 4 elsewhere, stay in float: there fused kernels win."""
+products, level 4 elsewhere, stay in float: there fused kernels win. Transformers over tokens have the same layers by
+their authors' names."""
+FEED_FORWARD = re.compile(r"\.(ff\.net|mlp)\.|\.channelwise_linear_\d$")
+QUERY_KEY_VALUE = re.compile(r"\.(to_[qkv]|query|key|value|c_attn|q_attn)$")
+"""Diffusers' names, VQ-Diffusion's and UniD3's, DDCap's; aMUSEd's are diffusers' but for its residual blocks'."""
 SKIPPED = {
     *("time_embedding", "time_emb_proj", "add_embedding", "time_text_embed", "context_embedder", "pos_embed"),
     *("conv_in", "conv_out", "conv_shortcut", "norm_out", "proj_out"),
@@ -64,9 +68,9 @@ def quantizable_layers(model: ir.Model) -> list[Layer]:
 def _level(operator: str, path: str) -> float:
     if operator == "Conv":
         return 3 if HALF_OF_SHORTCUT.search(path) else 1
-    if ".ff.net." in path:
+    if FEED_FORWARD.search(path):
         return 2
-    return 2.5 if path.endswith((".to_q", ".to_k", ".to_v")) else 3
+    return 2.5 if QUERY_KEY_VALUE.search(path) else 3
 
 
 def layers_to_quantize(layers: Sequence[Layer], level: float, keep_fp32: Collection[str] = ()) -> list[Layer]:
@@ -83,11 +87,11 @@ def layers_to_quantize(layers: Sequence[Layer], level: float, keep_fp32: Collect
     ]
     if problems:
         raise PlanError(*problems)
-    left = [layer for layer in layers if layer.level <= level and not is_excluded(layer.path, keep_fp32)]
+    kept = [layer for layer in layers if not is_excluded(layer.path, keep_fp32)]
+    left = [layer for layer in kept if layer.level <= level]
     if not left:
-        raise PlanError(
-            f"int8: no layer is left to quantize at level {level:g}, of {len(layers)}; leave out some --keep"
-        )
+        fix = f"choose --level {min(layer.level for layer in kept):g}" if kept else "leave out some --keep"
+        raise PlanError(f"int8: no layer is left to quantize at level {level:g}, of {len(layers)}; {fix}")
     return left
 
 

@@ -140,8 +140,12 @@ def _store(graph: ir.Graph, weight: ir.Value, bits: int, block: int) -> None:
         (values, scale), attributes = rounded_blocks(array, fitting), {"axis": 0, "block_size": fitting}
         values = values.astype(ir.DataType.INT4.numpy())
     stored = add_initializer(graph, f"{weight.name}.int{bits}", values)
-    scales = add_initializer(graph, f"{weight.name}.scale", scale)
-    spread = ir.node("DequantizeLinear", [stored, scales], attributes, name=f"{weight.name}.spread")
+    inputs: list[ir.Value | None] = [stored, add_initializer(graph, f"{weight.name}.scale", scale)]
+    if bits == 8:
+        # Without VNNI, or told to go without, ONNX Runtime turns the bytes unsigned, and has a zero point for each
+        # scale only where there was one.
+        inputs.append(add_initializer(graph, f"{weight.name}.zero", np.zeros(scale.shape, np.int8)))
+    spread = ir.node("DequantizeLinear", inputs, attributes, name=f"{weight.name}.spread")
     spread.metadata_props.update(users[0].metadata_props)
     (output,) = spread.outputs
     output.name, output.type, output.shape = spread.name, ir.TensorType(tensor.dtype), ir.Shape(array.shape)

@@ -30,6 +30,8 @@ from .mask_replace import REQUIRED, check_schedule
 RATE = 22_050
 """Hz, of the music that its codec was trained on."""
 TRUNCATION = 0.86
+DANCES = 15
+"""Contexts, of one row each, that the proofs behind the dance's graph are drawn from."""
 
 
 def build_cdcd_music(plan: ExportPlan) -> Build:
@@ -53,13 +55,16 @@ def build_cdcd_music(plan: ExportPlan) -> Build:
         tails=(SoundTail((decode,), RATE),),
         guidance=Guidance(1.0, "log_probabilities", fixed=True),
     )
+    dance = dance_component(music.condition)
     matrices, biases = transformer.context_weights()
+    contexts = dance.run(dance.example({"batch": DANCES}))["context"]
+    projection = projection_component(matrices, biases=biases, contexts=contexts)
     components = [
         wave_decoder_component(music.codec, settings.length),
         wave_tokens_component(music.codec, settings.length),
-        dance_component(music.condition),
-        projection_component(matrices, biases=biases),
-        token_denoiser_component(transformer),
+        dance,
+        projection,
+        token_denoiser_component(transformer, projection=projection),
     ]
     return Build(Plan(_conditioners(music), (process,)), {}, consume(components), len(components))
 

@@ -171,12 +171,11 @@ def conditioners(networks: Networks) -> tuple[Conditioner, ...]:
 def network_components(networks: Networks) -> list[Component]:
     """Text encoder and projection, where texts are read, and the transformer, in this order."""
     transformer, encoder, prompt = networks.model.transformer, networks.model.text_encoder, networks.config.prompt
-    components = []
-    if prompt is not None:
-        assert encoder is not None, "a prompt that nothing encodes"
-        matrices, biases = transformer.context_weights()
-        components = [
-            unit_context_component(encoder, prompt.window, networks.model.null_text),
-            projection_component(matrices, biases=biases),
-        ]
-    return [*components, token_denoiser_component(transformer, NULL_CLASS if networks.classes else None)]
+    if prompt is None:
+        return [token_denoiser_component(transformer, NULL_CLASS if networks.classes else None)]
+    assert encoder is not None, "a prompt that nothing encodes"
+    text = unit_context_component(encoder, prompt.window, networks.model.null_text)
+    matrices, biases = transformer.context_weights()
+    contexts = text.run(text.example(text.proof))["context"]
+    projection = projection_component(matrices, biases=biases, contexts=contexts)
+    return [text, projection, token_denoiser_component(transformer, projection=projection)]

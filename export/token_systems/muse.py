@@ -41,10 +41,12 @@ def build_muse(plan: ExportPlan) -> Build:
     amused = _read(plan)
     window = amused.tokenizer.window
     assert window is not None, "a tokenizer without a window is refused when it is read"
+    text = projected_text_component(amused.text, window)
+    projection = uvit_projection_component(amused.transformer, text)
     components = [
-        projected_text_component(amused.text, window),
-        uvit_projection_component(amused.transformer),
-        uvit_component(amused.transformer),
+        text,
+        projection,
+        uvit_component(amused.transformer, projection),
         vq_picture_component(amused.vq),
         vq_tokens_component(amused.vq),
     ]

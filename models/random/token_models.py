@@ -95,7 +95,7 @@ TOKEN_SIZES = {
         (2, 96),
         19,
         16,
-        (32, 32),
+        (32, 32, 32),
         blocks=1,
         learned_null=True,
     ),
@@ -108,7 +108,7 @@ TOKEN_SIZES = {
         (0, 0),
         19,
         16,
-        (32, 32),
+        (32, 32, 32),
         blocks=1,
     ),
     "tiny-nothing": TokenSizes(
@@ -118,7 +118,7 @@ TOKEN_SIZES = {
         (0, 0),
         19,
         16,
-        (32, 32),
+        (32, 32, 32),
         blocks=1,
     ),
 }

@@ -101,6 +101,8 @@ class _PlanWalk:
         call = self._call
         # An earlier process draws its usual size alone.
         own = call if process is self._plan.process else replace(call, size=process.canvas.size)
+        for each in process.inputs():
+            self._slots |= each.shapes(own, self._slots)
         state, batch = process.state_shapes(own), call.count * call.rows
         for segment in process.segments:
             graph = self._graphs[segment.graph]

@@ -73,7 +73,7 @@ REFUSED = {
     r"fast: this bundle visits all of its 10 timesteps": ("tiny-class", {"class_id": 1, "fast": 2}),
     r"steps: expected .*, got 7": ("tiny", {"prompt": "a cat", "steps": 7}),
     r"prior: expected 1024 tokens and .*, got 25 and 10": ("tiny", {"prompt": "a cat", "prior": "purity"}),
-    r"size: expected 10x10, the only size": ("tiny", {"prompt": "a cat", "size": (16, 16)}),
+    r"size: expected 20x20, the only size": ("tiny", {"prompt": "a cat", "size": (16, 16)}),
     r"sampler: this bundle draws tokens, and takes none": ("tiny", {"prompt": "a cat", "sampler": "ddim"}),
     r"noise: expected draws by their names": ("tiny-nothing", {"noise": np.zeros((1, 3, 4, 4), np.float32)}),
 }
