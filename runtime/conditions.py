@@ -66,6 +66,16 @@ class Conditions:
                     return slots, tuple(dict.fromkeys(notes))
         return slots, tuple(dict.fromkeys(notes))
 
+    def unused_graphs(self, request: Request) -> set[str]:
+        """Names of the graphs of starts that the caller did not give."""
+        slots = request.inputs.slots
+        return {
+            stage.graph
+            for conditioner, _ in self._conditioners
+            if conditioner.optional and not _is_given(conditioner, slots, request)
+            for stage in conditioner.stages
+        }
+
     def _run(self, stage: GraphCall, slots: NamedTensors, request: Request) -> NamedTensors:
         session = self._session(stage.graph.format(**request.choices))
         read = {

@@ -93,7 +93,8 @@ def _best(bundle: Bundle, text: Bundle | None, threads: int | None, preset: str 
 
 def _opens_slowly(bundle: Bundle, preset: str | None) -> bool:
     """Whether OpenVINO would spend more on a bundle than it saves: a small one that it has no engines of."""
-    graphs = [bundle.graph_file(name) for name in bundle.manifest.graphs if name in bundle.manifest.plan.graphs(preset)]
+    wanted = bundle.manifest.plan.needed_graphs(preset)
+    graphs = [bundle.graph_file(name) for name in bundle.manifest.graphs if name in wanted]
     small = sum(bundle.graph_bytes(graph.name) for graph in graphs) < SMALL_BUNDLE_BYTES
     return small and not any(has_engines(graph.engines, graph.name, "openvino") for graph in graphs)
 
@@ -117,7 +118,7 @@ def pipeline_of(
 def _limit(bundle: Bundle, backend: str, threads: int | None, preset: str | None, most: int) -> MemoryLimit:
     """Raises InputError where the backend cannot be used, or the weights alone need more."""
     limit = MemoryLimit(most, bundle, backend)
-    graphs = [graph for graph in bundle.manifest.plan.graphs(preset) if graph in bundle.manifest.graphs]
+    graphs = [graph for graph in bundle.manifest.plan.needed_graphs(preset) if graph in bundle.manifest.graphs]
     for graph in graphs:
         check_backend(backend, bundle.graph_file(graph), threads)
     limit.first_that_fits([RunShape()], graphs)

@@ -49,11 +49,11 @@ class Pipeline:
         self._conditions = Conditions(bundle, self._sessions)
         self._text = text
         if limit is None:
-            wanted = bundle.manifest.plan.graphs(preset)
+            wanted = bundle.manifest.plan.needed_graphs(preset)
             self._sessions.preopen([graph for graph in bundle.manifest.graphs if graph in wanted], openers)
 
     def session(self, graph: str) -> Session:
-        """The session of a graph; graphs that stand for a caller's choice are opened on their first use."""
+        """The session of a graph; those for a caller's choice, or for a start, are opened on their first use."""
         return self._sessions(graph)
 
     def __call__(
@@ -118,7 +118,9 @@ class Pipeline:
         if self._limit is None:
             return request
         height, width = self._plan.process.canvas.cells(request.size)
-        graphs = dict.fromkeys(name.format(**request.choices) for name in self._plan.graphs(request.preset_name))
+        unused = self._conditions.unused_graphs(request)
+        wanted = [name for name in self._plan.graphs(request.preset_name) if name not in unused]
+        graphs = dict.fromkeys(name.format(**request.choices) for name in wanted)
         ends = request.preset.guidance_interval is not None
         shapes = [
             RunShape(height * width, request.count, rows, 2 if ends and rows == 2 else 1)

@@ -199,13 +199,13 @@ def _shape(
     if noise is not None and plan.walks_latents:
         noise, problems = _check_noise(noise, plan.latents.decoder.channels)
         if not problems:
-            from_noise = (noise.shape[2] * canvas.factor, noise.shape[3] * canvas.factor)
-            problems = _disagreements(from_noise, size, len(noise), count)
-            size, count = from_noise, len(noise)
+            from_noise, drawn = (noise.shape[2] * canvas.factor, noise.shape[3] * canvas.factor), noise_count(noise)
+            problems = _disagreements(from_noise, size, drawn, count)
+            size, count = from_noise, drawn
     elif noise is not None:
         noise, problems = _check_draws(noise)
         if not problems:
-            drawn = next(iter(noise.values())).shape[1]
+            drawn = noise_count(noise)
             problems = _disagreements(None, size, drawn, count)
             count = drawn
     wanted = canvas.size if size is None else size
@@ -214,6 +214,12 @@ def _shape(
     if problems:
         return noise, canvas.size, count, problems
     return noise, wanted, count, canvas.memory_problems(wanted, count)
+
+
+def noise_count(noise: Any) -> int | None:
+    """How many pictures recorded noise is for, None where there is none that says it."""
+    axis, arrays = (1, [*noise.values()]) if isinstance(noise, Mapping) else (0, [noise])
+    return next((draws.shape[axis] for draws in arrays if isinstance(draws, np.ndarray) and draws.ndim > axis), None)
 
 
 def _check_draws(noise: Any) -> tuple[dict[str, np.ndarray], list[str]]:
@@ -254,7 +260,7 @@ def _check_noise(noise: Any, channels: int) -> tuple[np.ndarray, list[str]]:
     return np.ascontiguousarray(noise, np.float32), []
 
 
-def _disagreements(from_noise: tuple | None, size: tuple | None, pictures: int, count: int | None) -> list[str]:
+def _disagreements(from_noise: tuple | None, size: tuple | None, pictures: int | None, count: int | None) -> list[str]:
     problems = []
     if from_noise is not None and size is not None and (not isinstance(size, Sequence) or tuple(size) != from_noise):
         problems.append(f"size: the noise is for {from_noise[0]}x{from_noise[1]}, got {short(size)}; leave size out")

@@ -13,22 +13,16 @@ from x2i.runtime.bundle.calls import GraphCall
 from x2i.runtime.bundle.plan import Conditioner, Plan
 from x2i.runtime.inputs.dance import DanceInput
 from x2i.runtime.inputs.sound import SoundStart
-from x2i.runtime.processes.guidance import Guidance
-from x2i.runtime.processes.segment import Segment
-from x2i.runtime.processes.tails import SoundTail
-from x2i.runtime.processes.tokens import TokensProcess
-from x2i.runtime.token_samplers.mask_replace import MaskReplace
 
 from ..components.codec import wave_decoder_component, wave_tokens_component
 from ..components.projection import projection_component, projection_stage
-from ..components.token_denoiser import TRANSFORMER, token_denoiser_component, token_denoiser_context
+from ..components.token_denoiser import token_denoiser_component
 from ..plan import ExportPlan
 from ..system import Build, SystemSpec, consume
 from ..to_onnx import Component, Sizes
-from .mask_replace import REQUIRED, check_schedule
+from .mask_replace import REQUIRED
+from .sound import RATE, sound_process
 
-RATE = 22_050
-"""Hz, of the music that its codec was trained on."""
 TRUNCATION = 0.86
 DANCES = 15
 """Contexts, of one row each, that the proofs behind the dance's graph are drawn from."""
@@ -37,31 +31,16 @@ DANCES = 15
 def build_cdcd_music(plan: ExportPlan) -> Build:
     """Raises CheckpointError for files that are not what they should be, PlanError for another schedule."""
     music = _read(plan)
-    transformer, settings = music.model.transformer, music.model.transformer.settings
-    sampler = MaskReplace(
-        classes=settings.classes,
-        steps=settings.steps,
-        mask_replaces=True,
-        older_posterior=True,
-        truncation=TRUNCATION,
-        strides=False,
-    )
-    check_schedule(sampler, music.model.schedule, f"--part checkpoint {plan.parts.get('checkpoint', '')}")
+    transformer, length = music.model.transformer, music.model.transformer.settings.length
     decode = GraphCall("decoder", {"tokens": "tokens"}, {"waveform": "waveform"})
-    process = TokensProcess(
-        segments=(Segment(TRANSFORMER, sampler.steps, token_denoiser_context(transformer)),),
-        sampler=sampler,
-        grid=(1, settings.length),
-        tails=(SoundTail((decode,), RATE),),
-        guidance=Guidance(1.0, "log_probabilities", fixed=True),
-    )
+    process = sound_process(plan, music.model, (1, length), (decode,), truncation=TRUNCATION, strides=False)
     dance = dance_component(music.condition)
     matrices, biases = transformer.context_weights()
     contexts = dance.run(dance.example({"batch": DANCES}))["context"]
     projection = projection_component(matrices, biases=biases, contexts=contexts)
     components = [
-        wave_decoder_component(music.codec, settings.length),
-        wave_tokens_component(music.codec, settings.length),
+        wave_decoder_component(music.codec, length),
+        wave_tokens_component(music.codec, length),
         dance,
         projection,
         token_denoiser_component(transformer, projection=projection),

@@ -19,21 +19,14 @@ from x2i.models.token_transformers.vq_diffusion_checkpoint import own_codec
 from x2i.models.token_transformers.vq_diffusion_config import VqDiffusionConfig
 from x2i.runtime.bundle.calls import GraphCall
 from x2i.runtime.bundle.plan import Plan
-from x2i.runtime.processes.guidance import Guidance
-from x2i.runtime.processes.segment import Segment
-from x2i.runtime.processes.tails import SoundTail
-from x2i.runtime.processes.tokens import TokensProcess
-from x2i.runtime.token_samplers.mask_replace import MaskReplace
 
 from ..components.codec import mel_decoder_component, vocoder_component
-from ..components.token_denoiser import TRANSFORMER, token_denoiser_context
 from ..errors import PlanError
 from ..plan import ExportPlan
 from ..system import Build, SystemSpec, consume
-from .mask_replace import OPTIONAL, REQUIRED, Networks, check_schedule, conditioners, network_components, read_networks
+from .mask_replace import OPTIONAL, REQUIRED, Networks, conditioners, network_components, read_networks
+from .sound import sound_process
 
-RATE = 22_050
-"""Hz, of MelGAN's training."""
 MASKED = (0.000009, 0.9)
 """The share of masks that the schedule begins and ends with; a run begins with masks alone even so."""
 TRUNCATION = 0.85
@@ -54,27 +47,11 @@ def build_diffsound(plan: ExportPlan) -> Build:
     """Raises CheckpointError for files that are not what they should be, PlanError for those that do not fit."""
     parts = _parts(plan)
     networks, grid = parts.networks, parts.networks.config.grid
-    settings = networks.model.transformer.settings
-    sampler = MaskReplace(
-        classes=settings.classes,
-        steps=settings.steps,
-        masked=MASKED,
-        mask_replaces=True,
-        older_posterior=True,
-        truncation=TRUNCATION,
-    )
-    check_schedule(sampler, networks.model.schedule, f"--part checkpoint {plan.parts.get('checkpoint', '')}")
     stages = (
         GraphCall("decoder", {"tokens": "tokens"}, {"mel": "mel"}),
         GraphCall("vocoder", {"mel": "mel"}, {"waveform": "waveform"}),
     )
-    process = TokensProcess(
-        segments=(Segment(TRANSFORMER, sampler.steps, token_denoiser_context(networks.model.transformer)),),
-        sampler=sampler,
-        grid=grid,
-        tails=(SoundTail(stages, RATE),),
-        guidance=Guidance(1.0, "log_probabilities", fixed=True),
-    )
+    process = sound_process(plan, networks.model, grid, stages, masked=MASKED, truncation=TRUNCATION)
     frames = grid[1] * parts.codec.vqgan.settings.factor
     components = [
         mel_decoder_component(parts.codec, grid),

@@ -13,14 +13,17 @@ from typing import Any, Self, TypeVar
 from ..inputs.delay import Delay
 from ..inputs.marker import MarkerInput
 from ..inputs.option import Input
+from ..inputs.pictures.start import StartInput
 from ..inputs.pictures.subjects import SubjectsInput
 from ..inputs.prompt import TextInput
 from ..inputs.registry import input_options, input_types, option_names
+from ..inputs.sound import SoundStart
 from ..inputs.strength import Injection
 from ..inputs.word import WordInput
 from ..processes.latents import LatentsProcess
 from ..processes.tails import TextTail
 from ..processes.tokens import TokensProcess
+from ..token_samplers.joint.process import JointDiffusion
 from .calls import GraphCall, PlannedCall, matches
 from .preset import Preset
 
@@ -49,6 +52,12 @@ class Conditioner:
     def text(self) -> TextInput | None:
         """The prompt that it reads."""
         return self.find(TextInput)
+
+    @property
+    def optional(self) -> bool:
+        """Whether a run may go without its stages: they read a start that the caller need not give."""
+        start = self.find(StartInput)
+        return self.find(SoundStart) is not None or (start is not None and not start.required)
 
     def find(self, kind: type[Kind]) -> Kind | None:
         """Its input of a kind."""
@@ -124,6 +133,13 @@ class Plan:
         """Its first input of a kind."""
         return next((each for each in self.inputs() if isinstance(each, kind)), None)
 
+    def gives(self, prompt: str | None, values: Mapping[str, Any]) -> tuple[str, ...]:
+        """What a call with these options draws: of a picture and its caption not the one that is given whole."""
+        joint, all_kinds = self.find(JointDiffusion), self.process.gives
+        drawn = all_kinds if joint is None else joint.drawn(prompt, values)
+        # Where both are given, the call is refused.
+        return tuple(kind for kind in all_kinds if kind in drawn) or all_kinds
+
     def options(self) -> set[str]:
         """Those of a call's options that only some plans take, and that this one takes."""
         return option_names(self.inputs()) & input_options()
@@ -132,8 +148,13 @@ class Plan:
         """Names of the graphs that the steps call."""
         return list(dict.fromkeys(segment.graph for process in self.processes for segment in process.segments))
 
+    def needed_graphs(self, preset: str | None = None) -> list[str]:
+        """Those of `graphs` that every run calls, whatever start it is given."""
+        optional = {stage.graph for each in self.conditioners if each.optional for stage in each.stages}
+        return [graph for graph in self.graphs(preset) if graph not in optional]
+
     def graphs(self, preset: str | None = None) -> list[str]:
-        """Names of all graphs that a run needs, options still in braces; with a preset its variants."""
+        """Names of all graphs that a run may need, options still in braces; with a preset its variants."""
         stages = [stage.graph for conditioner in self.conditioners for stage in conditioner.stages]
         chosen = Preset() if preset is None else self.presets[preset]
         denoisers = [variant.name for graph in self.denoisers() for variant in chosen.variants(graph)]

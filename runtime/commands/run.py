@@ -8,11 +8,13 @@ import click
 import numpy as np
 
 from ..bundle.plan import Plan
+from ..bundle.reader import open_bundle
 from ..errors import InputError
 from ..files.writing import Write, check_targets, save_all
 from ..inputs.sampling import MOST_PICTURES
 from ..load import load
 from ..output import Output, check_picture_name, save_picture, save_sound
+from ..request import noise_count
 from .console import announce, command, echo_json, warned
 from .options import FILE, backend_option, given_keywords, input_files, run_keywords, text_bundle_option, threads_option
 from .progress import bars, echo, progress_bar
@@ -51,58 +53,64 @@ def run(
     """Draw PROMPT, or a sound, or describe a picture, with the folder BUNDLE. What is left out comes from its plan."""
     if text_bundle is not None and prompt is None:
         raise InputError("prompt: expected the text that --text-bundle reads, got none; give PROMPT")
-    states = {"latents": save_latents, "tokens": save_tokens}
-    saved = [path for path in states.values() if path is not None]
-    _check_names(out, states)
-    read, bundles = input_files(values), [path for path in (bundle, text_bundle) if path is not None]
-    # A number out of its range is refused with the other options.
-    count = min(max(values["count"] or 1, 1), MOST_PICTURES)
-    check_targets([*_paths(out or DEFAULT, count), *saved], read, bundles)
+    # Nothing is opened for files that cannot be written, or that this run would not give.
+    plan = open_bundle(bundle, check_files=False).manifest.plan
+    keywords = given_keywords(plan.options(), values)
+    gives = plan.gives(prompt, keywords)
+    saved = _saved_states(plan, {"latents": save_latents, "tokens": save_tokens})
+    kind, out = _target(gives, out)
+    paths = _paths(out, _count(keywords))
+    check_targets([*paths, *saved], input_files(values), [path for path in (bundle, text_bundle) if path is not None])
     with warned():
         pipeline = load(
             bundle, backend, threads, text_bundle=text_bundle, preset=values["preset"], max_memory=max_memory
         )
-    plan = pipeline.bundle.manifest.plan
-    kind, out = _target(plan, out, states)
-    check_targets([*_paths(out, count), *saved], read, bundles)
     announce(pipeline, backend)
-    keywords = given_keywords(plan.options(), values)
     with warned(), bars(not as_json), progress_bar("drawing", unit="step") as bar:
         output = pipeline(prompt, on_step=lambda step: bar.move_to(step.index + 1, step.count), **keywords)
     state = output.latents if output.tokens is None else output.tokens
     assert state is not None, "a run that gave no state"
-    paths = _paths(out, len(state))
-    # A noise file may hold more pictures than were asked for.
-    check_targets(paths, read, bundles)
     save_all(_writes(kind, output, paths) | {path: partial(_write_array, state) for path in saved})
-    _tell(output, kind, paths, as_json)
+    _tell(output, gives, kind, paths, as_json)
 
 
-def _check_names(out: Path | None, states: dict[str, Path | None]) -> None:
-    """Raises InputError for names that no bundle's files have."""
+def _saved_states(plan: Plan, states: dict[str, Path | None]) -> list[Path]:
+    """Where the last state goes. Raises InputError for a state that this bundle has not, and for names of others than
+    its files."""
+    walked, saved = plan.process.kind, []
     for kind, path in states.items():
-        if path is not None and path.suffix != ".npy":
-            raise InputError(f"--save-{kind}: expected a name such as {kind}.npy, got {path}")
-    if out is not None and out.suffix not in SUFFIXES.values():
-        check_picture_name(out)
-
-
-def _target(plan: Plan, out: Path | None, states: dict[str, Path | None]) -> tuple[str, Path | None]:
-    """What is written, and where; a text goes nowhere where no file is named. Raises InputError for names that are not
-    those of what this bundle gives."""
-    walked = plan.process.kind
-    for kind, path in states.items():
-        if path is not None and kind != walked:
+        if path is None:
+            continue
+        if kind != walked:
             raise InputError(f"--save-{kind}: this bundle walks {walked}; use --save-{walked}")
-    kind = next(one for one in ("picture", *SUFFIXES) if one in plan.process.gives)
+        if path.suffix != ".npy":
+            raise InputError(f"--save-{kind}: expected a name such as {kind}.npy, got {path}")
+        saved.append(path)
+    return saved
+
+
+def _target(gives: tuple[str, ...], out: Path | None) -> tuple[str, Path | None]:
+    """What is written of what a run gives, and where; a text goes nowhere where no file is named. Raises InputError for
+    a name that is none of theirs."""
+    kinds = [kind for kind in ("picture", *SUFFIXES) if kind in gives]
     if out is None:
+        kind = kinds[0]
         return kind, None if kind == "text" else DEFAULT.with_suffix(SUFFIXES.get(kind, DEFAULT.suffix))
+    kind = next((kind for kind in kinds if out.suffix == SUFFIXES.get(kind)), kinds[0])
     if kind == "picture":
         check_picture_name(out)
     elif out.suffix != SUFFIXES[kind]:
         got = out.suffix or "no suffix"
-        raise InputError(f"{out}: expected a name such as a{SUFFIXES[kind]} for {kind}, got {got!r}; rename it")
+        raise InputError(
+            f"{out}: expected a name such as a{SUFFIXES[kind]} for {kind}, which this run gives, got {got!r}; rename it"
+        )
     return kind, out
+
+
+def _count(keywords: dict[str, Any]) -> int:
+    """How many results a run gives. A number out of its range is refused with the other options."""
+    count = noise_count(keywords.get("noise")) or keywords.get("count") or 1
+    return count if 1 <= count <= MOST_PICTURES else 1
 
 
 def _paths(out: Path | None, count: int) -> list[Path]:
@@ -135,14 +143,15 @@ def _write_array(array: np.ndarray, stream: Any) -> None:
     np.save(stream, array)
 
 
-def _tell(output: Output, kind: str, paths: list[Path], as_json: bool) -> None:
-    """The texts and the files, and how long it took."""
+def _tell(output: Output, gives: tuple[str, ...], kind: str, paths: list[Path], as_json: bool) -> None:
+    """The texts that a run gives and the files, and how long it took."""
+    written = output.texts if "text" in gives else []
     if as_json:
         seconds = {stage: round(value, 4) for stage, value in output.timings.items()}
         files = {"images" if kind == "picture" else "files": [str(path) for path in paths]}
-        texts = {"texts": output.texts} if output.texts else {}
+        texts = {"texts": written} if written else {}
         echo_json({**files, **texts, "seconds": seconds, "warnings": output.warnings})
         return
-    for line in (*output.texts, *map(str, paths)):
+    for line in (*written, *map(str, paths)):
         echo(line)
     echo("  ".join(f"{stage} {value:.2f} s" for stage, value in output.timings.items()))

@@ -9,7 +9,7 @@ import zipfile
 import zlib
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 
@@ -143,13 +143,7 @@ def read_array(path: Path, kind: str, where: str = "") -> np.ndarray:
     where = where or str(path)
     with open_given(path, where, kind, ARRAY_BYTES) as stream:
         try:
-            shape, dtype = _npy_header(stream)
-            held = os.fstat(stream.fileno()).st_size - stream.tell()
-            if math.prod(shape) * dtype.itemsize != held:
-                raise ValueError(f"{held} bytes where its header promises {dtype} {one_line(str(list(shape)), 100)}")
-            stream.seek(0)
-            array: np.ndarray = np.load(stream, allow_pickle=False)
-            return array
+            return _npy_array(stream, os.fstat(stream.fileno()).st_size)
         except (OSError, ValueError, EOFError, MemoryError) as error:
             raise InputError(f"{where}: expected {kind}, got {reason(error)}; write it with numpy.save") from error
 
@@ -162,16 +156,37 @@ def read_arrays(path: Path, kind: str, where: str = "") -> dict[str, np.ndarray]
         try:
             with zipfile.ZipFile(stream) as packed:
                 unpacked = sum(entry.file_size for entry in packed.infolist())
-            if unpacked > ARRAY_BYTES:
-                raise ValueError(f"{unpacked} bytes unpacked, at most {ARRAY_BYTES} are read")
-            stream.seek(0)
-            with np.load(stream, allow_pickle=False) as arrays:
-                return dict(arrays)
-        except (OSError, ValueError, EOFError, MemoryError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+                if unpacked > ARRAY_BYTES:
+                    raise ValueError(f"{unpacked} bytes unpacked, at most {ARRAY_BYTES} are read")
+                return {entry.filename.removesuffix(".npy"): _packed(packed, entry) for entry in packed.infolist()}
+        except (OSError, ValueError, EOFError, MemoryError, *_ZIP_ERRORS) as error:
             raise InputError(f"{where}: expected {kind}, got {reason(error)}; write it with numpy.savez") from error
 
 
-def _npy_header(stream: BinaryIO) -> tuple[tuple[int, ...], np.dtype]:
+_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, KeyError, NotImplementedError, RuntimeError)
+"""What a damaged archive raises: the last two for a way of packing, or a cipher, that nothing here undoes."""
+
+
+def _packed(packed: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:
+    with packed.open(entry) as stream:
+        try:
+            return _npy_array(stream, entry.file_size)
+        except ValueError as error:
+            raise ValueError(f"in {one_line(entry.filename, 60)} {error}") from error
+
+
+def _npy_array(stream: IO[bytes], size: int) -> np.ndarray:
+    """The array of a `.npy` file of so many bytes. Raises ValueError where its header promises another."""
+    shape, dtype = _npy_header(stream)
+    held = size - stream.tell()
+    if math.prod(shape) * dtype.itemsize != held:
+        raise ValueError(f"{held} bytes where its header promises {dtype} {one_line(str(list(shape)), 100)}")
+    stream.seek(0)
+    array: np.ndarray = np.lib.format.read_array(stream, allow_pickle=False)
+    return array
+
+
+def _npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     try:
         version = np.lib.format.read_magic(stream)

@@ -25,12 +25,13 @@ def check_targets(targets: Iterable[Path], inputs: Iterable[Path] = (), bundles:
     """Raises InputError with a line for every file that could not be written, before any work is done: where something
     else stands or nothing can be made, over a file that is read, inside a bundle, or twice."""
     problems: list[str] = []
-    targets, inputs, bundles = [*targets], [*inputs], [*bundles]
-    for number, path in enumerate(targets):
+    inputs, bundles, seen = [*inputs], [*bundles], set[object]()
+    for path in targets:
         try:
             problems += _target_problems(path, inputs, bundles)
-            if any(_same(path, other) for other in targets[:number]):
+            if (identity := _identity(path)) in seen:
                 problems.append(f"{path}: expected a file of its own for each output, got the same twice; rename one")
+            seen.add(identity)
         except OSError as error:
             problems.append(os_problem(OSError(error.errno, error.strerror, str(path))))
         except ValueError as error:
@@ -54,7 +55,7 @@ def _target_problems(path: Path, inputs: list[Path], bundles: list[Path]) -> Ite
     yield from (
         f"{path}: expected another file than those that are read, got {one}; choose another name"
         for one in inputs
-        if _same(target, one)
+        if _identity(target) == _identity(one)
     )
     yield from (
         f"{path}: expected a place outside the bundle {bundle}; choose another folder"
@@ -71,12 +72,13 @@ def _target_problems(path: Path, inputs: list[Path], bundles: list[Path]) -> Ite
         yield f"{path}: could not be written: {reason(error)}; choose another folder"
 
 
-def _same(one: Path, other: Path) -> bool:
-    """Whether two names lead to one file, by links or by letters that the disk does not tell apart."""
+def _identity(path: Path) -> object:
+    """What two names have in common that lead to one file, by links or by letters that the disk does not tell apart."""
     try:
-        return os.path.samefile(one, other)
+        found = os.stat(path)
     except OSError:
-        return os.path.realpath(one) == os.path.realpath(other)
+        return os.path.realpath(path)
+    return found.st_dev, found.st_ino
 
 
 def save_whole(path: Path, write: Write) -> None:

@@ -126,8 +126,8 @@ def tail_graphs(tail: Tail) -> tuple[str, ...]:
 
 
 def tokens_shape(tail: Tail, state: Shape, grid: Shape | None) -> Shape:
-    """The shape of the tokens that a tail's first graph reads, of a state [B, length]; `grid` is (h, w) where any will
-    do."""
-    if grid is not None and tail.span is None:
-        return (state[0], *grid)
-    return state if tail.span is None else (state[0], tail.span.count)
+    """The shape of the tokens that a tail reads, of a state [B, length]; `grid` is (h, w) where any will do, which a
+    part of a state and a text are not."""
+    if tail.span is not None:
+        return (state[0], tail.span.count)
+    return state if grid is None or isinstance(tail, TextTail) else (state[0], *grid)

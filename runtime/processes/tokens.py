@@ -18,7 +18,7 @@ from .canvas import Canvas
 from .guidance import Guidance
 from .run import ProcessRun
 from .segment import Segment, segment_problems
-from .tails import PictureTail, SoundTail, Tail, TextTail, tail_graphs, tokens_shape
+from .tails import PictureTail, SoundTail, Tail, tail_graphs, tokens_shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +106,8 @@ class TokensProcess:
         grid = self.canvas.cells(call.size) if self.any_grid else None
         found = {}
         for tail in self.tails:
-            if isinstance(tail, PictureTail | SoundTail):
-                found[tail_graphs(tail)[0]] = {"tokens": tokens_shape(tail, (call.count, self.length), grid)}
+            for graph in tail_graphs(tail)[:1]:
+                found[graph] = {"tokens": tokens_shape(tail, (call.count, self.length), grid)}
         return found
 
     def problems(self) -> list[str]:
@@ -150,12 +150,11 @@ class TokensProcess:
 
     def decode(self, state: np.ndarray, run: ProcessRun) -> Decoded:
         """What the tails make of the last tokens."""
-        made = Decoded()
+        made, grid = Decoded(), run.grid if self.any_grid else None
         for tail in self.tails:
             tokens = state if tail.span is None else tail.span.of(state)
-            if self.any_grid and tail.span is None and not isinstance(tail, TextTail):
-                tokens = state.reshape(len(state), *run.grid)
-            made += tail.decode(tokens, run.session, run.file)
+            shape = tokens_shape(tail, state.shape, grid)
+            made += tail.decode(tokens.reshape(shape), run.session, run.file)
         return made
 
     def _predict(self, run: ProcessRun, tokens: np.ndarray, timestep: np.ndarray | int) -> NamedTensors:

@@ -1,6 +1,6 @@
 """Python's door: every argument of `load` and every keyword of a Pipeline with values of every wrong kind."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from functools import cache, partial
@@ -13,23 +13,18 @@ from x2i.runtime import load
 from x2i.runtime.bundle.reader import open_bundle
 from x2i.runtime.errors import InputError
 from x2i.runtime.inputs.registry import run_options
+from x2i.runtime.output import Output
 from x2i.runtime.pipeline import Pipeline
 
 from .case import Case
 from .held import OF_OBJECTS, guarded, message_problem, traceback_problem
 from .room import Room
-from .systems import SYSTEMS, give
+from .systems import SYSTEMS, give_all
 from .values import some
 
-GOOD: dict[str, dict[str, Any]] = {
-    "gluegen-text": {"prompt": "red apple", "language": "French"},
-    "elite": {"prompt": "a photo of S", "subject": Path("subject.png")},
-    "ip-adapter": {"prompt": "red", "image": Path("subject.png")},
-    "fastcomposer": {"prompt": "a man <|image|> runs", "subjects": [Path("subject.png")]},
-    "gluegen-sound": {"sound": Path("sound.wav")},
-}
-"""A good call of every bundle, beside steps and size."""
-QUICK = {"steps": 2, "size": (64, 64)}
+EVERYWHERE = ("prompt", "steps", "guidance", "noise", "size", "count", "seed", "negative", "sampler")
+TOKENS_EVERY = 3
+"""Of the values of a keyword that a walk through tokens takes so many make one case."""
 
 
 def _within_itself() -> list[Any]:
@@ -122,7 +117,7 @@ def _closed() -> Image.Image:
     return image
 
 
-def call_cases() -> Iterator[Case]:
+def call_cases(systems: Sequence[str]) -> Iterator[Case]:
     """Every keyword of a run on a bundle that takes it, unknown ones, and every argument of `load`."""
     names = ["prompt", "on_step", *run_options()]
     for number, name in enumerate(names):
@@ -130,7 +125,11 @@ def call_cases() -> Iterator[Case]:
         for how, make in values.items():
             if name == "on_step" and callable(make()):
                 continue  # What a caller's own function raises is the caller's.
-            yield Case("call", f"pipe {name}: {how}", partial(_call, system_of(name), name, make))
+            yield Case("call", f"pipe {name}: {how}", partial(_call, system_of(name, systems), name, make))
+    for system in (system for system in systems if SYSTEMS[system].walks_tokens):
+        for number, name in enumerate([*EVERYWHERE, *sorted(_options(system))]):
+            for how, make in list(VALUES.items())[number % TOKENS_EVERY :: TOKENS_EVERY]:
+                yield Case("call", f"{system} {name}: {how}", partial(_call, system, name, make))
     for name in ("stepz", "Prompt", "__class__", "x" * 3000, "\x1b[31m", ""):
         yield Case("call", f"pipe unknown {name:.20}", partial(_call, "gluegen-text", name, lambda: 3))
     for name in ("folder", "backend", "threads", "text_bundle", "preset", "max_memory"):
@@ -142,15 +141,14 @@ def _same(value: Any) -> Any:
     return value
 
 
-def system_of(option: str) -> str:
+def system_of(option: str, systems: Sequence[str]) -> str:
     """A bundle that takes the option."""
-    return next((name for name, options in _options().items() if option in options), "gluegen-text")
+    return next((name for name in systems if option in _options(name)), "gluegen-text")
 
 
 @cache
-def _options() -> dict[str, set[str]]:
-    opened = {name: open_bundle(system.source(), check_files=False) for name, system in SYSTEMS.items()}
-    return {name: bundle.manifest.plan.options() for name, bundle in opened.items()}
+def _options(system: str) -> set[str]:
+    return open_bundle(SYSTEMS[system].source(), check_files=False).manifest.plan.options()
 
 
 @cache
@@ -160,24 +158,35 @@ def _pipeline(folder: Path) -> Pipeline:
 
 def _call(system: str, name: str, make: Callable[[], Any], room: Room) -> str | None:
     pipeline = _pipeline(room.bundle(system))
-    for given in ("subject.png", "sound.wav"):
-        give(room.work / given)
-    keywords = QUICK | GOOD[system] | {name: make()}
-    return guarded(room, [], lambda: _refused_or_finite(lambda: pipeline(**keywords).latents))
+    keywords = _good(room, system) | {name: make()}
+    return guarded(room, [], lambda: _refused_or_finite(lambda: pipeline(**keywords)))
+
+
+def _good(room: Room, system: str) -> dict[str, Any]:
+    """A good call: the files are there, arrays are read."""
+    asked = SYSTEMS[system]
+    found = {"prompt": asked.prompt, **asked.good, **asked.quick}
+    give_all(room, found)
+    arrays = {name: value for name, value in found.items() if isinstance(value, Path) and value.suffix == ".npy"}
+    return found | {name: np.load(room.work / path) for name, path in arrays.items()}
 
 
 def _load(name: str, make: Callable[[], Any], room: Room) -> str | None:
     given: dict[str, Any] = {"folder": room.bundle("gluegen-text"), "backend": "cpu", "threads": 1} | {name: make()}
 
-    def latents() -> np.ndarray:
-        return load(**given)(**QUICK, **GOOD["gluegen-text"]).latents
+    def draw() -> Output:
+        return load(**given)(**_good(room, "gluegen-text"))
 
-    return guarded(room, [], lambda: _refused_or_finite(latents))
+    return guarded(room, [], lambda: _refused_or_finite(draw))
 
 
-def _refused_or_finite(draw: Callable[[], np.ndarray]) -> str | None:
+def _refused_or_finite(draw: Callable[[], Output]) -> str | None:
     try:
-        return None if np.isfinite(draw()).all() else "drew latents that are not finite"
+        output = draw()
+        state = output.latents if output.tokens is None else output.tokens
+        sounds = [sound.samples for sound in output.sounds]
+        finite = all(np.isfinite(array).all() for array in (state, *sounds))
+        return None if finite else "drew what is not finite"
     except InputError as error:
         return message_problem(f"x2i: error: {error}", raw=OF_OBJECTS)
     except Exception as error:

@@ -96,11 +96,11 @@ def _run(room: Room, words: Command, found: Surroundings) -> str | None:
 
 
 def _run_command(room: Room) -> Command:
-    return drawing(room, SYSTEM, *QUICK)
+    return drawing(room, SYSTEM)
 
 
 def _two(room: Room) -> Command:
-    words = drawing(room, SYSTEM, *QUICK, "--count", "2")
+    words = drawing(room, SYSTEM, "--count", "2")
     return Command(words.arguments, [room.work / "out-1.png", room.work / "out-2.png", room.work / "latents.npy"])
 
 

@@ -17,7 +17,7 @@ from .held import refused_or_drawn
 from .manifests import places, wrongs
 from .media import cut, flipped
 from .room import Room
-from .systems import QUICK, SYSTEMS, drawing
+from .systems import SYSTEMS, drawing
 
 SYSTEM = "gluegen-text"
 GRAPHS = ("encoder", "translator.French", "projection", "denoiser", "decoder")
@@ -47,7 +47,7 @@ def _replaced(
         manifest["files"][file] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
         (room.work / "weights.bin").write_bytes(bytes(1 << 20))
         with room.replaced(bundle, {file: content, "manifest.json": json.dumps(manifest).encode()}):
-            return refused_or_drawn(room, drawing(room, SYSTEM, *QUICK, *more, must_refuse=must_refuse))
+            return refused_or_drawn(room, drawing(room, SYSTEM, *more, must_refuse=must_refuse))
 
     return Case(kind, name, attempt)
 
@@ -337,7 +337,7 @@ def _with_engine(case: str, name: str, make: Callable[[], bytes], record: Callab
     def attempt(room: Room) -> str | None:
         bundle, content = room.bundle(SYSTEM), make()
         with room.replaced(bundle, {f"engines/{name}.engine": content, f"engines/{name}.json": record(content)}):
-            problem = refused_or_drawn(room, drawing(room, SYSTEM, *QUICK))
+            problem = refused_or_drawn(room, drawing(room, SYSTEM))
         (bundle / "engines").rmdir()
         return problem
 

@@ -3,6 +3,7 @@
 import json
 import re
 import traceback
+import wave
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -105,6 +106,11 @@ def output_problem(path: Path) -> str | None:
         return None if np.isfinite(np.load(path)).all() else "drew latents that are not finite"
     if path.suffix == ".json":
         return json_problem(path.read_text("utf-8"))
+    if path.suffix == ".txt":
+        return None if path.read_text("utf-8").endswith("\n") else "wrote a text without an end"
+    if path.suffix == ".wav":
+        with wave.open(str(path), "rb") as sound:
+            return None if sound.getnframes() else "wrote a sound of nothing"
     if path.is_file():
         Image.open(path).load()
     return None

@@ -20,7 +20,7 @@ from .checkpoints import without_tracing
 from .environments import X2I
 from .held import Command, left_behind, refused_or_drawn
 from .room import Room
-from .systems import QUICK, drawing
+from .systems import drawing
 from .values import drawn
 
 SYSTEM = "gluegen-text"
@@ -109,7 +109,7 @@ def _on_bundle(*words: str, writes: str) -> Callable[[Room], Command]:
 
 
 COMMANDS: dict[str, Callable[[Room], Command]] = {
-    "run": lambda room: drawing(room, SYSTEM, *QUICK, "--steps", "20"),
+    "run": lambda room: drawing(room, SYSTEM, "--steps", "20"),
     "build": _on_bundle("build", "BUNDLE", "--for", "cpu", writes="BUNDLE/engines*"),
     "tune": _on_bundle(
         *("tune", "BUNDLE", "--steps", "12", "--size", "64x64", "--runs", "1", "--backend", "cpu", "--quality", "5"),

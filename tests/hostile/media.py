@@ -3,7 +3,7 @@
 import io
 import struct
 import wave
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 
 import numpy as np
@@ -14,10 +14,19 @@ from PIL import Image
 from .case import Case
 from .held import refused_or_drawn
 from .room import Room
-from .systems import QUICK, drawing
+from .systems import drawing
 from .values import drawn
 
 Make = Callable[[], bytes]
+TOKENS_EVERY = 3
+"""Of the files for a system that walks tokens so many make one case."""
+TOKEN_PICTURES = (
+    ("--image", "unid3"),
+    ("--mask", "unid3"),
+    ("--image", "muse"),
+    ("--image", "vq-ddm"),
+    ("--image", "ddcap"),
+)
 
 
 def cut(content: bytes, number: int) -> dict[str, Make]:
@@ -44,11 +53,23 @@ def _turned_over(content: bytes, within: int, places: list[tuple[int, int]]) -> 
     return bytes(changed)
 
 
-def _given(kind: str, name: str, option: str, system: str, suffix: str, make: Callable[[], bytes], *more: str) -> Case:
+def given(
+    kind: str,
+    name: str,
+    option: str,
+    system: str,
+    suffix: str,
+    make: Callable[[], bytes],
+    *more: str,
+    quick: bool = True,
+    without: str = "",
+) -> Case:
+    """A run whose `option` names a file of this content."""
+
     def attempt(room: Room) -> str | None:
         path = room.work / f"given{suffix}"
         path.write_bytes(make())
-        return refused_or_drawn(room, drawing(room, system, *more, option, str(path)))
+        return refused_or_drawn(room, drawing(room, system, *more, option, str(path), quick=quick, without=without))
 
     return Case(kind, f"{option} {name}", attempt)
 
@@ -56,18 +77,21 @@ def _given(kind: str, name: str, option: str, system: str, suffix: str, make: Ca
 def noise_cases() -> Iterator[Case]:
     """`.npy` files for `--noise`."""
     good = np.random.default_rng(0).standard_normal((1, 4, 8, 8)).astype(np.float32)
-    for name, content in (cut(_npy(good), 12) | flipped(_npy(good), 30)).items():
-        yield _given("noise", name, "--noise", "gluegen-text", ".npy", content, "--steps", "2")
+    for name, content in (cut(npy_bytes(good), 12) | flipped(npy_bytes(good), 30)).items():
+        yield given("noise", name, "--noise", "gluegen-text", ".npy", content, "--steps", "2", quick=False)
     kinds = st.one_of(npst.scalar_dtypes(), npst.array_dtypes())
     shapes = st.one_of(npst.array_shapes(min_dims=0, max_dims=5, min_side=0, max_side=9), st.just((1, 4, 8, 8)))
     for number, array in enumerate(drawn(npst.arrays(kinds, shapes), 60)):
         name = f"{number} of {str(array.dtype)[:20]} {array.shape}"
-        yield _given("noise", name, "--noise", "gluegen-text", ".npy", partial(_npy, array), "--steps", "2")
+        yield given(
+            "noise", name, "--noise", "gluegen-text", ".npy", partial(npy_bytes, array), "--steps", "2", quick=False
+        )
     for name, content in ODD_NOISE.items():
-        yield _given("noise", name, "--noise", "gluegen-text", ".npy", content, "--steps", "2")
+        yield given("noise", name, "--noise", "gluegen-text", ".npy", content, "--steps", "2", quick=False)
 
 
-def _npy(array: np.ndarray) -> bytes:
+def npy_bytes(array: np.ndarray) -> bytes:
+    """The content of a `.npy` file."""
     stream = io.BytesIO()
     np.save(stream, array)
     return stream.getvalue()
@@ -80,10 +104,11 @@ def _header(text: str, version: tuple[int, int] = (1, 0)) -> bytes:
 
 
 def _numbers(value: float, shape: tuple[int, ...] = (1, 4, 8, 8)) -> bytes:
-    return _npy(np.full(shape, value, np.float32))
+    return npy_bytes(np.full(shape, value, np.float32))
 
 
-def _archive(**arrays: np.ndarray) -> bytes:
+def archive(**arrays: np.ndarray) -> bytes:
+    """The content of an `.npz` file."""
     stream = io.BytesIO()
     np.savez_compressed(stream, **arrays)
     return stream.getvalue()
@@ -94,19 +119,19 @@ ODD_NOISE: dict[str, Callable[[], bytes]] = {
     "infinite": partial(_numbers, np.inf),
     "the largest numbers": partial(_numbers, 3e38),
     "denormal": partial(_numbers, 1e-45),
-    "numbers too large for float32": lambda: _npy(np.full((1, 4, 8, 8), 1e200)),
-    "Fortran's order": lambda: _npy(np.asfortranarray(np.ones((1, 4, 8, 8), np.float32))),
-    "objects": lambda: _npy(np.array([{"a": 1}, None], object)),
-    "texts": lambda: _npy(np.full((1, 4, 8, 8), "1.0")),
-    "dates": lambda: _npy(np.zeros((1, 4, 8, 8), "datetime64[s]")),
-    "records": lambda: _npy(np.zeros((1, 4, 8, 8), [("a", "f4"), ("b", "i4")])),
-    "other byte order": lambda: _npy(np.ones((1, 4, 8, 8), ">f4")),
-    "half precision": lambda: _npy(np.ones((1, 4, 8, 8), np.float16)),
+    "numbers too large for float32": lambda: npy_bytes(np.full((1, 4, 8, 8), 1e200)),
+    "Fortran's order": lambda: npy_bytes(np.asfortranarray(np.ones((1, 4, 8, 8), np.float32))),
+    "objects": lambda: npy_bytes(np.array([{"a": 1}, None], object)),
+    "texts": lambda: npy_bytes(np.full((1, 4, 8, 8), "1.0")),
+    "dates": lambda: npy_bytes(np.zeros((1, 4, 8, 8), "datetime64[s]")),
+    "records": lambda: npy_bytes(np.zeros((1, 4, 8, 8), [("a", "f4"), ("b", "i4")])),
+    "other byte order": lambda: npy_bytes(np.ones((1, 4, 8, 8), ">f4")),
+    "half precision": lambda: npy_bytes(np.ones((1, 4, 8, 8), np.float16)),
     "no pictures": partial(_numbers, 1.0, (0, 4, 8, 8)),
     "no height": partial(_numbers, 1.0, (1, 4, 0, 8)),
     "wide": partial(_numbers, 1.0, (1, 4, 1, 20_000)),
-    "an archive": lambda: _archive(a=np.ones((1, 4, 8, 8), np.float32)),
-    "an archive that unpacks to a gigabyte": lambda: _archive(a=np.zeros((1, 4, 8192, 8192), np.float32)),
+    "an archive": lambda: archive(a=np.ones((1, 4, 8, 8), np.float32)),
+    "an archive that unpacks to a gigabyte": lambda: archive(a=np.zeros((1, 4, 8192, 8192), np.float32)),
     "a header that promises terabytes": lambda: _header(
         "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 4, 1048576, 1048576), }"
     ),
@@ -120,14 +145,19 @@ ODD_NOISE: dict[str, Callable[[], bytes]] = {
 }
 
 
-def picture_cases() -> Iterator[Case]:
+def picture_cases(systems: Sequence[str]) -> Iterator[Case]:
     """Pictures for every option that takes one."""
     places = (("--subject", "elite"), ("--mask", "elite"), ("--image", "ip-adapter"), ("--subject", "fastcomposer"))
     for number, (option, system) in enumerate(places):
         subject = ("--object-resolution", "64") if system == "fastcomposer" else ()
         for name, (suffix, content) in odd_pictures(number).items():
-            more = (*QUICK, *subject)
-            yield _given("picture", f"{system} {name}", option, system, suffix, content, *more)
+            yield given("picture", f"{system} {name}", option, system, suffix, content, *subject)
+    for number, (option, system) in enumerate(TOKEN_PICTURES):
+        if system in systems:
+            pictures = list(odd_pictures(number).items())[number % TOKENS_EVERY :: TOKENS_EVERY]
+            for name, (suffix, content) in pictures:
+                without = option.removeprefix("--")
+                yield given("picture", f"{system} {name}", option, system, suffix, content, without=without)
 
 
 @cache
@@ -216,14 +246,14 @@ ODD_PICTURES: dict[str, Callable[[], bytes]] = {
     "no width": lambda: _png_of(0, 8),
     "animated": _animated,
     "a text of 10 MB within": _text_chunk,
-    "an archive": lambda: _archive(a=np.ones(3)),
-    "an array": lambda: _npy(np.ones((8, 8, 3))),
+    "an archive": lambda: archive(a=np.ones(3)),
+    "an array": lambda: npy_bytes(np.ones((8, 8, 3))),
     "transparent all over": lambda: _saved(Image.new("RGBA", (8, 8), (0, 0, 0, 0)), "PNG"),
     "gamma and colours": lambda: _saved(Image.new("RGB", (8, 8)), "PNG", icc_profile=b"\0" * 5000),
 }
 
 
-def sound_cases() -> Iterator[Case]:
+def sound_cases(systems: Sequence[str]) -> Iterator[Case]:
     """Sound files for `--sound`."""
     good = _wave()
     rest = {
@@ -232,8 +262,11 @@ def sound_cases() -> Iterator[Case]:
     rest |= {
         f"OGG {name}": content for name, content in (cut(_encoded("OGG"), 6) | flipped(_encoded("OGG"), 20, 1)).items()
     }
-    for name, content in (cut(good, 16) | flipped(good, 40) | rest | odd_sounds()).items():
-        yield _given("sound", name, "--sound", "gluegen-sound", ".wav", content, *QUICK)
+    sounds = cut(good, 16) | flipped(good, 40) | rest | odd_sounds()
+    for name, content in sounds.items():
+        yield given("sound", name, "--sound", "gluegen-sound", ".wav", content)
+    for name, content in list(sounds.items())[::TOKENS_EVERY] if "cdcd-music" in systems else ():
+        yield given("sound", f"begun with {name}", "--sound", "cdcd-music", ".wav", content, "--strength", "0.5")
 
 
 def _wave(
@@ -298,6 +331,6 @@ def odd_sounds() -> dict[str, Make]:
         "NaN": partial(_floats, np.nan),
         "infinite": partial(_floats, np.inf),
         "of the largest numbers": partial(_floats, 1e308),
-        "an array": lambda: _npy(np.ones(6000, np.float32)),
+        "an array": lambda: npy_bytes(np.ones(6000, np.float32)),
         "a picture": lambda: _saved(Image.new("RGB", (8, 8)), "PNG"),
     }

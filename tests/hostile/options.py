@@ -2,19 +2,20 @@
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
+from x2i.runtime.bundle.reader import open_bundle
 from x2i.runtime.cli import main
 from x2i.runtime.commands.options import Size
 
 from .case import Case
 from .held import Command, refused_or_drawn
 from .room import Room
-from .systems import QUICK, drawing
+from .systems import QUICK, SYSTEMS, drawing
 from .values import some
 
 WHOLE = (
@@ -181,8 +182,8 @@ OWN = {
 """Of a command that shares the options of a run: those beside them."""
 
 
-def option_cases() -> Iterator[Case]:
-    """Every parameter of every command."""
+def option_cases(systems: Sequence[str]) -> Iterator[Case]:
+    """Every parameter of every command, and those of a run with every system that walks tokens."""
     context = click.Context(main)
     commands = {name: main.get_command(context, name) for name in main.list_commands(context)}
     number = 0
@@ -194,7 +195,22 @@ def option_cases() -> Iterator[Case]:
                 continue
             for how, value in _values(parameter, number):
                 number += 1
-                yield Case("option", f"{name} {parameter.opts[0]}: {how}", _attempt(name, parameter, value))
+                yield Case(
+                    "option", f"{name} {parameter.opts[0]}: {how}", _attempt(BASES[name], parameter, value, name)
+                )
+    for system in (system for system in systems if SYSTEMS[system].walks_tokens):
+        for parameter in _own_parameters(commands["run"], system):
+            for how, value in list(_values(parameter, number))[number % TOKENS_EVERY :: TOKENS_EVERY]:
+                base = partial(_run_of, system)
+                yield Case("option", f"{system} {parameter.opts[0]}: {how}", _attempt(base, parameter, value, "run"))
+            number += 1
+
+
+def _own_parameters(run: click.Command, system: str) -> list[click.Parameter]:
+    """Those of a run that say something to a system."""
+    plan = open_bundle(SYSTEMS[system].source(), check_files=False).manifest.plan
+    taken = plan.options() | EVERYWHERE
+    return [each for each in run.params if each.name in taken and not getattr(each, "is_flag", False)]
 
 
 def _values(parameter: click.Parameter, number: int) -> Iterator[tuple[str, Any]]:
@@ -214,10 +230,12 @@ def _values(parameter: click.Parameter, number: int) -> Iterator[tuple[str, Any]
         yield f"{value!r:.60}", os.fsdecode(value.encode("utf-8", "surrogatepass"))
 
 
-def _attempt(name: str, parameter: click.Parameter, value: Any) -> Callable[[Room], str | None]:
+def _attempt(
+    make: Callable[[Room, str], Command], parameter: click.Parameter, value: Any, name: str
+) -> Callable[[Room], str | None]:
     def attempt(room: Room) -> str | None:
         words = str(value(room.work)) if callable(value) else value
-        base = BASES[name](room, parameter.name)
+        base = make(room, parameter.name)
         arguments = list(base.arguments)
         may_write = list(base.may_write)
         if isinstance(parameter, click.Argument):
@@ -234,7 +252,10 @@ def _attempt(name: str, parameter: click.Parameter, value: Any) -> Callable[[Roo
     return attempt
 
 
-WRITES = {"out", "save_latents", "trace_file", "html_file", "json_file"}
+TOKENS_EVERY = 2
+"""Of the values of an option that a walk through tokens takes so many make one case."""
+EVERYWHERE = {"steps", "guidance", "noise", "size", "count", "seed", "sampler", "negative", "out", "save_tokens"}
+WRITES = {"out", "save_latents", "save_tokens", "trace_file", "html_file", "json_file"}
 POSITION = {
     ("run", "prompt"): 2,
     ("export", "out"): 2,
@@ -254,13 +275,19 @@ def _may_write(path: Path) -> list[str]:
 
 
 def _run(room: Room, option: str) -> Command:
-    system = SYSTEM_OF.get(option, "gluegen-text")
-    command = drawing(room, system, *QUICK)
-    several = [str(room.work / "out-*.png")]
+    return _run_of(SYSTEM_OF.get(option, "gluegen-text"), room, option)
+
+
+def _run_of(system: str, room: Room, option: str) -> Command:
+    # Whether a second value is one too many is no question of the value.
+    tokens = SYSTEMS[system].walks_tokens
+    command = drawing(room, system, without=option if tokens else "")
+    out, state = command.outputs
+    several = str(out.with_name(f"{out.stem}-*{out.suffix}"))
     return Command(
         command.arguments,
         command.outputs if option not in ("count", "noise") else (),
-        [*several, str(room.work / "out.png"), str(room.work / "latents.npy")],
+        [several, str(out), str(state)],
     )
 
 

@@ -1,36 +1,35 @@
 """The kinds of bad inputs, and what makes those of each."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 
 from .calls import call_cases
 from .case import Case
 from .checkpoints import checkpoint_cases, diffusers_folder, optimum_folder
+from .draws import draw_cases
 from .environments import environment_cases
 from .graphs import engine_cases, graph_cases, tokenizer_cases
 from .kills import kill_cases
 from .manifests import manifest_cases
 from .media import noise_cases, picture_cases, sound_cases
 from .options import option_cases
-from .systems import SYSTEMS
+from .token_checkpoints import token_checkpoint_cases
 
-KINDS: dict[str, Callable[[], Iterator[Case]]] = {
+KINDS: dict[str, Callable[[Sequence[str]], Iterable[Case]]] = {
     "manifest": manifest_cases,
-    "graph": graph_cases,
-    "engine": engine_cases,
-    "tokenizer": tokenizer_cases,
+    "graph": lambda systems: graph_cases(),
+    "engine": lambda systems: engine_cases(),
+    "tokenizer": lambda systems: tokenizer_cases(),
     "option": option_cases,
-    "noise": noise_cases,
+    "noise": lambda systems: chain(noise_cases(), draw_cases(systems)),
     "picture": picture_cases,
     "sound": sound_cases,
     "call": call_cases,
-    "checkpoint": checkpoint_cases,
-    "environment": environment_cases,
-    "kill": kill_cases,
+    "checkpoint": lambda systems: chain(checkpoint_cases(), token_checkpoint_cases(systems)),
+    "environment": lambda systems: environment_cases(),
+    "kill": lambda systems: kill_cases(),
 }
-SOURCES: dict[str, Callable[[], Path]] = {
-    **{name: system.source for name, system in SYSTEMS.items()},
-    "diffusers": diffusers_folder,
-    "optimum": optimum_folder,
-}
-"""The folders of which every worker gets copies when it first needs them."""
+"""What makes the inputs of each kind, for bundles of these systems."""
+FOLDERS: dict[str, Callable[[], Path]] = {"diffusers": diffusers_folder, "optimum": optimum_folder}
+"""Beside the systems' bundles the folders of which every worker gets copies when it first needs them."""

@@ -6,36 +6,39 @@ import shutil
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from .case import SECONDS, Case, enter, tried
 from .known import KNOWN
 from .pool import results
-from .registry import KINDS, SOURCES
+from .registry import FOLDERS, KINDS
+from .systems import SYSTEMS
 
 
 def main() -> int:
     """Exit code 1 where an input failed that is not in KNOWN."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kind", action="append", choices=list(KINDS), help="a kind of inputs; all if left out")
+    parser.add_argument("--system", action="append", choices=list(SYSTEMS), help="a system's bundle; all if left out")
     parser.add_argument("--match", default="", help="only inputs whose name holds this text")
     parser.add_argument("--every", type=int, default=1, help="only every n-th input of each kind")
     parser.add_argument("--jobs", type=int, default=2, help="inputs tried at once")
     asked = parser.parse_args()
-    kinds = [[case for case in KINDS[kind]() if asked.match in case.name] for kind in asked.kind or KINDS]
+    systems = asked.system or [*SYSTEMS]
+    kinds = [[case for case in KINDS[kind](systems) if asked.match in case.name] for kind in asked.kind or KINDS]
     cases = [case for kind in kinds for case in kind[:: asked.every]]
     start = time.monotonic()
-    failed = dict(failures(cases, asked.jobs))
+    failed = dict(failures(cases, asked.jobs, systems))
     print(table(cases, failed))
     print(f"{len(cases)} inputs in {time.monotonic() - start:.0f} s")
     return 1 if any(known_reason(case, why) is None for case, why in failed.items()) else 0
 
 
-def failures(cases: list[Case], jobs: int) -> Iterator[tuple[Case, str]]:
+def failures(cases: list[Case], jobs: int, systems: Sequence[str]) -> Iterator[tuple[Case, str]]:
     """The inputs that did not hold, each told when it is known, with the reason."""
     os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    sources = {name: made() for name, made in SOURCES.items()}
+    sources = {name: SYSTEMS[name].source() for name in systems} | {name: made() for name, made in FOLDERS.items()}
     scratch = Path(tempfile.mkdtemp(prefix="x2i-hostile-"))
     try:
         for number, problem in results(

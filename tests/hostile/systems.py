@@ -1,10 +1,11 @@
-"""The tiny bundle of every system, and the quickest command that draws with each."""
+"""The tiny bundle of every system, and the quickest call that draws with each."""
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -14,46 +15,106 @@ from tests.bundles import tiny
 from .held import Command
 from .room import Room
 
+OPTIONS = {"class_id": "--class"}
+"""Spellings on the command line that are not the name's."""
+
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """A bundle's place, and what its command names beside the folder; files are made by `give`."""
+    """A bundle's place, its prompt, the other keywords of a good call, whose files `give` makes, and those that make it
+    quick. `out` is what a run writes, and `state` what it walks."""
 
     source: Callable[[], Path]
-    arguments: tuple[str, ...]
-    give: tuple[str, ...] = ()
+    prompt: str | None = None
+    good: Mapping[str, Any] = field(default_factory=dict)
+    quick: Mapping[str, Any] = field(default_factory=lambda: {"steps": 2, "size": (64, 64)})
+    out: str = "out.png"
+    state: str = "latents"
+
+    @property
+    def walks_tokens(self) -> bool:
+        """Whether it draws tokens."""
+        return self.state == "tokens"
 
 
+def _latents(system: str, prompt: str | None, **good: Any) -> System:
+    return System(partial(tiny, system), prompt, good)
+
+
+def _tokens(
+    system: str, prompt: str | None = None, variant: str = "tiny", out: str = "out.png", quick: Any = None, **good: Any
+) -> System:
+    """One of a fixed size, unless `quick` says otherwise."""
+    return System(partial(tiny, system, variant), prompt, good, quick or {}, out, "tokens")
+
+
+SUBJECT, SOUND = Path("subject.png"), Path("sound.wav")
+DANCE = {"motion": (12, 5), "video": (6,)}
+"""The shapes of what the tiny bundle dances to."""
 SYSTEMS = {
-    "gluegen-text": System(partial(tiny, "gluegen-text"), ("red apple", "--language", "French")),
-    "elite": System(partial(tiny, "elite"), ("a photo of S", "--subject", "subject.png"), ("subject.png",)),
-    "ip-adapter": System(partial(tiny, "ip-adapter"), ("red", "--image", "subject.png"), ("subject.png",)),
-    "fastcomposer": System(
-        partial(tiny, "fastcomposer"), ("a man <|image|> runs", "--subject", "subject.png"), ("subject.png",)
-    ),
-    "gluegen-sound": System(partial(tiny, "gluegen-sound"), ("--sound", "sound.wav"), ("sound.wav",)),
+    "gluegen-text": _latents("gluegen-text", "red apple", language="French"),
+    "elite": _latents("elite", "a photo of S", subject=SUBJECT),
+    "ip-adapter": _latents("ip-adapter", "red", image=SUBJECT),
+    "fastcomposer": _latents("fastcomposer", "a man <|image|> runs", subjects=SUBJECT),
+    "gluegen-sound": _latents("gluegen-sound", None, sound=SOUND),
+    "vq-diffusion": _tokens("vq-diffusion", "red apple", quick={"fast": 5}),
+    "vq-diffusion-class": _tokens("vq-diffusion", variant="tiny-class", class_id=3),
+    "cdcd-nothing": _tokens("cdcd", variant="tiny-nothing"),
+    "cdcd-music": _tokens("cdcd-music", out="out.wav", motion=Path("motion.npy"), video=Path("video.npy"), genre=1),
+    "diffsound": _tokens("diffsound", "rain", out="out.wav", quick={"fast": 5}),
+    "unid3": _tokens("unid3", quick={"fast": 6}, image=SUBJECT, mask=Path("mask.png")),
+    "vq-ddm": _tokens("vq-ddm"),
+    "muse": _tokens("muse", "red", quick={"steps": 2}, image=SUBJECT),
+    "ddcap": _tokens("ddcap", out="out.txt", quick={"length": 2}, image=SUBJECT),
 }
 
 
-def drawing(room: Room, system: str, *more: str, must_refuse: bool = False) -> Command:
-    """`x2i run` with this worker's copy of a bundle, in few and small steps where `more` does not say otherwise."""
-    for name in SYSTEMS[system].give:
-        give(room.work / name)
-    out, latents = room.work / "out.png", room.work / "latents.npy"
-    words = ["run", str(room.bundle(system)), *SYSTEMS[system].arguments, "--threads", "1"]
-    words += ["--out", str(out), "--save-latents", str(latents), *more]
-    return Command(words, [out, latents], must_refuse=must_refuse)
+def drawing(
+    room: Room, system: str, *more: str, quick: bool = True, without: str = "", must_refuse: bool = False
+) -> Command:
+    """`x2i run` with this worker's copy of a bundle, in few and small steps where `more` does not say otherwise;
+    `without` is a keyword that it does not give."""
+    asked = SYSTEMS[system]
+    given = {**asked.good, **(asked.quick if quick else {})}
+    given.pop(without, None)
+    give_all(room, given)
+    out, state = room.work / asked.out, room.work / f"{asked.state}.npy"
+    words = ["run", str(room.bundle(system)), *([] if asked.prompt is None else [asked.prompt]), *words_of(given)]
+    words += ["--threads", "1", "--out", str(out), f"--save-{asked.state}", str(state), *more]
+    return Command(words, [out, state], must_refuse=must_refuse)
 
 
-QUICK = ("--steps", "2", "--size", "64x64")
+def words_of(given: Mapping[str, Any]) -> list[str]:
+    """Keywords of a call as the command line has them."""
+    found = []
+    for name, value in given.items():
+        spelled = "--subject" if name == "subjects" else OPTIONS.get(name, f"--{name.replace('_', '-')}")
+        found += [spelled, "x".join(map(str, value)) if isinstance(value, tuple) else str(value)]
+    return found
+
+
+QUICK = tuple(words_of(SYSTEMS["gluegen-text"].quick))
+"""What makes a run of latents quick."""
+
+
+def give_all(room: Room, given: Mapping[str, Any]) -> None:
+    """The files that a good call names."""
+    for value in given.values():
+        if isinstance(value, Path):
+            give(room.work / value)
 
 
 def give(path: Path) -> None:
-    """A good picture or sound, by the name's suffix."""
-    if path.suffix == ".png":
-        Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 40, 3), np.uint8)).save(path)
+    """A good picture, mask, sound or array, by the name."""
+    random = np.random.default_rng(0)
+    if path.name == "mask.png":
+        Image.fromarray(np.where(np.arange(40) < 20, 255, 0).astype(np.uint8)[None].repeat(48, 0)).save(path)
+    elif path.suffix == ".png":
+        Image.fromarray(random.integers(0, 256, (48, 40, 3), np.uint8)).save(path)
+    elif path.suffix == ".npy":
+        np.save(path, random.standard_normal(DANCE[path.stem], np.float32))
     else:
         import soundfile
 
-        soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, 6000).astype(np.float32), 8000)
+        soundfile.write(path, random.uniform(-0.5, 0.5, 6000).astype(np.float32), 8000)
     os.utime(path, (1, 1))

@@ -22,6 +22,7 @@ from ...inputs.option import (
     options_of,
     short,
 )
+from ...media.pictures import several
 from ...media.prompt_cleaning import cleaned_prompt
 from ..log_probabilities import log_softmax, truncated
 from ..mask_replace import MaskReplace
@@ -115,7 +116,7 @@ class JointDiffusion:
 
     def prepare(self, call: CallContext, made: PreparedInputs) -> None:
         values, picture = call.values, bool({"start_pixels", "start_tokens"} & made.slots.keys())
-        words = call.prompt is not None and UNKNOWN_WORD not in cleaned_prompt(call.prompt)
+        words = _is_whole(call.prompt)
         made.slots |= {"draws_image": np.array([True]), "draws_text": np.array([picture or not words])}
         if words and picture and "known" not in made.slots:
             made.problems.append(
@@ -136,6 +137,12 @@ class JointDiffusion:
 
     def shapes(self, call: CallShape, known: Mapping[str, Shape]) -> dict[str, Shape]:
         return {name: (1,) for name in self.slots()}
+
+    def drawn(self, prompt: str | None, values: Mapping[str, Any]) -> tuple[str, ...]:
+        """What a call draws, `picture` and `text`, neither of them where it is given whole."""
+        started = bool(several(values.get("image"))) or values.get("tokens") is not None
+        whole = {"picture": started and values.get("mask") is None, "text": _is_whole(prompt)}
+        return tuple(kind for kind, given in whole.items() if not given)
 
     def step_count(self, run: TokenRun) -> int:
         """Network calls of a run."""
@@ -231,6 +238,11 @@ class JointDiffusion:
             yield f"steps: expected a whole number from 1 to {self.steps}, got {short(count)}"
         elif count is not None and (made := len(self._calls(values))) != count:
             yield f"steps: expected a number that some stride makes, such as {made}, got {count}"
+
+
+def _is_whole(prompt: str | None) -> bool:
+    """Whether nothing of a prompt is to be drawn."""
+    return prompt is not None and UNKNOWN_WORD not in cleaned_prompt(prompt)
 
 
 def _task(known: np.ndarray, image_length: int, draws_text: bool) -> Task:
