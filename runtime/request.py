@@ -1,6 +1,6 @@
 """One call's options, checked against the plan; every problem is told at once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Unpack
 
@@ -11,7 +11,7 @@ from .bundle.manifest import Manifest
 from .bundle.plan import Plan
 from .bundle.preset import Preset
 from .errors import InputError, UnknownOptionError, reason
-from .inputs.option import CallContext, PreparedInputs, is_number, short, unknown_options
+from .inputs.option import CallContext, PreparedInputs, is_number, is_same_size, short, unknown_options
 from .inputs.prompt import TextInput
 from .inputs.registry import RunOptions, filled_in, prepare_inputs, run_options
 from .inputs.sampling import LATENTS_OPTIONS, MOST_PIXELS, MOST_STEPS, SAMPLING_OPTIONS
@@ -85,7 +85,19 @@ def make_request(
         problems += process.guidance.problems(guidance)
     cells = process.canvas.cells(size)
     made = prepare_inputs(
-        plan.inputs(), CallContext(values, prompt, tokenizer, rows, steps, mixes, preset.delay, cells, size, count)
+        plan.inputs(),
+        CallContext(
+            _readable(values, noise, bool(misshapen)),
+            prompt,
+            tokenizer,
+            rows,
+            steps,
+            mixes,
+            preset.delay,
+            cells,
+            size,
+            count,
+        ),
     )
     problems += made.problems
     if made.size is not None:
@@ -114,6 +126,12 @@ def make_request(
         preset_name=values["preset"],
         notes=(*made.notes, *_delay_notes(plan, made, sampler)),
     )
+
+
+def _readable(values: Mapping[str, Any], noise: RecordedNoise | None, misshapen: bool) -> dict[str, Any]:
+    """The options with defaults for those whose problems are told already: the inputs go on with what is right."""
+    wrong = {option.name: option.default for option in SAMPLING_OPTIONS if option.problem(values[option.name])}
+    return {**values, **wrong, "noise": None if misshapen else noise}
 
 
 def check_preset(plan: Plan, name: str | None) -> None:
@@ -262,7 +280,7 @@ def _check_noise(noise: Any, channels: int) -> tuple[np.ndarray, list[str]]:
 
 def _disagreements(from_noise: tuple | None, size: tuple | None, pictures: int | None, count: int | None) -> list[str]:
     problems = []
-    if from_noise is not None and size is not None and (not isinstance(size, Sequence) or tuple(size) != from_noise):
+    if from_noise is not None and size is not None and not is_same_size(size, from_noise):
         problems.append(f"size: the noise is for {from_noise[0]}x{from_noise[1]}, got {short(size)}; leave size out")
     if count is not None and count != pictures:
         problems.append(f"count: the noise holds {pictures} pictures, got {short(count)}; leave count out")

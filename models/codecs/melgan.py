@@ -108,16 +108,21 @@ def folded_weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A checkpoint's tensors with each weight norm, a length `weight_g` for every entry of the first axis and a
     direction `weight_v`, as the one `weight` that they stand for, in float32.
 
-    The first axis of a transposed convolution is that of its inputs.
+    The first axis of a transposed convolution is that of its inputs. Pairs that do not fit stay as they are.
     """
     folded = {}
     for key, value in tensors.items():
         stem = key.removesuffix(LENGTH).removesuffix(DIRECTION)
         length, direction = tensors.get(stem + LENGTH), tensors.get(stem + DIRECTION)
-        if key == stem or length is None or direction is None or length.ndim != direction.ndim:
+        if key == stem or length is None or direction is None or not _is_norm(length, direction):
             folded[key] = value
         elif key.endswith(DIRECTION):
             axes = tuple(range(1, direction.ndim))
             norms = torch.linalg.vector_norm(direction.float(), dim=axes, keepdim=True)
             folded[stem + WEIGHT] = direction.float() * (length.float() / norms)
     return folded
+
+
+def _is_norm(length: Tensor, direction: Tensor) -> bool:
+    """Whether there is a length for each entry of a direction's first axis."""
+    return direction.ndim > 1 and length.shape == (len(direction), *[1] * (direction.ndim - 1))

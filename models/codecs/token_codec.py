@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError, read_all
+from ..readers.config_reader import MOST_COUNT
 from ..readers.tensors import read_tensor
 from .vqgan import Vqgan
 from .vqgan_checkpoint import find_codec_config, holds_vqgan, load_vqgan, read_vqgan
@@ -75,7 +76,7 @@ def read_code_map(path: Path) -> Tensor:
     Raises CheckpointError for anything else.
     """
     reduced = read_tensor(path)
-    whole = reduced.dtype == torch.int64 and reduced.ndim == 1 and reduced.numel() > 0
+    whole = reduced.dtype == torch.int64 and reduced.ndim == 1 and 0 < reduced.numel() <= MOST_COUNT
     if not whole or not torch.equal(reduced.unique(), torch.arange(len(reduced.unique()))):
         got = f"{str(reduced.dtype).removeprefix('torch.')} {list(reduced.shape)}"
         what = "numbers with gaps" if whole else got

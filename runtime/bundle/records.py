@@ -121,9 +121,13 @@ def _decode(kind: Any, data: Any, where: str, problems: list[str]) -> Any:
         if data not in arguments:
             problems.append(f"{where}: expected one of {', '.join(map(repr, arguments))}, got {data!r:.60}")
         return data
-    if origin is tuple and isinstance(data, list):
+    if origin in (tuple, dict) and not isinstance(data, list if origin is tuple else dict):
+        expected = "array" if origin is tuple else "object"
+        problems.append(f"{where}: expected {expected}, got {type(data).__name__} {data!r:.60}")
+        return None
+    if origin is tuple:
         return _decode_tuple(arguments, data, where, problems)
-    if origin is dict and isinstance(data, dict):
+    if origin is dict:
         return {key: _decode(arguments[1], value, f"{where}.{key}", problems) for key, value in data.items()}
     try:
         return msgspec.convert(data, kind)

@@ -7,7 +7,7 @@ the documentation's table and a form's schema are made from these classes; `regi
 
 import difflib
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Protocol, TypeGuard, get_args, get_type_hints
@@ -140,6 +140,12 @@ class Option:
         if self.least is not None:
             return f" >= {least}"
         return "" if self.most is None else f" <= {most}"
+
+
+def is_same_size(given: Any, size: tuple[int, int]) -> bool:
+    """Whether a caller's size, which may be anything, is this (height, width)."""
+    whole = isinstance(given, Sequence) and len(given) == 2 and all(isinstance(side, Integral) for side in given)
+    return whole and tuple(given) == size
 
 
 def options_of(keywords: type) -> tuple[Option, ...]:

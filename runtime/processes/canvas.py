@@ -6,7 +6,7 @@ from numbers import Integral
 from typing import Any
 
 from ..errors import InputError
-from ..inputs.option import is_count, short
+from ..inputs.option import is_count, is_same_size, short
 from ..inputs.sampling import MOST_PICTURES, MOST_PIXELS
 from ..machine import available_memory
 
@@ -74,7 +74,7 @@ class Canvas:
         ]
 
     def _other_than_fixed(self, size: Any) -> list[str]:
-        if isinstance(size, Sequence) and tuple(size) == self.size:
+        if is_same_size(size, self.size):
             return []
         if not self.pictures:
             return [f"size: this bundle draws no picture, got {short(size)}; leave it out"]

@@ -73,6 +73,16 @@ class SoundTail:
         for stage in self.stages:
             yield PlannedCall(stage.graph, stage.inputs, stage.outputs)
 
+    def problems(self) -> Iterator[str]:
+        """Slots that a stage reads and none before it fills; a chain that leaves no sound."""
+        filled = {"tokens"}
+        for stage in self.stages:
+            lost = [slot for slot in stage.inputs.values() if slot not in filled]
+            yield from (f"plan: {stage.graph} of the sound reads slot {slot!r}, which is not written" for slot in lost)
+            filled |= set(stage.outputs.values())
+        if "waveform" not in filled:
+            yield "plan: expected graphs of the sound that write the slot 'waveform', got none that does"
+
     def describe(self) -> str:
         """What it does, in words."""
         return f"tokens -> {' -> '.join(stage.graph for stage in self.stages)} -> sound at {self.rate} Hz"

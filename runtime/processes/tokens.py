@@ -113,6 +113,9 @@ class TokensProcess:
     def problems(self) -> list[str]:
         """What does not fit together inside it."""
         found = segment_problems(self.segments, self.sampler.steps - 1) + self.sampler.problems()
+        if lost := [name for name in self.sampler.OUTPUTS if name not in self.outputs]:
+            got = ", ".join(self.outputs) or "none"
+            found.append(f"plan: expected the outputs {', '.join(lost)}, by which tokens are drawn, got {got}")
         if self.any_grid and self.size_multiple % self.factor:
             found.append(f"plan: expected sizes in multiples of the factor {self.factor}, got {self.size_multiple}")
         if self.any_grid and self.picture_size is not None:
@@ -125,8 +128,7 @@ class TokensProcess:
             if tail.span is not None and tail.span.first + tail.span.count > self.length:
                 got = f"{tail.span.count} from {tail.span.first} on"
                 found.append(f"plan: expected a {tail.kind} of the {self.length} tokens, got {got}")
-            if isinstance(tail, SoundTail) and not tail.stages:
-                found.append("plan: expected a sound with a graph or more, got none")
+            found += tail.problems() if isinstance(tail, SoundTail) else ()
         return found
 
     def walk(self, run: ProcessRun) -> Generator[Step, np.ndarray | None, None]:

@@ -38,6 +38,7 @@ class BestFirst:
     """
 
     KEY: ClassVar[str] = "sampler"
+    OUTPUTS: ClassVar[tuple[str, ...]] = ("logits",)
     OPTIONS: ClassVar[tuple[Option, ...]] = options_of(BestFirstOptions)
 
     name: Literal["best_first"] = field(default="best_first", init=False)

@@ -46,6 +46,7 @@ class MaskReplace:
     """
 
     KEY: ClassVar[str] = "sampler"
+    OUTPUTS: ClassVar[tuple[str, ...]] = ("logits",)
     OPTIONS: ClassVar[tuple[Option, ...]] = options_of(MaskReplaceOptions)
 
     name: Literal["mask_replace"] = field(default="mask_replace", init=False)

@@ -63,6 +63,7 @@ class MaskedDecoding:
     """
 
     KEY: ClassVar[str] = "sampler"
+    OUTPUTS: ClassVar[tuple[str, ...]] = ("logits",)
     OPTIONS: ClassVar[tuple[Option, ...]] = options_of(MaskedDecodingOptions)
 
     name: Literal["masked_decoding"] = field(default="masked_decoding", init=False)
@@ -94,7 +95,7 @@ class MaskedDecoding:
             return
         if 0 <= strength <= 1 and int(call.steps * strength) < 1:
             made.problems.append(
-                f"strength: expected at least {1 / call.steps:.3g}, one of {call.steps} steps, got {strength:g}"
+                f"strength: expected at least {1 / call.steps:.3g}, one of {call.steps} steps, got {short(strength)}"
             )
         if strength == 1 and call.values["mask"] is None:
             made.notes.append(

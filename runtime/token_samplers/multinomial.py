@@ -54,6 +54,7 @@ class MultinomialDiffusion:
     """
 
     KEY: ClassVar[str] = "sampler"
+    OUTPUTS: ClassVar[tuple[str, ...]] = ("logits",)
     OPTIONS: ClassVar[tuple[Option, ...]] = ()
 
     name: Literal["multinomial"] = field(default="multinomial", init=False)

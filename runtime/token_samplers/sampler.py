@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -55,9 +55,11 @@ from the same one."""
 class TokenSampler(Input, Protocol):
     """A record of the plan that walks; its options are those of a run. `prepare` finds what is wrong with them.
 
-    `name` is its tag in a manifest, `steps` the usual number of them; its first timestep is below `steps`.
+    `name` is its tag in a manifest, `steps` the usual number of them; its first timestep is below `steps`. It reads
+    `OUTPUTS` of what the network says.
     """
 
+    OUTPUTS: ClassVar[tuple[str, ...]]
     name: str
     steps: int
 

@@ -5,9 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
+from x2i.runtime.bundle.manifest import Manifest
 from x2i.runtime.bundle.preset import Preset, Tuned
 from x2i.runtime.bundle.reader import open_bundle
-from x2i.runtime.bundle.records import KEY, KeyedRecord
+from x2i.runtime.bundle.records import KEY, KeyedRecord, decode
 from x2i.runtime.gate.record import Case as GateCase
 from x2i.runtime.gate.record import Category, Closeness, Gate, Judged, Limits
 
@@ -97,7 +98,7 @@ def _base(system: str) -> dict[str, Any]:
     manifest = open_bundle(SYSTEMS[system].source(), check_files=False).manifest
     plan = manifest.plan
     if SYSTEMS[system].walks_tokens:
-        return spelled_out(manifest)
+        return _readable(spelled_out(manifest))
     tuned = Tuned(1.0, 2.0, "ddim, 2 steps", "cpu", (Closeness(0.1, 30.0, 0.9),), _judged())
     preset = Preset("ddim", 2, guidance_interval=(900.0, 100.0), tuned=tuned)
     process = plan.latents
@@ -107,9 +108,17 @@ def _base(system: str) -> dict[str, Any]:
     gate = None
     if system == "gluegen-text":
         proof = manifest.graphs["decoder"].proof
-        run = GateCase(proof["latents"], proof["latents"], proof["image"], "red", {"seed": 3, "language": "French"})
+        drawn = {"noise": proof["latents"], "latents": proof["latents"], "picture": proof["image"]}
+        run = GateCase(**drawn, prompt="red", options={"seed": 3, "language": "French"})
         gate = Gate((run,), Limits(0.1, 25.0, 0.9), (Closeness(0.1, 30.0, 0.9),), _judged())
-    return spelled_out(replace(manifest, plan=plan, gate=gate))
+    return _readable(spelled_out(replace(manifest, plan=plan, gate=gate)))
+
+
+def _readable(base: dict[str, Any]) -> dict[str, Any]:
+    """The same; what is refused as it is would hold whatever is wrong with it."""
+    problems = decode(Manifest, json.loads(json.dumps(base)), "the good manifest").problems()
+    assert not problems, problems
+    return base
 
 
 def _judged() -> Judged:
@@ -121,7 +130,7 @@ def spelled_out(record: Any) -> Any:
     if isinstance(record, KeyedRecord):
         return {key: spelled_out(value) for key, value in record.to_keys().items()}
     if is_dataclass(record):
-        values = {f.metadata.get(KEY, f.name): getattr(record, f.name) for f in fields(record) if f.init}
+        values = {f.metadata.get(KEY, f.name): getattr(record, f.name) for f in fields(record)}
         return {key: spelled_out(value) for key, value in values.items()}
     if isinstance(record, dict):
         return {key: spelled_out(value) for key, value in record.items()}

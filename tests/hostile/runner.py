@@ -13,19 +13,20 @@ from .case import SECONDS, Case, enter, tried
 from .known import KNOWN
 from .pool import results
 from .registry import FOLDERS, KINDS
-from .systems import SYSTEMS
+from .systems import SYSTEMS, TOKENS
 
 
 def main() -> int:
     """Exit code 1 where an input failed that is not in KNOWN."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kind", action="append", choices=list(KINDS), help="a kind of inputs; all if left out")
-    parser.add_argument("--system", action="append", choices=list(SYSTEMS), help="a system's bundle; all if left out")
+    parser.add_argument("--tokens", nargs="*", choices=list(TOKENS), help="systems that draw tokens; all if left out")
     parser.add_argument("--match", default="", help="only inputs whose name holds this text")
     parser.add_argument("--every", type=int, default=1, help="only every n-th input of each kind")
     parser.add_argument("--jobs", type=int, default=2, help="inputs tried at once")
     asked = parser.parse_args()
-    systems = asked.system or [*SYSTEMS]
+    tokens = TOKENS if asked.tokens is None else asked.tokens
+    systems = [name for name in SYSTEMS if name in tokens or name not in TOKENS]
     kinds = [[case for case in KINDS[kind](systems) if asked.match in case.name] for kind in asked.kind or KINDS]
     cases = [case for kind in kinds for case in kind[:: asked.every]]
     start = time.monotonic()

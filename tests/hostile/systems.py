@@ -68,6 +68,9 @@ SYSTEMS = {
     "ddcap": _tokens("ddcap", out="out.txt", quick={"length": 2}, image=SUBJECT),
 }
 
+TOKENS = tuple(name for name, system in SYSTEMS.items() if system.walks_tokens)
+"""Those that draw tokens."""
+
 
 def drawing(
     room: Room, system: str, *more: str, quick: bool = True, without: str = "", must_refuse: bool = False

@@ -170,7 +170,8 @@ def _changes(part: str, path: Path) -> Iterator[tuple[str, Change]]:
     elif path.suffix == ".gz":
         yield from ((f"packed: {how}", partial(_written, partial(_packed, make))) for how, make in ODD_TEXTS.items())
     else:
-        yield from ((how, partial(_written, make)) for how, make in PICKLES.items())
+        quick = {how: make for how, make in PICKLES.items() if "gigabyte" not in how}
+        yield from ((how, partial(_written, make)) for how, make in quick.items())
         yield from ((how, partial(_resaved, change)) for how, change in TENSORS.items())
         for beside in (*path.parent.glob("*.yaml"), *path.parent.glob("*.yml")):
             yield from (
@@ -209,11 +210,11 @@ def _folder(path: Path) -> None:
 
 def _settings(path: Path) -> Iterator[tuple[str, Change]]:
     """Wrongs of every field of a configuration, and texts that are none. JSON is YAML, too."""
-    import yaml
+    from x2i.models.readers.given_files import given_yaml
 
     texts = ODD_TEXTS if path.suffix == ".json" else YAMLS | ODD_TEXTS
     yield from ((how, partial(_written, make)) for how, make in list(texts.items())[::3])
-    data = yaml.load(path.read_text("utf-8"), _AnyLoader)
+    data = given_yaml(path, objects=True)
     for number, place in enumerate(places(data, {"vocab": 1}).values()):
         if number > MOST_FIELDS:
             break
@@ -224,19 +225,6 @@ def _settings(path: Path) -> Iterator[tuple[str, Change]]:
 
 MOST_FIELDS = 80
 """Of one file: a vocabulary has as many as words."""
-
-
-def _loader() -> Any:
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        """Tuples, which some of the authors' tools write, are lists."""
-
-    Loader.add_multi_constructor("tag:yaml.org,2002:python/", lambda loader, tag, node: loader.construct_sequence(node))
-    return Loader
-
-
-_AnyLoader = _loader()
 
 
 def _resaved(change: Callable[[Any], Any], path: Path) -> None:

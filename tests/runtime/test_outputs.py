@@ -226,3 +226,15 @@ def test_others_folders_stay(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} >= {".mine.x2i-notes", ".x2i", "plain.x2i-1", "target"}
     assert (target / "file").exists()
     shutil.rmtree(target)
+
+
+def test_a_thousand_files_are_looked_at_in_a_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is asked for once, not once for each of the others."""
+    asked: list[Path] = []
+    identity = writing._identity
+    monkeypatch.setattr(writing, "_identity", lambda path: asked.append(path) or identity(path))
+    targets = [tmp_path / f"a-{number}.png" for number in range(300)]
+    check_targets(targets)
+    assert len(asked) == 300
+    with pytest.raises(InputError, match="got the same twice"):
+        check_targets([*targets, targets[7]])

@@ -4,6 +4,7 @@ one line, at once, and with nothing allocated."""
 import json
 import os
 import struct
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -156,3 +157,42 @@ def test_replacements_that_would_fill_the_memory(tmp_path: Path) -> None:
         else:
             with pytest.raises(InputError, match="at most 64 times as long"):
                 Tokenizer(path, 8, 0)
+
+
+def header(text: str) -> bytes:
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode("latin-1")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        header("{'descr': __import__('os').system('touch ran'), 'shape': (1,), }"),
+        header("(" * 9000),
+        header("{'descr': '<f4', 'fortran_order': False, 'shape': (1048576, 1048576), }"),
+        header("{'descr': '|O', 'fortran_order': False, 'shape': (1,), }"),
+        b"not an array",
+        b"",
+    ],
+)
+def test_an_archive_is_read_as_its_arrays_are(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "given.npz"
+    np.savez(path, good=np.ones(3, np.float32))
+    with zipfile.ZipFile(path, "a") as packed:
+        packed.writestr("bad.npy", content)
+    with pytest.raises(InputError, match=r"given.npz: expected draws, got in bad.npy .*; write it with numpy.savez"):
+        reading.read_arrays(path, "draws")
+
+
+def test_an_archive_that_is_packed_in_an_unknown_way_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "given.npz"
+    np.savez(path, good=np.ones(3, np.float32))
+    content = path.read_bytes()
+    assert reading.read_arrays(path, "draws")["good"].tolist() == [1, 1, 1]
+    # The way of packing, in the file's own head and in the list at the end; the flag of a cipher.
+    for change in ({8: 77}, {6: 1}):
+        changed = bytearray(content)
+        for place, value in change.items():
+            changed[place] = changed[content.index(b"PK\x01\x02") + place + 2] = value
+        path.write_bytes(changed)
+        with pytest.raises(InputError, match="expected draws, got"):
+            reading.read_arrays(path, "draws")

@@ -12,12 +12,13 @@ from x2i.runtime.errors import InputError
 from x2i.runtime.gate.cases import draw_case, store_drawing, write_case
 from x2i.runtime.gate.comparison import compare
 from x2i.runtime.gate.record import Limits
+from x2i.runtime.inputs.option import CallShape
 from x2i.runtime.inputs.prompt import TextInput
 from x2i.runtime.pipeline import Pipeline
 from x2i.runtime.processes.guidance import Guidance
 from x2i.runtime.processes.latents import Decoder, LatentsProcess, SamplerChoice
 from x2i.runtime.processes.segment import Segment
-from x2i.runtime.processes.tails import PictureTail, SoundTail, TextTail, TokenSpan
+from x2i.runtime.processes.tails import PictureTail, SoundTail, TextTail, TokenSpan, tokens_shape
 from x2i.runtime.processes.tokens import TokensProcess
 from x2i.runtime.token_samplers.masked_decoding import MaskedDecoding
 
@@ -225,3 +226,29 @@ def test_a_picture_may_be_a_part_of_the_state(tmp_path):
         "plan: expected a picture of one size, or tokens of any grid, got both"
         in replace(process, any_grid=True).problems()
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"tails": (SoundTail((), 22050),)}, "expected graphs of the sound that write the slot 'waveform', got none"),
+        ({"tails": (SoundTail(VOICE[:1], 22050),)}, "expected graphs of the sound that write the slot 'waveform'"),
+        ({"tails": (SoundTail(VOICE[1:], 22050),)}, "vocoder of the sound reads slot 'mel', which is not written"),
+        ({"outputs": ()}, "expected the outputs logits, by which tokens are drawn, got none"),
+        ({"outputs": ("others",)}, "expected the outputs logits, by which tokens are drawn, got others"),
+    ],
+)
+def test_a_plan_that_cannot_be_walked_is_told(changes, told):
+    plan = token_plan(**changes)
+    assert any(told in problem for problem in plan.problems(set(plan.graphs())))
+
+
+def test_what_reads_a_grid_reads_it_in_a_run_as_in_its_shapes(tmp_path):
+    plan = token_plan(tails=(PictureTail("decoder"), SPEAK, READ))
+    pipeline, sessions = token_pipeline(tmp_path / "tokens", plan)
+    pipeline("red apple", seed=3, size=(8, 28))
+    shapes = plan.process.tail_shapes(CallShape((8, 28), 1, 2))
+    called = {graph: arrays["tokens"].shape for graph, arrays in sessions.calls if graph in shapes}
+    assert called == {graph: shape["tokens"] for graph, shape in shapes.items()} and set(called) == {"decoder", "codec"}
+    assert tokens_shape(READ, (1, 14), (2, 7)) == (1, 4)
+    assert tokens_shape(replace(READ, span=None), (1, 14), (2, 7)) == (1, 14)

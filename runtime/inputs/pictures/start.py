@@ -11,7 +11,17 @@ from ...bundle.records import Count, Few, Index, Side
 from ...errors import InputError
 from ...media.pictures import MAX_PIXELS, open_pictures, several, stand_in_picture
 from ...token_samplers.noise import TokenNoise
-from ..option import CallContext, CallShape, Option, PreparedInputs, Shape, is_number, options_of, short
+from ..option import (
+    CallContext,
+    CallShape,
+    Option,
+    PreparedInputs,
+    Shape,
+    is_number,
+    is_same_size,
+    options_of,
+    short,
+)
 from .options import ImageOptions, MaskOptions, StrengthOptions
 
 Taken = Literal["image", "mask", "strength", "tokens"]
@@ -154,7 +164,7 @@ class StartInput:
         """Notes the size of what is begun with, which the caller's must be, where one is given."""
         asked = call.values["size"]
         made.size = size
-        if asked is None or (isinstance(asked, list | tuple) and tuple(asked) == size):
+        if asked is None or is_same_size(asked, size):
             return True
         got = f"got {short(asked)}"
         made.problems.append(f"size: what is begun with is drawn at {size[0]}x{size[1]}, {got}; leave size out")

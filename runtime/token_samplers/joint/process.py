@@ -84,6 +84,7 @@ class JointDiffusion:
     """
 
     KEY: ClassVar[str] = "sampler"
+    OUTPUTS: ClassVar[tuple[str, ...]] = ("image_logits", "text_logits")
     OPTIONS: ClassVar[tuple[Option, ...]] = (
         *(option for option in MaskReplace.OPTIONS if option.name in ("fast", "truncation", "untruncated")),
         *options_of(JointOptions),
@@ -240,9 +241,9 @@ class JointDiffusion:
             yield f"steps: expected a number that some stride makes, such as {made}, got {count}"
 
 
-def _is_whole(prompt: str | None) -> bool:
-    """Whether nothing of a prompt is to be drawn."""
-    return prompt is not None and UNKNOWN_WORD not in cleaned_prompt(prompt)
+def _is_whole(prompt: Any) -> bool:
+    """Whether nothing of a prompt is to be drawn; what is no text is told elsewhere."""
+    return isinstance(prompt, str) and UNKNOWN_WORD not in cleaned_prompt(prompt)
 
 
 def _task(known: np.ndarray, image_length: int, draws_text: bool) -> Task:

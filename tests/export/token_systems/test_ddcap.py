@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from PIL import Image
 from x2i.export.exporter import export_bundle
 from x2i.export.plan import ExportPlan
 from x2i.models.random.captioner import DDCAP_SIZES
@@ -18,7 +19,9 @@ from x2i.models.token_transformers.ddcap import Ddcap
 from x2i.runtime.cli import main
 from x2i.runtime.errors import InputError
 from x2i.runtime.load import load
+from x2i.runtime.output import Span
 from x2i.runtime.pipeline import Pipeline
+from x2i.runtime.profiling.stages import plain_graphs, stages_of
 from x2i.runtime.token_samplers.noise import TokenNoise
 from x2i.runtime.token_samplers.sampler import TokenRun
 
@@ -242,3 +245,22 @@ def test_the_full_size_is_the_authors() -> None:
 def whole() -> Ddcap:
     with torch.device("meta"):
         return Ddcap(DDCAP_SIZES["ddcap"])
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.wav", "a.npy", "a"])
+def test_a_caption_is_written_as_a_text_alone(any_captioner: Pipeline, tmp_path: Path, name: str) -> None:
+    Image.fromarray(GREY).save(tmp_path / "photo.png")
+    words = ("run", any_captioner.bundle.folder, "--image", tmp_path / "photo.png", "--backend", BACKEND)
+    result = run(*words, "--out", tmp_path / name)
+    assert result.exit_code == 2 and result.stderr.count("\n") == 1
+    assert f"{name}: expected a name such as a.txt for text, which this run gives, got" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["photo.png"]
+
+
+def test_a_profile_finds_no_adapter(any_captioner: Pipeline) -> None:
+    """Nothing here stands on another model: the picture's encoder is the captioner's own."""
+    plan = any_captioner.bundle.manifest.plan
+    assert plain_graphs(plan) == {"image_encoder", "projection", "transformer"}
+    span = Span("image_encoder", 0.0, 1.0)
+    (stage,) = stages_of(any_captioner.bundle, [[span]], [], {})
+    assert (stage.kind, stage.adapter) == ("encode", False)

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
+from PIL import Image
 from x2i.export.errors import PlanError
 from x2i.export.exporter import export_bundle
 from x2i.export.plan import ExportPlan
@@ -334,3 +335,90 @@ def test_a_run_saves_the_picture_and_prints_the_caption(any_bundle: Pipeline, tm
     result = CliRunner().invoke(main, words)
     assert result.exit_code == 0, result.output
     assert target.exists() and json.loads(result.stdout)["texts"] == any_bundle(fast=4).texts
+
+
+def ran(bundle: Pipeline, *words: object) -> Result:
+    fixed = ("--fast", "4", "--backend", "cpu", "--threads", "1")
+    return CliRunner().invoke(main, [str(word) for word in ("run", bundle.bundle.folder, *words, *fixed)])
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with a picture and a mask."""
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(GREY).save("photo.png")
+    Image.fromarray(LEFT).save("mask.png")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("words", "written", "told"),
+    [
+        (("--image", "photo.png"), [], True),
+        (("--image", "photo.png", "--out", "a.txt"), ["a.txt"], True),
+        (("a red",), ["out.png"], False),
+        (("a <mask> red",), ["out.png"], True),
+        (("a red", "--image", "photo.png", "--mask", "mask.png"), ["out.png"], False),
+        (("--image", "photo.png", "--mask", "mask.png"), ["out.png"], True),
+        (("--out", "a.txt"), ["a.txt"], True),
+    ],
+)
+def test_a_run_writes_what_its_direction_gives(
+    any_bundle: Pipeline, work: Path, words: tuple[str, ...], written: list[str], told: bool
+) -> None:
+    result = ran(any_bundle, *words, "--json")
+    assert result.exit_code == 0, result.output
+    assert [path.name for path in work.iterdir() if path.name not in ("photo.png", "mask.png")] == written
+    assert ("texts" in json.loads(result.stdout)) == told
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("--image", "photo.png", "--out", "a.png"), "a.png: expected a name such as a.txt for text, which this run"),
+        (("a red", "--out", "a.txt"), "a.txt: expected a picture name such as a.png"),
+        (("a red", "--out", "a.wav"), "a.wav: expected a picture name such as a.png"),
+    ],
+)
+def test_a_name_of_what_the_direction_does_not_give_is_refused(
+    any_bundle: Pipeline, work: Path, words: tuple[str, ...], line: str
+) -> None:
+    result = ran(any_bundle, *words)
+    assert result.exit_code == 2 and result.stderr.startswith(f"x2i: error: {line}")
+    assert result.stderr.count("\n") == 1 and sorted(path.name for path in work.iterdir()) == ["mask.png", "photo.png"]
+
+
+def test_the_encoder_of_pictures_is_opened_for_a_picture() -> None:
+    bundle = tiny("unid3")
+    pipeline = load(bundle, "cpu", threads=1)
+    graphs = pipeline.bundle.manifest.plan.needed_graphs()
+    assert "image_tokens" not in graphs and pipeline._sessions.open == set(graphs)
+    pipeline("a red", fast=4)
+    assert "image_tokens" not in pipeline._sessions.open
+    pipeline(image=GREY, fast=4)
+    assert "image_tokens" in pipeline._sessions.open
+
+
+def test_a_limit_counts_the_encoder_of_pictures_for_a_picture() -> None:
+    """What a run does not call needs no memory."""
+    pipeline = load(tiny("unid3"), "cpu", threads=1, max_memory="2GB")
+    counted: list[tuple[str, ...]] = []
+    pipeline._limit.first_that_fits = lambda runs, graphs: counted.append(tuple(graphs)) or runs[0]
+    pipeline("a red", fast=4)
+    pipeline(image=GREY, fast=4)
+    assert ["image_tokens" in graphs for graphs in counted] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"prompt": {1, 2}}, "prompt: expected text in Unicode"),
+        ({"image": GREY, "seed": np.array([{}, None], object)}, "seed: expected a whole number"),
+        ({"image": GREY, "size": (np.ones(2), 8000)}, "size: what is begun with is drawn at 20x20, got"),
+        ({"size": (np.ones(2), 8000)}, "size: expected 20x20, the only size of this bundle, got"),
+    ],
+)
+def test_values_of_other_types_are_told(any_bundle: Pipeline, options: dict[str, Any], line: str) -> None:
+    with pytest.raises(InputError) as error:
+        any_bundle(**options)
+    assert any(problem.startswith(line) for problem in error.value.problems)

@@ -93,3 +93,12 @@ def test_samples_of_a_frame():
     melgan = Melgan(MelganSettings(5, 2, 2)).eval()
     with torch.no_grad():
         assert melgan(torch.rand(2, 5, 11)).shape == (2, 11 * 256)
+
+
+@pytest.mark.parametrize(
+    ("length", "direction"), [((12,), (30,)), ((4, 1, 1), (3, 5, 2)), ((3, 5, 1), (3, 5, 2)), ((), ())]
+)
+def test_a_norm_that_does_not_fit_stays_as_it_is(length, direction):
+    """It is told as two keys that are unknown, beside the one that is missing."""
+    tensors = {"0.weight_g": torch.ones(length), "0.weight_v": torch.ones(direction)}
+    assert folded_weights(tensors).keys() == tensors.keys()

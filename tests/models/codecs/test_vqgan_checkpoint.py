@@ -233,3 +233,10 @@ def test_codecs_whose_weights_were_exchanged(tmp_path):
 def test_no_map(tmp_path, content):
     torch.save(content, tmp_path / "map.pt")
     assert "expected the class of each code" in refusal(lambda: read_code_map(tmp_path / "map.pt"))
+
+
+def test_a_map_of_more_codes_than_any_codec_has_is_refused(tmp_path):
+    """A view may stand for terabytes in a file of a few bytes."""
+    torch.save(torch.zeros(1, dtype=torch.int64).expand(2**40), tmp_path / "map.pt")
+    with pytest.raises(CheckpointError, match="expected the class of each code, int64"):
+        read_code_map(tmp_path / "map.pt")

@@ -172,3 +172,11 @@ def test_digest_is_sha256(tmp_path):
     folder = write_toy(tmp_path / "toy")
     record = open_bundle(folder).manifest.files["decoder.onnx"]
     assert record == File(7, "c9fbd9152b7ff1375f060ed14c4fac7b6be8709b34cd20c2aeaf8962b100c1ad")
+
+
+@pytest.mark.parametrize(("key", "value", "expected"), [("processes", 7, "array"), ("presets", [], "object")])
+def test_another_form_than_a_list_of_records_is_told(tmp_path, key, value, expected):
+    folder = write_toy(tmp_path / "toy")
+    edit_manifest(folder, lambda data: data["plan"].update({key: value}))
+    with pytest.raises(InputError, match=rf"plan\.{key}: expected {expected}, got {type(value).__name__} "):
+        open_bundle(folder)

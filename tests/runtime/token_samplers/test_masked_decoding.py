@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -242,3 +243,10 @@ def test_what_cannot_be_walked_is_refused(values, problem):
     TOY.prepare(CallContext(given, None, None, 2, 9), made)
     (line,) = made.problems
     assert line.startswith(problem)
+
+
+def test_a_strength_that_leaves_no_step_is_told_whatever_number_it_is():
+    made = PreparedInputs()
+    values = {"temperature": None, "strength": Fraction(1, 3), "mask": None}
+    MaskedDecoding(5, 5).prepare(CallContext(values, None, None, 1, 2), made)
+    assert made.problems == ["strength: expected at least 0.5, one of 2 steps, got Fraction(1, 3)"]
