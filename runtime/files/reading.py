@@ -148,6 +148,13 @@ def read_array(path: Path, kind: str, where: str = "") -> np.ndarray:
             raise InputError(f"{where}: expected {kind}, got {reason(error)}; write it with numpy.save") from error
 
 
+_ARCHIVE_ERRORS = (
+    *(OSError, ValueError, EOFError, MemoryError, KeyError),
+    *(zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError),
+)
+"""What a damaged archive raises: the last two for a way of packing, or a cipher, that nothing here undoes."""
+
+
 def read_arrays(path: Path, kind: str, where: str = "") -> dict[str, np.ndarray]:
     """The arrays of an `.npz` file by their names. Raises InputError, also where they unpack to more than
     ARRAY_BYTES."""
@@ -159,12 +166,8 @@ def read_arrays(path: Path, kind: str, where: str = "") -> dict[str, np.ndarray]
                 if unpacked > ARRAY_BYTES:
                     raise ValueError(f"{unpacked} bytes unpacked, at most {ARRAY_BYTES} are read")
                 return {entry.filename.removesuffix(".npy"): _packed(packed, entry) for entry in packed.infolist()}
-        except (OSError, ValueError, EOFError, MemoryError, *_ZIP_ERRORS) as error:
+        except _ARCHIVE_ERRORS as error:
             raise InputError(f"{where}: expected {kind}, got {reason(error)}; write it with numpy.savez") from error
-
-
-_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, KeyError, NotImplementedError, RuntimeError)
-"""What a damaged archive raises: the last two for a way of packing, or a cipher, that nothing here undoes."""
 
 
 def _packed(packed: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:
