@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from tests.bundles import tiny
+from tests.made_once import made_once
 
 from .held import Command
 from .room import Room
@@ -45,7 +46,19 @@ def _tokens(
     system: str, prompt: str | None = None, variant: str = "tiny", out: str = "out.png", quick: Any = None, **good: Any
 ) -> System:
     """One of a fixed size, unless `quick` says otherwise."""
-    return System(partial(tiny, system, variant), prompt, good, quick or {}, out, "tokens")
+    source = partial(tiny, system) if variant == "tiny" else partial(_random, system, variant)
+    return System(source, prompt, good, quick or {}, out, "tokens")
+
+
+def _random(system: str, variant: str) -> Path:
+    """A bundle from other tiny random weights than the usual ones."""
+    from x2i.export.exporter import export_bundle
+    from x2i.export.plan import ExportPlan
+
+    def export(out: Path) -> None:
+        export_bundle(ExportPlan(system, out, random_weights=variant, licences=("none: random",)))
+
+    return made_once(f"{variant}-{system}", export)
 
 
 SUBJECT, SOUND = Path("subject.png"), Path("sound.wav")
