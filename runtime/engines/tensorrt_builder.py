@@ -1,6 +1,7 @@
 """Builds an engine with TensorRT-RTX or TensorRT, in a process of its own: neither can be stopped otherwise, and the
 parser of the one may end the process."""
 
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,16 +48,19 @@ def _write(tensorrt: ModuleType, job: BuildJob, kernels: Path | None, file: Path
     if engine is None:
         raise InputError(
             f"{job.name}: {tensorrt.__name__} {tensorrt.__version__} cannot build this graph: "
-            f"{tensorrt_complaint(tensorrt)}; {_fix(job)}"
+            f"{(complaint := tensorrt_complaint(tensorrt))}; {_fix(job, complaint)}"
         )
     with file.open("wb") as stream:
         stream.write(engine)
     return _remarks(tensorrt, network, job, kernels)
 
 
-def _fix(job: BuildJob) -> str:
-    if job.precision.endswith("-weights"):
-        return "lower it again with --keep model.embeddings, for TensorRT takes no table of integers"
+def _fix(job: BuildJob, complaint: str) -> str:
+    table = re.search(r"Quantized constant \((\S+?)(?:\.weight)?\.int8\)", complaint)
+    if job.precision.endswith("-weights") and table is not None:
+        # The module above holds the tables beside it, too.
+        part = table[1].rpartition(".")[0] or table[1]
+        return f"lower it again with --keep {job.name}:{part}, for TensorRT takes no table of integers"
     return "choose another backend for this bundle, such as cpu"
 
 

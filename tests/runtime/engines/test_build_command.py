@@ -136,7 +136,7 @@ def test_tables_of_integers_are_refused_with_the_fix_and_without_them_it_builds(
     lowered = bundle / "lowered.onnx"
     job = replace(job, path=str(lowered), precision=f"int{bits}-weights")
     weight_only.to_weight_only(bundle / "encoder.onnx", lowered, bits, smallest=1)
-    with pytest.raises(InputError, match=r"lower it again with --keep model\.embeddings"):
+    with pytest.raises(InputError, match=r"lower it again with --keep encoder:model\.embeddings,"):
         builder.build_engine(job, bundle / "engines", lambda seconds: None)
     weight_only.to_weight_only(bundle / "encoder.onnx", lowered, bits, keep_fp32=("model.embeddings",), smallest=1)
     assert not builder.build_engine(job, bundle / "engines", lambda seconds: None).cached
