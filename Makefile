@@ -12,7 +12,7 @@ ROOMS := models kernels export runtime emoji
 export PYTHONSAFEPATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo judge subjects pairs sounds judge-precision parity full adapter-cost precisions footprint bench bench-full docs hostile interop test test-gpu lint typecheck clean
+.PHONY: help demo judge subjects pairs sounds tokens judge-precision parity full adapter-cost precisions footprint bench bench-full docs hostile interop test test-gpu lint typecheck clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' $(MAKEFILE_LIST) | expand -t 18
@@ -21,19 +21,22 @@ demo: $(VENV)/.export ## export the embedded models, verify them, draw with each
 	$(BIN)/python -m x2i.emoji.demo
 
 judge: $(VENV)/.export ## score the embedded model's pictures, per language
-	$(BIN)/python -m x2i.emoji.judge_languages
+	$(BIN)/python -m x2i.emoji.judges.languages
 
 subjects: $(VENV)/.export ## draw subjects the embedded ELITE has never seen, and score them: demo/subjects.png
-	$(BIN)/python -m x2i.emoji.judge_subjects
+	$(BIN)/python -m x2i.emoji.judges.subjects
 
 pairs: $(VENV)/.export ## draw two unseen subjects at once with the embedded FastComposer, and score them: demo/pairs.png
-	$(BIN)/python -m x2i.emoji.judge_pairs
+	$(BIN)/python -m x2i.emoji.judges.pairs
 
 sounds: $(VENV)/.export ## draw words spoken by unheard voices, and score them: demo/sounds.png
-	$(BIN)/python -m x2i.emoji.judge_sounds
+	$(BIN)/python -m x2i.emoji.judges.sounds
+
+tokens: $(VENV)/.export ## draw and caption token by token with the embedded models, and score both: demo/tokens.png
+	$(BIN)/python -m x2i.emoji.judges.tokens
 
 judge-precision: $(VENV)/.test ## what fp16, int8 and the rest cost the embedded model's pictures
-	$(BIN)/python -m x2i.emoji.judge_precision
+	$(BIN)/python -m x2i.emoji.judges.precision
 
 adapter-cost: $(VENV)/.export ## what an adapter adds to a step at full size; 12 GB of memory
 	PYTHONPATH=bench $(BIN)/python -m full_size.adapter_cost

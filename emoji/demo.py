@@ -10,10 +10,10 @@ from x2i.export.errors import GateError
 from x2i.runtime import Output, Pipeline, load
 from x2i.runtime.bundle.proof import check_against_fp32
 
-from .embedded import embedded, embedded_fastcomposer, embedded_sound, embedded_text
-from .judge_pairs import draw_pair
-from .judge_report import contact_sheet
-from .judge_sounds import draw_sound
+from .embedded import EMBEDDED, embedded
+from .judges.pairs import draw_pair
+from .judges.report import contact_sheet
+from .judges.sounds import draw_sound
 from .world.captions import caption
 from .world.pairs import pairs
 from .world.spoken import spoken_words
@@ -22,16 +22,20 @@ from .world.vocabulary import languages
 SUBJECTS = (("red apple", "white"), ("panda", "green"), ("rocket", "blue"), ("penguin", "yellow"), ("crown", "purple"))
 HEARD = ("English", "German", "French", "Spanish", "Italian")
 PAIRS = (0, 11, 22, 33, 44)
+PAIR_ROW = "two subjects"
+PAINTERS = ("vq-diffusion", "muse")
 ALPHA = 0.8
 """Of few steps, the default of 11 text-only calls leaves too few."""
 
 
 @dataclass(slots=True)
 class Sheet:
-    """What the contact sheet shows: pictures by row, titles of the rows that have their own, and the text's runs."""
+    """What the contact sheet shows: pictures by row, titles of the rows that have their own, captions by row, and the
+    text's runs."""
 
     rows: dict[str, list[Image.Image]] = field(default_factory=dict)
     titles: dict[str, list[str]] = field(default_factory=dict)
+    captions: dict[str, list[str]] = field(default_factory=dict)
     outputs: list[Output] = field(default_factory=list)
 
 
@@ -39,18 +43,23 @@ class Sheet:
 @click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Folder to fill.")
 @click.option("--seed", type=int, default=0, show_default=True)
 def demo(out: Path, seed: int) -> None:
-    """Export the embedded models, verify them, draw in every language, from spoken words and of two subjects, and save
-    OUT/contact-sheet.png."""
+    """Export the embedded models, verify them, draw in every language, from spoken words, token by token and of two
+    subjects, have each picture described, and save OUT/contact-sheet.png."""
     sheet = Sheet()
-    _draw_languages(_verified(embedded(embedded_text, out / "bundle", click.echo)), seed, sheet)
-    _draw_sounds(_verified(embedded(embedded_sound, out / "bundle-sound", click.echo)), seed, sheet)
-    _draw_pairs(_verified(embedded(embedded_fastcomposer, out / "bundle-fastcomposer", click.echo)), seed, sheet)
+    _draw_languages(_verified("gluegen-text", out), seed, sheet)
+    _draw_sounds(_verified("gluegen-sound", out), seed, sheet)
+    for system in PAINTERS:
+        _draw_tokens(_verified(system, out), system, seed, sheet)
+    _draw_pairs(_verified("fastcomposer", out), seed, sheet)
+    _describe(_verified("ddcap", out), seed, sheet)
     columns = [f"{subject}, {background}" for subject, background in SUBJECTS]
-    contact_sheet(sheet.rows, columns, sheet.titles).save(out / "contact-sheet.png")
+    contact_sheet(sheet.rows, columns, sheet.titles, sheet.captions).save(out / "contact-sheet.png")
     click.echo("\n".join(["", *_table(sheet.outputs), "", f"contact sheet: {out / 'contact-sheet.png'}"]))
 
 
-def _verified(bundle: Path) -> Pipeline:
+def _verified(system: str, out: Path) -> Pipeline:
+    plan_of, name = EMBEDDED[system]
+    bundle = embedded(plan_of, out / name, click.echo)
     pipeline = load(bundle)
     for proven in check_against_fp32(pipeline.bundle, pipeline.session):
         if not proven.passed:
@@ -78,12 +87,27 @@ def _draw_sounds(pipeline: Pipeline, seed: int, sheet: Sheet) -> None:
         sheet.titles.setdefault("spoken", []).append(f"{subject}, {language}")
 
 
+def _draw_tokens(pipeline: Pipeline, system: str, seed: int, sheet: Sheet) -> None:
+    for subject, background in SUBJECTS:
+        prompt = caption("English", subject, background)
+        click.echo(f"{system:9} {prompt}")
+        sheet.rows.setdefault(system, []).append(pipeline(prompt, seed=seed).images[0])
+    sheet.titles[system] = [f"{subject}, {background}" for subject, background in SUBJECTS]
+
+
 def _draw_pairs(pipeline: Pipeline, seed: int, sheet: Sheet) -> None:
     for number in PAIRS:
         pair = pairs()[number]
         click.echo(f"subjects  {pair.left} and {pair.right}: {pair.prompt}")
-        sheet.rows.setdefault("two subjects", []).append(draw_pair(pipeline, pair, seed, alpha=ALPHA))
-        sheet.titles.setdefault("two subjects", []).append(f"{pair.left}, {pair.right}")
+        sheet.rows.setdefault(PAIR_ROW, []).append(draw_pair(pipeline, pair, seed, alpha=ALPHA))
+        sheet.titles.setdefault(PAIR_ROW, []).append(f"{pair.left}, {pair.right}")
+
+
+def _describe(pipeline: Pipeline, seed: int, sheet: Sheet) -> None:
+    """Every picture but those of two subjects, which the captioner has no words for."""
+    for label, images in sheet.rows.items():
+        if label != PAIR_ROW:
+            sheet.captions[label] = [pipeline(image=image, seed=seed).texts[0] for image in images]
 
 
 def _table(outputs: list[Output]) -> list[str]:

@@ -9,9 +9,12 @@ from x2i.export.plan import ExportPlan
 
 from .fastcomposer.checkpoint import write_checkpoint
 from .source_digest import source_digest, up_to_date
+from .tokens.written_layouts import write_muse, write_vqgan
 
 SAMPLING: dict[str, Any] = {"sampler": "ddim", "steps": 20, "guidance": 4.0}
 """A small model that knows its few pictures by heart is stiff: at 20 steps PLMS overshoots where DDIM does not."""
+TOKEN_GUIDANCE = 2.0
+"""VQ-Diffusion's own 5 and aMUSEd's 10 are for networks that have seen far more prompts than they can know by heart."""
 WEIGHTS = Path(__file__).parent / "weights"
 LICENCES = ("OFL-1.1 (pictures: Noto Color Emoji)", "Unicode-3.0 (captions: CLDR)", "Apache-2.0 (weights)")
 
@@ -60,12 +63,40 @@ def embedded_sound(out: Path) -> ExportPlan:
     return ExportPlan("gluegen-sound", out, str(WEIGHTS / "sd"), parts=parts, licences=LICENCES, **SAMPLING)
 
 
+def embedded_vq_diffusion(out: Path) -> ExportPlan:
+    """`vq-diffusion` on the small models. Its codec is written beside `out` first: it is `muse`'s under other names."""
+    found = WEIGHTS / "vq_diffusion"
+    parts = {
+        "checkpoint": found / "OUTPUT" / "pretrained_model" / "emoji_learnable.pth",
+        "config": found / "configs" / "config.yaml",
+        "codec": write_vqgan(out.with_name("vq_diffusion")),
+        "tokenizer": WEIGHTS / "sd" / "tokenizer",
+    }
+    return ExportPlan("vq-diffusion", out, parts=parts, licences=LICENCES, guidance=TOKEN_GUIDANCE)
+
+
+def embedded_muse(out: Path) -> ExportPlan:
+    """`muse` on the small models. Its folder is written beside `out` first: it shares the base's text encoder."""
+    folder = write_muse(out.with_name("muse"))
+    return ExportPlan("muse", out, str(folder), licences=LICENCES, guidance=TOKEN_GUIDANCE)
+
+
+def embedded_ddcap(out: Path) -> ExportPlan:
+    """`ddcap` on the small models: the canonical English captions of the 512 scenes."""
+    found = WEIGHTS / "ddcap"
+    parts = {"checkpoint": found / "emoji-best.pt", "config": found / "config.json", "tokenizer": found / "gpt2"}
+    return ExportPlan("ddcap", out, parts=parts, licences=LICENCES)
+
+
 EMBEDDED: dict[str, tuple[Callable[[Path], ExportPlan], str]] = {
     "gluegen-text": (embedded_text, "bundle"),
     "sd": (embedded_sd, "bundle-sd"),
     "elite": (embedded_elite, "bundle-elite"),
     "fastcomposer": (embedded_fastcomposer, "bundle-fastcomposer"),
     "gluegen-sound": (embedded_sound, "bundle-sound"),
+    "vq-diffusion": (embedded_vq_diffusion, "bundle-vq-diffusion"),
+    "muse": (embedded_muse, "bundle-muse"),
+    "ddcap": (embedded_ddcap, "bundle-ddcap"),
 }
 """What each system is exported from, and the name of its folder."""
 
@@ -76,9 +107,8 @@ def embedded(plan_of: Callable[[Path], ExportPlan], out: Path, report: Callable[
     Raises Refusal where it has to be made again but somebody else made it, or changed it since.
     """
     here = Path(__file__).parent
-    source = source_digest(
-        WEIGHTS, here / "embedded.py", here / "fastcomposer" / "checkpoint.py", settings=_name(plan_of)
-    )
+    writers = here / "fastcomposer" / "checkpoint.py", here / "tokens" / "written_layouts.py"
+    source = source_digest(WEIGHTS, here / "embedded.py", *writers, settings=_name(plan_of))
     return up_to_date(out, source, lambda: export_bundle(plan_of(out), report), report)
 
 

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 from x2i.export.errors import PlanError
+from x2i.runtime import Output
 
+from .tokens.caption_judge import held_out_scenes, judge_caption
 from .world.captions import caption
 from .world.judge import Verdict, judge
 from .world.pairs import Pair, judge_pair, pairs
@@ -24,14 +26,29 @@ ALPHA = 0.8
 
 @dataclass(frozen=True, slots=True)
 class EvalPrompt:
-    """One drawing: its kind, an English caption of what it should show, the options of the run, and `correct`, which
-    says whether a drawing, uint8 [64, 64, 3], shows it: the picture and its background, or both pictures, each on its
-    side."""
+    """One run: its kind, an English caption, the options of the run, and `correct`, which tells what is right.
+
+    A result is a drawing, uint8 [64, 64, 3], that should show what the caption says: the picture and its background, or
+    both pictures, each on its side. Or it is a caption of `picture`, and should name both, as this one does.
+    """
 
     kind: str
     caption: str
     options: dict[str, Any]
-    correct: Callable[[np.ndarray], bool]
+    correct: Callable[[Any], bool]
+    picture: np.ndarray | None = None
+
+    def result(self, output: Output) -> np.ndarray | str:
+        """The drawing or the caption that a run gave."""
+        return np.asarray(output.images[0]) if self.picture is None else output.texts[0]
+
+    def described(self, result: np.ndarray | str) -> tuple[np.ndarray, str]:
+        """The picture and the caption that should tell of each other; one of the two is the run's result."""
+        if self.picture is None:
+            assert isinstance(result, np.ndarray), "a run that should draw"
+            return result, self.caption
+        assert isinstance(result, str), "a run that should write a caption"
+        return self.picture, result
 
 
 def eval_prompts(system: str, each: int = 1) -> list[EvalPrompt]:
@@ -112,8 +129,22 @@ def _words(each: int) -> list[EvalPrompt]:
     return prompts
 
 
-def _shows(name: Callable[[np.ndarray], Verdict], key: str, colour: str) -> Callable[[np.ndarray], bool]:
-    return lambda image: name(image) == Verdict(key, colour)
+def _captions(each: int) -> list[EvalPrompt]:
+    """Every picture on the background on which training never showed it."""
+    return [
+        EvalPrompt(
+            kinds()[key],
+            caption("English", key, colour),
+            {"image": picture, "seed": seed},
+            _shows(judge_caption, key, colour),
+            picture,
+        )
+        for seed, (key, colour, picture) in enumerate(held_out_scenes())
+    ]
+
+
+def _shows(name: Callable[[Any], Verdict], key: str, colour: str) -> Callable[[Any], bool]:
+    return lambda result: name(result) == Verdict(key, colour)
 
 
 PROMPTS_OF = {
@@ -122,5 +153,8 @@ PROMPTS_OF = {
     "elite": _subjects,
     "fastcomposer": _pairs,
     "gluegen-sound": _words,
+    "vq-diffusion": _english,
+    "muse": _english,
+    "ddcap": _captions,
 }
 """What makes the prompts of each system, from the number of backgrounds."""

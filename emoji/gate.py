@@ -12,6 +12,7 @@ from x2i.runtime.bundle.manifest import Manifest
 from x2i.runtime.commands.progress import track
 from x2i.runtime.gate.cases import Draw
 from x2i.runtime.gate.record import Category, Judged
+from x2i.runtime.inputs.pictures.image import SeenImageInput
 
 from .eval_prompts import EvalPrompt, eval_prompts
 from .world.clip_score import clip_scores
@@ -25,7 +26,8 @@ JUDGE = (
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Scores of each drawing: whether it is correct, bool [n], and its cosine with its caption, float32 [n]."""
+    """Scores of each run: whether its result is correct, bool [n], and the cosine of picture and caption, float32 [n],
+    of which one is the result."""
 
     correct: np.ndarray
     cosines: np.ndarray
@@ -52,7 +54,8 @@ class EmojiJudge:
         return lambda draw: judged(prompts, expected, draw_and_score(draw, prompts))
 
     def _prompts(self, manifest: Manifest) -> list[EvalPrompt]:
-        height, width = manifest.plan.process.canvas.size
+        seen = manifest.plan.find(SeenImageInput)
+        height, width = manifest.plan.process.canvas.size if seen is None else (seen.size, seen.size)
         if (height, width) != (CANVAS, CANVAS):
             raise PlanError(
                 f"judge: the emoji judge expects the embedded models' pictures of {CANVAS}x{CANVAS}, got a bundle of "
@@ -62,15 +65,16 @@ class EmojiJudge:
 
 
 def draw_and_score(draw: Draw, prompts: Sequence[EvalPrompt]) -> Scores:
-    """Draws every prompt and scores the drawings."""
-    shown = track(prompts, "judge", unit="drawings")
-    return score([np.asarray(draw(**prompt.options).images[0]) for prompt in shown], prompts)
+    """Runs every prompt and scores the results."""
+    shown = track(prompts, "judge", unit="runs")
+    return score([prompt.result(draw(**prompt.options)) for prompt in shown], prompts)
 
 
-def score(drawings: Sequence[np.ndarray], prompts: Sequence[EvalPrompt]) -> Scores:
-    """Scores drawings, uint8 [64, 64, 3] each, of the prompts beside them."""
-    correct = [prompt.correct(drawing) for prompt, drawing in zip(prompts, drawings, strict=True)]
-    return Scores(np.asarray(correct), clip_scores(drawings, [prompt.caption for prompt in prompts]))
+def score(results: Sequence[np.ndarray | str], prompts: Sequence[EvalPrompt]) -> Scores:
+    """Scores the results of the prompts beside them: drawings, uint8 [64, 64, 3] each, or captions."""
+    correct = [prompt.correct(result) for prompt, result in zip(prompts, results, strict=True)]
+    pictures, captions = zip(*(p.described(r) for p, r in zip(prompts, results, strict=True)), strict=True)
+    return Scores(np.asarray(correct), clip_scores(pictures, captions))
 
 
 def judged(prompts: Sequence[EvalPrompt], fp32: Scores, lowered: Scores) -> Judged:

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from x2i.emoji.embedded import embedded_text
+from x2i.emoji.embedded import EMBEDDED, embedded_text
 from x2i.emoji.world.vocabulary import languages
 from x2i.export.exporter import export_bundle
 from x2i.export.plan import ExportPlan
@@ -56,6 +56,15 @@ def embedded_bundle() -> Path:
         export_bundle(replace(plan, parts={name: path for name, path in plan.parts.items() if name not in others}))
 
     return made_once("embedded-text", export)
+
+
+def whole_embedded(system: str) -> Path:
+    """The embedded bundle of a system, as `make demo` exports it. Tests must not change it."""
+
+    def export(out: Path) -> None:
+        export_bundle(EMBEDDED[system][0](out))
+
+    return made_once(f"embedded-{system}", export)
 
 
 def tiny(system: str) -> Path:

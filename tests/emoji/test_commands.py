@@ -15,11 +15,12 @@ from tests.processes import run
 
 COMMANDS = {
     "demo": "demo",
-    "judge_languages": "judge",
-    "judge_pairs": "judge_pairs",
-    "judge_precision": "judge_precision",
-    "judge_sounds": "judge_sounds",
-    "judge_subjects": "judge_subjects",
+    "judges.languages": "judge",
+    "judges.pairs": "judge_pairs",
+    "judges.precision": "judge_precision",
+    "judges.sounds": "judge_sounds",
+    "judges.subjects": "judge_subjects",
+    "judges.tokens": "judge_tokens",
 }
 
 

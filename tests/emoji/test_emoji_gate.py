@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from x2i.emoji.eval_prompts import PROMPTS_OF, eval_prompts
 from x2i.emoji.gate import EmojiJudge, judged, score
+from x2i.emoji.tokens.caption_judge import held_out_scenes
 from x2i.emoji.world.captions import caption
 from x2i.emoji.world.pairs import pair_scene, pairs
 from x2i.emoji.world.subjects import subject_keys, subject_scene
@@ -18,7 +19,9 @@ COLOURS = [background.key for background in backgrounds()] * 8
 
 
 def ideal(system):
-    """What a system that makes no mistake draws."""
+    """What a system that makes no mistake draws, or says."""
+    if system == "ddcap":
+        return [caption("English", key, colour) for key, colour, _ in held_out_scenes()]
     if system == "elite":
         return [subject_scene(key, colour) for key, colour in zip(subject_keys(), COLOURS, strict=True)]
     if system == "fastcomposer":
@@ -32,8 +35,10 @@ def ideal(system):
 def test_right_pictures_are_right_and_noise_is_not(system):
     prompts = eval_prompts(system)[::4]
     true = score(ideal(system)[::4], prompts)
-    noise = np.random.default_rng(0).integers(0, 256, (16, 64, 64, 3)).astype(np.uint8)
-    found = judged(prompts, true, score(list(noise), prompts))
+    noise = list(np.random.default_rng(0).integers(0, 256, (16, 64, 64, 3)).astype(np.uint8))
+    if system == "ddcap":
+        noise = ["a thing on a"] * 16
+    found = judged(prompts, true, score(noise, prompts))
     assert true.correct.all() and found.drawings == 16
     assert not found.passed and found.lost > 90
     assert all(c.fp32_accuracy == 1 and c.accuracy < 0.5 for c in found.categories)
@@ -79,7 +84,8 @@ def test_both_bundles_draw_the_same_runs(no_clip):
 
         return draw
 
-    plan = SimpleNamespace(process=SimpleNamespace(canvas=SimpleNamespace(size=(64, 64))))
+    canvas = SimpleNamespace(size=(64, 64))
+    plan = SimpleNamespace(process=SimpleNamespace(canvas=canvas), find=lambda kind: None)
     manifest = SimpleNamespace(system="sd", plan=plan)
     found = find_judge("emoji").against(manifest, drawing("fp32"))(drawing("int8"))
     assert runs["fp32"] == runs["int8"] == EmojiJudge().runs(manifest) and found.lost == pytest.approx(100 * 4 / 64)

@@ -27,6 +27,7 @@ from tests.numerics import assert_close
 
 WEIGHTS = Path(emoji.__path__[0]) / "weights"
 BUDGETS = {"base": (10, 32), "elite": (5, 12), "sound": (1, 3), "clip": (0.3, 0.8), "fastcomposer": (5, 8.5)}
+BUDGETS |= {"vq_diffusion": (1, 4), "muse": (3, 7), "ddcap": (1, 3)}
 TEXTS = [caption("English", key, "green") for key in vocabulary.picture_keys()]
 
 

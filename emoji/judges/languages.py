@@ -1,4 +1,4 @@
-"""`python -m x2i.emoji.judge_languages`: how often the embedded model draws what was asked, language by language."""
+"""`python -m x2i.emoji.judges.languages`: how often the embedded model draws what was asked, language by language."""
 
 from pathlib import Path
 from typing import Any
@@ -7,12 +7,12 @@ import click
 import numpy as np
 from x2i.runtime import Pipeline, load
 
-from .embedded import embedded, embedded_sd, embedded_text
-from .eval_prompts import evaluation_grid
-from .judge_report import Score, judge_options
-from .world.captions import caption
-from .world.judge import judge as verdict_on
-from .world.vocabulary import languages, picture_keys
+from ..embedded import embedded, embedded_sd, embedded_text
+from ..eval_prompts import evaluation_grid
+from ..world.captions import caption
+from ..world.judge import judge as verdict_on
+from ..world.vocabulary import languages, picture_keys
+from .report import Score, judge_options
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""`python -m x2i.emoji.judge_pairs`: how often the embedded FastComposer keeps two held-out subjects apart."""
+"""`python -m x2i.emoji.judges.pairs`: how often the embedded FastComposer keeps two held-out subjects apart."""
 
 from collections import Counter
 from pathlib import Path
@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image
 from x2i.runtime import Pipeline, load
 
-from .embedded import embedded, embedded_fastcomposer
-from .judge_report import contact_sheet, judge_options
-from .world.pairs import Pair, judge_pair, pair_scene, pairs
+from ..embedded import embedded, embedded_fastcomposer
+from ..world.pairs import Pair, judge_pair, pair_scene, pairs
+from .report import contact_sheet, judge_options
 
 MODES: dict[str, dict[str, Any]] = {
     "no delay": {"alpha": 1.0},

@@ -1,4 +1,4 @@
-"""`python -m x2i.emoji.judge_subjects`: how often the embedded ELITE draws a subject it has never seen."""
+"""`python -m x2i.emoji.judges.subjects`: how often the embedded ELITE draws a subject it has never seen."""
 
 from pathlib import Path
 from typing import Any
@@ -8,10 +8,10 @@ import numpy as np
 from PIL import Image
 from x2i.runtime import Pipeline, load
 
-from .embedded import embedded, embedded_elite
-from .eval_prompts import SUBJECT_BACKGROUND, SUBJECT_PROMPT, evaluation_grid
-from .judge_report import Score, contact_sheet, judge_options
-from .world.subjects import judge_subject, subject_keys, subject_mask, subject_scene
+from ..embedded import embedded, embedded_elite
+from ..eval_prompts import SUBJECT_BACKGROUND, SUBJECT_PROMPT, evaluation_grid
+from ..world.subjects import judge_subject, subject_keys, subject_mask, subject_scene
+from .report import Score, contact_sheet, judge_options
 
 SHOWN = 8
 MODES: dict[str, dict[str, Any]] = {"global alone": {"global_only": True}, "with local": {}}

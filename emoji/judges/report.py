@@ -8,7 +8,7 @@ from typing import Any
 import click
 from PIL import Image, ImageDraw, ImageFont
 
-from .world.judge import Verdict
+from ..world.judge import Verdict
 
 OPTIONS = (
     click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Folder."),
@@ -43,35 +43,53 @@ class Score:
         return f"{self.picture / self.drawings:8.1%} {self.background / self.drawings:12.1%} {self.drawings:9}"
 
 
-CELL, GAP, LEFT, TOP = 128, 6, 110, 30
+CELL, GAP, LEFT, TOP, UNDER = 128, 6, 110, 30, 26
 LETTERS, SMALLEST_LETTERS = 14, 7
 
 
 def contact_sheet(
-    rows: dict[str, list[Image.Image]], columns: list[str], titles: dict[str, list[str]] | None = None
+    rows: dict[str, list[Image.Image]],
+    columns: list[str],
+    titles: dict[str, list[str]] | None = None,
+    captions: dict[str, list[str]] | None = None,
 ) -> Image.Image:
     """One row per label, one column per title; small pictures are enlarged without smoothing.
 
-    `titles` holds, by a row's label, what stands over that row instead. Labels must be Latin: Pillow's own font, the
-    only one sure to be present, has no other letters.
+    `titles` holds, by a row's label, what stands over that row instead, and `captions` what stands under each of its
+    pictures, in two lines. All must be Latin: Pillow's own font, the only one sure to be present, has no other letters.
     """
-    titles = {} if titles is None else titles
+    titles, captions = titles or {}, captions or {}
     width = LEFT + max([len(columns), *map(len, rows.values())]) * (CELL + GAP)
-    height = TOP * (1 + len(titles)) + len(rows) * (CELL + GAP)
+    height = TOP * (1 + len(titles)) + len(rows) * (CELL + GAP) + len(captions) * UNDER
     sheet = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(sheet)
     top = 0
     for label, images in rows.items():
         if not top or label in titles:
-            for x, title in enumerate(titles.get(label, columns)):
-                place = (LEFT + x * (CELL + GAP) + CELL // 2, top + TOP // 2)
-                draw.text(place, title, "black", _font(title, CELL), anchor="mm")
+            _line(draw, titles.get(label, columns), top + TOP // 2)
             top += TOP
         draw.text((GAP, top + CELL // 2), label, "black", _font(label, LEFT - 2 * GAP), anchor="lm")
         for x, image in enumerate(images):
             sheet.paste(image.resize((CELL, CELL), Image.Resampling.NEAREST), (LEFT + x * (CELL + GAP), top))
         top += CELL + GAP
+        if label in captions:
+            for half, texts in enumerate(zip(*map(_halves, captions[label]), strict=True)):
+                _line(draw, list(texts), top + half * UNDER // 2)
+            top += UNDER
     return sheet
+
+
+def _line(draw: ImageDraw.ImageDraw, texts: list[str], y: int) -> None:
+    """One text a column, its middle at `y`."""
+    for x, text in enumerate(texts):
+        draw.text((LEFT + x * (CELL + GAP) + CELL // 2, y), text, "black", _font(text, CELL), anchor="mm")
+
+
+def _halves(text: str) -> tuple[str, str]:
+    """A text cut at the space that is nearest to its middle."""
+    cuts = [place for place, letter in enumerate(text) if letter == " "]
+    cut = min(cuts, key=lambda place: abs(2 * place - len(text)), default=len(text))
+    return text[:cut], text[cut + 1 :]
 
 
 def _font(text: str, width: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

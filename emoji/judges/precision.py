@@ -1,4 +1,4 @@
-"""`python -m x2i.emoji.judge_precision`: what each precision costs the embedded models' pictures, kind by kind."""
+"""`python -m x2i.emoji.judges.precision`: what each precision costs the embedded models' pictures, kind by kind."""
 
 from pathlib import Path
 
@@ -10,9 +10,9 @@ from x2i.runtime.files.staging import staging_folder
 from x2i.runtime.gate.record import Category, Judged
 from x2i.runtime.load import pipeline_of
 
-from .embedded import EMBEDDED, embedded
-from .gate import EmojiJudge
-from .source_digest import source_digest, up_to_date
+from ..embedded import EMBEDDED, embedded
+from ..gate import EmojiJudge
+from ..source_digest import source_digest, up_to_date
 
 LOWER = tuple(precision for precision in PRECISIONS if precision != "fp32")
 

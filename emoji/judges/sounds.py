@@ -1,4 +1,4 @@
-"""`python -m x2i.emoji.judge_sounds`: how often the embedded GlueGen draws a word that it hears."""
+"""`python -m x2i.emoji.judges.sounds`: how often the embedded GlueGen draws a word that it hears."""
 
 from pathlib import Path
 from typing import Any
@@ -8,12 +8,12 @@ import numpy as np
 from PIL import Image
 from x2i.runtime import Pipeline, load
 
-from .embedded import embedded, embedded_sound, embedded_text
-from .eval_prompts import SPOKEN_BACKGROUND, evaluation_grid
-from .judge_report import Score, contact_sheet, judge_options
-from .world.judge import judge
-from .world.spoken import Spoken, spoken_words
-from .world.vocabulary import picture_keys
+from ..embedded import embedded, embedded_sound, embedded_text
+from ..eval_prompts import SPOKEN_BACKGROUND, evaluation_grid
+from ..world.judge import judge
+from ..world.spoken import Spoken, spoken_words
+from ..world.vocabulary import picture_keys
+from .report import Score, contact_sheet, judge_options
 
 SHOWN = 8
 
