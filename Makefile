@@ -67,7 +67,7 @@ docs: $(VENV)/.export ## docs/api.md, from the docstrings
 interop: $(VENV)-interop/.interop ## draw the same pictures with Optimum, both ways
 	$(VENV)-interop/bin/python -m pytest tests/interop
 
-hostile: $(VENV)/.test ## thousands of bad inputs at every door: tried, held and failed, by kind; about 15 minutes
+hostile: $(VENV)/.test ## thousands of bad inputs at every door: tried, held and failed, by kind; about half an hour
 	$(BIN)/python tests/hostile
 
 # No test may download anything.

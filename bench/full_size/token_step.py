@@ -40,7 +40,7 @@ class Released:
     """A system at its released size: the random weights, the options of a step, and the module of its peer."""
 
     variant: str
-    options: Mapping[str, float]
+    options: Mapping[str, Any]
     peer: str
 
 
@@ -143,7 +143,7 @@ def _states(process: TokensProcess, steps: int) -> np.ndarray:
     return np.where(masked, _mask(process), drawn)
 
 
-def _by_walk(pipeline: Pipeline, options: Mapping[str, float], states: np.ndarray) -> dict[str, Any]:
+def _by_walk(pipeline: Pipeline, options: Mapping[str, Any], states: np.ndarray) -> dict[str, Any]:
     """The runtime's own loop, each step from the state that is given."""
     walk = pipeline.steps(PROMPT, seed=SEED, **options)
     seconds, tokens = _forced(walk, states)
@@ -172,7 +172,7 @@ def _by_diffusers(compiled: bool, released: Released, pipeline: Pipeline, states
 
 
 def _walk_with(
-    process: TokensProcess, options: Mapping[str, float], logits: Callable[[np.ndarray, int], np.ndarray]
+    process: TokensProcess, options: Mapping[str, Any], logits: Callable[[np.ndarray, int], np.ndarray]
 ) -> TokenWalk:
     """A walk whose network is a function of tokens and timestep."""
     guidance, scale = process.guidance, options["guidance"]
