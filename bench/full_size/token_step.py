@@ -91,9 +91,9 @@ def token_step(system: str, folder: Path, steps: int, role: str | None) -> None:
     )
     first: list[list[int]] = []
     for name in CONTESTANTS:
-        words = (sys.executable, "-m", "full_size.token_step", "--system", system, "--folder", folder)
-        words += ("--steps", steps, "--role", name)
-        done = subprocess.run([str(word) for word in words], capture_output=True, text=True, check=False)
+        told = ("--system", system, "--folder", str(folder), "--steps", str(steps), "--role", name)
+        command = (sys.executable, "-m", "full_size.token_step", *told)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             click.echo(f"| {name} | {(done.stderr.strip().splitlines() or ['failed'])[-1][:80]} | | | | |")
             continue
