@@ -60,6 +60,7 @@ def bomb(width: int, height: int) -> bytes:
 def x2i(pipelines, here, monkeypatch):
     """`x2i run` in that folder, on a pipeline that stays open."""
     command = importlib.import_module("x2i.runtime.commands.run")
+    monkeypatch.setattr(command, "open_bundle", lambda folder, **_: pipelines[str(folder)].bundle)
     monkeypatch.setattr(command, "load", lambda folder, *_, **__: pipelines[str(folder)])
 
     def run(system, *options, prompt=PROMPT):

@@ -64,6 +64,7 @@ def here(tmp_path, monkeypatch) -> Path:
 def x2i(pipelines, here, monkeypatch):
     """`x2i run` in that folder, on pipelines that stay open."""
     command = importlib.import_module("x2i.runtime.commands.run")
+    monkeypatch.setattr(command, "open_bundle", lambda *_, **__: pipelines[None].bundle)
     monkeypatch.setattr(command, "load", lambda *_, text_bundle=None, **__: pipelines[text_bundle and str(text_bundle)])
 
     def run(*options):

@@ -32,7 +32,9 @@ def here(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def x2i(pipeline, here, monkeypatch):
     """`x2i run` in that folder, on a pipeline that stays open; subjects are named by their letters."""
-    monkeypatch.setattr(importlib.import_module("x2i.runtime.commands.run"), "load", lambda *_, **__: pipeline)
+    command = importlib.import_module("x2i.runtime.commands.run")
+    monkeypatch.setattr(command, "open_bundle", lambda *_, **__: pipeline.bundle)
+    monkeypatch.setattr(command, "load", lambda *_, **__: pipeline)
 
     def run(prompt: str, subjects: str = "", *options):
         given = [word for name in subjects.split() for word in ("--subject", f"{name}.png")]
