@@ -10,6 +10,9 @@ from .given_files import given_text
 from .tokenizer_json import missing_files
 from .weights_folder import read_json
 
+MOST_IDS = 2**24
+"""The library makes room for every id up to the largest; vocabularies have a million at most."""
+
 
 @dataclass(frozen=True, slots=True)
 class BytePairs:
@@ -71,8 +74,8 @@ def merge_pairs(lines: Iterable[str], path: Path) -> list[tuple[str, str]]:
 
 
 def _vocabulary(vocab: dict[str, Any], path: Path) -> dict[str, int]:
-    """The pieces with their ids, which are whole numbers of 32 bits."""
-    bad = [piece for piece, number in vocab.items() if type(number) is not int or not 0 <= number < 2**31]
+    """The pieces with their ids, which are whole numbers below MOST_IDS."""
+    bad = [piece for piece, number in vocab.items() if type(number) is not int or not 0 <= number < MOST_IDS]
     bad += [piece for piece in vocab if not is_piece(piece)]
     if bad:
         shown = f"{ascii(bad[0])[:40]} with {vocab[bad[0]]!r:.40}"

@@ -306,7 +306,7 @@ TENSORS: dict[str, Callable[[Any], Any]] = {
     "of complex numbers": _each(lambda tensor: tensor.cfloat()),
     "of truths": _each(lambda tensor: tensor.bool()),
     "negative": _each(lambda tensor: -tensor if tensor.dtype.is_signed else tensor),
-    "turned round": _each(lambda tensor: tensor.permute(*reversed(range(tensor.ndim)))),
+    "turned round": _each(lambda tensor: tensor.permute(tuple(reversed(range(tensor.ndim))))),
     "flat": _each(lambda tensor: tensor.reshape(-1)),
     "without axes": _each(lambda tensor: tensor.reshape(-1)[:1].reshape(())),
     "of nothing": _each(lambda tensor: tensor[:0] if tensor.ndim else tensor),

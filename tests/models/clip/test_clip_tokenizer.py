@@ -167,7 +167,7 @@ def test_files_of_two_tokenizers(folder):
         read_clip_tokenizer(folder)
 
 
-@pytest.mark.parametrize("vocab", [{"a": "1"}, {"a": -1}, {"a": 2**40}, {"\ud800": 1}, {"a": True}])
+@pytest.mark.parametrize("vocab", [{"a": "1"}, {"a": -1}, {"a": 2**24}, {"a": 2**40}, {"\ud800": 1}, {"a": True}])
 def test_a_vocabulary_that_is_none(folder, vocab):
     write(folder / "vocab.json", vocab)
     with pytest.raises(CheckpointError, match="expected pieces of text with their ids"):
