@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-FULL = Path(os.environ.get("X2I_GOLDENS") or Path(__file__).parents[2] / "shared" / "goldens")
+FULL = Path(os.environ.get("X2I_GOLDENS") or Path(__file__).parents[2] / "shared" / "goldens").resolve()
 COMMITTED = Path(__file__).parent / "goldens"
 WHOLE = {"elite/model/tokenizer", "elite/model/text_encoder", "fastcomposer/base/tokenizer"}
 """Folders that the committed set has with all their files; of the others it has some, so they cannot be read whole."""
