@@ -10,20 +10,21 @@ from x2i.export.errors import GateError
 from x2i.runtime import Output, Pipeline, load
 from x2i.runtime.bundle.proof import check_against_fp32
 
-from .embedded import EMBEDDED, embedded
+from .embedded import embedded_bundle
 from .judges.pairs import draw_pair
 from .judges.report import contact_sheet
 from .judges.sounds import draw_sound
+from .judges.tokens import PAINTERS
 from .world.captions import caption
 from .world.pairs import pairs
 from .world.spoken import spoken_words
 from .world.vocabulary import languages
 
 SUBJECTS = (("red apple", "white"), ("panda", "green"), ("rocket", "blue"), ("penguin", "yellow"), ("crown", "purple"))
+COLUMNS = [f"{subject}, {background}" for subject, background in SUBJECTS]
 HEARD = ("English", "German", "French", "Spanish", "Italian")
 PAIRS = (0, 11, 22, 33, 44)
 PAIR_ROW = "two subjects"
-PAINTERS = ("vq-diffusion", "muse")
 ALPHA = 0.8
 """Of few steps, the default of 11 text-only calls leaves too few."""
 
@@ -52,14 +53,12 @@ def demo(out: Path, seed: int) -> None:
         _draw_tokens(_verified(system, out), system, seed, sheet)
     _draw_pairs(_verified("fastcomposer", out), seed, sheet)
     _describe(_verified("ddcap", out), seed, sheet)
-    columns = [f"{subject}, {background}" for subject, background in SUBJECTS]
-    contact_sheet(sheet.rows, columns, sheet.titles, sheet.captions).save(out / "contact-sheet.png")
+    contact_sheet(sheet.rows, COLUMNS, sheet.titles, sheet.captions).save(out / "contact-sheet.png")
     click.echo("\n".join(["", *_table(sheet.outputs), "", f"contact sheet: {out / 'contact-sheet.png'}"]))
 
 
 def _verified(system: str, out: Path) -> Pipeline:
-    plan_of, name = EMBEDDED[system]
-    bundle = embedded(plan_of, out / name, click.echo)
+    bundle = embedded_bundle(system, out, click.echo)
     pipeline = load(bundle)
     for proven in check_against_fp32(pipeline.bundle, pipeline.session):
         if not proven.passed:
@@ -92,7 +91,7 @@ def _draw_tokens(pipeline: Pipeline, system: str, seed: int, sheet: Sheet) -> No
         prompt = caption("English", subject, background)
         click.echo(f"{system:9} {prompt}")
         sheet.rows.setdefault(system, []).append(pipeline(prompt, seed=seed).images[0])
-    sheet.titles[system] = [f"{subject}, {background}" for subject, background in SUBJECTS]
+    sheet.titles[system] = COLUMNS
 
 
 def _draw_pairs(pipeline: Pipeline, seed: int, sheet: Sheet) -> None:

@@ -112,5 +112,11 @@ def embedded(plan_of: Callable[[Path], ExportPlan], out: Path, report: Callable[
     return up_to_date(out, source, lambda: export_bundle(plan_of(out), report), report)
 
 
+def embedded_bundle(system: str, folder: Path, report: Callable[[str], None]) -> Path:
+    """The bundle of a system in its own folder below `folder`, as `embedded` makes it."""
+    plan_of, name = EMBEDDED[system]
+    return embedded(plan_of, folder / name, report)
+
+
 def _name(plan_of: Callable[[Path], ExportPlan]) -> str:
     return plan_of.__name__

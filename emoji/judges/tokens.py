@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 from x2i.runtime import Pipeline, load
 
-from ..embedded import EMBEDDED, embedded
+from ..embedded import embedded_bundle
 from ..eval_prompts import evaluation_grid
 from ..tokens.caption_judge import held_out_scenes, judge_caption
 from ..world.captions import caption
@@ -31,10 +31,10 @@ def judge_tokens(out: Path, **options: Any) -> None:
     training never showed it, and save OUT/tokens.png, a caption under each of its pictures."""
     click.echo(f"{len(picture_keys())} pictures, {options}")
     click.echo(f"{'':22} {'picture':>8} {'background':>12} {'drawings':>9}")
-    captioner = _open("ddcap", out)
+    captioner = load(embedded_bundle("ddcap", out, click.echo))
     rows: dict[str, list[Image.Image]] = {}
     for system in PAINTERS:
-        score, drawings = _drawn(_open(system, out), options)
+        score, drawings = _drawn(load(embedded_bundle(system, out, click.echo)), options)
         click.echo(f"{system:22} {score}")
         rows[system] = drawings[SHOWN]
     click.echo(f"{'ddcap':22} {_captioned(captioner)}")
@@ -42,11 +42,6 @@ def judge_tokens(out: Path, **options: Any) -> None:
     captions = {label: [captioner(image=image).texts[0] for image in images] for label, images in rows.items()}
     contact_sheet(rows, list(picture_keys()[SHOWN]), captions=captions).save(out / "tokens.png")
     click.echo(f"contact sheet: {out / 'tokens.png'}")
-
-
-def _open(system: str, out: Path) -> Pipeline:
-    plan_of, name = EMBEDDED[system]
-    return load(embedded(plan_of, out / name, click.echo))
 
 
 def _drawn(pipeline: Pipeline, options: dict[str, Any]) -> tuple[Score, list[Image.Image]]:

@@ -21,10 +21,10 @@ def picture_component(model: Ddcap) -> Component:
     return Component("image_encoder", condition, example, outputs, free={}, trace={}, proof={})
 
 
-def picture_projection_component(model: Ddcap) -> Component:
-    """All layers' keys and values [B, P, D] of the condition [B, P, D]."""
+def picture_projection_component(model: Ddcap, picture: Component) -> Component:
+    """All layers' keys and values [B, P, D] of the condition [B, P, D]. Examples are drawn from what `picture`, the
+    image encoder's graph, gives."""
     projection = PictureProjection(model).eval()
-    picture = picture_component(model)
     contexts = picture.run(picture.example(picture.proof))["context"]
 
     def example(sizes: Sizes) -> dict[str, Tensor]:
@@ -42,11 +42,11 @@ def picture_projection_component(model: Ddcap) -> Component:
     )
 
 
-def caption_component(model: Ddcap) -> Component:
-    """The loop's graph: tokens [B, N] and timestep [B] int64 with all keys and values to `logits` [B, N, V]."""
+def caption_component(model: Ddcap, projection: Component) -> Component:
+    """The loop's graph: tokens [B, N] and timestep [B] int64 with all keys and values to `logits` [B, N, V]. Examples
+    hold what `projection` gives for its own."""
     denoiser = CaptionDenoiser(model).eval()
     kept = model.sizes
-    projection = picture_projection_component(model)
 
     def example(sizes: Sizes) -> dict[str, Tensor]:
         random = torch.Generator().manual_seed(14)

@@ -41,7 +41,9 @@ def build_ddcap(plan: ExportPlan) -> Build:
             f"--part tokenizer: expected {model.sizes.vocab} ids, the checkpoint's vocabulary, got {tokenizer.size}; "
             "give the tokenizer that it was trained with"
         )
-    components = [picture_component(model), picture_projection_component(model), caption_component(model)]
+    picture = picture_component(model)
+    projection = picture_projection_component(model, picture)
+    components = [picture, projection, caption_component(model, projection)]
     return Build(caption_plan(model.sizes), {DETOKENIZER: tokenizer.json}, consume(components), len(components))
 
 

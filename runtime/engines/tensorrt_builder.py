@@ -46,9 +46,10 @@ def _write(tensorrt: ModuleType, job: BuildJob, kernels: Path | None, file: Path
         config.add_optimization_profile(_profile(builder, job))
     engine = builder.build_serialized_network(network, config)
     if engine is None:
+        complaint = tensorrt_complaint(tensorrt)
         raise InputError(
             f"{job.name}: {tensorrt.__name__} {tensorrt.__version__} cannot build this graph: "
-            f"{(complaint := tensorrt_complaint(tensorrt))}; {_fix(job, complaint)}"
+            f"{complaint}; {_fix(job, complaint)}"
         )
     with file.open("wb") as stream:
         stream.write(engine)
