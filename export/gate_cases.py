@@ -5,7 +5,6 @@ from itertools import cycle
 from typing import Any
 
 import numpy as np
-from x2i.runtime.bundle.calls import matches
 from x2i.runtime.bundle.manifest import Manifest
 from x2i.runtime.bundle.plan import Plan
 from x2i.runtime.inputs.option import CallContext, PreparedInputs
@@ -33,14 +32,8 @@ def default_cases(
     `size` (height, width) in pixels is the bundle's own where it is left out.
     """
     own = input_stand_ins(manifest.plan.inputs()) | ({} if manifest.plan.delay is None else {"alpha": ALPHA})
-    spoken: Sequence[str | None] = languages(manifest)[: most or MOST_LANGUAGES] or [None] * (most or RUNS)
+    spoken: Sequence[str | None] = manifest.languages[: most or MOST_LANGUAGES] or [None] * (most or RUNS)
     return [_run(manifest, own, seed, language, steps or STEPS, size) for seed, language in enumerate(spoken)]
-
-
-def languages(manifest: Manifest) -> list[str]:
-    """The languages that a bundle reads, none where it does not ask."""
-    patterns = [name for name in manifest.plan.graphs() if "{language}" in name]
-    return sorted(set[str]().union(*(matches(name, set(manifest.graphs)) for name in patterns)))
 
 
 def start_noise(process: LatentsProcess, seed: int, size: tuple[int, int] | None = None) -> np.ndarray:

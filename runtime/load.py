@@ -1,6 +1,7 @@
 """Opens a bundle on a backend: the one that the caller names, or the best that can be used."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from .bundle.reader import Bundle, open_bundle
@@ -12,7 +13,7 @@ from .memory_limit import MemoryLimit, RunShape, parsed_size
 from .pipeline import Pipeline
 from .request import check_preset
 from .sessions.backends import BACKENDS, backend_named, check_backend, graph_opener, on_cpu
-from .sessions.session import MOST_THREADS
+from .sessions.session import MOST_THREADS, Session
 from .text_bundle import TextBundle, check_mixable
 
 BACKEND_VARIABLE = "X2I_BACKEND"
@@ -20,6 +21,13 @@ BACKEND_VARIABLE = "X2I_BACKEND"
 SMALL_BUNDLE_BYTES = 100_000_000
 """Bytes of graphs. The embedded models have 28 MB: their first picture takes 1.9 s on OpenVINO without engines, 1.0 s
 with them, and 0.9 s on ONNX Runtime, whose steps take a little longer."""
+Wrap = Callable[[str, Session], Session]
+"""(the name of a graph, its session) -> what a pipeline calls instead."""
+
+
+def unwrapped(graph: str, session: Session) -> Session:
+    """A session as it was opened."""
+    return session
 
 
 def load(
@@ -57,7 +65,7 @@ def load(
     check_preset(bundle.manifest.plan, preset)
     if named is not None:
         return pipeline_of(bundle, named, threads, text, preset=preset, most=most)
-    return _best(bundle, text, threads, preset, most)
+    return best_pipeline(bundle, text, threads, preset, most)
 
 
 def backend_of_environment() -> str | None:
@@ -73,8 +81,16 @@ def _bundles(folder: str | Path, text_bundle: str | Path | None) -> tuple[Bundle
     return bundle, text
 
 
-def _best(bundle: Bundle, text: Bundle | None, threads: int | None, preset: str | None, most: int | None) -> Pipeline:
-    """On the first backend that is installed and opens every graph; the last one's problem is the caller's."""
+def best_pipeline(
+    bundle: Bundle,
+    text: Bundle | None = None,
+    threads: int | None = None,
+    preset: str | None = None,
+    most: int | None = None,
+    wrap: Wrap = unwrapped,
+) -> Pipeline:
+    """`pipeline_of` on the first backend that is installed and opens every graph; the last one's problem is the
+    caller's."""
     notes: list[str] = []
     present = [name for name, backend in BACKENDS.items() if backend.present()]
     for name in present[:-1]:
@@ -85,10 +101,10 @@ def _best(bundle: Bundle, text: Bundle | None, threads: int | None, preset: str 
             )
             continue
         try:
-            return pipeline_of(bundle, name, threads, text, tuple(notes), preset, most)
+            return pipeline_of(bundle, name, threads, text, tuple(notes), preset, most, wrap)
         except InputError as error:
             notes.append(f"not on {name}: {error.problems[0].removeprefix(f'backend {name}: ')}")
-    return pipeline_of(bundle, present[-1], threads, text, tuple(notes), preset, most)
+    return pipeline_of(bundle, present[-1], threads, text, tuple(notes), preset, most, wrap)
 
 
 def _opens_slowly(bundle: Bundle, preset: str | None) -> bool:
@@ -107,12 +123,15 @@ def pipeline_of(
     notes: tuple[str, ...] = (),
     preset: str | None = None,
     most: int | None = None,
+    wrap: Wrap = unwrapped,
 ) -> Pipeline:
-    """A Pipeline for bundles that are open already, on the backend named, with `most` bytes of memory."""
+    """A Pipeline for bundles that are open already, on the backend named, with `most` bytes of memory; `wrap` may put
+    something of its own around each of the first one's sessions."""
     side = None if text is None else TextBundle(text, graph_opener(backend, text, threads))
     limit = None if most is None else _limit(bundle, backend, threads, preset, most)
     openers = (threads or usable_cores()) if on_cpu(backend) else 1
-    return Pipeline(bundle, graph_opener(backend, bundle, threads), side, backend, notes, preset, limit, openers)
+    opened = graph_opener(backend, bundle, threads)
+    return Pipeline(bundle, lambda graph: wrap(graph, opened(graph)), side, backend, notes, preset, limit, openers)
 
 
 def _limit(bundle: Bundle, backend: str, threads: int | None, preset: str | None, most: int) -> MemoryLimit:

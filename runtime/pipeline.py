@@ -28,9 +28,9 @@ from .text_bundle import TEXT_OPTIONS, TextBundle
 class Pipeline:
     """Draws with one bundle. `open_session(graph name)` gives the sessions, each opened once; `text` is a second bundle
     whose prompts are mixed in; `backend` runs the graphs, and `notes` say why no better one does; `preset` is one of
-    the plan's, and what calls use that name none. `openers` graphs are opened at a time; under a `limit` each is opened
-    when it is needed, and closed when the next one is, and every call is refused that would need more. Safe to call
-    from several threads."""
+    the plan's, and what calls use that name none. `openers` graphs are opened at a time; with 0, and under a `limit`,
+    each is opened when it is needed. Under a limit it is closed when the next one is, and every call is refused that
+    would need more. Safe to call from several threads."""
 
     def __init__(
         self,
@@ -48,9 +48,22 @@ class Pipeline:
         self._sessions = SessionCache(open_session, None if limit is None else limit.co_resident)
         self._conditions = Conditions(bundle, self._sessions)
         self._text = text
-        if limit is None:
-            wanted = bundle.manifest.plan.needed_graphs(preset)
-            self._sessions.preopen([graph for graph in bundle.manifest.graphs if graph in wanted], openers)
+        if limit is None and openers:
+            self.open(openers)
+
+    def open(self, openers: int = 1) -> None:
+        """Opens the graphs that every call needs, so many at a time. Raises InputError where one cannot be opened."""
+        wanted = self._plan.needed_graphs(self.preset)
+        self._sessions.preopen([graph for graph in self.bundle.manifest.graphs if graph in wanted], openers)
+
+    def close(self) -> None:
+        """Lets go of every graph, and of the memory behind them once no call runs; the next call opens its own."""
+        self._sessions.close()
+
+    def check(self, prompt: str | None = None, **options: Unpack[RunOptions]) -> Request:
+        """What a call would draw, defaults filled in, before anything is drawn. Raises InputError for bad input, with
+        every problem."""
+        return self._request(prompt, options)[0]
 
     def session(self, graph: str) -> Session:
         """The session of a graph; those for a caller's choice, or for a start, are opened on their first use."""
@@ -164,7 +177,9 @@ class Walk(Iterator[Step]):
         alone: bool,
     ):
         self._bundle, self._sessions, self._request = bundle, sessions, request
-        self._slots, self._notes, self._timings, self._alone = slots, notes, timings, alone
+        self._slots, self._notes, self._alone = slots, notes, alone
+        self.timings = timings
+        """How long each stage took so far."""
         self._written = frozenset[str]()
         self._denoisers: list[Denoiser] = []
         self._steps = self._walked()
@@ -191,16 +206,16 @@ class Walk(Iterator[Step]):
         run = self._run(process, self._denoisers[-1])
         for denoiser in self._denoisers:
             denoiser.release()
-        with self._timings("decode"):
+        with self.timings("decode"):
             made = process.decode(last.state, run)
         return Output(
             made.images,
             last.latents,
-            self._timings.seconds(),
+            self.timings.seconds(),
             self._notes,
             tuple(number for denoiser in self._denoisers for number in denoiser.served),
             tuple(graph for denoiser in self._denoisers for graph in denoiser.graphs),
-            tuple(self._timings.spans),
+            tuple(self.timings.spans),
             last.tokens,
             made.texts,
             made.sounds,
@@ -238,7 +253,7 @@ class Walk(Iterator[Step]):
             latest=denoiser.latest,
             session=self._sessions,
             file=self._bundle.checked,
-            timings=self._timings,
+            timings=self.timings,
             seed=request.seed,
             count=request.count,
             grid=process.canvas.cells(request.size if last else process.canvas.size),

@@ -22,12 +22,12 @@ ARROWS = {
 """Which rooms a room may import."""
 # The extras of pyproject.toml whose packages a room may import, beside the base dependencies.
 EXTRAS = {
-    "runtime": ("openvino", "rtx", "sound", "tensorrt"),
+    "runtime": ("openvino", "rtx", "server", "sound", "tensorrt"),
     "models": ("export", "sound"),
     "kernels": ("kernels", "openvino", "rtx", "tensorrt"),
     "export": ("export",),
     "emoji": ("export", "sound"),
-    "tests": ("export", "kernels", "openvino", "rtx", "sound", "test"),
+    "tests": ("export", "kernels", "openvino", "rtx", "server", "sound", "test"),
 }
 # Import names, where they differ from the distribution's.
 IMPORT_NAMES = {
@@ -35,6 +35,7 @@ IMPORT_NAMES = {
     "huggingface-hub": "huggingface_hub",
     "onnx-ir": "onnx_ir",
     "pillow": "PIL",
+    "prometheus-client": "prometheus_client",
     "pytest-xdist": "xdist",
     "protobuf": "google",
     "pyyaml": "yaml",
@@ -58,6 +59,7 @@ SMALL_MODULES = {
     "runtime/bundle/cfg_batch.py": "the rule of the guidance's rows",
     "runtime/commands/share.py": "one command",
     "runtime/media/detokenizer.py": "the way back from ids to text",
+    "runtime/server/jobs/pace.py": "one estimate",
     "runtime/token_samplers/registry.py": "the table of token samplers",
     "runtime/telemetry.py": "one decision, which must be the first",
 }

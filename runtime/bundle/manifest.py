@@ -93,6 +93,12 @@ class Manifest:
         """What the file holds; its revision is told whichever it is."""
         return {"revision": self.revision} | encode(self)
 
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Those that the bundle has translators for, none where a caller does not choose one."""
+        patterns = (name for name in self.plan.graphs() if "{language}" in name)
+        return tuple(sorted({word for name in patterns for word in matches(name, set(self.graphs))}))
+
     def problems(self) -> list[str]:
         """What does not fit together inside the manifest."""
         named = self.plan.tokenizers()

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from ..bundle.calls import matches
 from ..bundle.plan import Plan
 from ..bundle.reader import Bundle, open_bundle
 from ..gate.cases import case_options
@@ -44,14 +43,11 @@ def completed_options(bundle: Bundle, given: Mapping[str, Any]) -> tuple[dict[st
 
 def stand_ins(bundle: Bundle) -> dict[str, Any]:
     """Something to draw for each input of the bundle's plan: a prompt in one of its languages, a picture, a sound."""
-    plan = bundle.manifest.plan
-    return input_stand_ins(plan.inputs()) | _language(plan, set(bundle.manifest.graphs))
-
-
-def _language(plan: Plan, graphs: set[str]) -> dict[str, str]:
-    """The stand-in's own language, or the first of a bundle that has several."""
-    found = [value for name in plan.graphs() if "{language}" in name for value in matches(name, graphs)]
-    return {"language": "English" if "English" in found else found[0]} if found else {}
+    found, languages = input_stand_ins(bundle.manifest.plan.inputs()), bundle.manifest.languages
+    if languages:
+        # The stand-in's own, where the bundle has it.
+        found["language"] = "English" if "English" in languages else languages[0]
+    return found
 
 
 def _matched(plan: Plan, options: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

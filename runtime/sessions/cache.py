@@ -60,9 +60,11 @@ class SessionCache:
         with self._lock:
             opening = self._opening[graph]
         with opening:
-            if graph not in self._sessions:
-                self._sessions[graph] = self._open_session(graph)
-            return self._sessions[graph]
+            # Another thread may close it at any time.
+            session = self._sessions.get(graph)
+            if session is None:
+                session = self._sessions[graph] = self._open_session(graph)
+            return session
 
     def preopen(self, graphs: Sequence[str], at_once: int) -> None:
         """Opens graphs, `at_once` at a time; after one that cannot be opened no other is begun."""
@@ -92,6 +94,11 @@ class SessionCache:
         if self._co_resident is None or graph in self._sessions:
             return frozenset()
         return frozenset(name for name in self._sessions if not self._co_resident(name, graph))
+
+    def close(self) -> None:
+        """Drops every session; what is called afterwards is opened anew."""
+        with self._lock:
+            self._close(self.open)
 
     def _close(self, graphs: frozenset[str]) -> None:
         for name in graphs:

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from x2i.export.errors import GateError
 from x2i.export.gate import LIMITS, draw_references, limits_of, measure_gate, worst
-from x2i.export.gate_cases import MOST_LANGUAGES, default_cases, languages
+from x2i.export.gate_cases import MOST_LANGUAGES, default_cases
 from x2i.runtime.bundle.reader import open_bundle
 from x2i.runtime.bundle.writer import file_records, write_manifest
 from x2i.runtime.cli import main
@@ -177,7 +177,7 @@ def test_systems_that_draw_from_more_than_a_prompt(system, request, tmp_path):
 def test_every_language_is_drawn_once(tiny_bundle):
     manifest = open_bundle(tiny_bundle).manifest
     cases = default_cases(manifest)
-    assert [case["language"] for case in cases] == languages(manifest)[:MOST_LANGUAGES]
+    assert [case["language"] for case in cases] == list(manifest.languages[:MOST_LANGUAGES])
     assert len({case["prompt"] for case in cases}) == len({case["seed"] for case in cases}) == len(cases)
 
 

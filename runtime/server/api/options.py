@@ -1,0 +1,121 @@
+"""From the fields of a request to the options of a run: types, uploaded files, and the server's limits.
+
+No path comes from a request. What it uploads is written to a folder of the server's own, under names of the server's
+own, and read from there as `x2i run` reads files.
+"""
+
+import base64
+import binascii
+import re
+from pathlib import Path
+from typing import Any
+
+from ...errors import InputError
+from ...inputs.option import Option, short
+from ...inputs.registry import run_options
+from ...request import Request
+from ..settings import ServerLimits
+from .body import Body
+from .uploads import picture_pixels
+
+FLAGS = {"true": True, "false": False}
+SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
+
+
+def options_of_body(body: Body, folder: Path, limits: ServerLimits) -> dict[str, Any]:
+    """The options of a run that a body's fields and files are; those files are written into `folder`, which is made.
+
+    Raises InputError with every problem of files and types; what the values must be, the bundle says.
+    """
+    known, problems = run_options(), list[str]()
+    found: dict[str, Any] = {}
+    for name in dict.fromkeys((*body.values, *body.files)):
+        option, value = known.get(name), body.values.get(name)
+        if option is not None and option.form == "array":
+            problems.append(f"{name}: a server takes no arrays, got one; leave it out")
+        elif option is not None and option.is_file and (name in body.files or value is not None):
+            try:
+                found[name] = _saved(option, _blobs(option, value, body.files.get(name, [])), folder, limits)
+            except InputError as error:
+                problems += error.problems
+        elif name in body.files:
+            problems.append(f"{name}: expected a value, got a file; send it as text")
+        elif value is not None:
+            found[name] = value if body.typed or option is None else _typed(option, value)
+    if problems:
+        raise InputError(*problems)
+    if isinstance(found.get("size"), list):
+        found["size"] = tuple(found["size"])
+    return found
+
+
+def limit_problems(request: Request, steps: int, limits: ServerLimits) -> list[str]:
+    """One line for each limit of the server that a run would pass."""
+    height, width = request.size
+    texts = {"prompt": request.prompt or "", "negative": request.values["negative"]}
+    problems = [
+        f"{name}: expected at most {limits.prompt_length} characters, got {len(text)}; shorten it"
+        for name, text in texts.items()
+        if len(text) > limits.prompt_length
+    ]
+    if request.count > limits.pictures:
+        problems.append(f"count: expected at most {limits.pictures}, got {request.count}; ask for fewer at a time")
+    if steps > limits.steps:
+        problems.append(f"steps: expected at most {limits.steps}, got {steps}; ask for fewer")
+    if (pixels := height * width * request.count) > limits.pixels:
+        problems.append(f"size: expected at most {limits.pixels} pixels together, got {pixels}; draw smaller or fewer")
+    return problems
+
+
+def _typed(option: Option, text: Any) -> Any:
+    """A form's text as the value that it stands for; left as it is where it stands for none."""
+    if not isinstance(text, str) or option.form in ("text", "choice"):
+        return text
+    if option.form == "flag":
+        return FLAGS.get(text.lower(), text)
+    if option.form == "size":
+        found = SIZE.fullmatch(text)
+        return (int(found[1]), int(found[2])) if found else text
+    try:
+        return int(text) if option.form == "count" else float(text)
+    except ValueError:
+        return text
+
+
+def _blobs(option: Option, value: Any, files: list[bytes]) -> list[bytes]:
+    """The files of an option: uploaded, or as base64 in the text."""
+    texts = value if isinstance(value, list) else [] if value is None else [value]
+    found = [*files, *(_decoded(option.name, text) for text in texts)]
+    if len(found) > 1 and not option.several:
+        raise InputError(f"{option.name}: expected one file, got {len(found)}; leave the others out")
+    return found
+
+
+def _decoded(name: str, text: Any) -> bytes:
+    expected = f"{name}: expected a file in base64, or a data URL of one"
+    if not isinstance(text, str):
+        raise InputError(f"{expected}, got {short(text)}; encode the file")
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        # A path, or an address: nothing is fetched or opened for anyone.
+        raise InputError(f"{expected}, got {short(text)}; encode the file") from error
+
+
+def _saved(option: Option, blobs: list[bytes], folder: Path, limits: ServerLimits) -> Any:
+    paths, problems = list[Path](), list[str]()
+    for blob in blobs:
+        if not blob:
+            problems.append(f"{option.name}: expected a file, got an empty one; send it again")
+        elif option.form == "picture" and (found := picture_pixels(blob)) > limits.pixels:
+            problems.append(f"{option.name}: expected at most {limits.pixels} pixels, got {found}; scale it down")
+        else:
+            folder.mkdir(exist_ok=True)
+            path = folder / f"{option.name}-{len(paths) + 1}"
+            path.write_bytes(blob)
+            paths.append(path)
+    if problems:
+        raise InputError(*problems)
+    return paths if option.several else paths[0]

@@ -1,0 +1,127 @@
+"""The application: its interfaces, health, metrics and page, for uvicorn, Ray Serve or a test."""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import JSONResponse, Response
+
+from ..errors import InputError
+from .access import AccessLog, BodyLimit, KeyCheck
+from .api import automatic1111, native_jobs, openai_images
+from .api.clients import service_of
+from .metrics import CONTENT_TYPE
+from .page.page import page
+from .refusals import ApiError, refused
+from .service import Service
+from .settings import ServerSettings
+
+log = logging.getLogger("x2i.server")
+
+
+def create_app(settings: ServerSettings) -> FastAPI:
+    """The application of a server. Its bundles are opened when it starts; those that cannot be are refused here, by
+    InputError."""
+    service = Service(settings)
+    app = FastAPI(
+        title="x2i",
+        version=version("x2i-edge"),
+        lifespan=_lifespan,
+        # Their pages would be fetched from elsewhere.
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+    )
+    app.state.service = service
+    for module in (openai_images, native_jobs, automatic1111):
+        app.include_router(module.router)
+    for path, answer in (("/health/live", _live), ("/health/ready", _ready), ("/metrics", _metrics)):
+        app.add_api_route(path, answer, methods=["GET"], tags=["operation"])
+    app.add_api_route("/", _page, methods=["GET"], include_in_schema=False)
+    for kind, handler in _HANDLERS.items():
+        app.add_exception_handler(kind, handler)
+    # The last that is added stands outermost.
+    app.add_middleware(BodyLimit, most=settings.limits.body_bytes)
+    if settings.key is not None:
+        app.add_middleware(KeyCheck, key=settings.key)
+    if settings.origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=list(settings.origins), allow_methods=["*"], allow_headers=["*"]
+        )
+    app.add_middleware(AccessLog, prompts=settings.log_prompts)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    service: Service = app.state.service
+    await service.open()
+    try:
+        yield
+    finally:
+        await service.close()
+
+
+async def _live() -> dict[str, str]:
+    """Whether the process answers."""
+    return {"status": "alive"}
+
+
+async def _ready(request: Request) -> Response:
+    """Whether it takes work: 503 while it opens its bundles, and once it stops."""
+    service = service_of(request)
+    ready = service.ready and not service.scheduler.draining
+    return JSONResponse({"status": "ready" if ready else "not ready"}, 200 if ready else 503)
+
+
+async def _metrics(request: Request) -> Response:
+    """Counters in Prometheus' text format."""
+    return Response(service_of(request).metrics.text(), media_type=CONTENT_TYPE)
+
+
+async def _page() -> Response:
+    text, policy = page()
+    headers = {"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+    return Response(text, media_type="text/html", headers=headers)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    return JSONResponse(error.body(), error.status, error.headers)
+
+
+async def _bad_input(request: Request, error: Exception) -> Response:
+    assert isinstance(error, InputError)
+    return await _refused(request, refused(error))
+
+
+async def _not_routed(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    told = {404: f"no such address: {request.url.path[:200]}; see /openapi.json", 405: "another method is taken here"}
+    made = ApiError(error.status_code, told.get(error.status_code, str(error.detail)), headers=error.headers)
+    return await _refused(request, made)
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    lines = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
+    return await _refused(request, ApiError(400, "\n".join(lines), code="invalid_value"))
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    # Starlette logs it, with its traceback, once this is answered.
+    return await _refused(request, ApiError(500, "the server failed to answer this; see its log", None, "failed"))
+
+
+_HANDLERS = {
+    ApiError: _refused,
+    InputError: _bad_input,
+    HTTPException: _not_routed,
+    RequestValidationError: _invalid,
+    Exception: _failed,
+}

@@ -1,0 +1,226 @@
+"""Which job is drawn when: as many at once as share their steps, the others in turn; with cancelling, limits of time,
+and results that are kept for a while.
+
+Everything here runs on the event loop's thread; only `draw_job` runs on others.
+"""
+
+import asyncio
+import logging
+import math
+import shutil
+from collections import OrderedDict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from time import time
+from typing import Any
+
+from ...errors import InputError
+from ..metrics import ServerMetrics
+from ..models.batch_sizes import COUNTS
+from ..models.bundles import ServedBundles
+from ..refusals import NO_RETRY, ApiError, refused
+from ..settings import ServerLimits
+from .drawing import StoppedError, draw_job
+from .job import Asked, Job, JobEvent
+from .pace import Pace
+from .queue import FairQueue
+
+LONGEST_RETRY = 120
+"""Seconds: OpenAI's client waits no longer, whatever it is told."""
+MOST_KEPT = 1000
+"""Jobs that have ended."""
+log = logging.getLogger("x2i.server")
+
+
+class Scheduler:
+    """The jobs of a server. `lanes` bundles are drawn with at a time."""
+
+    def __init__(self, bundles: ServedBundles, limits: ServerLimits, metrics: ServerMetrics, lanes: int = 1):
+        self.draining = False
+        self._bundles, self._limits, self._metrics, self._lanes = bundles, limits, metrics, lanes
+        self._waiting, self._pace = FairQueue(), Pace()
+        self._running: dict[str, list[Job]] = {}
+        self._jobs: OrderedDict[str, Job] = OrderedDict()
+        self._kept: OrderedDict[str, int] = OrderedDict()
+        """Bytes of the results of jobs that have ended."""
+        self._pool = ThreadPoolExecutor(lanes * COUNTS[-1], "draw")
+        metrics.watch(lambda: self.waiting, lambda: len(self.running))
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs wait."""
+        return len(self._waiting)
+
+    @property
+    def running(self) -> list[Job]:
+        """Those that are being drawn."""
+        return [job for jobs in self._running.values() for job in jobs]
+
+    def submit(self, asked: Asked, client: str) -> Job:
+        """A new job in the queue. Raises ApiError where that is full (429), or the server stops (503)."""
+        if self.draining:
+            self._metrics.refusals.labels("draining").inc()
+            raise ApiError(503, "the server is stopping; send it again", None, "stopping", {"Retry-After": "5"})
+        if len(self._waiting) >= self._limits.waiting:
+            self._metrics.refusals.labels("queue_full").inc()
+            seconds = str(self.retry_after())
+            message = f"expected at most {self._limits.waiting} waiting jobs, got one more; try again in {seconds} s"
+            raise ApiError(429, message, None, "queue_full", {"Retry-After": seconds})
+        job = Job(asked, client)
+        self._jobs[job.id] = job
+        self._waiting.add(job)
+        asyncio.get_running_loop().call_later(self._limits.seconds, self._out_of_time, job)
+        self._dispatch()
+        return job
+
+    def find(self, job_id: str) -> Job:
+        """A job by its id. Raises ApiError (404) for one that is none, or not kept any more."""
+        if job_id not in self._jobs:
+            message = "job: expected the id of a job that runs or ended lately, got another; ask anew"
+            raise ApiError(404, message, "job", "not_found")
+        return self._jobs[job_id]
+
+    def cancel(self, job: Job) -> None:
+        """Ends a job: at once where it waits, within one step where it is drawn. One that has ended stays as it is."""
+        if job.state == "queued":
+            self._waiting.remove(job)
+            self._end(job, "cancelled")
+            self._dispatch()
+        elif job.state == "running":
+            job.stop.set()
+
+    def forget(self, job: Job) -> None:
+        """Drops a job that has ended, and its results."""
+        self._jobs.pop(job.id, None)
+        self._kept.pop(job.id, None)
+
+    def retry_after(self) -> int:
+        """Whole seconds after which a place in the queue may be free."""
+        soonest = min((left for job in self.running if (left := self._pace.left(job)) is not None), default=1.0)
+        return max(1, min(LONGEST_RETRY, math.ceil(soonest)))
+
+    def seconds_left(self, job: Job) -> float | None:
+        """How long a job will take from now on, as far as can be told: of one that waits, with those before it."""
+        if job.state != "queued":
+            return self._pace.left(job)
+        ahead = [*self.running, *self._ahead(job), job]
+        times = [self._pace.left(each) for each in ahead]
+        if any(left is None for left in times):
+            return None
+        width = max(1, self._bundles[job.asked.bundle].most_at_once(job.asked.request.size))
+        return sum(left for left in times if left is not None) / width
+
+    def position(self, job: Job) -> int | None:
+        """How many jobs are before one that waits."""
+        return sum(1 for _ in self._ahead(job)) if job.state == "queued" else None
+
+    async def drain(self, seconds: float) -> None:
+        """Takes no more jobs, and lets those that are there end; what has not after so many seconds is cancelled."""
+        self.draining = True
+        left = [job for job in self._jobs.values() if not job.ended.is_set()]
+        if left:
+            await asyncio.wait([asyncio.ensure_future(job.ended.wait()) for job in left], timeout=seconds)
+        for job in left:
+            self.cancel(job)
+        await asyncio.gather(*(job.ended.wait() for job in left))
+        self._pool.shutdown(wait=True)
+
+    def _ahead(self, job: Job) -> Iterator[Job]:
+        for each in self._waiting:
+            if each is job:
+                return
+            yield each
+
+    def _dispatch(self) -> None:
+        """Begins the next job as long as there is room. What does not fit beside those that are drawn waits, and nobody
+        passes it: else small jobs might keep a large one waiting for good."""
+        begun = False
+        while (job := self._waiting.first()) is not None and self._has_room(job):
+            self._waiting.take()
+            self._begin(job)
+            begun = True
+        if begun:
+            for job in self._waiting:
+                self._tell(job)
+
+    def _has_room(self, job: Job) -> bool:
+        bundle = job.asked.bundle
+        lane = self._running.get(bundle)
+        if not lane:
+            return len(self._running) < self._lanes
+        most = self._bundles[bundle].most_at_once(job.asked.request.size)
+        return sum(each.asked.request.count for each in lane) + job.asked.request.count <= most
+
+    def _begin(self, job: Job) -> None:
+        job.begin()
+        self._running.setdefault(job.asked.bundle, []).append(job)
+        self._metrics.waited.observe(time() - job.created)
+        self._tell(job)
+        loop = asyncio.get_running_loop()
+
+        def tell(name: str, data: dict[str, Any]) -> None:
+            loop.call_soon_threadsafe(self._happened, job, name, data)
+
+        future = loop.run_in_executor(self._pool, draw_job, self._bundles, job.asked, job.stop, tell)
+        future.add_done_callback(partial(self._drawn, job))
+
+    def _happened(self, job: Job, name: str, data: dict[str, Any]) -> None:
+        job.step, job.steps = data["step"], data["steps"]
+        if name == "step":
+            data = data | {"seconds_left": self.seconds_left(job)}
+        else:
+            job.preview = data
+        job.publish(JobEvent(name, data))
+
+    def _drawn(self, job: Job, future: "asyncio.Future[Any]") -> None:
+        lane = self._running[job.asked.bundle]
+        lane.remove(job)
+        if not lane:
+            del self._running[job.asked.bundle]
+        error = future.exception()
+        if error is None:
+            result, output = future.result()
+            self._pace.note(job)
+            self._metrics.drawn(job, output)
+            self._end(job, "done", result)
+        elif isinstance(error, StoppedError):
+            self._end(job, "failed" if job.error is not None else "cancelled", error=job.error)
+        elif isinstance(error, InputError):
+            self._end(job, "failed", error=refused(error, _hidden(job.asked)))
+        else:
+            log.error("job %s failed", job.id, exc_info=error)
+            self._end(job, "failed", error=ApiError(500, "the server failed to draw this; see its log", None, "failed"))
+        self._dispatch()
+
+    def _out_of_time(self, job: Job) -> None:
+        if job.ended.is_set():
+            return
+        limit = f"expected a job that ends within {self._limits.seconds:g} s, got one that has not"
+        job.error = ApiError(504, f"{limit}; ask for fewer steps or a smaller size", None, "timeout", NO_RETRY)
+        if job.state == "running":
+            job.stop.set()
+        else:
+            self._waiting.remove(job)
+            self._end(job, "failed", error=job.error)
+
+    def _end(self, job: Job, state: Any, result: Any = None, error: ApiError | None = None) -> None:
+        job.end(state, result, error)
+        self._metrics.jobs.labels(job.asked.bundle, state).inc()
+        if job.asked.folder is not None:
+            shutil.rmtree(job.asked.folder, ignore_errors=True)
+        self._tell(job)
+        self._kept[job.id] = 0 if job.result is None else job.result.bytes
+        while len(self._kept) > MOST_KEPT or (
+            len(self._kept) > 1 and sum(self._kept.values()) > self._limits.keep_bytes
+        ):
+            self.forget(self._jobs[next(iter(self._kept))])
+        asyncio.get_running_loop().call_later(self._limits.keep_seconds, self.forget, job)
+
+    def _tell(self, job: Job) -> None:
+        """Those who watch a job see it in its new state, or its new place."""
+        job.publish(JobEvent("job", {}))
+
+
+def _hidden(asked: Asked) -> str:
+    return "" if asked.folder is None else f"{asked.folder}/"

@@ -1,0 +1,65 @@
+"""What a bundle takes and gives, as a form or a client sees it."""
+
+from dataclasses import replace
+from typing import Any
+
+from ...bundle.manifest import Manifest
+from ...inputs.option import Option
+from ...inputs.prompt import TextInput
+from ...inputs.registry import input_options, run_options
+from ...inputs.sampling import LATENTS_OPTIONS
+from ...samplers.registry import SAMPLERS
+from ..settings import ServerLimits
+
+
+def served_options(manifest: Manifest, limits: ServerLimits) -> dict[str, Option]:
+    """The options that a bundle takes from a request, by name, in the order in which people read them.
+
+    Arrays are none of them: they are for tests. Words that only the bundle knows, such as its languages, become
+    choices, and what a server limits is bounded.
+    """
+    plan = manifest.plan
+    text = plan.find(TextInput)
+    left_out = {option.name for option in run_options().values() if option.form == "array"} | {"mix"}
+    left_out |= input_options() - plan.options()
+    left_out |= {"language", "negative"} if text is None else set()
+    left_out |= set() if plan.walks_latents else {option.name for option in LATENTS_OPTIONS}
+    left_out |= {"size"} if plan.process.canvas.fixed else set()
+    left_out |= {"guidance"} if plan.process.guidance.fixed else set()
+    choices = {"language": manifest.languages, "preset": tuple(plan.presets), "sampler": tuple(SAMPLERS)}
+    left_out |= {name for name, words in choices.items() if not words}
+    most = {"count": limits.pictures, "steps": limits.steps}
+    found = {}
+    for name, option in run_options().items():
+        if name in left_out:
+            continue
+        if name in choices:
+            option = replace(option, form="choice", choices=choices[name])
+        found[name] = replace(option, most=min(most[name], option.most or most[name])) if name in most else option
+    return found
+
+
+def prompt_need(manifest: Manifest) -> str:
+    """Whether a bundle reads a prompt: "required", "optional" or "none"."""
+    text = manifest.plan.find(TextInput)
+    return "none" if text is None else "optional" if text.optional else "required"
+
+
+def bundle_capabilities(name: str, manifest: Manifest, limits: ServerLimits, loaded: bool) -> dict[str, Any]:
+    """One bundle as JSON: see docs/serving.md."""
+    process = manifest.plan.process
+    canvas = process.canvas
+    height, width = canvas.size
+    size = {"height": height, "width": width, "multiple": canvas.multiple, "fixed": canvas.fixed}
+    options = served_options(manifest, limits)
+    return {
+        "name": name,
+        "system": manifest.system,
+        "gives": list(process.gives),
+        "prompt": prompt_need(manifest),
+        "size": size if "picture" in process.gives else None,
+        "steps": process.steps,
+        "guidance": None if process.guidance.fixed else process.guidance.scale,
+        "loaded": loaded,
+        "options": {option.name: option.schema() | {"form": option.form} for option in options.values()},
+    }

@@ -1,0 +1,107 @@
+"""One server's parts, and the way that every interface goes through them: from fields to a job."""
+
+import asyncio
+import secrets
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from .api.body import Body
+from .api.options import limit_problems, options_of_body
+from .jobs.job import Asked, Job, PictureFormat
+from .jobs.scheduler import Scheduler
+from .metrics import ServerMetrics
+from .models.bundles import ServedBundle, ServedBundles
+from .refusals import ApiError, refused
+from .settings import ServerSettings
+
+
+class Service:
+    """Bundles, scheduler and counters of one server. Raises InputError for bundles that cannot be opened."""
+
+    def __init__(self, settings: ServerSettings):
+        self.settings, self.limits = settings, settings.limits
+        self.bundles = ServedBundles(
+            settings.bundles, settings.limits, settings.backend, settings.threads, settings.max_memory
+        )
+        self.metrics = ServerMetrics(self.bundles)
+        self.scheduler = Scheduler(self.bundles, settings.limits, self.metrics, settings.lanes)
+        self.ready = False
+        """Whether the first bundles are open."""
+        self._folder = Path(tempfile.mkdtemp(prefix="x2i-server-"))
+
+    async def open(self) -> None:
+        """Opens the first bundles, away from the event loop."""
+        await asyncio.to_thread(self.bundles.open_first)
+        self.ready = True
+
+    async def close(self) -> None:
+        """Lets the jobs that are there end, and removes what was uploaded."""
+        self.ready = False
+        await self.scheduler.drain(self.settings.drain_seconds)
+        for served in self.bundles:
+            served.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def bundle(self, name: Any) -> ServedBundle:
+        """A bundle by its name, the first where none is named. Raises ApiError (404) for a name of none."""
+        if name is None or name == "":
+            return self.bundles[self.bundles.names[0]]
+        if not isinstance(name, str) or name not in self.bundles:
+            message = f"model: expected one of {', '.join(self.bundles.names)}, got {str(name)[:100]!r}; choose one"
+            raise ApiError(404, message, "model", "model_not_found")
+        return self.bundles[name]
+
+    async def ask(
+        self,
+        served: ServedBundle,
+        prompt: Any,
+        body: Body,
+        previews: int = 0,
+        picture_format: PictureFormat | None = None,
+        notes: Sequence[str] = (),
+    ) -> Asked:
+        """A checked call of a bundle with the options in a body. Raises ApiError (400) with every problem."""
+        folder = self._folder / secrets.token_hex(8)
+        try:
+            return await asyncio.to_thread(
+                self._asked, served, prompt, body, previews, picture_format or PictureFormat(), tuple(notes), folder
+            )
+        except InputError as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            self.metrics.refusals.labels("bad_input").inc()
+            raise refused(error, f"{folder}/") from error
+
+    def submit(self, asked: Asked, client: str) -> Job:
+        """A checked call in the queue. Raises ApiError where that is full, or the server stops."""
+        try:
+            return self.scheduler.submit(asked, client)
+        except ApiError:
+            if asked.folder is not None:
+                shutil.rmtree(asked.folder, ignore_errors=True)
+            raise
+
+    def _asked(
+        self,
+        served: ServedBundle,
+        prompt: Any,
+        body: Body,
+        previews: int,
+        picture_format: PictureFormat,
+        notes: tuple[str, ...],
+        folder: Path,
+    ) -> Asked:
+        options = options_of_body(body, folder, self.limits)
+        request = served.check(prompt, options)
+        usual = served.bundle.manifest.plan.process.steps
+        steps = request.values["steps"] or usual if request.sampler is None else len(request.sampler.timesteps)
+        if problems := limit_problems(request, steps, self.limits):
+            raise InputError(*problems)
+        kept = folder if folder.is_dir() else None
+        # What was prepared is prepared again when it is drawn; many that wait would fill the memory.
+        light = replace(request, inputs=replace(request.inputs, slots={}))
+        return Asked(served.name, prompt, options, light, steps, previews, picture_format, kept, notes)
