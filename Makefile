@@ -12,13 +12,17 @@ ROOMS := models kernels export runtime emoji
 export PYTHONSAFEPATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo judge subjects pairs sounds tokens judge-precision parity full adapter-cost precisions footprint bench bench-full docs hostile interop test test-gpu lint typecheck clean
+.PHONY: help demo serve judge subjects pairs sounds tokens judge-precision parity full adapter-cost precisions footprint bench bench-full docs hostile interop test test-gpu lint typecheck clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' $(MAKEFILE_LIST) | expand -t 18
 
 demo: $(VENV)/.export ## export the embedded models, verify them, draw with each: demo/contact-sheet.png
 	$(BIN)/python -m x2i.emoji.demo
+
+serve: $(VENV)/.export ## a server of the demo's bundles at http://127.0.0.1:8000, page and API
+	@test -d demo/bundle-sound || $(BIN)/python -m x2i.emoji.demo
+	$(BIN)/x2i serve demo/bundle demo/bundle-fastcomposer demo/bundle-sound demo/bundle-muse demo/bundle-ddcap --measure
 
 judge: $(VENV)/.export ## score the embedded model's pictures, per language
 	$(BIN)/python -m x2i.emoji.judges.languages
@@ -100,7 +104,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.export: pyproject.toml emoji/pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install -c constraints.txt -e '.[export,sound]' -e ./emoji
+	$(BIN)/python -m pip install -c constraints.txt -e '.[export,server,sound]' -e ./emoji
 	@touch $@
 
 $(VENV)/.test: pyproject.toml emoji/pyproject.toml constraints.txt | $(BIN)/python

@@ -14,6 +14,7 @@ from ...memory_limit import BYTES_PER_FILE_BYTE, PROCESS_BYTES
 from ...pipeline import Pipeline
 from ...request import Request
 from ...sessions.backends import graph_opener
+from ...sessions.openvino_support import uses_static_shapes
 from ...sessions.session import Session
 from ..settings import ServerLimits
 from .batch_sizes import BatchSizes, keep_batch_sizes, kept_batch_sizes, measure_batch_sizes
@@ -63,6 +64,7 @@ class ServedBundle:
                     self._pipeline = best_pipeline(self.bundle, None, self._threads, None, most_memory, wrap)
                 else:
                     self._pipeline = pipeline_of(self.bundle, self._backend, self._threads, most=most_memory, wrap=wrap)
+                self.shared.in_powers = self._compiles_for_rows(self._pipeline.backend)
                 if most_memory is None:
                     self.sizes = kept_batch_sizes(self.bundle, self._pipeline.backend, self._threads)
             return self._pipeline
@@ -82,6 +84,12 @@ class ServedBundle:
     def capabilities(self) -> dict[str, Any]:
         """What it takes and gives, as JSON."""
         return bundle_capabilities(self.name, self.bundle.manifest, self._limits, self.loaded)
+
+    def _compiles_for_rows(self, backend: str) -> bool:
+        """Whether a backend compiles a graph of its steps anew for each number of rows."""
+        name, _, device = backend.partition(":")
+        graphs = (self.bundle.graph_file(graph) for graph in self.bundle.manifest.plan.denoisers())
+        return name == "openvino" and any(uses_static_shapes(graph, device) for graph in graphs)
 
     def _wrapped(self, graph: str, session: Session) -> Session:
         plan = self.bundle.manifest.plan

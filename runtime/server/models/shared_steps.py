@@ -75,9 +75,11 @@ class _Joined:
 
 class SharedSteps:
     """The meeting place of one bundle's runs. `session` wraps a graph that its steps call; a run stands inside
-    `walking()` as long as it walks."""
+    `walking()` as long as it walks. With `in_powers` only 1, 2, 4, 8... runs are called at once, for a backend that
+    compiles a graph anew for each number of rows."""
 
-    def __init__(self) -> None:
+    def __init__(self, in_powers: bool = False) -> None:
+        self.in_powers = in_powers
         self._changed = Condition()
         self._walking = 0
         self._waiting: list[_Call] = []
@@ -140,12 +142,20 @@ class SharedSteps:
         begun = monotonic()
         try:
             for kind, group in groups.items():
-                self._make_group(kind, group)
+                for part in self._parts(group):
+                    self._make_group(kind, part)
         finally:
             with self._changed:
                 self._calling, self._returned = False, monotonic()
                 self._latest = self._returned - begun
                 self._changed.notify_all()
+
+    def _parts(self, group: list[_Call]) -> Iterator[list[_Call]]:
+        """Those of a group that are called at once."""
+        while group:
+            most = 2 ** (len(group).bit_length() - 1) if self.in_powers else len(group)
+            yield group[:most]
+            group = group[most:]
 
     def _make_group(self, kind: tuple, group: list[_Call]) -> None:
         if len(group) > 1 and self._make_joined(kind, group):
