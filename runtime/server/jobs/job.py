@@ -102,6 +102,8 @@ class Job:
         self.stop = Event()
         """Set where its drawing is to end; its thread looks after every step."""
         self.ended = asyncio.Event()
+        self.timer: asyncio.TimerHandle | None = None
+        """What will end it, or forget it; cancelled, it holds the job no longer."""
         self._watching: set[asyncio.Queue[JobEvent]] = set()
 
     def begin(self) -> None:

@@ -70,7 +70,7 @@ class Scheduler:
         job = Job(asked, client)
         self._jobs[job.id] = job
         self._waiting.add(job)
-        asyncio.get_running_loop().call_later(self._limits.seconds, self._out_of_time, job)
+        job.timer = asyncio.get_running_loop().call_later(self._limits.seconds, self._out_of_time, job)
         self._dispatch()
         return job
 
@@ -92,6 +92,8 @@ class Scheduler:
 
     def forget(self, job: Job) -> None:
         """Drops a job that has ended, and its results."""
+        if job.timer is not None:
+            job.timer.cancel()
         self._jobs.pop(job.id, None)
         self._kept.pop(job.id, None)
 
@@ -206,6 +208,9 @@ class Scheduler:
 
     def _end(self, job: Job, state: Any, result: Any = None, error: ApiError | None = None) -> None:
         job.end(state, result, error)
+        if job.timer is not None:
+            job.timer.cancel()
+        job.timer = asyncio.get_running_loop().call_later(self._limits.keep_seconds, self.forget, job)
         self._metrics.jobs.labels(job.asked.bundle, state).inc()
         if job.asked.folder is not None:
             shutil.rmtree(job.asked.folder, ignore_errors=True)
@@ -215,7 +220,6 @@ class Scheduler:
             len(self._kept) > 1 and sum(self._kept.values()) > self._limits.keep_bytes
         ):
             self.forget(self._jobs[next(iter(self._kept))])
-        asyncio.get_running_loop().call_later(self._limits.keep_seconds, self.forget, job)
 
     def _tell(self, job: Job) -> None:
         """Those who watch a job see it in its new state, or its new place."""
