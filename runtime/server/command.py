@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from ..commands.console import command
-from ..commands.options import FILE, backend_option, threads_option
+from ..commands.options import FILE, Size, backend_option, threads_option
 from ..errors import InputError
 from ..memory_limit import parsed_size
 from .settings import ServerLimits, ServerSettings
@@ -32,6 +32,7 @@ KEY_VARIABLE = "X2I_API_KEY"
 @click.option("--max-memory", help="Memory for bundles, such as 8GB: others are closed for the one that is drawn with.")
 @click.option("--lanes", type=click.IntRange(1, 16), default=1, show_default=True, help="Bundles drawn with at a time.")
 @click.option("--measure", is_flag=True, help="Measure first how many pictures share a step fastest, and keep it.")
+@click.option("--measure-size", type=Size(), multiple=True, help="Measure at this size too; may be given again.")
 @click.option("--api-key", envvar=KEY_VARIABLE, show_envvar=True, help="Key that clients must send.")
 @click.option("--queue", type=click.IntRange(1, 10_000), default=64, show_default=True, help="Jobs that may wait.")
 @click.option("--time-limit", type=click.FloatRange(1), default=600, show_default=True, help="Seconds of one job.")
@@ -50,6 +51,7 @@ def serve(
     tls_cert: Path | None,
     tls_key: Path | None,
     measure: bool,
+    measure_size: tuple[tuple[int, int], ...],
     **chosen: Any,
 ) -> None:
     """Draw with BUNDLES for whoever asks over HTTP: OpenAI's image interface, jobs, AUTOMATIC1111's, and a page."""
@@ -66,8 +68,8 @@ def serve(
     _log_to_streams()
     # What a run warns of, its answer tells; here it would name prompts.
     warnings.simplefilter("ignore", UserWarning)
-    if measure:
-        for line in measure_bundles(bundles, settings.backend, settings.threads):
+    if measure or measure_size:
+        for line in measure_bundles(bundles, settings.backend, settings.threads, measure_size):
             click.echo(line)
     app = create_app(settings)
 

@@ -44,6 +44,13 @@ class BatchSize:
         """How many times as many pictures `most` of them at once make as one at a time."""
         return self.steps_per_second[str(self.most)] / self.steps_per_second["1"]
 
+    def describe(self) -> str:
+        """What was found, in words."""
+        rates = ", ".join(f"{count}: {rate:.3g}" for count, rate in self.steps_per_second.items())
+        shared = f"{self.most} pictures share a step, {self.gain:.2f} times as fast"
+        told = shared if self.most > 1 else "pictures are drawn one by one"
+        return f"{self.size[0]}x{self.size[1]}, {told} (steps of a picture a second, by pictures in a step: {rates})"
+
 
 @dataclass(frozen=True, slots=True)
 class BatchSizes:
@@ -67,9 +74,9 @@ class BatchSizes:
 
 
 def measure_batch_sizes(pipeline: Pipeline, threads: int | None, sizes: Iterable[tuple[int, int]] = ()) -> BatchSizes:
-    """Measures a bundle at its usual size, or at others. Raises InputError where it cannot draw one of them alone."""
+    """Measures a bundle at its usual size, and at others. Raises InputError where it cannot draw one of them alone."""
     canvas = pipeline.bundle.manifest.plan.process.canvas
-    measured = tuple(_measured(pipeline, size) for size in (tuple(sizes) or (canvas.size,)))
+    measured = tuple(_measured(pipeline, size) for size in dict.fromkeys((canvas.size, *sizes)))
     return BatchSizes(processor(), pipeline.backend, threads, measured)
 
 

@@ -187,17 +187,18 @@ class ServedBundles:
                     self._changed.wait()
 
 
-def measure_bundles(folders: Sequence[Path], backend: str | None, threads: int | None) -> Iterator[str]:
-    """Measures how many pictures share a step fastest in each bundle, keeps it there, and says so in a line. Raises
-    InputError for a folder that is no bundle, and where nothing can be written."""
+def measure_bundles(
+    folders: Sequence[Path], backend: str | None, threads: int | None, sizes: Sequence[tuple[int, int]] = ()
+) -> Iterator[str]:
+    """Measures how many pictures share a step fastest in each bundle, at its usual size and at others, keeps it there,
+    and says so in a line each. Raises InputError for a folder that is no bundle, and for a size that one does not
+    draw."""
     for folder in folders:
         bundle = open_bundle(folder)
-        pipeline = best_pipeline(bundle, threads=threads) if backend is None else pipeline_of(bundle, backend, threads)
-        sizes = measure_batch_sizes(pipeline, threads)
-        keep_batch_sizes(bundle, sizes)
-        for each in sizes.measured:
-            rates = ", ".join(f"{count}: {rate:.3g}" for count, rate in each.steps_per_second.items())
-            found = (
-                f"{each.most} pictures share a step, {each.gain:.2f} times as fast" if each.most > 1 else "one by one"
-            )
-            yield f"{folder.name}: {found} (steps of a picture a second, by pictures in a step: {rates})"
+        if backend is None:
+            pipeline = best_pipeline(bundle, threads=threads)
+        else:
+            pipeline = pipeline_of(bundle, backend, threads)
+        found = measure_batch_sizes(pipeline, threads, sizes)
+        keep_batch_sizes(bundle, found)
+        yield from (f"{folder.name}: {each.describe()}" for each in found.measured)
