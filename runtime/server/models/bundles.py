@@ -195,10 +195,7 @@ def measure_bundles(
     draw."""
     for folder in folders:
         bundle = open_bundle(folder)
-        if backend is None:
-            pipeline = best_pipeline(bundle, threads=threads)
-        else:
-            pipeline = pipeline_of(bundle, backend, threads)
+        pipeline = best_pipeline(bundle, threads=threads) if backend is None else pipeline_of(bundle, backend, threads)
         found = measure_batch_sizes(pipeline, threads, sizes)
         keep_batch_sizes(bundle, found)
         yield from (f"{folder.name}: {each.describe()}" for each in found.measured)
