@@ -2,10 +2,10 @@
 
 import time
 import wave
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from io import BytesIO
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -13,6 +13,12 @@ import numpy as np
 from PIL import Image
 
 from .errors import InputError
+from .files.writing import Write, check_targets, save_all
+from .media.parameters import Parameters
+from .media.picture_files import check_picture_name, save_picture
+
+SUFFIXES = {"sound": ".wav", "text": ".txt", "tokens": ".npy"}
+"""Of files that are no pictures, by what a run gives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +112,8 @@ class Output:
     and the graph (`graphs`), and when each stage and each step ran (`spans`).
 
     A bundle that walks tokens gives `tokens`, int64 [count, length], and no latents, and what its plan makes of them:
-    images, `texts`, `sounds`.
+    images, `texts`, `sounds`. `parameters` say of each image what it alone is drawn again with; there are none where
+    the run was left before its end, or another's tokens were sent in.
     """
 
     images: list[Image.Image]
@@ -119,6 +126,68 @@ class Output:
     tokens: np.ndarray | None = None
     texts: list[str] = field(default_factory=list)
     sounds: list[Sound] = field(default_factory=list)
+    parameters: tuple[Parameters, ...] = ()
+
+    def save(self, path: str | Path, parameters: bool = True) -> list[Path]:
+        """Writes the pictures, the sounds (`.wav`), the texts (`.txt`) or the tokens (`.npy`), whichever the name's
+        suffix says, and returns the files: one result goes to `path`, several get -1, -2, ... before the suffix.
+
+        A PNG, JPEG, WebP, AVIF or TIFF holds what it was drawn from, the prompt among it, unless `parameters` is False.
+        Raises InputError, before anything is written, for a name that is none of what the run gave, and where a file
+        cannot be written; all are written, or none.
+        """
+        path = Path(path)
+        given: dict[str, list[Any]] = {
+            "picture": self.images,
+            "sound": self.sounds,
+            "text": self.texts,
+            "tokens": self._token_rows(),
+        }
+        kind = written_kind([kind for kind, results in given.items() if results], path)
+        paths = numbered_paths(path, len(given[kind]))
+        check_targets(paths)
+        save_all(self.writes(kind, paths, parameters))
+        return paths
+
+    def writes(self, kind: str, paths: list[Path], parameters: bool = True) -> dict[Path, Write]:
+        """How each result of a kind, `picture` or one of SUFFIXES, is written to its path."""
+        made: list[Write]
+        if kind == "picture":
+            told = self.parameters if parameters and self.parameters else (None,) * len(self.images)
+            made = [
+                partial(save_picture, image, path.suffix, parameters=one)
+                for image, path, one in zip(self.images, paths, told, strict=True)
+            ]
+        elif kind == "sound":
+            made = [partial(save_sound, sound) for sound in self.sounds]
+        elif kind == "text":
+            made = [partial(_write_text, text) for text in self.texts]
+        else:
+            made = [partial(write_array, row) for row in self._token_rows()]
+        return dict(zip(paths, made, strict=True))
+
+    def _token_rows(self) -> list[np.ndarray]:
+        return [] if self.tokens is None else [*self.tokens]
+
+
+def written_kind(kinds: Sequence[str], path: Path) -> str:
+    """Which of the `kinds` that a run gives, `picture` or one of SUFFIXES, a file of this name holds. Raises InputError
+    for a name that is none of theirs."""
+    kind = next((kind for kind in kinds if path.suffix == SUFFIXES.get(kind)), kinds[0])
+    if kind == "picture":
+        check_picture_name(path)
+    elif path.suffix != SUFFIXES[kind]:
+        got = path.suffix or "no suffix"
+        raise InputError(
+            f"{path}: expected a name such as a{SUFFIXES[kind]} for {kind}, which this run gives, got {got!r}; rename "
+            "it"
+        )
+    return kind
+
+
+def numbered_paths(path: Path, count: int) -> list[Path]:
+    """One result goes to `path`; several get -1, -2, ... before the suffix."""
+    return [path] if count == 1 else [path.with_name(f"{path.stem}-{i + 1}{path.suffix}") for i in range(count)]
 
 
 def to_uint8(decoded: np.ndarray, rounding: str) -> np.ndarray:
@@ -139,16 +208,6 @@ def to_images(decoded: np.ndarray, rounding: str) -> list[Image.Image]:
     return [Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels) for pixels in pictures]
 
 
-def check_picture_name(path: Path) -> None:
-    """Raises InputError for a name whose suffix is no picture's that can be written."""
-    try:
-        save_picture(Image.new("RGB", (8, 8)), path.suffix, BytesIO())
-    except (KeyError, ValueError, OSError) as error:
-        # Pillow opens more formats than it writes, and some only with a library that is not there.
-        got = path.suffix or "no suffix"
-        raise InputError(f"{path}: expected a picture name such as a.png, a.jpg or a.webp, got {got!r}") from error
-
-
 PCM_SCALE = 2**23
 """Full scale of 24 bits."""
 
@@ -167,6 +226,10 @@ def save_sound(sound: Sound, stream: BinaryIO) -> None:
         written.writeframes(levels.view(np.uint8).reshape(-1, 4)[:, :3].tobytes())
 
 
-def save_picture(image: Image.Image, suffix: str, stream: BinaryIO) -> None:
-    """Writes a picture in the format of a file name's suffix."""
-    image.save(stream, format=Image.registered_extensions()[suffix.lower()])
+def write_array(array: np.ndarray, stream: BinaryIO) -> None:
+    """Writes an array as `.npy`."""
+    np.save(stream, array)
+
+
+def _write_text(text: str, stream: BinaryIO) -> None:
+    stream.write(f"{text}\n".encode())

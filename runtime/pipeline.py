@@ -7,6 +7,7 @@ from functools import partial
 from typing import Unpack, cast
 
 import numpy as np
+from PIL import Image
 
 from .bundle.plan import Plan, Process
 from .bundle.reader import Bundle
@@ -15,10 +16,12 @@ from .errors import InputError, collect_problems, one_line
 from .inputs.option import NamedTensors, short
 from .inputs.registry import RunOptions
 from .inputs.sound import MIX
+from .media.parameters import Parameters
 from .memory_limit import MemoryLimit, RunShape
 from .output import Output, Step, Timings
 from .processes.denoiser import Denoiser
 from .processes.run import ProcessRun
+from .redraw.run_record import RunRecord
 from .request import Request, make_request
 from .sessions.cache import SessionCache
 from .sessions.session import Session
@@ -103,7 +106,12 @@ class Pipeline:
     def _begun(self, prompt: str | None, options: RunOptions) -> "Walk":
         timings = Timings()
         request, slots, notes = self._encode(prompt, options, timings)
-        return Walk(self.bundle, self._sessions, request, slots, notes, timings, self._limit is not None)
+        record = None
+        if "picture" in self._plan.process.gives:
+            text = None if self._text is None or prompt is None else self._text.bundle
+            given = {"preset": self.preset, **options}
+            record = RunRecord(self.bundle, text, self.backend, prompt, given, request)
+        return Walk(self.bundle, self._sessions, request, slots, notes, timings, self._limit is not None, record)
 
     @property
     def _plan(self) -> Plan:
@@ -175,11 +183,13 @@ class Walk(Iterator[Step]):
         notes: tuple[str, ...],
         timings: Timings,
         alone: bool,
+        record: RunRecord | None,
     ):
         self._bundle, self._sessions, self._request = bundle, sessions, request
         self._slots, self._notes, self._alone = slots, notes, alone
         self.timings = timings
         """How long each stage took so far."""
+        self._record = record
         self._written = frozenset[str]()
         self._denoisers: list[Denoiser] = []
         self._steps = self._walked()
@@ -194,6 +204,9 @@ class Walk(Iterator[Step]):
 
     def send(self, tokens: np.ndarray | None) -> Step:
         """The next step, of a walk through tokens after the state was replaced by `tokens`, int64 [count, length]."""
+        if tokens is not None:
+            # What comes of them no record of the run explains.
+            self._record = None
         return self._steps.send(tokens)
 
     def close(self) -> None:
@@ -219,7 +232,16 @@ class Walk(Iterator[Step]):
             last.tokens,
             made.texts,
             made.sounds,
+            ()
+            if self._record is None or last.index + 1 < last.count
+            else self._record.parameters(made.images, last.count),
         )
+
+    def _parameters(self, images: list[Image.Image], last: Step) -> tuple[Parameters, ...]:
+        """Of the pictures of a run that was walked to its end."""
+        if self._record is None or last.index + 1 < last.count:
+            return ()
+        return self._record.parameters(images, last.count)
 
     def _walked(self) -> Generator[Step, np.ndarray | None, None]:
         """Each process in turn, the slots that it writes handed on."""

@@ -78,12 +78,12 @@ class TextBundle:
     def __init__(self, bundle: Bundle, open_session: Callable[[str], Session]):
         slot = context_slot(bundle.manifest.plan)
         assert slot is not None, "a bundle that writes no context is not mixable"
-        self._bundle, self._slot = bundle, slot
+        self.bundle, self._slot = bundle, slot
         self._conditions = Conditions(bundle, SessionCache(open_session))
 
     def request(self, prompt: str | None, **options: Unpack[RunOptions]) -> Request:
         """Checks the prompt and TEXT_OPTIONS; raises InputError."""
-        return make_request(self._bundle.manifest, prompt, **options)
+        return make_request(self.bundle.manifest, prompt, **options)
 
     def context(self, request: Request) -> tuple[np.ndarray, tuple[str, ...]]:
         """The context of both sides of the guidance [B, tokens, D], and warnings."""

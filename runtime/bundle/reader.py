@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ..errors import InputError
-from ..files.reading import read_json_file
+from ..files.reading import parse_json, read_text
 from ..sessions.session import GraphFile
 from . import manifest as manifests
 from .digests import sha256_of
@@ -22,10 +22,12 @@ _FIX = "copy or export the bundle again"
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """An opened bundle: its folder and what its manifest says."""
+    """An opened bundle: its folder, what its manifest says, and that file's SHA-256, None where the manifest is not the
+    file's."""
 
     folder: Path
     manifest: Manifest
+    sha256: str | None = None
 
     def path(self, name: str) -> Path:
         """The place of one of the bundle's files."""
@@ -80,7 +82,8 @@ def open_bundle(folder: str | Path, check_files: bool = True) -> Bundle:
     truncated or altered - all of them named.
     """
     folder = Path(folder)
-    bundle = Bundle(folder, decode(Manifest, _read_manifest(folder), manifests.FILE_NAME))
+    data, sha256 = _read_manifest(folder)
+    bundle = Bundle(folder, decode(Manifest, data, manifests.FILE_NAME), sha256)
     if problems := bundle.manifest.problems():
         raise InputError(*problems)
     if check_files:
@@ -123,18 +126,20 @@ def file_record(path: Path) -> File:
         return File(path.stat().st_size, hashlib.file_digest(stream, "sha256").hexdigest())
 
 
-def _read_manifest(folder: Path) -> dict:
+def _read_manifest(folder: Path) -> tuple[dict, str]:
+    """What the file holds, in this revision, and its SHA-256."""
     path = folder / manifests.FILE_NAME
     # Unlike Path.exists, it takes a name too long for one that is not there.
     if not os.path.exists(path):
         raise InputError(f"{folder}: expected a bundle folder with {manifests.FILE_NAME}; make one with `x2i export`")
-    data = read_json_file(path, str(path), "a manifest")
+    text = read_text(path, str(path), "a manifest")
+    data = parse_json(text, str(path))
     revision = data.get("revision", manifests.REVISION) if isinstance(data, dict) else None
     if isinstance(revision, int) and not isinstance(revision, bool) and revision > manifests.REVISION:
         raise InputError(
             f"{path}: bundle revision {revision}, but this x2i reads up to {manifests.REVISION}; upgrade x2i-edge"
         )
-    return manifests.in_this_revision(data)
+    return manifests.in_this_revision(data), hashlib.sha256(text.encode()).hexdigest()
 
 
 def _size_problem(path: Path, expected: File) -> str | None:

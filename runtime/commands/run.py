@@ -5,22 +5,19 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 
 from ..bundle.plan import Plan
 from ..bundle.reader import open_bundle
 from ..errors import InputError
-from ..files.writing import Write, check_targets, save_all
+from ..files.writing import check_targets, save_all
 from ..inputs.sampling import MOST_PICTURES
 from ..load import load
-from ..output import Output, check_picture_name, save_picture, save_sound
+from ..output import SUFFIXES, Output, numbered_paths, write_array, written_kind
 from ..request import noise_count
 from .console import announce, command, echo_json, warned
 from .options import FILE, backend_option, given_keywords, input_files, run_keywords, text_bundle_option, threads_option
 from .progress import bars, echo, progress_bar
 
-SUFFIXES = {"sound": ".wav", "text": ".txt", "tokens": ".npy"}
-"""Of files that are no pictures, by what a bundle gives."""
 DEFAULT = Path("out.png")
 OUT = "File to write: out.png, or of a bundle that gives sounds out.wav; a text is printed, and written where named."
 
@@ -59,7 +56,7 @@ def run(
     gives = plan.gives(prompt, keywords)
     saved = _saved_states(plan, {"latents": save_latents, "tokens": save_tokens})
     kind, out = _target(gives, out)
-    paths = _paths(out, _count(keywords))
+    paths = [] if out is None else numbered_paths(out, _count(keywords))
     check_targets([*paths, *saved], input_files(values), [path for path in (bundle, text_bundle) if path is not None])
     with warned():
         pipeline = load(
@@ -70,7 +67,9 @@ def run(
         output = pipeline(prompt, on_step=lambda step: bar.move_to(step.index + 1, step.count), **keywords)
     state = output.latents if output.tokens is None else output.tokens
     assert state is not None, "a run that gave no state"
-    save_all(_writes(kind, output, paths) | {path: partial(_write_array, state) for path in saved})
+    with warned():
+        written = output.writes(kind, paths) if paths else {}
+        save_all(written | {path: partial(write_array, state) for path in saved})
     _tell(output, gives, kind, paths, as_json)
 
 
@@ -96,51 +95,13 @@ def _target(gives: tuple[str, ...], out: Path | None) -> tuple[str, Path | None]
     if out is None:
         kind = kinds[0]
         return kind, None if kind == "text" else DEFAULT.with_suffix(SUFFIXES.get(kind, DEFAULT.suffix))
-    kind = next((kind for kind in kinds if out.suffix == SUFFIXES.get(kind)), kinds[0])
-    if kind == "picture":
-        check_picture_name(out)
-    elif out.suffix != SUFFIXES[kind]:
-        got = out.suffix or "no suffix"
-        raise InputError(
-            f"{out}: expected a name such as a{SUFFIXES[kind]} for {kind}, which this run gives, got {got!r}; rename it"
-        )
-    return kind, out
+    return written_kind(kinds, out), out
 
 
 def _count(keywords: dict[str, Any]) -> int:
     """How many results a run gives. A number out of its range is refused with the other options."""
     count = noise_count(keywords.get("noise")) or keywords.get("count") or 1
     return count if 1 <= count <= MOST_PICTURES else 1
-
-
-def _paths(out: Path | None, count: int) -> list[Path]:
-    """One result goes to `out`; several get -1, -2, ... before the suffix."""
-    if out is None:
-        return []
-    return [out] if count == 1 else [out.with_name(f"{out.stem}-{i + 1}{out.suffix}") for i in range(count)]
-
-
-def _writes(kind: str, output: Output, paths: list[Path]) -> dict[Path, Write]:
-    """How each file is written."""
-    made: list[Any]
-    if kind == "picture":
-        made = [partial(save_picture, image, paths[0].suffix) for image in output.images]
-    elif kind == "sound":
-        made = [partial(save_sound, sound) for sound in output.sounds]
-    elif kind == "text":
-        made = [partial(_write_text, text) for text in output.texts] if paths else []
-    else:
-        assert output.tokens is not None, "tokens of a run that gave none"
-        made = [partial(_write_array, row) for row in output.tokens]
-    return dict(zip(paths, made, strict=True))
-
-
-def _write_text(text: str, stream: Any) -> None:
-    stream.write(f"{text}\n".encode())
-
-
-def _write_array(array: np.ndarray, stream: Any) -> None:
-    np.save(stream, array)
 
 
 def _tell(output: Output, gives: tuple[str, ...], kind: str, paths: list[Path], as_json: bool) -> None:

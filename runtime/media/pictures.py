@@ -117,11 +117,12 @@ def _from_file(path: Path, where: str, as_stored: bool) -> Picture:
     with open_given(path, where, "a picture file") as stream, QUIET, warnings.catch_warnings():
         # Pillow warns of what is refused or drawn here anyway.
         warnings.simplefilter("ignore")
-        with _opened(stream, where) as image:
+        with opened_picture(stream, where) as image:
             return _decoded(image, where, as_stored)
 
 
-def _opened(stream: BinaryIO, where: str) -> Image.Image:
+def opened_picture(stream: BinaryIO, where: str) -> Image.Image:
+    """A picture whose pixels are not decoded yet. Raises InputError, one line, for what is none of FORMATS."""
     Image.init()
     known = [name for name in FORMATS if name in Image.OPEN]
     try:
@@ -132,7 +133,7 @@ def _opened(stream: BinaryIO, where: str) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise _too_large(where, "more") from error
     except DAMAGE as error:
-        raise _damaged(where, error) from error
+        raise damaged_picture(where, error) from error
 
 
 def _from_array(array: np.ndarray, where: str) -> Image.Image:
@@ -148,20 +149,25 @@ def _from_array(array: np.ndarray, where: str) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(pixels * np.uint8(255) if pixels.dtype == np.bool_ else pixels))
 
 
-def _decoded(image: Image.Image, where: str, as_stored: bool) -> Picture:
-    """The size is judged before the pixels are decoded: a small file can hold a picture that fills the memory."""
+def check_pixels(image: Image.Image, where: str) -> None:
+    """Raises InputError for a picture without pixels, or with more than MAX_PIXELS, before they are decoded: a small
+    file can hold a picture that fills the memory."""
     width, height = image.size
     if width < 1 or height < 1:
         raise InputError(f"{where}: expected a picture with pixels, got {width}x{height}; give another")
     if width * height > MAX_PIXELS:
         raise _too_large(where, f"{width}x{height}")
+
+
+def _decoded(image: Image.Image, where: str, as_stored: bool) -> Picture:
+    check_pixels(image, where)
     try:
         image.load()
         upright = _upright(image)
     except Image.DecompressionBombError as error:
         raise _too_large(where, "more") from error
     except DAMAGE as error:
-        raise _damaged(where, error) from error
+        raise damaged_picture(where, error) from error
     return replace(_converted(upright, image.format, where, as_stored), turned=upright is not image)
 
 
@@ -198,5 +204,6 @@ def _too_large(where: str, got: str) -> InputError:
     return InputError(f"{where}: expected at most {MAX_PIXELS // 10**6} million pixels, got {got}; scale it down")
 
 
-def _damaged(where: str, error: BaseException) -> InputError:
+def damaged_picture(where: str, error: BaseException) -> InputError:
+    """What is raised for a picture at whose bytes a decoder failed."""
     return InputError(f"{where}: expected a whole picture, got a damaged one ({reason(error)}); save it again")

@@ -13,7 +13,7 @@ from ..bundle.records import Count, Few, Side
 from ..errors import InputError
 from ..inputs.option import CallShape, Input, Shape
 from ..output import Decoded, Step, to_images
-from ..samplers.registry import make_sampler
+from ..samplers.registry import SAMPLERS, make_sampler
 from ..samplers.sampler import Noise, Sampler
 from ..samplers.schedule import Schedule
 from ..samplers.settings import SamplerSettings
@@ -51,11 +51,20 @@ class SamplerChoice:
 
         Raises InputError as `make_sampler` does.
         """
+        known, merged = self._merged(name, settings)
+        return make_sampler(known, schedule, self.steps if steps is None else steps, merged)
+
+    def options(self, name: str | None, settings: SamplerSettings) -> dict[str, Any]:
+        """Those of a run's options that make the same sampler, whatever the plan's is, of what `make` takes."""
+        known, merged = self._merged(name, settings)
+        return {"sampler": self.name if name is None else name} | merged.over(SAMPLERS[known].settings).to_options()
+
+    def _merged(self, name: str | None, settings: SamplerSettings | None) -> tuple[str, SamplerSettings]:
+        """The sampler's own name, and what is set on it."""
         chosen = self.name if name is None else name
         own = self.settings.given() if chosen == self.name else {}
         known = self.aliases.get(chosen, chosen) if isinstance(chosen, str) else chosen
-        merged = (settings or SamplerSettings()).over(own)
-        return make_sampler(known, schedule, self.steps if steps is None else steps, merged)
+        return known, (settings or SamplerSettings()).over(own)
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,11 @@ class SamplerSettings:
             eta=float(eta) if isinstance(eta, int | float) and 0 <= eta <= 1 else None,
         )
 
+    def to_options(self) -> dict[str, Any]:
+        """Those of a run's options that would set what is set here."""
+        named = {"spacing": self.timestep_spacing, "sigmas": self.sigmas, "eta": self.eta}
+        return {name: value for name, value in named.items() if value is not None}
+
     def over(self, defaults: Mapping[str, Any]) -> "SamplerSettings":
         """These where they are set, `defaults` elsewhere."""
         return SamplerSettings(**{**defaults, **self.given()})

@@ -1,0 +1,1 @@
+"""Which run a picture came from, and how it is drawn again."""
