@@ -1,6 +1,9 @@
-"""`x2i inspect`: what a bundle holds and what it does at which step."""
+"""`x2i inspect`: what a bundle holds and what it does at which step; what a picture was drawn with."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -8,7 +11,11 @@ from ..bundle.calls import Tensor
 from ..bundle.manifest import Manifest
 from ..bundle.reader import open_bundle
 from ..bundle.sharing import shared_bytes
+from ..errors import one_line
 from ..gate.record import Gate
+from ..inputs.registry import run_options
+from ..media.parameters import Parameters
+from ..media.picture_files import read_parameters, read_texts
 from .console import command, echo_json
 from .plan_text import closeness_text, limits_line, plan_lines
 from .progress import echo
@@ -18,11 +25,16 @@ MOST_NAMES = 6
 
 
 @command()
-@click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
-def inspect(bundle: Path, as_json: bool) -> None:
-    """Show the plan, graphs, errors and origin of the folder BUNDLE."""
-    opened = open_bundle(bundle, check_files=False)
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest, or the parameters, as JSON.")
+def inspect(path: Path, as_json: bool) -> None:
+    """Show the plan, graphs, errors and origin of the bundle in the folder PATH, or what the picture PATH was drawn
+    with."""
+    # Unlike Path.is_file, it takes a name too long for one that is not there.
+    if os.path.isfile(path):
+        _picture(path, as_json)
+        return
+    opened = open_bundle(path, check_files=False)
     manifest, shared = opened.manifest, shared_bytes(opened)
     if as_json:
         echo_json(manifest.as_json(), indent=1)
@@ -31,6 +43,49 @@ def inspect(bundle: Path, as_json: bool) -> None:
     lines = [*_summary(manifest), *told, "", *plan_lines(manifest.plan, set(manifest.graphs)), "", *_graphs(manifest)]
     for line in lines + ([] if manifest.gate is None else _gate(manifest.gate)):
         echo(line)
+
+
+def _picture(path: Path, as_json: bool) -> None:
+    """What a picture says of itself, in x2i's own words, or as another program wrote it."""
+    texts = read_texts(path)
+    if texts.json is None and texts.text is not None:
+        if as_json:
+            echo_json({"parameters": texts.text}, indent=1)
+            return
+        lines = ["another program wrote of it:", *(f"  {line}" for line in texts.text.splitlines())]
+    else:
+        parameters = read_parameters(path)
+        if as_json:
+            echo_json(parameters.as_json(), indent=1)
+            return
+        lines = [*_parameter_lines(parameters)]
+    for line in lines:
+        # What others wrote may hold what a terminal would take for an order.
+        echo(one_line(line))
+
+
+def _parameter_lines(parameters: Parameters) -> Iterator[str]:
+    walked, known = parameters.walked, run_options()
+    yield from [] if parameters.prompt is None else (parameters.prompt.splitlines() or [""])
+    for what, mark in (("with", parameters.bundle), ("prompt read by", parameters.text_bundle)):
+        if mark is not None:
+            yield f"  {what} {mark.name}, {mark.system}, manifest sha256 {(mark.manifest or 'unknown')[:16]}"
+    size = f"{walked.size[0]}x{walked.size[1]}"
+    yield f"  on {parameters.backend}, by x2i {parameters.x2i}: {walked.sampler}, {walked.steps} steps, {size} pixels"
+    for what, values in (("given", parameters.options.values), ("from preset or plan", parameters.defaults.values)):
+        if values:
+            yield f"  {what}: {', '.join(f'{known[name].spelling} {_shown(value)}' for name, value in values.items())}"
+    for name, files in parameters.files.items():
+        for file in files:
+            share = "" if file.share is None else f", number {file.share + 1} in it"
+            yield f"  {known[name].spelling} {file.name or 'from memory'}  sha256 {file.sha256[:16]}{share}"
+    yield from (f"  not to be drawn again: {line}" for line in parameters.missing)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple | list):
+        return " ".join(map(_shown, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _summary(manifest: Manifest) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from ..errors import InputError
 from ..files.reading import read_array, read_arrays
@@ -82,6 +83,16 @@ def given_keywords(taken: Collection[str], values: Mapping[str, Any]) -> dict[st
         if value is not None and not option.is_default(value):
             found[option.name] = value
     return found
+
+
+def named_options(taken: Collection[str], context: click.Context) -> set[str]:
+    """The options of a run that the caller named, even where the value says nothing, as `--seed 0` does; `taken` is as
+    for `given_keywords`."""
+    return {
+        next((each for each in group if each.name in taken), group[0]).name
+        for group in _groups().values()
+        if context.get_parameter_source(group[0].name) not in (None, ParameterSource.DEFAULT)
+    }
 
 
 def _read(path: Path, where: str) -> Any:

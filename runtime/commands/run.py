@@ -1,5 +1,6 @@
 """`x2i run`: draw pictures with a bundle, or what else it gives."""
 
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -7,15 +8,26 @@ from typing import Any
 import click
 
 from ..bundle.plan import Plan
-from ..bundle.reader import open_bundle
+from ..bundle.reader import Bundle, open_bundle
 from ..errors import InputError
 from ..files.writing import check_targets, save_all
 from ..inputs.sampling import MOST_PICTURES
 from ..load import load
+from ..media.picture_files import read_parameters
 from ..output import SUFFIXES, Output, numbered_paths, write_array, written_kind
+from ..redraw.again import Again, backend_note, drawn_again
 from ..request import noise_count
 from .console import announce, command, echo_json, warned
-from .options import FILE, backend_option, given_keywords, input_files, run_keywords, text_bundle_option, threads_option
+from .options import (
+    FILE,
+    backend_option,
+    given_keywords,
+    input_files,
+    named_options,
+    run_keywords,
+    text_bundle_option,
+    threads_option,
+)
 from .progress import bars, echo, progress_bar
 
 DEFAULT = Path("out.png")
@@ -33,6 +45,8 @@ OUT = "File to write: out.png, or of a bundle that gives sounds out.wav; a text 
 @click.option("--out", type=FILE, help=OUT)
 @click.option("--save-latents", type=FILE, help="Also save the latents: .npy, float32.")
 @click.option("--save-tokens", type=FILE, help="Also save the tokens, of a bundle that draws some: .npy, int64.")
+@click.option("--again", type=FILE, help="Picture of x2i to draw again: what it was drawn with, but for what is given.")
+@click.option("--no-parameters", is_flag=True, help="Leave out of pictures what they were drawn with.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
 def run(
     bundle: Path,
@@ -44,33 +58,46 @@ def run(
     out: Path | None,
     save_latents: Path | None,
     save_tokens: Path | None,
+    again: Path | None,
+    no_parameters: bool,
     as_json: bool,
     **values: Any,
 ) -> None:
     """Draw PROMPT, or a sound, or describe a picture, with the folder BUNDLE. What is left out comes from its plan."""
-    if text_bundle is not None and prompt is None:
-        raise InputError("prompt: expected the text that --text-bundle reads, got none; give PROMPT")
     # Nothing is opened for files that cannot be written, or that this run would not give.
-    plan = open_bundle(bundle, check_files=False).manifest.plan
-    keywords = given_keywords(plan.options(), values)
-    gives = plan.gives(prompt, keywords)
+    opened = open_bundle(bundle, check_files=False)
+    plan, parameters = opened.manifest.plan, None if again is None else read_parameters(again)
+    asked = Again(prompt, given_keywords(plan.options(), values), ())
+    if parameters is not None:
+        text = None if text_bundle is None else open_bundle(text_bundle, check_files=False)
+        asked = drawn_again(parameters, opened, text, prompt, asked.options, _named(opened))
+    if text_bundle is not None and asked.prompt is None:
+        raise InputError("prompt: expected the text that --text-bundle reads, got none; give PROMPT")
+    gives = plan.gives(asked.prompt, asked.options)
     saved = _saved_states(plan, {"latents": save_latents, "tokens": save_tokens})
     kind, out = _target(gives, out)
-    paths = [] if out is None else numbered_paths(out, _count(keywords))
-    check_targets([*paths, *saved], input_files(values), [path for path in (bundle, text_bundle) if path is not None])
+    paths = [] if out is None else numbered_paths(out, _count(asked.options))
+    read = [*input_files(values), *([] if again is None else [again])]
+    check_targets([*paths, *saved], read, [path for path in (bundle, text_bundle) if path is not None])
+    preset = asked.options.get("preset")
     with warned():
-        pipeline = load(
-            bundle, backend, threads, text_bundle=text_bundle, preset=values["preset"], max_memory=max_memory
-        )
+        pipeline = load(bundle, backend, threads, text_bundle=text_bundle, preset=preset, max_memory=max_memory)
     announce(pipeline, backend)
+    notes = [*asked.notes, *([] if parameters is None else backend_note(parameters, pipeline.backend))]
     with warned(), bars(not as_json), progress_bar("drawing", unit="step") as bar:
-        output = pipeline(prompt, on_step=lambda step: bar.move_to(step.index + 1, step.count), **keywords)
+        for note in notes:
+            warnings.warn(note, UserWarning, stacklevel=2)
+        output = pipeline(asked.prompt, on_step=lambda step: bar.move_to(step.index + 1, step.count), **asked.options)
     state = output.latents if output.tokens is None else output.tokens
     assert state is not None, "a run that gave no state"
     with warned():
-        written = output.writes(kind, paths) if paths else {}
+        written = output.writes(kind, paths, not no_parameters) if paths else {}
         save_all(written | {path: partial(write_array, state) for path in saved})
-    _tell(output, gives, kind, paths, as_json)
+    _tell(output, notes, gives, kind, paths, as_json)
+
+
+def _named(bundle: Bundle) -> set[str]:
+    return named_options(bundle.manifest.plan.options(), click.get_current_context())
 
 
 def _saved_states(plan: Plan, states: dict[str, Path | None]) -> list[Path]:
@@ -104,14 +131,16 @@ def _count(keywords: dict[str, Any]) -> int:
     return count if 1 <= count <= MOST_PICTURES else 1
 
 
-def _tell(output: Output, gives: tuple[str, ...], kind: str, paths: list[Path], as_json: bool) -> None:
+def _tell(
+    output: Output, notes: list[str], gives: tuple[str, ...], kind: str, paths: list[Path], as_json: bool
+) -> None:
     """The texts that a run gives and the files, and how long it took."""
     written = output.texts if "text" in gives else []
     if as_json:
         seconds = {stage: round(value, 4) for stage, value in output.timings.items()}
         files = {"images" if kind == "picture" else "files": [str(path) for path in paths]}
         texts = {"texts": written} if written else {}
-        echo_json({**files, **texts, "seconds": seconds, "warnings": output.warnings})
+        echo_json({**files, **texts, "seconds": seconds, "warnings": [*notes, *output.warnings]})
         return
     for line in (*written, *map(str, paths)):
         echo(line)
