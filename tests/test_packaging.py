@@ -95,6 +95,7 @@ def test_the_wheel_announces_its_commands(wheel: Path) -> None:
         "export": "x2i.export.commands.export:export",
         "from-optimum": "x2i.export.commands.optimum:from_optimum",
         "lower": "x2i.export.commands.lower:lower_command",
+        "serve": "x2i.runtime.server.command:serve",
         "to-optimum": "x2i.export.commands.optimum:to_optimum",
         "tune": "x2i.export.commands.tune:tune_command",
     }
