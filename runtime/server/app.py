@@ -1,4 +1,4 @@
-"""The application: its interfaces, health, metrics and page, for uvicorn, Ray Serve or a test."""
+"""The application: its interfaces, health, metrics and page, for uvicorn or a test."""
 
 import logging
 from collections.abc import AsyncIterator
@@ -15,6 +15,7 @@ from ..errors import InputError
 from .access import AccessLog, BodyLimit, KeyCheck
 from .api import automatic1111, native_jobs, openai_images
 from .api.clients import service_of
+from .jobs.drawer import Drawer
 from .metrics import CONTENT_TYPE
 from .page.page import page
 from .refusals import ApiError, refused
@@ -24,10 +25,10 @@ from .settings import ServerSettings
 log = logging.getLogger("x2i.server")
 
 
-def create_app(settings: ServerSettings) -> FastAPI:
-    """The application of a server. Its bundles are opened when it starts; those that cannot be are refused here, by
-    InputError."""
-    service = Service(settings)
+def create_app(settings: ServerSettings, drawer: Drawer | None = None) -> FastAPI:
+    """The application of a server, whose jobs `drawer` draws: where it is left out, threads of this process do. Bundles
+    are opened when it starts; those that cannot be are refused here, by InputError."""
+    service = Service(settings, drawer)
     app = FastAPI(
         title="x2i",
         version=version("x2i-edge"),

@@ -1,15 +1,15 @@
 """What a server tells Prometheus of its work."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import psutil
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily
 
-from ..output import Output
+from .jobs.drawer import BundleCounts
+from .jobs.drawing import Drawn
 from .jobs.job import Job
-from .models.bundles import ServedBundles
 
 SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000)
 """Upper ends of the histograms' buckets."""
@@ -19,7 +19,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 class ServerMetrics:
     """Counters of one server, in a registry of their own, so that a process may hold several servers."""
 
-    def __init__(self, bundles: ServedBundles) -> None:
+    def __init__(self, counts: Callable[[], Iterable[BundleCounts]]) -> None:
         self._registry = CollectorRegistry()
         made: dict[str, Any] = {"registry": self._registry}
         self.jobs = Counter("x2i_jobs", "Jobs that ended, by bundle and state", ["bundle", "state"], **made)
@@ -30,7 +30,7 @@ class ServerMetrics:
             "x2i_stage_seconds", "Time of a job's stage", ["bundle", "stage"], buckets=SECONDS, **made
         )
         self.steps = Histogram("x2i_step_seconds", "Time of a step", ["bundle"], buckets=SECONDS, **made)
-        self._registry.register(_BundleCounters(bundles))
+        self._registry.register(_BundleCounters(counts))
         Gauge("x2i_memory_bytes", "Memory of this process", **made).set_function(
             lambda: psutil.Process().memory_info().rss
         )
@@ -41,15 +41,14 @@ class ServerMetrics:
         Gauge("x2i_queue_jobs", "Jobs that wait", **self._made).set_function(waiting)
         Gauge("x2i_running_jobs", "Jobs that are drawn", **self._made).set_function(running)
 
-    def drawn(self, job: Job, output: Output) -> None:
+    def drawn(self, job: Job, drawn: Drawn) -> None:
         """Counts what a job gave, and how long its stages and steps took."""
         bundle = job.asked.bundle
-        self.pictures.labels(bundle).inc(len(output.images))
-        for stage, seconds in output.timings.items():
+        self.pictures.labels(bundle).inc(len(drawn.result.pictures))
+        for stage, seconds in drawn.result.seconds.items():
             self.stages.labels(bundle, stage).observe(seconds)
-        for span in output.spans:
-            if span.name == "denoise":
-                self.steps.labels(bundle).observe(span.seconds)
+        for seconds in drawn.seconds:
+            self.steps.labels(bundle).observe(seconds)
 
     def text(self) -> bytes:
         """Everything, in Prometheus' text format."""
@@ -57,10 +56,10 @@ class ServerMetrics:
 
 
 class _BundleCounters:
-    """What bundles count themselves, on the threads that draw."""
+    """What bundles count themselves, where they are drawn with."""
 
-    def __init__(self, bundles: ServedBundles) -> None:
-        self._bundles = bundles
+    def __init__(self, counts: Callable[[], Iterable[BundleCounts]]) -> None:
+        self._counts = counts
 
     def collect(self) -> list[CounterMetricFamily]:
         """One family a counter, as Prometheus' client asks for them."""
@@ -70,9 +69,9 @@ class _BundleCounters:
         calls = CounterMetricFamily(
             "x2i_network_calls", "Calls of the network, by how many jobs shared one", labels=["bundle", "jobs"]
         )
-        for served in self._bundles:
-            encodings.add_metric([served.name, "yes"], served.encodings.found)
-            encodings.add_metric([served.name, "no"], served.encodings.made)
-            for jobs, number in sorted(served.shared.calls.items()):
-                calls.add_metric([served.name, str(jobs)], number)
+        for counts in self._counts():
+            encodings.add_metric([counts.bundle, "yes"], counts.kept)
+            encodings.add_metric([counts.bundle, "no"], counts.encoded)
+            for jobs, number in sorted(counts.calls.items()):
+                calls.add_metric([counts.bundle, str(jobs)], number)
         return [encodings, calls]

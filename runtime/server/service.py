@@ -12,6 +12,7 @@ from typing import Any
 from ..errors import InputError
 from .api.body import Body
 from .api.options import limit_problems, options_of_body
+from .jobs.drawer import Drawer, ThreadDrawer
 from .jobs.job import Asked, Job, PictureFormat
 from .jobs.scheduler import Scheduler
 from .metrics import ServerMetrics
@@ -21,30 +22,29 @@ from .settings import ServerSettings
 
 
 class Service:
-    """Bundles, scheduler and counters of one server. Raises InputError for bundles that cannot be opened."""
+    """Bundles, scheduler and counters of one server, whose jobs `drawer` draws: where it is left out, threads of this
+    process do. Raises InputError for bundles that cannot be opened."""
 
-    def __init__(self, settings: ServerSettings):
+    def __init__(self, settings: ServerSettings, drawer: Drawer | None = None):
         self.settings, self.limits = settings, settings.limits
-        self.bundles = ServedBundles(
-            settings.bundles, settings.limits, settings.backend, settings.threads, settings.max_memory
-        )
-        self.metrics = ServerMetrics(self.bundles)
-        self.scheduler = Scheduler(self.bundles, settings.limits, self.metrics, settings.lanes)
+        self.bundles = ServedBundles.of(settings)
+        self._drawer = drawer or ThreadDrawer(self.bundles, settings.lanes)
+        self.metrics = ServerMetrics(self._drawer.counts)
+        self.scheduler = Scheduler(self._drawer, settings.limits, self.metrics)
         self.ready = False
         """Whether the first bundles are open."""
         self._folder = Path(tempfile.mkdtemp(prefix="x2i-server-"))
 
     async def open(self) -> None:
-        """Opens the first bundles, away from the event loop."""
-        await asyncio.to_thread(self.bundles.open_first)
+        """Makes ready whatever draws."""
+        await self._drawer.open()
         self.ready = True
 
     async def close(self) -> None:
         """Lets the jobs that are there end, and removes what was uploaded."""
         self.ready = False
         await self.scheduler.drain(self.settings.drain_seconds)
-        for served in self.bundles:
-            served.close()
+        await self._drawer.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def bundle(self, name: Any) -> ServedBundle:
@@ -104,4 +104,14 @@ class Service:
         kept = folder if folder.is_dir() else None
         # What was prepared is prepared again when it is drawn; many that wait would fill the memory.
         light = replace(request, inputs=replace(request.inputs, slots={}))
-        return Asked(served.name, prompt, options, light, steps, previews, picture_format, kept, notes)
+        return Asked(
+            bundle=served.name,
+            prompt=prompt,
+            options=options,
+            previews=previews,
+            picture_format=picture_format,
+            notes=notes,
+            request=light,
+            steps=steps,
+            folder=kept,
+        )

@@ -1,7 +1,8 @@
-"""Draws a job, on a thread of its own, and hands what happens to the event loop's thread."""
+"""Draws what a job asks for, and tells what happens on the way."""
 
 import base64
 from collections.abc import Callable
+from dataclasses import dataclass
 from io import BytesIO
 from threading import Event
 from typing import Any
@@ -10,7 +11,7 @@ from PIL import Image
 
 from ...output import Output, Sound, Step, save_picture, save_sound
 from ..models.bundles import ServedBundle, ServedBundles
-from .job import Asked, PictureFormat, Result, ResultFile
+from .job import Call, PictureFormat, Result, ResultFile
 
 Tell = Callable[[str, dict[str, Any]], object]
 """(the event's name, its data) -> nothing that matters."""
@@ -20,8 +21,16 @@ class StoppedError(Exception):
     """A drawing whose job was cancelled, or took too long."""
 
 
-def draw_job(bundles: ServedBundles, asked: Asked, stop: Event, tell: Tell) -> tuple[Result, Output]:
-    """What a job gives, and the run's own account of it. `stop` ends it within one step, by StoppedError."""
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What a call gave, and the `seconds` of each of its steps."""
+
+    result: Result
+    seconds: tuple[float, ...]
+
+
+def draw_call(bundles: ServedBundles, asked: Call, stop: Event, tell: Tell) -> Drawn:
+    """Draws on this thread. `stop` ends it within one step, by StoppedError. Raises InputError for bad input."""
     with bundles.using(asked.bundle) as (served, pipeline):
         _check(stop)
         walk = pipeline.steps(asked.prompt, **asked.options)
@@ -34,7 +43,8 @@ def draw_job(bundles: ServedBundles, asked: Asked, stop: Event, tell: Tell) -> t
                 _check(stop)
         assert last is not None, "a run without a step"
         output = walk.finish(last)
-        return _result(output, asked, served), output
+        seconds = tuple(span.seconds for span in output.spans if span.name == "denoise")
+        return Drawn(_result(output, asked, served), seconds)
 
 
 def _check(stop: Event) -> None:
@@ -42,7 +52,7 @@ def _check(stop: Event) -> None:
         raise StoppedError
 
 
-def _report(step: Step, asked: Asked, tell: Tell) -> None:
+def _report(step: Step, asked: Call, tell: Tell) -> None:
     done = step.index + 1
     tell("step", {"step": done, "steps": step.count})
     if done in preview_steps(asked.previews, step.count):
@@ -63,7 +73,7 @@ def data_url(image: Image.Image, form: PictureFormat) -> str:
     return f"data:{form.media_type};base64,{base64.b64encode(_encoded(image, form)).decode()}"
 
 
-def _result(output: Output, asked: Asked, served: ServedBundle) -> Result:
+def _result(output: Output, asked: Call, served: ServedBundle) -> Result:
     form = asked.picture_format
     suffix = {"jpeg": "jpg"}.get(form.name, form.name)
     pictures = tuple(

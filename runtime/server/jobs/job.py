@@ -34,20 +34,26 @@ class PictureFormat:
         return f"image/{self.name}"
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What a client asks for: a call of the bundle `bundle`, which was checked as `request` and takes about so many
-    `steps`, with at most `previews` on the way. `folder` holds the files that came with it, and goes with the job."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A call of the bundle `bundle`, with at most `previews` on the way; `notes` become warnings of its result."""
 
     bundle: str
     prompt: str | None
     options: Mapping[str, Any]
-    request: Request
-    steps: int
     previews: int = 0
     picture_format: PictureFormat = field(default_factory=PictureFormat)
-    folder: Path | None = None
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked(Call):
+    """What a client asks for: a call that was checked as `request` and takes about so many `steps`. `folder` holds the
+    files that came with it, and goes with the job."""
+
+    request: Request
+    steps: int
+    folder: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Which job is drawn when: as many at once as share their steps, the others in turn; with cancelling, limits of time,
 and results that are kept for a while.
 
-Everything here runs on the event loop's thread; only `draw_job` runs on others.
+Everything here runs on the event loop's thread; where jobs are drawn, a Drawer knows.
 """
 
 import asyncio
@@ -10,18 +10,16 @@ import math
 import shutil
 from collections import OrderedDict
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from time import time
 from typing import Any
 
 from ...errors import InputError
 from ..metrics import ServerMetrics
-from ..models.batch_sizes import COUNTS
-from ..models.bundles import ServedBundles
 from ..refusals import NO_RETRY, ApiError, refused
 from ..settings import ServerLimits
-from .drawing import StoppedError, draw_job
+from .drawer import Drawer
+from .drawing import Drawn, StoppedError
 from .job import Asked, Job, JobEvent
 from .pace import Pace
 from .queue import FairQueue
@@ -34,17 +32,18 @@ log = logging.getLogger("x2i.server")
 
 
 class Scheduler:
-    """The jobs of a server. `lanes` bundles are drawn with at a time."""
+    """The jobs of a server, which `drawer` draws."""
 
-    def __init__(self, bundles: ServedBundles, limits: ServerLimits, metrics: ServerMetrics, lanes: int = 1):
+    def __init__(self, drawer: Drawer, limits: ServerLimits, metrics: ServerMetrics):
         self.draining = False
-        self._bundles, self._limits, self._metrics, self._lanes = bundles, limits, metrics, lanes
+        self._drawer, self._limits, self._metrics = drawer, limits, metrics
         self._waiting, self._pace = FairQueue(), Pace()
         self._running: dict[str, list[Job]] = {}
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._kept: OrderedDict[str, int] = OrderedDict()
         """Bytes of the results of jobs that have ended."""
-        self._pool = ThreadPoolExecutor(lanes * COUNTS[-1], "draw")
+        self._drawings: set[asyncio.Future[Drawn]] = set()
+        """The loop itself holds none of them."""
         metrics.watch(lambda: self.waiting, lambda: len(self.running))
 
     @property
@@ -110,8 +109,7 @@ class Scheduler:
         times = [self._pace.left(each) for each in ahead]
         if any(left is None for left in times):
             return None
-        width = max(1, self._bundles[job.asked.bundle].most_at_once(job.asked.request.size))
-        return sum(left for left in times if left is not None) / width
+        return sum(left for left in times if left is not None) / max(1, self._drawer.most_at_once(job.asked))
 
     def position(self, job: Job) -> int | None:
         """How many jobs are before one that waits."""
@@ -126,7 +124,6 @@ class Scheduler:
         for job in left:
             self.cancel(job)
         await asyncio.gather(*(job.ended.wait() for job in left))
-        self._pool.shutdown(wait=True)
 
     def _ahead(self, job: Job) -> Iterator[Job]:
         for each in self._waiting:
@@ -138,7 +135,7 @@ class Scheduler:
         """Begins the next job as long as there is room. What does not fit beside those that are drawn waits, and nobody
         passes it: else small jobs might keep a large one waiting for good."""
         begun = False
-        while (job := self._waiting.first()) is not None and self._has_room(job):
+        while (job := self._waiting.first()) is not None and self._drawer.has_room(job.asked, self._drawn_now()):
             self._waiting.take()
             self._begin(job)
             begun = True
@@ -146,13 +143,8 @@ class Scheduler:
             for job in self._waiting:
                 self._tell(job)
 
-    def _has_room(self, job: Job) -> bool:
-        bundle = job.asked.bundle
-        lane = self._running.get(bundle)
-        if not lane:
-            return len(self._running) < self._lanes
-        most = self._bundles[bundle].most_at_once(job.asked.request.size)
-        return sum(each.asked.request.count for each in lane) + job.asked.request.count <= most
+    def _drawn_now(self) -> dict[str, list[Asked]]:
+        return {bundle: [job.asked for job in jobs] for bundle, jobs in self._running.items()}
 
     def _begin(self, job: Job) -> None:
         job.begin()
@@ -164,10 +156,15 @@ class Scheduler:
         def tell(name: str, data: dict[str, Any]) -> None:
             loop.call_soon_threadsafe(self._happened, job, name, data)
 
-        future = loop.run_in_executor(self._pool, draw_job, self._bundles, job.asked, job.stop, tell)
+        future = asyncio.ensure_future(self._drawer.draw(job.asked, job.stop, tell))
+        self._drawings.add(future)
         future.add_done_callback(partial(self._drawn, job))
 
     def _happened(self, job: Job, name: str, data: dict[str, Any]) -> None:
+        if name == "begun":
+            # A machine took it only now, or another one begins it anew.
+            job.begun, job.step = time(), 0
+            return
         job.step, job.steps = data["step"], data["steps"]
         if name == "step":
             data = data | {"seconds_left": self.seconds_left(job)}
@@ -175,17 +172,18 @@ class Scheduler:
             job.preview = data
         job.publish(JobEvent(name, data))
 
-    def _drawn(self, job: Job, future: "asyncio.Future[Any]") -> None:
+    def _drawn(self, job: Job, future: "asyncio.Future[Drawn]") -> None:
+        self._drawings.discard(future)
         lane = self._running[job.asked.bundle]
         lane.remove(job)
         if not lane:
             del self._running[job.asked.bundle]
         error = future.exception()
         if error is None:
-            result, output = future.result()
+            drawn = future.result()
             self._pace.note(job)
-            self._metrics.drawn(job, output)
-            self._end(job, "done", result)
+            self._metrics.drawn(job, drawn)
+            self._end(job, "done", drawn.result)
         elif isinstance(error, StoppedError):
             self._end(job, "failed" if job.error is not None else "cancelled", error=job.error)
         elif isinstance(error, InputError):

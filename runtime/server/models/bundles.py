@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Condition, Lock
 from time import monotonic
-from typing import Any
+from typing import Any, Self
 
 from ...bundle.reader import Bundle, open_bundle
 from ...errors import InputError
@@ -16,7 +16,7 @@ from ...request import Request
 from ...sessions.backends import graph_opener
 from ...sessions.openvino_support import uses_static_shapes
 from ...sessions.session import Session
-from ..settings import ServerLimits
+from ..settings import ServerLimits, ServerSettings
 from .batch_sizes import BatchSizes, keep_batch_sizes, kept_batch_sizes, measure_batch_sizes
 from .capabilities import bundle_capabilities
 from .kept_encodings import KeptEncodings
@@ -129,6 +129,11 @@ class ServedBundles:
                 self._served[name] = ServedBundle(name, bundle, backend, threads, limits)
         if problems:
             raise InputError(*problems)
+
+    @classmethod
+    def of(cls, settings: ServerSettings) -> Self:
+        """Those that a server is started with."""
+        return cls(settings.bundles, settings.limits, settings.backend, settings.threads, settings.max_memory)
 
     def __iter__(self) -> Iterator[ServedBundle]:
         return iter(self._served.values())
