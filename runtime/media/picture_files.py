@@ -50,13 +50,21 @@ def check_picture_name(path: Path) -> None:
         raise InputError(f"{path}: expected a picture name such as a.png, a.jpg or a.webp, got {got!r}") from error
 
 
-def save_picture(image: Image.Image, suffix: str, stream: BinaryIO, parameters: Parameters | None = None) -> None:
-    """Writes a picture in the format of a file name's suffix, with its parameters where some are given.
+def save_picture(
+    image: Image.Image,
+    suffix: str,
+    stream: BinaryIO,
+    parameters: Parameters | None = None,
+    quality: int | None = None,
+) -> None:
+    """Writes a picture in the format of a file name's suffix, with its parameters where some are given; `quality`, from
+    1 to 100, is that of a format which loses some.
 
     Where the format holds none, or not so many, the picture is written without them, with a warning.
     """
     form = Image.registered_extensions()[suffix.lower()]
-    image.save(stream, format=form, **({} if parameters is None else _carried(parameters, form)))
+    carried = {} if parameters is None else _carried(parameters, form)
+    image.save(stream, format=form, **carried, **({} if quality is None else {"quality": quality}))
 
 
 def read_texts(source: str | Path | BinaryIO) -> PictureTexts:

@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 
 from ...errors import InputError
 from ...inputs.pictures.start import StartInput
+from ...media.parameters import SAMPLER_TITLES
 from ...samplers.registry import SAMPLERS
 from ..jobs.job import Job
 from ..models.bundles import ServedBundle
@@ -19,24 +20,7 @@ from .clients import CLIENT_CLOSED, client_of, ended_or_gone, service_of
 from .schema import REFUSALS, json_body
 
 router = APIRouter(prefix="/sdapi/v1", tags=["AUTOMATIC1111"])
-SAMPLER_NAMES = {
-    "Euler": "euler",
-    "Euler a": "euler_a",
-    "Heun": "heun",
-    "LMS": "lms",
-    "DDIM": "ddim",
-    "PLMS": "plms",
-    "DPM2": "dpm2",
-    "DPM2 a": "dpm2_a",
-    "DPM++ 2M": "dpmpp_2m",
-    "DPM++ SDE": "dpmpp_sde",
-    "DPM++ 2M SDE": "dpmpp_2m_sde",
-    "DPM++ 3M SDE": "dpmpp_3m_sde",
-    "UniPC": "unipc",
-    "LCM": "lcm",
-    "DDPM": "ddpm",
-    "TCD": "tcd",
-}
+SAMPLER_NAMES = {title: own for own, title in reversed(SAMPLER_TITLES.items())}
 """Its words for samplers, and ours."""
 SIGMAS = {"karras": "karras", "exponential": "exponential", "beta": "beta", "automatic": None, "": None}
 """Its words for schedules, and ours; None leaves it to the bundle."""

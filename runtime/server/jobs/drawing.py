@@ -9,6 +9,7 @@ from typing import Any
 
 from PIL import Image
 
+from ...media.parameters import Parameters
 from ...output import Output, Sound, Step, save_picture, save_sound
 from ..models.bundles import ServedBundle, ServedBundles
 from .job import Call, PictureFormat, Result, ResultFile
@@ -80,10 +81,10 @@ def _result(output: Output, asked: Call, served: ServedBundle) -> Result:
         ResultFile(
             f"picture-{number}.{suffix}",
             form.media_type,
-            _encoded(image, form),
+            _encoded(image, form, parameters),
             {"width": image.width, "height": image.height},
         )
-        for number, image in enumerate(output.images, 1)
+        for number, (image, parameters) in enumerate(zip(output.images, output.parameters, strict=True), 1)
     )
     sounds = tuple(_sound_file(number, sound) for number, sound in enumerate(output.sounds, 1))
     only_tokens = served.bundle.manifest.plan.process.gives == ("tokens",)
@@ -99,7 +100,7 @@ def _sound_file(number: int, sound: Sound) -> ResultFile:
     return ResultFile(f"sound-{number}.wav", "audio/wav", stream.getvalue(), facts)
 
 
-def _encoded(image: Image.Image, form: PictureFormat) -> bytes:
+def _encoded(image: Image.Image, form: PictureFormat, parameters: Parameters | None = None) -> bytes:
     stream = BytesIO()
-    save_picture(image, f".{form.name}", stream)
+    save_picture(image, f".{form.name}", stream, parameters, form.quality)
     return stream.getvalue()
