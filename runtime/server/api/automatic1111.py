@@ -20,7 +20,7 @@ from .clients import CLIENT_CLOSED, client_of, ended_or_gone, service_of
 from .schema import REFUSALS, json_body
 
 router = APIRouter(prefix="/sdapi/v1", tags=["AUTOMATIC1111"])
-SAMPLER_NAMES = {title: own for own, title in reversed(SAMPLER_TITLES.items())}
+SAMPLER_NAMES = {title: own for own, title in SAMPLER_TITLES.items() if own not in ("ddim_compvis", "dpmpp_2m_karras")}
 """Its words for samplers, and ours."""
 SIGMAS = {"karras": "karras", "exponential": "exponential", "beta": "beta", "automatic": None, "": None}
 """Its words for schedules, and ours; None leaves it to the bundle."""
