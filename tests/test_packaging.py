@@ -7,6 +7,7 @@ from zipfile import ZipFile
 
 import pytest
 from packaging.requirements import Requirement
+from x2i.runtime.server.page.page import SCRIPTS
 
 from tests.architecture import ARROWS, ROOT
 
@@ -19,6 +20,9 @@ DATA = {
     "runtime/profiling/matmul_int8.onnx",
     "runtime/report/page.css",
     "runtime/report/page.html",
+    "runtime/server/page/page.css",
+    "runtime/server/page/page.html",
+    *(f"runtime/server/page/{name}.js" for name in SCRIPTS),
 }
 
 

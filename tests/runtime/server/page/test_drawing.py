@@ -1,5 +1,7 @@
-"""The page as a person uses it: drawing, watching, cancelling, coming back. The server is a stub: its steps wait and its
-refusals come when a test says so."""
+"""The page as a person uses it: drawing, watching, cancelling, coming back.
+
+The server is a stub: its steps wait, and its refusals come, when a test says so.
+"""
 
 import json
 import re

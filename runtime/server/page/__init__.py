@@ -1,0 +1,1 @@
+"""The page: its sources, and what joins them into one text."""
