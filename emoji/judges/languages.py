@@ -4,15 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
-from x2i.runtime import Pipeline, load
+from x2i.runtime import load
 
 from ..embedded import embedded, embedded_sd, embedded_text
-from ..eval_prompts import evaluation_grid
-from ..world.captions import caption
-from ..world.judge import judge as verdict_on
 from ..world.vocabulary import languages, picture_keys
-from .report import Score, judge_options
+from .report import draw_world, judge_options
 
 
 @click.command()
@@ -34,21 +30,12 @@ def judge(out: Path, per_picture: int, batch: int, **options: Any) -> None:
     english = embedded(embedded_sd, out / "bundle-sd", click.echo)
     click.echo(f"{len(picture_keys())} pictures x {per_picture} backgrounds, {options}")
     click.echo(f"{'':22} {'picture':>8} {'background':>12} {'drawings':>9}")
-    click.echo(f"{'English (CLIP)':22} {_score(load(english), 'English', per_picture, batch, options)}")
+    score, _ = draw_world(load(english), "English", per_picture, batch, **options)
+    click.echo(f"{'English (CLIP)':22} {score}")
     pipeline = load(text)
     for language in languages():
-        score = _score(pipeline, language, per_picture, batch, options | {"language": language})
+        score, _ = draw_world(pipeline, language, per_picture, batch, **options, language=language)
         click.echo(f"{language:22} {score}")
-
-
-def _score(pipeline: Pipeline, spoken: str, per_picture: int, batch: int, options: dict[str, Any]) -> Score:
-    """Every picture on `per_picture` backgrounds, each drawing with its own seed."""
-    score = Score()
-    for key, colour, number in evaluation_grid(picture_keys(), per_picture):
-        output = pipeline(caption(spoken, key, colour), seed=number * batch, count=batch, **options)
-        for image in output.images:
-            score.add(verdict_on(np.asarray(image)), key, colour)
-    return score
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""What the judges' commands share: their options, how verdicts are counted, and a labelled sheet of the drawings."""
+"""What the judges' commands share: their options, how the vocabulary is drawn and verdicts are counted, and a labelled
+sheet of the drawings."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,9 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from x2i.runtime import Pipeline
 
-from ..world.judge import Verdict
+from ..eval_prompts import evaluation_grid
+from ..world.captions import caption
+from ..world.judge import Verdict, judge
+from ..world.vocabulary import picture_keys
 
 OPTIONS = (
     click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Folder."),
@@ -41,6 +47,20 @@ class Score:
 
     def __str__(self) -> str:
         return f"{self.picture / self.drawings:8.1%} {self.background / self.drawings:12.1%} {self.drawings:9}"
+
+
+def draw_world(
+    pipeline: Pipeline, spoken: str, per_picture: int = 1, batch: int = 1, **options: Any
+) -> tuple[Score, list[Image.Image]]:
+    """Every picture of the vocabulary on `per_picture` backgrounds, `batch` drawings of each by a caption in the
+    language `spoken`, all with seeds of their own; and what the judge sees in them."""
+    score, drawings = Score(), []
+    for key, colour, number in evaluation_grid(picture_keys(), per_picture):
+        made = pipeline(caption(spoken, key, colour), seed=number * batch, count=batch, **options).images
+        for image in made:
+            score.add(judge(np.asarray(image)), key, colour)
+        drawings += made
+    return score, drawings
 
 
 CELL, GAP, LEFT, TOP, UNDER = 128, 6, 110, 30, 26

@@ -5,17 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 from PIL import Image
 from x2i.runtime import Pipeline, load
 
 from ..embedded import embedded_bundle
-from ..eval_prompts import evaluation_grid
 from ..tokens.caption_judge import held_out_scenes, judge_caption
-from ..world.captions import caption
-from ..world.judge import judge
 from ..world.vocabulary import picture_keys
-from .report import Score, contact_sheet
+from .report import Score, contact_sheet, draw_world
 
 PAINTERS = ("vq-diffusion", "muse")
 SHOWN = slice(None, None, 9)
@@ -34,7 +30,7 @@ def judge_tokens(out: Path, **options: Any) -> None:
     captioner = load(embedded_bundle("ddcap", out, click.echo))
     rows: dict[str, list[Image.Image]] = {}
     for system in PAINTERS:
-        score, drawings = _drawn(load(embedded_bundle(system, out, click.echo)), options)
+        score, drawings = draw_world(load(embedded_bundle(system, out, click.echo)), "English", **options)
         click.echo(f"{system:22} {score}")
         rows[system] = drawings[SHOWN]
     click.echo(f"{'ddcap':22} {_captioned(captioner)}")
@@ -42,15 +38,6 @@ def judge_tokens(out: Path, **options: Any) -> None:
     captions = {label: [captioner(image=image).texts[0] for image in images] for label, images in rows.items()}
     contact_sheet(rows, list(picture_keys()[SHOWN]), captions=captions).save(out / "tokens.png")
     click.echo(f"contact sheet: {out / 'tokens.png'}")
-
-
-def _drawn(pipeline: Pipeline, options: dict[str, Any]) -> tuple[Score, list[Image.Image]]:
-    """Every picture once, each with its own seed; backgrounds take turns."""
-    score, drawings = Score(), []
-    for key, colour, seed in evaluation_grid(picture_keys(), 1):
-        drawings += pipeline(caption("English", key, colour), seed=seed, **options).images
-        score.add(judge(np.asarray(drawings[-1])), key, colour)
-    return score, drawings
 
 
 def _captioned(pipeline: Pipeline) -> Score:

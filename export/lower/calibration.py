@@ -41,13 +41,13 @@ def record_calibration(
     that name no seed. Raises InputError for a case that the bundle refuses.
     """
     plan, random = bundle.manifest.plan, np.random.default_rng(seed)
-    recorder = _Recorder(folder)
+    recorder = _Recorder(folder, lambda calls: _calls(random, calls, calls_per_run))
     denoisers = set(plan.denoisers())
     pipeline = Pipeline(
         bundle, lambda name: recorder.over(name, open_session(name)) if name in denoisers else open_session(name)
     )
     for number, case in enumerate(track(cases, "calibrating", unit="run")):
-        recorder.begin(number, _calls(random, _calls_of(plan, case), calls_per_run))
+        recorder.begin(number, _calls_of(plan, case))
         _draw(pipeline, {"seed": seed + number} | dict(case), recorder)
     # A full-size denoiser's session must be gone before the next one opens.
     del pipeline
@@ -59,16 +59,16 @@ def _draw(pipeline: Pipeline, case: dict[str, Any], recorder: "_Recorder") -> No
     """Walks a run until all that is wanted of it has been kept."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        for _ in pipeline.steps(**case):
+        for step in pipeline.steps(**case):
+            recorder.tell(step.count)
             if recorder.has_all:
                 return
 
 
-def _calls_of(plan: Plan, case: Mapping[str, Any]) -> int:
-    """How many calls of the network a run makes; of a walk through tokens how many it usually makes."""
+def _calls_of(plan: Plan, case: Mapping[str, Any]) -> int | None:
+    """How many calls of the network a run makes; None of a walk through tokens, whose first step tells."""
     if not plan.walks_latents:
-        steps = case.get("steps")
-        return plan.process.steps if steps is None else int(steps)
+        return None
     return plan.latents.sampler.make(
         plan.latents.schedule, case.get("sampler"), case.get("steps"), SamplerSettings.from_options(case)
     ).calls
@@ -81,33 +81,51 @@ def _calls(random: np.random.Generator, calls: int, wanted: int) -> set[int]:
 
 
 class _Recorder:
-    """Counts the calls of a run's denoisers and saves the chosen ones."""
+    """Counts the calls of a run's denoisers and saves those that `choose(number of calls)` names."""
 
-    def __init__(self, folder: Path):
-        self._folder = folder
-        self.begin(0, set())
+    def __init__(self, folder: Path, choose: Callable[[int], set[int]]):
+        self._folder, self._choose = folder, choose
+        self.begin(0, None)
 
-    def begin(self, run: int, chosen: set[int]) -> None:
-        self._run, self._chosen, self._call = run, chosen, 0
+    def begin(self, run: int, calls: int | None) -> None:
+        """The next run, of so many calls; with None they are held until `tell` says how many there are."""
+        self._run, self._call = run, 0
+        self._held: list[tuple[str, int, Arrays]] = []
+        self._chosen = None if calls is None else self._choose(calls)
+
+    def tell(self, steps: int) -> None:
+        """How many steps the run has, each of them a call, where it was not known before."""
+        if self._chosen is None:
+            self._chosen = self._choose(steps)
+            for name, call, arrays in self._held:
+                self._save(name, call, arrays)
+            self._held = []
 
     @property
     def has_all(self) -> bool:
-        return self._call > max(self._chosen, default=-1)
+        return self._chosen is not None and self._call > max(self._chosen, default=-1)
 
     def over(self, name: str, session: Session) -> Session:
         (self._folder / name).mkdir(parents=True, exist_ok=True)
         return _RecordedSession(session, partial(self._see, name))
 
-    def _see(self, name: str, arrays: dict[str, np.ndarray]) -> None:
-        if self._call in self._chosen:
-            np.savez(self._folder / name / f"{self._run:05}-{self._call:05}.npz", **arrays)  # type: ignore[arg-type]
+    def _see(self, name: str, arrays: Arrays) -> None:
+        if self._chosen is None:
+            self._held.append((name, self._call, arrays))
+        else:
+            self._save(name, self._call, arrays)
         self._call += 1
+
+    def _save(self, name: str, call: int, arrays: Arrays) -> None:
+        assert self._chosen is not None
+        if call in self._chosen:
+            np.savez(self._folder / name / f"{self._run:05}-{call:05}.npz", **arrays)  # type: ignore[arg-type]
 
 
 class _RecordedSession(SessionWrapper):
     """A Session that shows every call's inputs before it runs."""
 
-    def __init__(self, session: Session, see: Callable[[dict[str, np.ndarray]], None]):
+    def __init__(self, session: Session, see: Callable[[Arrays], None]):
         super().__init__(session)
         self._see = see
 

@@ -23,7 +23,7 @@ from ..gate import draw_references, limits_of, measure_gate
 from ..gate_cases import compared_runs
 from ..judge import Judge, find_judge
 from ..precision import fp16_emulation
-from ..precision.int8 import Recipe
+from ..precision.int8 import Recipe, check_recipe
 from ..tune.publish import without_presets
 from .calibration import calibrate
 from .lowered_graph import Calibration, lowered_graph
@@ -52,6 +52,7 @@ def lower(folder: Path, out: Path, lowering: Lowering, report: Report = lambda l
     judge = None if lowering.judge is None else find_judge(lowering.judge)
     if judge is not None:
         judge.runs(source.manifest)  # refuses a bundle that it does not know, before any work
+    _check_recipes(source, precisions, lowering)
     with new_bundle(out) as made:
         with staging_folder(made, "calibration") as work:
             calibrations = _calibrations(source, precisions, lowering, judge, work)
@@ -113,6 +114,19 @@ def _recipe(source: Bundle, name: str, lowering: Lowering) -> Recipe:
     split = [keep.rpartition(":") for keep in lowering.keep]
     own = tuple(part for graph, _, part in split if graph == name or (not graph and name in denoisers))
     return Recipe(lowering.level, own, lowering.quality)
+
+
+def _check_recipes(source: Bundle, precisions: dict[str, Precision], lowering: Lowering) -> None:
+    """Raises PlanError for a level or a part that a graph in int8 has not, before anything is drawn for its ranges."""
+    problems: list[str] = []
+    for name, precision in precisions.items():
+        if precision in CALIBRATED:
+            try:
+                check_recipe(source.path(source.manifest.graphs[name].file), _recipe(source, name, lowering))
+            except PlanError as error:
+                problems += error.problems
+    if problems:
+        raise PlanError(*dict.fromkeys(problems))
 
 
 def _with_gate(

@@ -86,9 +86,7 @@ def to_int8(
     `calibration` sets the ranges, `held_out` measures; `ranked` measures every layer's damage too, as a quality target
     does in any case. Raises PlanError for a level or layer that there is not, or where nothing is left to quantize.
     """
-    model = read_graph(source)
-    halves = split_shortcuts(model) if recipe.split else 0
-    split_gates(model)
+    model, halves = _split(source, recipe)
     every = quantizable_layers(model)
     wanted = layers_to_quantize(every, recipe.level, recipe.keep_fp32)
     ranges = ranges_of(model, sorted({layer.activation for layer in wanted}), calibration, source.parent)
@@ -106,6 +104,19 @@ def to_int8(
     excluded = tuple(layer.path for layer in level if layer.path not in paths)
     error = relative_error(target, source, held_out)
     return Int8Result(paths, excluded, halves, len(calibration), error, damage)
+
+
+def check_recipe(source: Path, recipe: Recipe) -> None:
+    """Raises PlanError for a level or layer that a float32 graph has not, or where nothing is left to quantize."""
+    layers_to_quantize(quantizable_layers(_split(source, recipe)[0]), recipe.level, recipe.keep_fp32)
+
+
+def _split(source: Path, recipe: Recipe) -> tuple[ir.Model, int]:
+    """The graph with split layers, and the number of skip connections whose halves have scales of their own."""
+    model = read_graph(source)
+    halves = split_shortcuts(model) if recipe.split else 0
+    split_gates(model)
+    return model, halves
 
 
 def quantize_layers(model: ir.Model, layers: Sequence[Layer], ranges: Ranges, folder: Path) -> ir.Model:

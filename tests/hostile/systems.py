@@ -72,6 +72,7 @@ SYSTEMS = {
     "gluegen-sound": _latents("gluegen-sound", None, sound=SOUND),
     "vq-diffusion": _tokens("vq-diffusion", "red apple", quick={"fast": 5}),
     "vq-diffusion-class": _tokens("vq-diffusion", variant="tiny-class", class_id=3),
+    "cdcd": _tokens("cdcd", "red apple", quick={"fast": 5}),
     "cdcd-nothing": _tokens("cdcd", variant="tiny-nothing"),
     "cdcd-music": _tokens("cdcd-music", out="out.wav", motion=Path("motion.npy"), video=Path("video.npy"), genre=1),
     "diffsound": _tokens("diffsound", "rain", out="out.wav", quick={"fast": 5}),

@@ -62,6 +62,7 @@ UNID3 = "unid3/checkpoint"
 GIVEN = {
     "vq-diffusion": _vq("vq_diffusion/text_mapped", "codes", "tokenizer"),
     "vq-diffusion-class": _vq("vq_diffusion/class_pretrained", "codes"),
+    "cdcd": _vq("cdcd/text", "codes", "tokenizer", system="cdcd"),
     "cdcd-nothing": _vq("vq_diffusion/unconditional", system="cdcd"),
     "unid3": Given(
         "unid3",

@@ -15,6 +15,7 @@ from x2i.export.exporter import export_bundle
 from x2i.export.gate import LIMITS, measure_gate
 from x2i.export.gate_cases import calibration_runs
 from x2i.export.graphs.graph_io import read_graph
+from x2i.export.lower import lowered_bundle
 from x2i.export.lower.calibration import record_calibration
 from x2i.export.lower.lowered_bundle import lower
 from x2i.export.lower.lowering import Lowering
@@ -122,6 +123,27 @@ def test_a_proof_holds_what_a_run_holds(system: str, tmp_path: Path) -> None:
         run = np.abs(np.concatenate([call[name].ravel() for call in seen]))
         assert 0.5 < proof.max() / run.max() < 2, name
         assert 0.6 < np.sqrt((proof**2).mean() / (run**2).mean()) < 1.6, name
+
+
+@pytest.mark.parametrize("length", [1, 2])
+def test_one_call_of_each_run_is_kept_however_short_a_caption_is(length: int, tmp_path: Path) -> None:
+    bundle = open_bundle(tiny("ddcap"))
+    runs = [{**stand_ins(bundle), "length": length}] * 5
+    calls = record_calibration(
+        bundle, lambda name: open_session("cpu", bundle.graph_file(name)), runs, tmp_path, calls_per_run=1
+    )
+    kept = [divmod(int(path.stem.replace("-", "")), 100_000) for path in calls["transformer"].files]
+    assert [run for run, _ in kept] == list(range(5)) and {call for _, call in kept} == set(range(length))
+
+
+def test_a_level_without_layers_is_refused_before_anything_is_drawn(tmp_path: Path) -> None:
+    asked = Lowering(precision={"": "int8"}, level=1)
+    with (
+        patch.object(lowered_bundle, "calibrate", side_effect=AssertionError),
+        pytest.raises(PlanError, match=r"no layer is left to quantize at level 1, .*; choose --level 2$"),
+    ):
+        lower(tiny("ddcap"), tmp_path / "made", asked)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("system", TOKEN_SYSTEMS)

@@ -10,6 +10,7 @@ from PIL import Image
 from x2i.runtime import load
 from x2i.runtime.cli import main
 
+from tests.bundles import tiny
 from tests.numerics import assert_close
 from tests.runtime.toy import edit_manifest
 
@@ -104,6 +105,13 @@ def test_bad_input_is_refused_with_nothing_written(draw, tmp_path, options, mess
     result = draw(*options)
     assert result.exit_code == 2
     assert result.stderr.startswith("x2i: error: ") and message in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sound_goes_into_no_picture(tmp_path):
+    result = x2i("run", tiny("diffsound"), "rain", "--out", tmp_path / "a.png")
+    assert result.exit_code == 2
+    assert "a.png: expected a name such as a.wav for sound, which this run gives, got '.png'" in result.stderr
     assert list(tmp_path.iterdir()) == []
 
 
