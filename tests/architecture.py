@@ -22,7 +22,7 @@ ARROWS = {
 """Which rooms a room may import."""
 # The extras of pyproject.toml whose packages a room may import, beside the base dependencies.
 EXTRAS = {
-    "runtime": ("openvino", "rtx", "server", "sound", "tensorrt"),
+    "runtime": ("openvino", "ray", "rtx", "server", "sound", "tensorrt"),
     "models": ("export", "sound"),
     "kernels": ("kernels", "openvino", "rtx", "tensorrt"),
     "export": ("export",),
@@ -59,6 +59,7 @@ SMALL_MODULES = {
     "runtime/bundle/cfg_batch.py": "the rule of the guidance's rows",
     "runtime/commands/share.py": "one command",
     "runtime/media/detokenizer.py": "the way back from ids to text",
+    "runtime/server/cluster/loopback.py": "where Ray listens",
     "runtime/server/jobs/pace.py": "one estimate",
     "runtime/token_samplers/registry.py": "the table of token samplers",
     "runtime/telemetry.py": "one decision, which must be the first",

@@ -6,6 +6,7 @@ import ssl
 import sys
 import warnings
 from pathlib import Path
+from socket import gethostname
 from types import FrameType
 from typing import Any
 
@@ -15,6 +16,7 @@ from ..commands.console import command
 from ..commands.options import FILE, Size, backend_option, threads_option
 from ..errors import InputError
 from ..memory_limit import parsed_size
+from .cluster.settings import cluster_options, cluster_settings
 from .settings import ServerLimits, ServerSettings
 
 KEY_VARIABLE = "X2I_API_KEY"
@@ -44,6 +46,7 @@ KEY_VARIABLE = "X2I_API_KEY"
 @click.option("--tls-cert", type=FILE, help="Certificate chain in PEM, for HTTPS.")
 @click.option("--tls-key", type=FILE, help="Its key in PEM.")
 @click.option("--log-prompts", is_flag=True, help="Write prompts to the access log.")
+@cluster_options
 def serve(
     bundles: tuple[Path, ...],
     host: str,
@@ -59,19 +62,23 @@ def serve(
         import uvicorn
 
         from .app import create_app
+        from .cluster.cluster_drawer import ClusterDrawer
         from .models.bundles import measure_bundles
     except ImportError as error:
         raise InputError(f"x2i serve needs {error.name}: pip install 'x2i-edge[server]'") from error
     if (tls_cert is None) != (tls_key is None):
         raise InputError("--tls-cert and --tls-key: expected both or none, got one; give the other, too")
-    settings = _settings(bundles, chosen)
+    settings, cluster = _settings(bundles, chosen), cluster_settings(chosen, f"x2i-{gethostname()}-{port}")
     _log_to_streams()
     # What a run warns of, its answer tells; here it would name prompts.
     warnings.simplefilter("ignore", UserWarning)
     if measure or measure_size:
         for line in measure_bundles(bundles, settings.backend, settings.threads, measure_size):
             click.echo(line)
-    app = create_app(settings)
+    drawer = None if cluster is None else ClusterDrawer(settings, cluster)
+    app = create_app(settings, drawer)
+    if drawer is not None:
+        drawer.start()
 
     class Server(uvicorn.Server):
         """Says that it stops before it does, so that whoever balances load sends no more."""

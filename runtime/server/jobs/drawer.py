@@ -1,7 +1,7 @@
 """Where jobs are drawn: on threads of this process, or wherever another Drawer knows to."""
 
 import asyncio
-from collections.abc import Awaitable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from threading import Event
@@ -22,6 +22,12 @@ class BundleCounts:
     kept: int = 0
     encoded: int = 0
     calls: Mapping[int, int] = field(default_factory=dict)
+
+
+def bundle_counts(bundles: ServedBundles) -> Iterator[BundleCounts]:
+    """What the bundles of this process counted."""
+    for served in bundles:
+        yield BundleCounts(served.name, served.encodings.found, served.encodings.made, dict(served.shared.calls))
 
 
 class Drawer(Protocol):
@@ -76,8 +82,7 @@ class ThreadDrawer:
 
     def counts(self) -> Iterable[BundleCounts]:
         """What the bundles counted."""
-        for served in self._bundles:
-            yield BundleCounts(served.name, served.encodings.found, served.encodings.made, dict(served.shared.calls))
+        return bundle_counts(self._bundles)
 
     async def close(self) -> None:
         """Closes the bundles."""

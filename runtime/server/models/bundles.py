@@ -157,8 +157,19 @@ class ServedBundles:
                 room -= served.needed_bytes + (0 if number else PROCESS_BYTES)
                 if number and room < 0:
                     break
-            with self.using(served.name):
-                pass
+            self.open(served.name)
+
+    def open(self, name: str) -> None:
+        """Opens a bundle where it is not, as far as the memory allows."""
+        with self.using(name):
+            pass
+
+    def close_unused(self, name: str) -> None:
+        """Closes a bundle once nobody draws with it."""
+        served = self._served[name]
+        with self._changed:
+            self._changed.wait_for(lambda: not served.users)
+            served.close()
 
     @contextmanager
     def using(self, name: str) -> Iterator[tuple[ServedBundle, Pipeline]]:
