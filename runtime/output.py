@@ -141,33 +141,35 @@ class Output:
             "picture": self.images,
             "sound": self.sounds,
             "text": self.texts,
-            "tokens": self._token_rows(),
+            "tokens": _token_rows(self),
         }
         kind = written_kind([kind for kind, results in given.items() if results], path)
         paths = numbered_paths(path, len(given[kind]))
         check_targets(paths)
-        save_all(self.writes(kind, paths, parameters))
+        save_all(writes_of(self, kind, paths, parameters))
         return paths
 
-    def writes(self, kind: str, paths: list[Path], parameters: bool = True) -> dict[Path, Write]:
-        """How each result of a kind, `picture` or one of SUFFIXES, is written to its path."""
-        made: list[Write]
-        if kind == "picture":
-            told = self.parameters if parameters and self.parameters else (None,) * len(self.images)
-            made = [
-                partial(save_picture, image, path.suffix, parameters=one)
-                for image, path, one in zip(self.images, paths, told, strict=True)
-            ]
-        elif kind == "sound":
-            made = [partial(save_sound, sound) for sound in self.sounds]
-        elif kind == "text":
-            made = [partial(_write_text, text) for text in self.texts]
-        else:
-            made = [partial(write_array, row) for row in self._token_rows()]
-        return dict(zip(paths, made, strict=True))
 
-    def _token_rows(self) -> list[np.ndarray]:
-        return [] if self.tokens is None else [*self.tokens]
+def writes_of(output: Output, kind: str, paths: list[Path], parameters: bool = True) -> dict[Path, Write]:
+    """How each result of a kind, `picture` or one of SUFFIXES, is written to its path."""
+    made: list[Write]
+    if kind == "picture":
+        told = output.parameters if parameters and output.parameters else (None,) * len(output.images)
+        made = [
+            partial(save_picture, image, path.suffix, parameters=one)
+            for image, path, one in zip(output.images, paths, told, strict=True)
+        ]
+    elif kind == "sound":
+        made = [partial(save_sound, sound) for sound in output.sounds]
+    elif kind == "text":
+        made = [partial(_write_text, text) for text in output.texts]
+    else:
+        made = [partial(write_array, row) for row in _token_rows(output)]
+    return dict(zip(paths, made, strict=True))
+
+
+def _token_rows(output: Output) -> list[np.ndarray]:
+    return [] if output.tokens is None else [*output.tokens]
 
 
 def written_kind(kinds: Sequence[str], path: Path) -> str:

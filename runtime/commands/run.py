@@ -14,7 +14,7 @@ from ..files.writing import check_targets, save_all
 from ..inputs.sampling import MOST_PICTURES
 from ..load import load
 from ..media.picture_files import read_parameters
-from ..output import SUFFIXES, Output, numbered_paths, write_array, written_kind
+from ..output import SUFFIXES, Output, numbered_paths, write_array, writes_of, written_kind
 from ..redraw.again import Again, backend_note, drawn_again
 from ..request import noise_count
 from .console import announce, command, echo_json, warned
@@ -91,7 +91,7 @@ def run(
     state = output.latents if output.tokens is None else output.tokens
     assert state is not None, "a run that gave no state"
     with warned():
-        written = output.writes(kind, paths, not no_parameters) if paths else {}
+        written = writes_of(output, kind, paths, not no_parameters) if paths else {}
         save_all(written | {path: partial(write_array, state) for path in saved})
     _tell(output, notes, gives, kind, paths, as_json)
 

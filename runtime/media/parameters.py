@@ -131,10 +131,17 @@ class Parameters:
                 f"{where}: parameters of version {version}, but this x2i reads up to {VERSION}; upgrade x2i-edge"
             )
         found = decode(cls, data, where)
-        known = {name for name, option in run_options().items() if option.is_file}
-        lost = [name for name in found.files if name not in known]
-        if lost:
-            raise InputError(*(f"{where}.files: unknown key {name!r} (known: {', '.join(known)})" for name in lost))
+        known = [name for name, option in run_options().items() if option.is_file]
+        problems = [
+            f"{where}.files: unknown key {name!r} (known: {', '.join(known)})"
+            for name in found.files
+            if name not in known
+        ]
+        problems += [
+            f"{where}.files.{name}: expected a file at least, got none" for name in known if found.files.get(name) == ()
+        ]
+        if problems:
+            raise InputError(*problems)
         return found
 
     @property
