@@ -32,8 +32,9 @@ class Card {
     this.progress.setAttribute("aria-valuemin", "0");
     this.status = element("p", { class: "soft status" });
     this.made = element("div", { class: "made" });
+    this.facts = element("dl", { class: "facts" });
     this.buttons = element("div", { class: "actions" });
-    const body = element("div", { class: "body" }, this.title, this.status, this.made, this.buttons);
+    const body = element("div", { class: "body" }, this.title, this.status, this.made, this.facts, this.buttons);
     this.node = element("article", { class: "card", tabIndex: -1, "aria-labelledby": this.title.id }, this.frame, this.progress, body);
     this.node.card = this;
     this.render();
@@ -49,6 +50,7 @@ class Card {
     if (!isOpen(entry)) this.frame.replaceChildren();
     if (entry.error) this.frame.append(element("p", { class: "problem" }, icon("warning"), entry.error.message));
     if (entry.state === "done") this.showResult(entry.result);
+    this.facts.replaceChildren(...factsOf(entry));
     this.buttons.replaceChildren(...this.tools());
     this.tick();
     if (held) (this.buttons.querySelector("button") ?? this.node).focus();
@@ -192,24 +194,23 @@ const viewer = {
     Object.assign(picture, { src: card.urls[at], alt: card.alt(at) });
     picture.classList.toggle("small", Math.max(pictures[at].width, pictures[at].height) <= 128);
     byId("viewer-back").hidden = byId("viewer-next").hidden = pictures.length < 2;
-    const fact = ([name, text]) => element("div", {}, element("dt", {}, name), element("dd", { dir: "auto" }, text));
-    byId("viewer-facts").replaceChildren(...factsOf(entry, at).map(fact));
+    const { width, height } = pictures[at];
+    const place = pictures.length > 1 ? fact("Picture", `${at + 1} of ${pictures.length}`) : null;
+    byId("viewer-facts").replaceChildren(...[place, fact("Pixels", `${width} × ${height}`), ...factsOf(entry)].filter(Boolean));
   },
 };
 
-function factsOf(entry, at) {
-  const { settings, result } = entry;
-  const { width, height } = result.pictures[at];
-  const counted = Object.entries(settings.files).map(([name, { length }]) => [readable(name), `${length} file${length > 1 ? "s" : ""}`]);
-  const values = Object.entries(settings.values).map(([name, value]) => [readable(name), [value].flat().join(" × ")]);
-  const place = result.pictures.length > 1 ? [["Picture", `${at + 1} of ${result.pictures.length}`]] : [];
+const fact = (name, text) => element("div", {}, element("dt", {}, name), element("dd", { dir: "auto" }, text));
+
+// What an entry was made from, for a list of terms.
+function factsOf({ settings, result, created }) {
+  const count = ([name, { length }]) => fact(readable(name), `${length} file${length > 1 ? "s" : ""}`);
+  const value = ([name, text]) => fact(readable(name), [text].flat().join(" × "));
   return [
-    ["Bundle", settings.bundle],
-    ...place,
-    ["Pixels", `${width} × ${height}`],
-    ...values.filter(([name]) => name !== "Size"),
-    ...counted,
-    ...(result.seconds ? [["Time", `${result.seconds.total.toFixed(2)} s`]] : []),
-    ["Made", new Date(entry.created).toLocaleString()],
+    fact("Bundle", settings.bundle),
+    ...Object.entries(settings.values).map(value),
+    ...Object.entries(settings.files).map(count),
+    ...(result?.seconds ? [fact("Time", `${result.seconds.total.toFixed(2)} s`)] : []),
+    fact("Asked", new Date(created).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" })),
   ];
 }

@@ -63,6 +63,8 @@ class Form {
     const named = new Map(this.controls.map((control) => [control.name, control]));
     const frequent = FREQUENT.filter((name) => named.has(name)).map((name) => named.get(name).node);
     const rare = this.controls.filter(({ name }) => !FREQUENT.includes(name)).map(({ node }) => node);
+    // A mask is painted over a picture, and stands below it.
+    this.fileControls.sort((one, other) => (one.name === "mask") - (other.name === "mask"));
     byId("media").replaceChildren(...this.fileControls.map(({ node }) => node));
     byId("frequent").replaceChildren(...frequent);
     byId("rare").replaceChildren(...rare);

@@ -129,7 +129,8 @@ async function paintMask(base, mask) {
   };
   choose(false);
   picture.src = url;
-  byId("painter-help").textContent = `What is painted becomes white in the mask, ${width} x ${height} pixels.`;
+  picture.classList.toggle("small", Math.max(width, height) <= 128);
+  byId("painter-help").textContent = `What is painted becomes white in the mask, ${width} × ${height} pixels.`;
   click("painter-paint", () => choose(false));
   click("painter-erase", () => choose(true));
   click("painter-undo", () => easel.undo());

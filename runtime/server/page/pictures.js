@@ -2,7 +2,7 @@
 
 const SENT_AS_THEY_ARE = ["image/png", "image/jpeg", "image/webp"];
 
-// What every server reads, of a size that this one takes: other kinds become PNG, larger pictures are made smaller.
+// What every server reads, in a size that this one takes: other kinds become PNG, larger pictures are made smaller.
 async function readPicture(file, mostPixels) {
   const url = URL.createObjectURL(file);
   const picture = new Image();
@@ -161,7 +161,8 @@ class PictureControl extends FileControl {
     if (this.items.length >= this.limits.pictures && this.several) {
       throw new Error(`${this.name}: expected at most ${this.limits.pictures} pictures; remove one first`);
     }
-    return readPicture(file, this.limits.pixels);
+    // The server counts the pixels of all pictures of a request together, a mask's among them.
+    return readPicture(file, this.limits.pixels / (this.several ? this.limits.pictures : 4));
   }
 
   row(item, index, url) {
