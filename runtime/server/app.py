@@ -1,9 +1,10 @@
 """The application: its interfaces, health, metrics and page, for uvicorn or a test."""
 
-import logging
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -12,9 +13,11 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, Response
 
 from ..errors import InputError
-from .access import AccessLog, BodyLimit, KeyCheck
+from .access import AccessLog, KeyCheck
 from .api import automatic1111, native_jobs, openai_images
 from .api.clients import service_of
+from .api.schema import METRICS, READINESS, REFUSALS, described
+from .bodies import BodyLimits
 from .jobs.drawer import Drawer
 from .metrics import CONTENT_TYPE
 from .page.page import page
@@ -22,14 +25,33 @@ from .refusals import ApiError, refused
 from .service import Service
 from .settings import ServerSettings
 
-log = logging.getLogger("x2i.server")
+BODIES = {
+    "/v1/images/generations": openai_images.image_body,
+    "/v1/images/edits": openai_images.image_body,
+    "/x2i/v1/jobs": native_jobs.job_body,
+    "/sdapi/v1/txt2img": automatic1111.drawing_body,
+    "/sdapi/v1/img2img": automatic1111.drawing_body,
+    "/sdapi/v1/options": automatic1111.options_body,
+}
+"""What bodies hold, by address."""
+
+
+class Application(FastAPI):
+    """FastAPI's, whose schema says what these bundles take."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The schema, made once."""
+        if self.openapi_schema is None:
+            service: Service = self.state.service
+            self.openapi_schema = described(super().openapi(), BODIES, list(service.bundles), service.limits)
+        return self.openapi_schema
 
 
 def create_app(settings: ServerSettings, drawer: Drawer | None = None) -> FastAPI:
     """The application of a server, whose jobs `drawer` draws: where it is left out, threads of this process do. Bundles
     are opened when it starts; those that cannot be are refused here, by InputError."""
     service = Service(settings, drawer)
-    app = FastAPI(
+    app = Application(
         title="x2i",
         version=version("x2i-edge"),
         lifespan=_lifespan,
@@ -41,15 +63,19 @@ def create_app(settings: ServerSettings, drawer: Drawer | None = None) -> FastAP
     app.state.service = service
     for module in (openai_images, native_jobs, automatic1111):
         app.include_router(module.router)
-    for path, answer in (("/health/live", _live), ("/health/ready", _ready), ("/metrics", _metrics)):
-        app.add_api_route(path, answer, methods=["GET"], tags=["operation"])
+    for path, answer, told in (
+        ("/health/live", _live, REFUSALS),
+        ("/health/ready", _ready, REFUSALS | READINESS),
+        ("/metrics", _metrics, REFUSALS | METRICS),
+    ):
+        app.add_api_route(path, answer, methods=["GET"], tags=["operation"], responses=told)
     app.add_api_route("/", _page, methods=["GET"], include_in_schema=False)
     for kind, handler in _HANDLERS.items():
         app.add_exception_handler(kind, handler)
     # The last that is added stands outermost.
-    app.add_middleware(BodyLimit, most=settings.limits.body_bytes)
     if settings.key is not None:
         app.add_middleware(KeyCheck, key=settings.key)
+    app.add_middleware(BodyLimits, limits=settings.limits)
     if settings.origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=list(settings.origins), allow_methods=["*"], allow_headers=["*"]
@@ -61,10 +87,12 @@ def create_app(settings: ServerSettings, drawer: Drawer | None = None) -> FastAP
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: Service = app.state.service
-    await service.open()
+    # Meanwhile it answers that it is not ready.
+    opening = asyncio.create_task(service.open())
     try:
         yield
     finally:
+        await opening
         await service.close()
 
 
@@ -75,8 +103,7 @@ async def _live() -> dict[str, str]:
 
 async def _ready(request: Request) -> Response:
     """Whether it takes work: 503 while it opens its bundles, and once it stops."""
-    service = service_of(request)
-    ready = service.ready and not service.scheduler.draining
+    ready = service_of(request).ready
     return JSONResponse({"status": "ready" if ready else "not ready"}, 200 if ready else 503)
 
 

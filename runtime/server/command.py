@@ -1,26 +1,32 @@
 """`x2i serve`: an HTTP server of some bundles."""
 
 import logging
-import os
-import ssl
+import socket
 import sys
+import traceback
 import warnings
 from pathlib import Path
 from socket import gethostname
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..commands.console import command
 from ..commands.options import FILE, Size, backend_option, threads_option
-from ..errors import InputError
+from ..errors import InputError, reason
 from ..memory_limit import parsed_size
 from .cluster.settings import cluster_options, cluster_settings
 from .settings import ServerLimits, ServerSettings
 
+if TYPE_CHECKING:
+    from .service import Service
+
 KEY_VARIABLE = "X2I_API_KEY"
 """Environment variable that holds the key where the command line does not: what stands there, every user can read."""
+BACKLOG = 1024
+"""Connections that the system keeps while none is taken."""
+log = logging.getLogger("x2i.server")
 
 
 @command()
@@ -63,47 +69,55 @@ def serve(
 
         from .app import create_app
         from .cluster.cluster_drawer import ClusterDrawer
+        from .connections import uvicorn_config
         from .models.bundles import measure_bundles
     except ImportError as error:
         raise InputError(f"x2i serve needs {error.name}: pip install 'x2i-edge[server]'") from error
     if (tls_cert is None) != (tls_key is None):
         raise InputError("--tls-cert and --tls-key: expected both or none, got one; give the other, too")
     settings, cluster = _settings(bundles, chosen), cluster_settings(chosen, f"x2i-{gethostname()}-{port}")
-    _log_to_streams()
+    _log_to_streams(settings.log_prompts)
     # What a run warns of, its answer tells; here it would name prompts.
     warnings.simplefilter("ignore", UserWarning)
     if measure or measure_size:
         for line in measure_bundles(bundles, settings.backend, settings.threads, measure_size):
             click.echo(line)
-    drawer = None if cluster is None else ClusterDrawer(settings, cluster)
-    app = create_app(settings, drawer)
-    if drawer is not None:
-        drawer.start()
+    with _listening(host, port) as listener:
+        drawer = None if cluster is None else ClusterDrawer(settings, cluster)
+        app = create_app(settings, drawer)
+        if drawer is not None:
+            drawer.start()
+        service: Service = app.state.service
 
-    class Server(uvicorn.Server):
-        """Says that it stops before it does, so that whoever balances load sends no more."""
+        class Server(uvicorn.Server):
+            """Goes on answering while jobs end, after a signal to stop; a second one ends them."""
 
-        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-            app.state.service.scheduler.draining = True
-            super().handle_exit(sig, frame)
+            def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+                if service.scheduler.stopping is None:
+                    service.scheduler.stop()
+                else:
+                    self.should_exit = self.force_exit = True
 
-    config = uvicorn.Config(
-        app,
-        host,
-        port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        ssl_certfile=tls_cert,
-        ssl_keyfile=None if tls_key is None else str(tls_key),
-        timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
-    )
+            async def on_tick(self, counter: int) -> bool:
+                stopped = service.scheduler.stopping is not None and service.scheduler.stopped(settings.drain_seconds)
+                return await super().on_tick(counter) or stopped or service.failure is not None
+
+        config = uvicorn_config(app, settings.limits, tls_cert, tls_key)
+        named, number = listener.getsockname()[:2]
+        log.info("listening at %s://%s:%s", "http" if tls_cert is None else "https", named, number)
+        Server(config).run([listener])
+    if service.failure is not None:
+        raise service.failure
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """A socket at an address. Raises InputError where there is none, or another program listens."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        Server(config).run()
-    except ssl.SSLError as error:
-        raise InputError(
-            f"--tls-cert: expected a certificate and its key in PEM, got others ({error.reason})"
-        ) from error
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        where = f"an address of this machine and a port that is free, got {host}:{port} ({reason(error)})"
+        raise InputError(f"--host and --port: expected {where}; choose others") from error
 
 
 def _settings(bundles: tuple[Path, ...], chosen: dict[str, Any]) -> ServerSettings:
@@ -129,12 +143,26 @@ def _settings(bundles: tuple[Path, ...], chosen: dict[str, Any]) -> ServerSettin
     )
 
 
-def _log_to_streams() -> None:
+class _DiscreetFormatter(logging.Formatter):
+    """Tells of an exception where it was raised and of which class, but not what it says: that may hold a prompt."""
+
+    def formatException(self, ei: Any) -> str:
+        """The innermost last, as Python has it."""
+        lines, error = list[str](), ei[1]
+        while error is not None:
+            lines[:0] = ["Traceback:\n", *traceback.format_tb(error.__traceback__), f"{type(error).__name__}\n"]
+            error = error.__cause__ or error.__context__
+        return "".join(lines).rstrip()
+
+
+def _log_to_streams(prompts: bool) -> None:
     """Requests to stdout as JSON, everything else to stderr."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="x2i: %(levelname)s: %(message)s", force=True)
+    stderr = logging.StreamHandler(sys.stderr)
+    stderr.setFormatter((logging.Formatter if prompts else _DiscreetFormatter)("x2i: %(levelname)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[stderr], force=True)
     access = logging.getLogger("x2i.access")
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(message)s"))
     access.addHandler(handler)
     access.propagate = False
-    logging.getLogger("uvicorn.error").setLevel(os.environ.get("X2I_LOG", "INFO"))
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)

@@ -5,8 +5,10 @@ from typing import Any
 
 from ..errors import InputError
 
-KINDS = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+KINDS = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
 """OpenAI's word for a status; other refusals are an invalid_request_error, and failures a server_error."""
+CLIENT_CLOSED = 499
+"""The status, known from nginx, of an answer that nobody waits for."""
 NO_RETRY = {"x-should-retry": "false"}
 """OpenAI's client would send it again."""
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import InputError
 from .api.body import Body
-from .api.options import limit_problems, options_of_body
+from .api.options import length_problems, limit_problems, options_of_body
 from .jobs.drawer import Drawer, ThreadDrawer
 from .jobs.job import Asked, Job, PictureFormat
 from .jobs.scheduler import Scheduler
@@ -31,21 +31,30 @@ class Service:
         self._drawer = drawer or ThreadDrawer(self.bundles, settings.lanes)
         self.metrics = ServerMetrics(self._drawer.counts)
         self.scheduler = Scheduler(self._drawer, settings.limits, self.metrics)
-        self.ready = False
-        """Whether the first bundles are open."""
-        self._folder = Path(tempfile.mkdtemp(prefix="x2i-server-"))
+        self._opened = False
+        self.failure: BaseException | None = None
+        """Why whatever draws could not be made ready."""
+        self._uploads = tempfile.TemporaryDirectory(prefix="x2i-server-", ignore_cleanup_errors=True)
+
+    @property
+    def ready(self) -> bool:
+        """Whether it takes work: the first bundles are open, and it does not stop."""
+        return self._opened and self.scheduler.stopping is None
 
     async def open(self) -> None:
-        """Makes ready whatever draws."""
-        await self._drawer.open()
-        self.ready = True
+        """Makes ready whatever draws; where that fails, `failure` says why."""
+        opening = asyncio.ensure_future(self._drawer.open())
+        await asyncio.wait([opening])
+        self.failure = opening.exception()
+        if self.failure is None:
+            self._opened = True
+            self.scheduler.start()
 
     async def close(self) -> None:
         """Lets the jobs that are there end, and removes what was uploaded."""
-        self.ready = False
         await self.scheduler.drain(self.settings.drain_seconds)
         await self._drawer.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._uploads.cleanup()
 
     def bundle(self, name: Any) -> ServedBundle:
         """A bundle by its name, the first where none is named. Raises ApiError (404) for a name of none."""
@@ -66,7 +75,7 @@ class Service:
         notes: Sequence[str] = (),
     ) -> Asked:
         """A checked call of a bundle with the options in a body. Raises ApiError (400) with every problem."""
-        folder = self._folder / secrets.token_hex(8)
+        folder = Path(self._uploads.name, secrets.token_hex(8))
         try:
             return await asyncio.to_thread(
                 self._asked, served, prompt, body, previews, picture_format or PictureFormat(), tuple(notes), folder
@@ -96,6 +105,8 @@ class Service:
         folder: Path,
     ) -> Asked:
         options = options_of_body(body, folder, self.limits)
+        if problems := length_problems({"prompt": prompt, **options}, self.limits):
+            raise InputError(*problems)
         request = served.check(prompt, options)
         usual = served.bundle.manifest.plan.process.steps
         steps = request.values["steps"] or usual if request.sampler is None else len(request.sampler.timesteps)

@@ -10,7 +10,9 @@ class ServerLimits:
     `pixels`, and so have the pictures of one request together; a job ends within `seconds` of its request; results stay
     for `keep_seconds`, and no more than `keep_bytes` of them; one request draws at most `pictures` in at most `steps`
     steps from prompts of at most `prompt_length` characters. `encodings_bytes` of encoded prompts, subjects and sounds
-    are kept for each bundle."""
+    are kept for each bundle. At most `connections` stand at once; one of them has `head_seconds` to send the head of a
+    request, and its body `body_seconds` beyond what a slow line takes; all bodies that are being read have at most
+    `reading_bytes` together, or as many as one may have."""
 
     waiting: int = 64
     body_bytes: int = 32 * 2**20
@@ -22,6 +24,10 @@ class ServerLimits:
     steps: int = 1000
     prompt_length: int = 32_000
     encodings_bytes: int = 256 * 2**20
+    connections: int = 512
+    head_seconds: float = 15.0
+    body_seconds: float = 15.0
+    reading_bytes: int = 128 * 2**20
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,21 +3,26 @@
 import base64
 import json
 import secrets
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
-from ...errors import InputError
+from ...errors import InputError, one_line
+from ...inputs.option import short
 from ...inputs.pictures.start import StartInput
 from ...media.parameters import SAMPLER_TITLES
 from ...samplers.registry import SAMPLERS
+from ..bodies import body_read
 from ..jobs.job import Job
 from ..models.bundles import ServedBundle
-from ..refusals import ApiError
+from ..refusals import CLIENT_CLOSED, ApiError
+from ..settings import ServerLimits
 from .body import Body, read_body
-from .clients import CLIENT_CLOSED, client_of, ended_or_gone, service_of
-from .schema import REFUSALS, json_body
+from .clients import client_of, ended_or_gone, service_of
+from .options import sent_options
+from .schema import JSON, REFUSALS, any_options, body_of, needed_fields, prompt_schema
 
 router = APIRouter(prefix="/sdapi/v1", tags=["AUTOMATIC1111"])
 SAMPLER_NAMES = {title: own for own, title in SAMPLER_TITLES.items() if own not in ("ddim_compvis", "dpmpp_2m_karras")}
@@ -38,31 +43,56 @@ HEEDED = {
     "sampler_index",
     "scheduler",
 }
-HEEDED |= {"override_settings", "init_images", "mask", "denoising_strength", "send_images", "include_init_images"}
+FILES_SENT = {"init_images", "mask"}
+HEEDED |= FILES_SENT | {"override_settings", "denoising_strength", "send_images", "include_init_images"}
 RANDOM_SEEDS = 2**32
 PREVIEWS = 5
 """Of one job: whoever polls for its progress may see them."""
-ANY = {"type": "object", "properties": {"prompt": {"type": "string"}}}
 DRAWN: dict[int | str, dict[str, Any]] = {
     200: {"content": {"application/json": {"schema": {"type": "object"}}}},
     **REFUSALS,
 }
 
 
-@router.post("/txt2img", responses=DRAWN, openapi_extra=json_body(ANY))
+def drawing_body(served: Sequence[ServedBundle], limits: ServerLimits, kind: str) -> dict[str, Any]:
+    """Its fields that are heeded as JSON Schema, and the options of these bundles under our names."""
+    options, file = any_options(served, kind), {"type": "string", "contentEncoding": "base64"}
+    same = {name: options[own] for name, own in SAME.items() if own in options}
+    counts = {name: {"type": "integer", "minimum": 1, "maximum": limits.pictures} for name in ("batch_size", "n_iter")}
+    sides = {name: {"type": "integer", "minimum": 8, "maximum": 16384} for name in ("width", "height")}
+    fields = {
+        "prompt": prompt_schema(served, limits),
+        "seed": {"type": "integer", "minimum": -1, "maximum": 2**63 - 1},
+        "sampler_name": {"enum": list(SAMPLER_NAMES)},
+        "scheduler": {"enum": [word for word in SIGMAS if word]},
+        "denoising_strength": {"type": "number", "minimum": 0, "maximum": 1},
+        "init_images": {"type": "array", "items": file},
+        "mask": file,
+        "override_settings": options_body(served, limits, kind),
+        "send_images": {"type": "boolean"},
+    }
+    return {
+        "type": "object",
+        "required": needed_fields(served),
+        "properties": {**options, **same, **counts, **sides, **fields},
+    }
+
+
+def options_body(served: Sequence[ServedBundle], limits: ServerLimits, kind: str) -> dict[str, Any]:
+    """Its settings as JSON Schema."""
+    return {"type": "object", "properties": {"sd_model_checkpoint": {"enum": [each.name for each in served]}}}
+
+
+@router.post("/txt2img", responses=DRAWN, openapi_extra=body_of(JSON))
 async def draw_text(request: Request) -> Response:
     """Pictures of a prompt."""
-    return await _draw(request, await read_body(request))
+    return await _draw(request)
 
 
-@router.post("/img2img", responses=DRAWN, openapi_extra=json_body(ANY))
+@router.post("/img2img", responses=DRAWN, openapi_extra=body_of(JSON))
 async def draw_image(request: Request) -> Response:
     """Pictures from pictures: the one to redraw, or those of a subject or reference, as the bundle reads them."""
-    body = await read_body(request)
-    pictures = body.values.get("init_images")
-    if not isinstance(pictures, list) or not pictures:
-        raise ApiError(400, "init_images: expected a list of pictures in base64, got none; send one", "init_images")
-    return await _draw(request, body)
+    return await _draw(request, from_pictures=True)
 
 
 @router.get("/progress", responses=REFUSALS)
@@ -103,7 +133,7 @@ async def get_options(request: Request) -> dict[str, Any]:
     return {"sd_model_checkpoint": _chosen(request).name}
 
 
-@router.post("/options", responses=REFUSALS, openapi_extra=json_body({"type": "object"}))
+@router.post("/options", responses=REFUSALS, openapi_extra=body_of(JSON))
 async def set_options(request: Request) -> dict[str, Any]:
     """Chooses the bundle that is drawn with where a request names none."""
     values = (await read_body(request)).values
@@ -128,16 +158,9 @@ async def list_bundles(request: Request) -> list[dict[str, Any]]:
     ]
 
 
-async def _draw(request: Request, body: Body) -> Response:
-    service, values = service_of(request), body.values
-    settings = values.get("override_settings") or {}
-    named = settings.get("sd_model_checkpoint") if isinstance(settings, dict) else None
-    served = _chosen(request) if named is None else service.bundle(named)
-    notes = [f"{name[:100]}: not heeded" for name, value in values.items() if name not in HEEDED and value]
-    options = _options(values, served)
-    request.state.prompt = values.get("prompt")
-    checked = await service.ask(served, values.get("prompt"), Body(options), PREVIEWS, notes=notes)
-    job = service.submit(checked, client_of(request))
+async def _draw(request: Request, from_pictures: bool = False) -> Response:
+    service = service_of(request)
+    job, values = await _submitted(request, from_pictures)
     jobs = _jobs(request)
     jobs.append(job)
     try:
@@ -148,9 +171,30 @@ async def _draw(request: Request, body: Body) -> Response:
     return _answer(request, job, values)
 
 
+async def _submitted(request: Request, from_pictures: bool) -> tuple[Job, dict[str, Any]]:
+    """The job of a request, and those of its fields that are echoed; nothing else of the body is kept."""
+    service, body = service_of(request), await read_body(request)
+    values = {name: value for name, value in body.values.items() if value is not None}
+    if from_pictures and not values.get("init_images"):
+        raise ApiError(400, "init_images: expected a list of pictures in base64, got none; send one", "init_images")
+    settings = values.get("override_settings")
+    named = settings.get("sd_model_checkpoint") if isinstance(settings, dict) else None
+    served = _chosen(request) if named is None else service.bundle(named)
+    known = sent_options() | HEEDED
+    notes = [f"{one_line(name, 100)}: not heeded" for name, value in values.items() if name not in known and value]
+    options = _options(values, served)
+    request.state.prompt = values.get("prompt")
+    checked = await service.ask(served, values.get("prompt"), Body(options), PREVIEWS, notes=notes)
+    body_read(request.scope)
+    echoed = {name: value for name, value in values.items() if name in HEEDED and name not in FILES_SENT}
+    return service.submit(checked, client_of(request)), echoed
+
+
 def _options(values: dict[str, Any], served: ServedBundle) -> dict[str, Any]:
     """The options of a run that its fields stand for."""
-    found = {own: values[name] for name, own in SAME.items() if values.get(name) not in (None, "")}
+    # Its own clients know none of the names that a bundle's options have here, such as language.
+    found = {name: value for name, value in values.items() if name in sent_options() and name not in HEEDED}
+    found |= {own: values[name] for name, own in SAME.items() if values.get(name) not in (None, "")}
     seed = values.get("seed", -1)
     found["seed"] = secrets.randbelow(RANDOM_SEEDS) if seed == -1 else seed
     height, width = values.get("height"), values.get("width")
@@ -159,7 +203,7 @@ def _options(values: dict[str, Any], served: ServedBundle) -> dict[str, Any]:
         found["size"] = (usual[0] if height is None else height, usual[1] if width is None else width)
     counts = [values.get(name, 1) for name in ("batch_size", "n_iter")]
     if any(type(count) is not int or count < 1 for count in counts):
-        raise InputError(f"batch_size and n_iter: expected whole numbers from 1 on, got {counts}; correct them")
+        raise InputError(f"batch_size and n_iter: expected whole numbers from 1 on, got {short(counts)}; correct them")
     if counts[0] * counts[1] > 1:
         found["count"] = counts[0] * counts[1]
     found |= _sampler(values)
@@ -188,7 +232,9 @@ def _sampler(values: dict[str, Any]) -> dict[str, Any]:
 
 def _pictures(values: dict[str, Any], served: ServedBundle) -> dict[str, Any]:
     plan = served.bundle.manifest.plan
-    pictures, found = values.get("init_images") or [], dict[str, Any]()
+    pictures, found = values.get("init_images", []), dict[str, Any]()
+    if not isinstance(pictures, list):
+        raise InputError(f"init_images: expected a list of pictures in base64, got {short(pictures)}; send one")
     if not pictures:
         return found
     reads = next((name for name in ("subjects", "subject", "image") if name in plan.options()), "image")
@@ -220,9 +266,8 @@ def _answer(request: Request, job: Job, values: dict[str, Any]) -> Response:
         "warnings": [] if job.result is None else list(job.result.warnings),
     }
     images = [base64.b64encode(file.data).decode() for file in pictures] if values.get("send_images", True) else []
-    service_of(request).scheduler.forget(job)
-    echoed = {name: value for name, value in values.items() if name not in ("init_images", "mask")}
-    return JSONResponse({"images": images, "parameters": echoed, "info": json.dumps(info)})
+    service_of(request).scheduler.forget(job.id)
+    return JSONResponse({"images": images, "parameters": values, "info": json.dumps(info)})
 
 
 def _chosen(request: Request) -> ServedBundle:

@@ -8,8 +8,6 @@ from fastapi import Request
 from ..jobs.job import Job
 from ..service import Service
 
-CLIENT_CLOSED = 499
-"""The status, known from nginx, of an answer that nobody waits for."""
 GONE_SECONDS = 0.1
 """How often a connection is looked at: nothing tells a handler that its client went away."""
 

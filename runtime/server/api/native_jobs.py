@@ -1,26 +1,45 @@
 """x2i's own interface: jobs that are submitted, watched, cancelled and fetched, and what each bundle takes."""
 
-import asyncio
-import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from importlib.metadata import version
 from typing import Any
 
 from fastapi import APIRouter, Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 
-from ..jobs.job import ENDED, Job, JobEvent, ResultFile
+from ..jobs.job import ENDED, Job, ResultFile, Watch
+from ..models.bundles import ServedBundle
 from ..refusals import ApiError
 from ..service import Service
+from ..settings import ServerLimits
 from .body import Body, json_object, read_body
 from .clients import client_of, service_of
-from .schema import JOB, JOB_REQUEST, REFUSALS, answers, json_body
+from .events import EventStream
+from .schema import FORM, JOB, JSON, REFUSALS, answers, body_of, bundle_options, needed_options, prompt_schema
 
 router = APIRouter(prefix="/x2i/v1", tags=["x2i"])
 FIELDS = ("bundle", "prompt", "options", "previews")
 MOST_PREVIEWS = 100
-ALIVE_SECONDS = 15.0
-"""After so long without an event a stream says that it is alive."""
+
+
+def job_body(served: Sequence[ServedBundle], limits: ServerLimits, kind: str) -> dict[str, Any]:
+    """A job of each bundle as JSON Schema; the first is drawn with where none is named."""
+    if kind == FORM:
+        return {"type": "object", "required": ["request"], "properties": {"request": {"type": "string"}}}
+    jobs = []
+    for number, bundle in enumerate(served):
+        prompt, needed = prompt_schema([bundle], limits), needed_options(bundle)
+        needs = {"bundle": number > 0, "prompt": prompt["type"] == "string", "options": bool(needed)}
+        options = {"required": needed, "properties": bundle_options(bundle)}
+        fields = {
+            "bundle": {"const": bundle.name},
+            "prompt": prompt,
+            "options": {"type": "object", "additionalProperties": False, **options},
+            "previews": {"type": "integer", "minimum": 0, "maximum": MOST_PREVIEWS, "default": 0},
+        }
+        required = [name for name in needs if needs[name]]
+        jobs.append({"type": "object", "additionalProperties": False, "required": required, "properties": fields})
+    return jobs[0] if len(jobs) == 1 else {"oneOf": jobs}
 
 
 @router.get("/capabilities", responses=REFUSALS)
@@ -36,7 +55,7 @@ async def get_capabilities(request: Request) -> dict[str, Any]:
     }
 
 
-@router.post("/jobs", status_code=202, responses=answers(202, JOB), openapi_extra=json_body(JOB_REQUEST))
+@router.post("/jobs", status_code=202, responses=answers(202, JOB), openapi_extra=body_of(JSON, FORM))
 async def submit_job(request: Request) -> Response:
     """A new job; a form has it as JSON in the field `request`, beside files named by their options."""
     service, body = service_of(request), await read_body(request)
@@ -82,7 +101,8 @@ async def watch_job(request: Request, job_id: str) -> Response:
     """Server-sent events: job, step and preview, until the job has ended."""
     service = service_of(request)
     job = service.scheduler.find(job_id)
-    return event_stream(_events(service, job, job.watch()))
+    watch = job.watch()
+    return EventStream(_events(service, job, watch), lambda: job.leave(watch))
 
 
 @router.get("/results/{job_id}/{name}", responses={200: {"content": {"image/png": {}, "audio/wav": {}}}, **REFUSALS})
@@ -135,37 +155,11 @@ def _result_view(service: Service, job: Job) -> dict[str, Any]:
     }
 
 
-async def _events(service: Service, job: Job, watched: AsyncIterator[JobEvent]) -> AsyncIterator[tuple[str, Any]]:
+async def _events(service: Service, job: Job, watch: Watch) -> AsyncIterator[tuple[str, Any]]:
     yield "job", job_view(service, job)
     if job.preview is not None and job.state == "running":
         yield "preview", job.preview
     if job.state in ENDED:
         return
-    async for event in watched:
+    async for event in job.events(watch):
         yield event.name, job_view(service, job) if event.name == "job" else event.data
-
-
-def event_stream(events: AsyncIterator[tuple[str, Any]]) -> StreamingResponse:
-    """Events by name and data as text/event-stream, with a comment where nothing happens for a while."""
-    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return StreamingResponse(_lines(events), media_type="text/event-stream", headers=headers)
-
-
-async def _lines(events: AsyncIterator[tuple[str, Any]]) -> AsyncIterator[str]:
-    following: asyncio.Future[tuple[str, Any]] | None = None
-    try:
-        while True:
-            following = following or asyncio.ensure_future(anext(events))
-            done, _ = await asyncio.wait([following], timeout=ALIVE_SECONDS)
-            if not done:
-                yield ": alive\n\n"
-                continue
-            try:
-                name, data = following.result()
-            except StopAsyncIteration:
-                return
-            following = None
-            yield f"event: {name}\ndata: {json.dumps(data, allow_nan=False)}\n\n"
-    finally:
-        if following is not None:
-            following.cancel()

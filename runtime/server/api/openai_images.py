@@ -3,7 +3,7 @@
 import base64
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
@@ -11,15 +11,19 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from starlette.responses import JSONResponse, Response
 
 from ...inputs.registry import run_options
-from ..jobs.job import Job, JobEvent, PictureFormat, ResultFile
+from ..bodies import body_read
+from ..jobs.job import Job, PictureFormat, ResultFile, Watch
 from ..models.bundles import ServedBundle
 from ..models.capabilities import prompt_need
-from ..refusals import ApiError
+from ..refusals import CLIENT_CLOSED, ApiError
 from ..service import Service
+from ..settings import ServerLimits
 from .body import Body, read_body
-from .clients import CLIENT_CLOSED, client_of, ended_or_gone, service_of
-from .native_jobs import event_stream, result_url
-from .schema import REFUSALS, answers, json_body, option_properties
+from .clients import client_of, ended_or_gone, service_of
+from .events import EventStream
+from .native_jobs import result_url
+from .options import decoded_files
+from .schema import FORM, JSON, REFUSALS, answers, any_options, body_of, needed_fields, prompt_schema
 from .uploads import marked_where_transparent
 
 router = APIRouter(prefix="/v1", tags=["OpenAI"])
@@ -32,6 +36,8 @@ ALIASES = {
     "rng_seed": "seed",
 }
 """Names that other servers' clients send, by the option that each stands for."""
+MOST_PICTURES = 10
+"""OpenAI's, of one request."""
 IGNORED = ("background", "moderation", "style", "input_fidelity")
 USAGE = {
     "total_tokens": 0,
@@ -50,7 +56,7 @@ class ImagesRequest(BaseModel):
 
     prompt: str | None = None
     model: str | None = None
-    n: Annotated[int, Field(ge=1, le=10)] | None = None
+    n: Annotated[int, Field(ge=1, le=MOST_PICTURES)] | None = None
     size: Annotated[str, Field(pattern=r"^(auto|[1-9][0-9]{0,4}x[1-9][0-9]{0,4})$")] | None = None
     quality: Literal["auto", "standard", "hd", "low", "medium", "high"] | None = None
     response_format: Literal["b64_json", "url"] | None = None
@@ -72,10 +78,15 @@ class ImagesRequest(BaseModel):
         return value
 
 
-def _schema() -> dict[str, Any]:
-    own = ImagesRequest.model_json_schema()["properties"]
-    same = {name: option_properties()[option] for name, option in ALIASES.items()}
-    return {"type": "object", "properties": {**option_properties(), **same, **own}}
+def image_body(served: Sequence[ServedBundle], limits: ServerLimits, kind: str) -> dict[str, Any]:
+    """OpenAI's fields as JSON Schema, with the options of these bundles."""
+    own, options = ImagesRequest.model_json_schema()["properties"], any_options(served, kind)
+    same = {name: options[option] for name, option in ALIASES.items() if option in options}
+    told = {"prompt": prompt_schema(served, limits), "model": {"enum": [each.name for each in served]}}
+    properties = {**options, **same, **own, **told}
+    if (most := limits.pictures) < MOST_PICTURES:
+        properties["n"] = {"type": "integer", "minimum": 1, "maximum": most}
+    return {"type": "object", "required": needed_fields(served), "properties": properties}
 
 
 IMAGES = {"type": "object", "required": ["created", "data"], "properties": {"data": {"type": "array"}}}
@@ -96,25 +107,42 @@ async def get_model(request: Request, name: str) -> dict[str, Any]:
     return _model(service_of(request).bundle(name))
 
 
-@router.post("/images/generations", responses={**answers(200, IMAGES), **STREAMED}, openapi_extra=json_body(_schema()))
+@router.post("/images/generations", responses={**answers(200, IMAGES), **STREAMED}, openapi_extra=body_of(JSON))
 async def generate(request: Request) -> Response:
     """Pictures of a prompt."""
-    return await _draw(request, await read_body(request), "image_generation")
+    return await _draw(request, "image_generation")
 
 
 @router.post(
     "/images/edits",
     responses={**answers(200, IMAGES), **STREAMED},
-    openapi_extra=json_body(_schema(), "multipart/form-data"),
+    openapi_extra=body_of(JSON, FORM),
 )
 async def edit(request: Request) -> Response:
     """Pictures from pictures, which become what the bundle reads: subjects in their order, a subject, references, or
     the picture to redraw. What is transparent in a mask is what it marks."""
-    return await _draw(request, await read_body(request), "image_edit")
+    return await _draw(request, "image_edit")
 
 
-async def _draw(request: Request, body: Body, kind: str) -> Response:
+async def _draw(request: Request, kind: str) -> Response:
     service = service_of(request)
+    job, asked = await _submitted(request, kind)
+    if asked.stream:
+        watched = job.watch()
+
+        def left() -> None:
+            job.leave(watched)
+            _left(service, job)
+
+        return EventStream(_streamed(job, watched, kind, asked), left)
+    if not await ended_or_gone(request, service, job):
+        return Response(status_code=CLIENT_CLOSED)
+    return _answer(request, service, job, asked)
+
+
+async def _submitted(request: Request, kind: str) -> tuple[Job, ImagesRequest]:
+    """The job of a request, and its fields without the bundle's own; nothing else of the body is kept."""
+    service, body = service_of(request), await read_body(request)
     asked = _parsed(body)
     served = service.bundle(asked.model)
     if "picture" not in served.bundle.manifest.plan.process.gives:
@@ -130,12 +158,9 @@ async def _draw(request: Request, body: Body, kind: str) -> Response:
     prompt = None if asked.prompt == "" and prompt_need(served.bundle.manifest) == "none" else asked.prompt
     request.state.prompt = prompt
     checked = await service.ask(served, prompt, own, previews, form, notes)
-    job = service.submit(checked, client_of(request, asked.user))
-    if asked.stream:
-        return event_stream(_streamed(service, job, job.watch(), kind, asked))
-    if not await ended_or_gone(request, service, job):
-        return Response(status_code=CLIENT_CLOSED)
-    return _answer(request, service, job, asked)
+    body_read(request.scope)
+    (asked.model_extra or {}).clear()
+    return service.submit(checked, client_of(request, asked.user)), asked
 
 
 def _parsed(body: Body) -> ImagesRequest:
@@ -192,7 +217,10 @@ def _pictures_of(served: ServedBundle, body: Body, notes: list[str]) -> Body:
     reads = next((name for name in ("subjects", "subject", "image") if name in takes), None)
     if reads is None:
         raise ApiError(400, f"image: {served.name} reads no picture; use /v1/images/generations", "image")
-    files = dict(body.files)
+    files, values = dict(body.files), dict(body.values)
+    for name in ("image", "mask"):
+        if (given := values.pop(name, None)) is not None:
+            files[name] = [*files.get(name, ()), *decoded_files(name, given)]
     if "image" in files and reads != "image":
         files[reads] = files.pop("image")
         notes.append(f"image: drawn from as {reads}")
@@ -200,7 +228,7 @@ def _pictures_of(served: ServedBundle, body: Body, notes: list[str]) -> Body:
         masks = [marked_where_transparent(blob) for blob in files["mask"]]
         files["mask"] = [blob for blob, _ in masks]
         notes += ["mask: what is transparent in it is what it marks" for _, changed in masks if changed]
-    return Body(body.values, files, body.typed)
+    return Body(values, files, body.typed)
 
 
 def _answer(request: Request, service: Service, job: Job, asked: ImagesRequest) -> Response:
@@ -212,34 +240,33 @@ def _answer(request: Request, service: Service, job: Job, asked: ImagesRequest) 
         data = [{"url": str(request.base_url).rstrip("/") + result_url(job, file)} for file in job.result.pictures]
     else:
         data = [{"b64_json": _base64(file)} for file in job.result.pictures]
-        service.scheduler.forget(job)
+        service.scheduler.forget(job.id)
     seconds = {stage: round(value, 4) for stage, value in job.result.seconds.items()}
     told = {"id": job.id, "seconds": seconds, "warnings": list(job.result.warnings), "texts": list(job.result.texts)}
     return JSONResponse({"created": int(job.created), "data": data, **_told(job, asked), "usage": USAGE, "x2i": told})
 
 
-async def _streamed(
-    service: Service, job: Job, watched: AsyncIterator[JobEvent], kind: str, asked: ImagesRequest
-) -> AsyncIterator[tuple[str, Any]]:
+async def _streamed(job: Job, watched: Watch, kind: str, asked: ImagesRequest) -> AsyncIterator[tuple[str, Any]]:
     shown = 0
-    try:
-        async for event in watched:
-            if event.name == "preview":
-                for url in event.data["pictures"]:
-                    yield _event(f"{kind}.partial_image", job, asked, url.partition(",")[2], partial_image_index=shown)
-                shown += 1
-        if job.result is None:
-            error = job.error or ApiError(409, "the job was cancelled", None, "cancelled")
-            yield "error", {"type": "error", **error.body()}
-            return
-        for file in job.result.pictures:
-            more = {"usage": USAGE, "x2i": {"id": job.id, "warnings": list(job.result.warnings)}}
-            yield _event(f"{kind}.completed", job, asked, _base64(file), **more)
-    finally:
-        # The client went away, or has everything.
-        service.scheduler.cancel(job)
-        if job.ended.is_set():
-            service.scheduler.forget(job)
+    async for event in job.events(watched):
+        if event.name == "preview":
+            for url in event.data["pictures"]:
+                yield _event(f"{kind}.partial_image", job, asked, url.partition(",")[2], partial_image_index=shown)
+            shown += 1
+    if job.result is None:
+        error = job.error or ApiError(409, "the job was cancelled", None, "cancelled")
+        yield "error", {"type": "error", **error.body()}
+        return
+    for file in job.result.pictures:
+        more = {"usage": USAGE, "x2i": {"id": job.id, "warnings": list(job.result.warnings)}}
+        yield _event(f"{kind}.completed", job, asked, _base64(file), **more)
+
+
+def _left(service: Service, job: Job) -> None:
+    """The client went away, or has everything."""
+    service.scheduler.cancel(job)
+    if job.ended.is_set():
+        service.scheduler.forget(job.id)
 
 
 def _event(name: str, job: Job, asked: ImagesRequest, data: str, **more: Any) -> tuple[str, dict[str, Any]]:

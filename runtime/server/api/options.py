@@ -7,11 +7,12 @@ own, and read from there as `x2i run` reads files.
 import base64
 import binascii
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
-from ...inputs.option import Option, short
+from ...inputs.option import MOST_VALUES, Option, short
 from ...inputs.registry import run_options
 from ...request import Request
 from ..settings import ServerLimits
@@ -22,6 +23,11 @@ FLAGS = {"true": True, "false": False}
 SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 
 
+def sent_options() -> set[str]:
+    """The names of the options that a request may send: all that are no arrays, and need no second bundle."""
+    return {name for name, option in run_options().items() if option.form != "array" and name != "mix"}
+
+
 def options_of_body(body: Body, folder: Path, limits: ServerLimits) -> dict[str, Any]:
     """The options of a run that a body's fields and files are; those files are written into `folder`, which is made.
 
@@ -29,35 +35,42 @@ def options_of_body(body: Body, folder: Path, limits: ServerLimits) -> dict[str,
     """
     known, problems = run_options(), list[str]()
     found: dict[str, Any] = {}
+    uploads: dict[str, list[bytes]] = {}
     for name in dict.fromkeys((*body.values, *body.files)):
         option, value = known.get(name), body.values.get(name)
-        if option is not None and option.form == "array":
+        if option is not None and option.form == "array" and (name in body.files or value is not None):
             problems.append(f"{name}: a server takes no arrays, got one; leave it out")
         elif option is not None and option.is_file and (name in body.files or value is not None):
             try:
-                found[name] = _saved(option, _blobs(option, value, body.files.get(name, [])), folder, limits)
+                uploads[name] = _blobs(option, value, body.files.get(name, []))
             except InputError as error:
                 problems += error.problems
         elif name in body.files:
             problems.append(f"{name}: expected a value, got a file; send it as text")
         elif value is not None:
             found[name] = value if body.typed or option is None else _typed(option, value)
+    problems += _upload_problems(uploads, limits)
     if problems:
         raise InputError(*problems)
+    found |= {name: _saved(known[name], blobs, folder) for name, blobs in uploads.items()}
     if isinstance(found.get("size"), list):
         found["size"] = tuple(found["size"])
     return found
 
 
+def length_problems(values: Mapping[str, Any], limits: ServerLimits) -> list[str]:
+    """One line for each text that would take long to read alone."""
+    return [
+        f"{name}: expected at most {limits.prompt_length} characters, got {len(text)}; shorten it"
+        for name, text in values.items()
+        if isinstance(text, str) and len(text) > limits.prompt_length
+    ]
+
+
 def limit_problems(request: Request, steps: int, limits: ServerLimits) -> list[str]:
     """One line for each limit of the server that a run would pass."""
     height, width = request.size
-    texts = {"prompt": request.prompt or "", "negative": request.values["negative"]}
-    problems = [
-        f"{name}: expected at most {limits.prompt_length} characters, got {len(text)}; shorten it"
-        for name, text in texts.items()
-        if len(text) > limits.prompt_length
-    ]
+    problems = []
     if request.count > limits.pictures:
         problems.append(f"count: expected at most {limits.pictures}, got {request.count}; ask for fewer at a time")
     if steps > limits.steps:
@@ -84,11 +97,17 @@ def _typed(option: Option, text: Any) -> Any:
 
 def _blobs(option: Option, value: Any, files: list[bytes]) -> list[bytes]:
     """The files of an option: uploaded, or as base64 in the text."""
-    texts = value if isinstance(value, list) else [] if value is None else [value]
-    found = [*files, *(_decoded(option.name, text) for text in texts)]
-    if len(found) > 1 and not option.several:
-        raise InputError(f"{option.name}: expected one file, got {len(found)}; leave the others out")
+    found = [*files, *([] if value is None else decoded_files(option.name, value))]
+    if len(found) > MOST_VALUES:
+        raise InputError(f"{option.name}: expected at most {MOST_VALUES} files, got {len(found)}; leave others out")
+    if len(found) != 1 and not option.several:
+        raise InputError(f"{option.name}: expected one file, got {len(found)}; send one")
     return found
+
+
+def decoded_files(name: str, value: Any) -> list[bytes]:
+    """The files of a field, which is base64 or a list of it. Raises InputError."""
+    return [_decoded(name, text) for text in (value if isinstance(value, list) else [value])]
 
 
 def _decoded(name: str, text: Any) -> bytes:
@@ -104,18 +123,21 @@ def _decoded(name: str, text: Any) -> bytes:
         raise InputError(f"{expected}, got {short(text)}; encode the file") from error
 
 
-def _saved(option: Option, blobs: list[bytes], folder: Path, limits: ServerLimits) -> Any:
-    paths, problems = list[Path](), list[str]()
-    for blob in blobs:
-        if not blob:
-            problems.append(f"{option.name}: expected a file, got an empty one; send it again")
-        elif option.form == "picture" and (found := picture_pixels(blob)) > limits.pixels:
-            problems.append(f"{option.name}: expected at most {limits.pixels} pixels, got {found}; scale it down")
-        else:
-            folder.mkdir(exist_ok=True)
-            path = folder / f"{option.name}-{len(paths) + 1}"
-            path.write_bytes(blob)
-            paths.append(path)
-    if problems:
-        raise InputError(*problems)
+def _upload_problems(uploads: Mapping[str, list[bytes]], limits: ServerLimits) -> list[str]:
+    """Empty files, and pictures that together have more pixels than are read at once."""
+    problems = [
+        f"{name}: expected a file, got an empty one; send it again" for name, blobs in uploads.items() if b"" in blobs
+    ]
+    pixels = {name: sum(map(picture_pixels, blobs)) for name, blobs in uploads.items()}
+    if (together := sum(pixels.values())) > limits.pixels:
+        largest = max(pixels, key=lambda name: pixels[name])
+        problems.append(f"{largest}: expected at most {limits.pixels} pixels together, got {together}; scale it down")
+    return problems
+
+
+def _saved(option: Option, blobs: Sequence[bytes], folder: Path) -> Path | list[Path]:
+    folder.mkdir(exist_ok=True)
+    paths = [folder / f"{option.name}-{number}" for number in range(1, len(blobs) + 1)]
+    for path, blob in zip(paths, blobs, strict=True):
+        path.write_bytes(blob)
     return paths if option.several else paths[0]

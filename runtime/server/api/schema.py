@@ -1,10 +1,14 @@
 """The bodies and answers of the interfaces, as OpenAPI's schema has them."""
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ...inputs.option import Option
-from ...inputs.registry import run_options
+from ...inputs.option import FILES
+from ..models.bundles import ServedBundle
+from ..models.capabilities import prompt_need
+from ..settings import ServerLimits
 
+JSON, FORM = "application/json", "multipart/form-data"
 ERROR = {
     "type": "object",
     "required": ["error"],
@@ -21,9 +25,20 @@ ERROR = {
         }
     },
 }
-REFUSED = (400, 401, 404, 405, 413, 429, 503)
+REFUSED = (400, 401, 404, 405, 408, 413, 429, 500, 503, 504)
 REFUSALS: dict[int | str, dict[str, Any]] = {
-    status: {"description": "Refused", "content": {"application/json": {"schema": ERROR}}} for status in REFUSED
+    status: {"description": "Refused", "content": {JSON: {"schema": ERROR}}} for status in REFUSED
+}
+READY = {"type": "object", "required": ["status"], "properties": {"status": {"enum": ["ready", "not ready"]}}}
+READINESS: dict[int | str, dict[str, Any]] = {
+    status: {"description": said, "content": {JSON: {"schema": schema}}}
+    for status, said, schema in (
+        (200, "It takes work", READY),
+        (503, "It opens its bundles, or stops", {"anyOf": [READY, ERROR]}),
+    )
+}
+METRICS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "Prometheus' text format", "content": {"text/plain": {"schema": {"type": "string"}}}}
 }
 JOB = {
     "type": "object",
@@ -43,35 +58,77 @@ JOB = {
 }
 
 
-def sent_options() -> dict[str, Option]:
-    """The options that a request may send: all that are no arrays, and need no second bundle."""
-    return {name: option for name, option in run_options().items() if option.form != "array" and name != "mix"}
-
-
-def option_properties() -> dict[str, Any]:
-    """The options as JSON Schema; which of them a bundle takes, its capabilities say."""
-    return {name: option.schema() for name, option in sent_options().items()}
-
-
-JOB_REQUEST = {
-    "type": "object",
-    "additionalProperties": False,
-    "properties": {
-        "bundle": {"type": "string"},
-        "prompt": {"type": ["string", "null"]},
-        "options": {"type": "object", "additionalProperties": False, "properties": option_properties()},
-        "previews": {"type": "integer", "minimum": 0, "maximum": 100, "default": 0},
-    },
-}
-
-
-def json_body(schema: dict[str, Any], *kinds: str) -> dict[str, Any]:
-    """What FastAPI is to say of a body: JSON, and other kinds of the same fields."""
-    content = {kind: {"schema": schema} for kind in ("application/json", *kinds)}
+def body_of(*kinds: str) -> dict[str, Any]:
+    """What FastAPI is to say of a body: its kinds; `described` adds the rest."""
+    content: dict[str, Any] = {kind: {"schema": {"type": "object"}} for kind in kinds}
     return {"requestBody": {"required": True, "content": content}}
 
 
 def answers(status: int, schema: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
     """What FastAPI is to say of the answers: one with a status, and the refusals."""
-    said = {"description": "Answered", "content": {"application/json": {"schema": schema}}}
+    said = {"description": "Answered", "content": {JSON: {"schema": schema}}}
     return {status: said, **REFUSALS}
+
+
+Bodies = Callable[[Sequence[ServedBundle], ServerLimits, str], dict[str, Any]]
+"""(bundles, limits, media type) -> the schema of a body."""
+
+
+def described(
+    document: dict[str, Any], bodies: Mapping[str, Bodies], served: Sequence[ServedBundle], limits: ServerLimits
+) -> dict[str, Any]:
+    """FastAPI's document with the bodies that these bundles take, by address, and without what is never answered."""
+    for path in document["paths"].values():
+        for operation in path.values():
+            # What FastAPI finds wrong is a 400 here.
+            operation["responses"].pop("422", None)
+    for address, made in bodies.items():
+        for kind, content in document["paths"][address]["post"]["requestBody"]["content"].items():
+            content["schema"] = made(served, limits, kind)
+    for name in ("HTTPValidationError", "ValidationError"):
+        document.get("components", {}).get("schemas", {}).pop(name, None)
+    return document
+
+
+def bundle_options(bundle: ServedBundle, kind: str = JSON) -> dict[str, Any]:
+    """A bundle's options as JSON Schema, by name: files as base64, or in a form as they are."""
+    told: dict[str, dict[str, Any]] = bundle.capabilities()["options"]
+    return {name: _sent(schema, kind) for name, schema in told.items()}
+
+
+def any_options(served: Sequence[ServedBundle], kind: str = JSON) -> dict[str, Any]:
+    """The options that some of the bundles take."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for options in (bundle_options(bundle, kind) for bundle in served):
+        for name, schema in options.items():
+            if schema not in (others := found.setdefault(name, [])):
+                others.append(schema)
+    return {name: schemas[0] if len(schemas) == 1 else {"anyOf": schemas} for name, schemas in found.items()}
+
+
+def needed_options(bundle: ServedBundle) -> list[str]:
+    """The options that a bundle does not do without, as far as its manifest says so."""
+    return ["language"] if bundle.bundle.manifest.languages else []
+
+
+def needed_fields(served: Sequence[ServedBundle]) -> list[str]:
+    """What every one of the bundles needs to be told."""
+    prompt = ["prompt"] if all(prompt_need(each.bundle.manifest) == "required" for each in served) else []
+    return prompt + (["language"] if all(map(needed_options, served)) else [])
+
+
+def prompt_schema(served: Sequence[ServedBundle], limits: ServerLimits) -> dict[str, Any]:
+    """The prompt as these bundles read it."""
+    needs = {prompt_need(each.bundle.manifest) for each in served}
+    if needs == {"none"}:
+        return {"type": ["string", "null"], "maxLength": 0}
+    kinds = "string" if needs == {"required"} else ["string", "null"]
+    return {"type": kinds, "maxLength": limits.prompt_length}
+
+
+def _sent(schema: dict[str, Any], kind: str) -> dict[str, Any]:
+    found = {key: value for key, value in schema.items() if key != "form"}
+    if schema["form"] not in FILES:
+        return found
+    file = {"type": "string"} | ({"contentEncoding": "base64"} if kind == JSON else {"format": "binary"})
+    return found | ({"items": file} if "items" in found else file)

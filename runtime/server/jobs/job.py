@@ -91,6 +91,10 @@ class JobEvent:
     data: Mapping[str, Any]
 
 
+class Watch(asyncio.Queue[JobEvent]):
+    """Events that one who watches has not read yet."""
+
+
 class Job:
     """One request's work. `client` is whom the queue is fair to."""
 
@@ -102,7 +106,7 @@ class Job:
         self.created, self.begun, self.ended_at = time.time(), None, None  # type: float, float | None, float | None
         self.step, self.steps = 0, None  # type: int, int | None
         self.preview: Mapping[str, Any] | None = None
-        """The latest one."""
+        """The latest one, as long as it is drawn."""
         self.result: Result | None = None
         self.error: ApiError | None = None
         self.stop = Event()
@@ -110,7 +114,7 @@ class Job:
         self.ended = asyncio.Event()
         self.timer: asyncio.TimerHandle | None = None
         """What will end it, or forget it; cancelled, it holds the job no longer."""
-        self._watching: set[asyncio.Queue[JobEvent]] = set()
+        self._watching: set[Watch] = set()
 
     def begin(self) -> None:
         """It is being drawn."""
@@ -119,6 +123,7 @@ class Job:
     def end(self, state: State, result: Result | None = None, error: ApiError | None = None) -> None:
         """Its last state."""
         self.state, self.result, self.error, self.ended_at = state, result, error, time.time()
+        self.preview = None
         self.ended.set()
 
     def publish(self, event: JobEvent) -> None:
@@ -128,16 +133,17 @@ class Job:
                 queue.get_nowait()
             queue.put_nowait(event)
 
-    def watch(self) -> AsyncIterator[JobEvent]:
-        """What happens from this call on, until it has ended."""
-        queue: asyncio.Queue[JobEvent] = asyncio.Queue(MOST_UNREAD)
-        self._watching.add(queue)
-        return self._events(queue)
+    def watch(self) -> Watch:
+        """What happens from this call on, for `events`; to be given back to `leave`."""
+        watch = Watch(MOST_UNREAD)
+        self._watching.add(watch)
+        return watch
 
-    async def _events(self, queue: "asyncio.Queue[JobEvent]") -> AsyncIterator[JobEvent]:
-        try:
-            # The last event is that of its end.
-            while not (self.ended.is_set() and queue.empty()):
-                yield await queue.get()
-        finally:
-            self._watching.discard(queue)
+    def leave(self, watch: Watch) -> None:
+        """Nobody watches that way any more."""
+        self._watching.discard(watch)
+
+    async def events(self, watch: Watch) -> AsyncIterator[JobEvent]:
+        """What happens until the job has ended; its last event is that of its end."""
+        while not (self.ended.is_set() and watch.empty()):
+            yield await watch.get()

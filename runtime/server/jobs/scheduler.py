@@ -28,6 +28,9 @@ LONGEST_RETRY = 120
 """Seconds: OpenAI's client waits no longer, whatever it is told."""
 MOST_KEPT = 1000
 """Jobs that have ended."""
+FETCH_SECONDS = 2.0
+"""What ends while the server stops can still be fetched for so long."""
+DRAIN_TICK = 0.05
 log = logging.getLogger("x2i.server")
 
 
@@ -35,7 +38,9 @@ class Scheduler:
     """The jobs of a server, which `drawer` draws."""
 
     def __init__(self, drawer: Drawer, limits: ServerLimits, metrics: ServerMetrics):
-        self.draining = False
+        self.stopping: float | None = None
+        """When it began to take no more jobs."""
+        self._opened = False
         self._drawer, self._limits, self._metrics = drawer, limits, metrics
         self._waiting, self._pace = FairQueue(), Pace()
         self._running: dict[str, list[Job]] = {}
@@ -58,9 +63,9 @@ class Scheduler:
 
     def submit(self, asked: Asked, client: str) -> Job:
         """A new job in the queue. Raises ApiError where that is full (429), or the server stops (503)."""
-        if self.draining:
-            self._metrics.refusals.labels("draining").inc()
-            raise ApiError(503, "the server is stopping; send it again", None, "stopping", {"Retry-After": "5"})
+        if self.stopping is not None:
+            self._metrics.refusals.labels("stopping").inc()
+            raise _stopping()
         if len(self._waiting) >= self._limits.waiting:
             self._metrics.refusals.labels("queue_full").inc()
             seconds = str(self.retry_after())
@@ -84,17 +89,17 @@ class Scheduler:
         """Ends a job: at once where it waits, within one step where it is drawn. One that has ended stays as it is."""
         if job.state == "queued":
             self._waiting.remove(job)
-            self._end(job, "cancelled")
+            self._end(job, "cancelled" if job.error is None else "failed", error=job.error)
             self._dispatch()
+            self._tell_waiting()
         elif job.state == "running":
             job.stop.set()
 
-    def forget(self, job: Job) -> None:
+    def forget(self, job_id: str) -> None:
         """Drops a job that has ended, and its results."""
-        if job.timer is not None:
+        if (job := self._jobs.pop(job_id, None)) is not None and job.timer is not None:
             job.timer.cancel()
-        self._jobs.pop(job.id, None)
-        self._kept.pop(job.id, None)
+        self._kept.pop(job_id, None)
 
     def retry_after(self) -> int:
         """Whole seconds after which a place in the queue may be free."""
@@ -115,15 +120,34 @@ class Scheduler:
         """How many jobs are before one that waits."""
         return sum(1 for _ in self._ahead(job)) if job.state == "queued" else None
 
-    async def drain(self, seconds: float) -> None:
-        """Takes no more jobs, and lets those that are there end; what has not after so many seconds is cancelled."""
-        self.draining = True
+    def start(self) -> None:
+        """Begins to draw; until then jobs wait."""
+        self._opened = True
+        self._dispatch()
+
+    def stop(self) -> None:
+        """Takes no more jobs, and lets those that are there end: see `stopped`."""
+        if self.stopping is None:
+            self.stopping = time()
+
+    def stopped(self, seconds: float) -> bool:
+        """Whether everything has ended since `stop`, and whoever waits for it had a moment to fetch it. What still
+        takes after so many seconds ends now."""
+        assert self.stopping is not None, "stopped without a word"
         left = [job for job in self._jobs.values() if not job.ended.is_set()]
-        if left:
-            await asyncio.wait([asyncio.ensure_future(job.ended.wait()) for job in left], timeout=seconds)
-        for job in left:
-            self.cancel(job)
-        await asyncio.gather(*(job.ended.wait() for job in left))
+        if time() - self.stopping >= seconds:
+            for job in left:
+                job.error = job.error or _stopping()
+                self.cancel(job)
+        unread = [job.ended_at for job in self._jobs.values() if (job.ended_at or 0.0) > self.stopping]
+        return not left and all(time() - (ended or 0.0) > FETCH_SECONDS for ended in unread)
+
+    async def drain(self, seconds: float) -> None:
+        """Stops, and waits until everything has ended."""
+        self.stop()
+        while not all(job.ended.is_set() for job in self._jobs.values()):
+            self.stopped(seconds)
+            await asyncio.sleep(DRAIN_TICK)
 
     def _ahead(self, job: Job) -> Iterator[Job]:
         for each in self._waiting:
@@ -135,13 +159,16 @@ class Scheduler:
         """Begins the next job as long as there is room. What does not fit beside those that are drawn waits, and nobody
         passes it: else small jobs might keep a large one waiting for good."""
         begun = False
-        while (job := self._waiting.first()) is not None and self._drawer.has_room(job.asked, self._drawn_now()):
+        while (
+            self._opened
+            and (job := self._waiting.first()) is not None
+            and self._drawer.has_room(job.asked, self._drawn_now())
+        ):
             self._waiting.take()
             self._begin(job)
             begun = True
         if begun:
-            for job in self._waiting:
-                self._tell(job)
+            self._tell_waiting()
 
     def _drawn_now(self) -> dict[str, list[Asked]]:
         return {bundle: [job.asked for job in jobs] for bundle, jobs in self._running.items()}
@@ -201,14 +228,13 @@ class Scheduler:
         if job.state == "running":
             job.stop.set()
         else:
-            self._waiting.remove(job)
-            self._end(job, "failed", error=job.error)
+            self.cancel(job)
 
     def _end(self, job: Job, state: Any, result: Any = None, error: ApiError | None = None) -> None:
         job.end(state, result, error)
         if job.timer is not None:
             job.timer.cancel()
-        job.timer = asyncio.get_running_loop().call_later(self._limits.keep_seconds, self.forget, job)
+        job.timer = asyncio.get_running_loop().call_later(self._limits.keep_seconds, self.forget, job.id)
         self._metrics.jobs.labels(job.asked.bundle, state).inc()
         if job.asked.folder is not None:
             shutil.rmtree(job.asked.folder, ignore_errors=True)
@@ -217,11 +243,19 @@ class Scheduler:
         while len(self._kept) > MOST_KEPT or (
             len(self._kept) > 1 and sum(self._kept.values()) > self._limits.keep_bytes
         ):
-            self.forget(self._jobs[next(iter(self._kept))])
+            self.forget(next(iter(self._kept)))
+
+    def _tell_waiting(self) -> None:
+        for job in self._waiting:
+            self._tell(job)
 
     def _tell(self, job: Job) -> None:
         """Those who watch a job see it in its new state, or its new place."""
         job.publish(JobEvent("job", {}))
+
+
+def _stopping() -> ApiError:
+    return ApiError(503, "the server is stopping; send it again", None, "stopping", {"Retry-After": "5"})
 
 
 def _hidden(asked: Asked) -> str:

@@ -32,6 +32,8 @@ class ServedBundle:
         self.shared, self.encodings = SharedSteps(), KeptEncodings(limits.encodings_bytes)
         self.sizes: BatchSizes | None = None
         self.users, self.used = 0, 0.0
+        self.has_room = False
+        """Whether it counts among those in memory: it is open, or being opened."""
         self._backend, self._threads, self._limits = backend, threads, limits
         self._pipeline: Pipeline | None = None
         # It reads prompts, and opens no graph.
@@ -183,6 +185,8 @@ class ServedBundles:
             with self._changed:
                 served.users -= 1
                 served.used = monotonic()
+                # Where it could not be opened.
+                served.has_room = served.has_room and (served.loaded or served.users > 0)
                 self._changed.notify_all()
 
     def _make_room(self, served: ServedBundle) -> int | None:
@@ -193,12 +197,15 @@ class ServedBundles:
         alone = PROCESS_BYTES + served.needed_bytes
         with self._changed:
             while True:
-                others = [each for each in self if each.loaded and each is not served]
+                others = [each for each in self if each.has_room and each is not served]
                 if alone + sum(each.needed_bytes for each in others) <= self._most or not others:
+                    served.has_room = True
                     return None if alone <= self._most else self._most
                 idle = [each for each in others if not each.users]
                 if idle:
-                    min(idle, key=lambda each: each.used).close()
+                    oldest = min(idle, key=lambda each: each.used)
+                    oldest.close()
+                    oldest.has_room = False
                 else:
                     self._changed.wait()
 

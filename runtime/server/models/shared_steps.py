@@ -36,6 +36,8 @@ class _Call:
     came: float
     outputs: Outputs | None = None
     error: InputError | None = None
+    left: bool = False
+    """Whoever was to make it failed."""
 
     @property
     def rows(self) -> int:
@@ -117,6 +119,8 @@ class SharedSteps:
             calls = self._met(mine)
         if calls:
             self._make(calls)
+        if mine.left:
+            mine.make()
         if mine.error is not None:
             raise mine.error
         assert mine.outputs is not None, "a call that nobody made"
@@ -124,7 +128,7 @@ class SharedSteps:
 
     def _met(self, mine: _Call) -> list[_Call]:
         """The calls that this thread is to make; none where another has made its own."""
-        while not mine.ended:
+        while not (mine.ended or mine.left):
             left = None
             if not self._calling and self._waiting:
                 since = max(self._returned, min(call.came for call in self._waiting))
@@ -146,6 +150,8 @@ class SharedSteps:
                     self._make_group(kind, part)
         finally:
             with self._changed:
+                for call in calls:
+                    call.left = not call.ended
                 self._calling, self._returned = False, monotonic()
                 self._latest = self._returned - begun
                 self._changed.notify_all()
@@ -170,7 +176,7 @@ class SharedSteps:
         may have."""
         try:
             outputs = self._joined.setdefault(kind, _Joined()).of(group)(**_stacked([call.rest for call in group]))
-        except InputError:
+        except (InputError, MemoryError):
             return False
         first = 0
         for call in group:
