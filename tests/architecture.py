@@ -60,6 +60,7 @@ SMALL_MODULES = {
     "runtime/commands/share.py": "one command",
     "runtime/media/detokenizer.py": "the way back from ids to text",
     "runtime/server/cluster/loopback.py": "where Ray listens",
+    "runtime/server/api/clients.py": "who asks",
     "runtime/server/jobs/pace.py": "one estimate",
     "runtime/token_samplers/registry.py": "the table of token samplers",
     "runtime/telemetry.py": "one decision, which must be the first",
