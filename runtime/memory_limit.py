@@ -52,13 +52,13 @@ class RunShape:
     calls: int = 1
 
 
-def parsed_size(text: str | int) -> int:
-    """Bytes of `4GB`, `512MiB` or a plain number; raises InputError for anything else, and beyond `MAX_SIZE_BYTES`."""
+def parsed_size(text: str | int, name: str = "max_memory") -> int:
+    """Bytes of `4GB`, `512MiB` or a plain number, the value of the option `name`; raises InputError for anything else, and beyond `MAX_SIZE_BYTES`."""
     size: float = text if isinstance(text, int) and not isinstance(text, bool) else 0
     if isinstance(text, str) and (found := re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]I?)?B?", text.strip().upper())):
         size = float(found[1]) * _UNITS[found[2] or ""]
     if not 1 <= size <= MAX_SIZE_BYTES:
-        raise InputError(f"max_memory: expected a size such as 4GB or 512MiB, got {short(text)}")
+        raise InputError(f"{name}: expected a size such as 4GB or 512MiB, got {short(text)}")
     return int(size)
 
 

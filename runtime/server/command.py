@@ -116,7 +116,7 @@ def _listening(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
-        where = f"an address of this machine and a port that is free, got {host}:{port} ({reason(error)})"
+        where = f"an address of this machine and a port that is free, got {host}:{port} ({reason(error).partition(' (')[0]})"
         raise InputError(f"--host and --port: expected {where}; choose others") from error
 
 
@@ -124,7 +124,7 @@ def _settings(bundles: tuple[Path, ...], chosen: dict[str, Any]) -> ServerSettin
     memory = chosen["max_memory"]
     limits = ServerLimits(
         waiting=chosen["queue"],
-        body_bytes=parsed_size(chosen["max_body"]),
+        body_bytes=parsed_size(chosen["max_body"], "max_body"),
         pixels=chosen["max_pixels"],
         seconds=chosen["time_limit"],
         keep_seconds=chosen["keep"],
