@@ -53,7 +53,8 @@ class RunShape:
 
 
 def parsed_size(text: str | int, name: str = "max_memory") -> int:
-    """Bytes of `4GB`, `512MiB` or a plain number, the value of the option `name`; raises InputError for anything else, and beyond `MAX_SIZE_BYTES`."""
+    """Bytes of `4GB`, `512MiB` or a plain number, the value of the option `name`; raises InputError for anything else,
+    and beyond `MAX_SIZE_BYTES`."""
     size: float = text if isinstance(text, int) and not isinstance(text, bool) else 0
     if isinstance(text, str) and (found := re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]I?)?B?", text.strip().upper())):
         size = float(found[1]) * _UNITS[found[2] or ""]

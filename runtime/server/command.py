@@ -116,8 +116,9 @@ def _listening(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
-        where = f"an address of this machine and a port that is free, got {host}:{port} ({reason(error).partition(' (')[0]})"
-        raise InputError(f"--host and --port: expected {where}; choose others") from error
+        why = reason(error).partition(" (")[0]
+        expected = "--host and --port: expected an address of this machine and a port that is free"
+        raise InputError(f"{expected}, got {host}:{port} ({why}); choose others") from error
 
 
 def _settings(bundles: tuple[Path, ...], chosen: dict[str, Any]) -> ServerSettings:
