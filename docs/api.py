@@ -40,7 +40,8 @@ WORDS: dict[Form, str] = {
 def page() -> str:
     """The whole page, as Markdown."""
     parts = [HEAD, *_function("load", runtime.load, "##")]
-    for kind in (runtime.Pipeline, runtime.Output, runtime.Step, runtime.InputError):
+    parts += _function("read_parameters", runtime.read_parameters, "##")
+    for kind in (runtime.Pipeline, runtime.Output, runtime.Parameters, runtime.Step, runtime.InputError):
         parts += [f"## {kind.__name__}\n", _doc(kind)]
         if dataclasses.is_dataclass(kind):
             parts.append(_fields(kind))

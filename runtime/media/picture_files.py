@@ -93,8 +93,11 @@ def read_texts(source: str | Path | BinaryIO) -> PictureTexts:
 
 
 def read_parameters(source: str | Path | BinaryIO) -> Parameters:
-    """What the picture of a file, or of an open one, was drawn from, as x2i wrote it there. Raises InputError where it
-    has none, and for what `read_texts` refuses. No file that it names is opened."""
+    """What the picture of a file, or of an open one, was drawn from, as x2i wrote it there.
+
+    Raises InputError where it says nothing of that, for whatever is no picture, and for texts that are damaged, longer
+    than a million characters or of a newer x2i. No file that it names is opened.
+    """
     where, texts = _where(source), read_texts(source)
     if texts.json is None:
         got = "another program's text alone" if texts.text is not None else "a picture without any"

@@ -141,7 +141,9 @@ def test_a_second_bundle_must_be_given_again(sound_bundle, tiny_bundle, tmp_path
 def toy(folder, name="plms", **changes):
     """One network whose plan has another sampler, or a preset."""
     asked = with_process(plan(), sampler=SamplerChoice(name, changes.pop("steps", 5), {}, SamplerSettings(**changes)))
-    return toy_pipeline(folder, plan=replace(asked, presets={"few": Preset(sampler="euler", steps=3)}))[0]
+    return toy_pipeline(
+        folder, plan=replace(asked, presets={"few": Preset(sampler="euler", steps=3, guidance_interval=(700, 100))})
+    )[0]
 
 
 @pytest.mark.parametrize("name", ["ddim", "euler", "dpmpp_2m_karras"])
