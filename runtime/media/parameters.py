@@ -99,8 +99,9 @@ class Parameters:
     """What one picture was drawn from.
 
     `options` are those that the caller gave, but the seed is this very picture's, and it is drawn alone with it;
-    `defaults` are what the preset or the plan added, as options; `values` are both in one dict. `files` are what else was given, by the names of their
-    options. `missing` says, a line each, why the same picture cannot be drawn from all this; mostly nothing does.
+    `defaults` are what the preset or the plan added, as options; `values` are both in one dict. `files` are what else
+    was given, by the names of their options. `missing` says, a line each, why the same picture cannot be drawn from all
+    this; mostly nothing does.
     """
 
     version: Literal[1] = field(default=1, init=False)
