@@ -41,7 +41,7 @@ CASES = {
     "subject": (
         "elite",
         "a S",
-        {"subject": PICTURE, "mask": MASK, "steps": 2, "count": 2, "strength": np.float32(0.3)},
+        {"subject": PICTURE, "mask": MASK, "steps": 2, "count": 2, "strength": 0.3},
     ),
     "reference": ("ip-adapter", "a cat", {"image": [PICTURE, PICTURE[:30]], "steps": 2, "count": 2}),
     "marked": ("fastcomposer", "a man<|image|> runs", {"subjects": [PICTURE], "steps": 4, "alpha": 0.5, "count": 2}),
@@ -120,6 +120,7 @@ def test_where_a_picture_depends_on_the_others_it_is_said():
     assert last[1].missing == (f"seed: {2**63} is beyond {2**63 - 1}, up to which a run takes one",)
 
 
+@pytest.mark.filterwarnings("ignore:sound")
 def test_a_second_bundle_must_be_given_again(sound_bundle, tiny_bundle, tmp_path):
     sound = np.sin(np.arange(9000) / 7), 8000
     pipeline = load(sound_bundle, "cpu", threads=1, text_bundle=tiny_bundle)
