@@ -60,17 +60,25 @@ function numbersControl(name, schema) {
   return inputControl(name, schema, input, (text) => `[${text.split(",").map((one) => digits(one.trim()))}]`);
 }
 
-// Rolled for each drawing, unless a person wants one again. A picture's seed fits into 32 bits, to be read and typed.
+// Rolled for each drawing, until a person sets one. A rolled seed fits into 32 bits, to be read and typed.
 function seedControl(schema, input) {
   const roll = () => {
     input.value = crypto.getRandomValues(new Uint32Array(1))[0];
-    input.dispatchEvent(new Event("input", { bubbles: true }));
   };
   const fresh = element("input", { type: "checkbox", id: "fresh-seed", checked: words.read("fresh-seed") ?? true });
-  fresh.addEventListener("change", () => words.write("fresh-seed", fresh.checked));
+  const setFresh = (on) => {
+    fresh.checked = on;
+    words.write("fresh-seed", on);
+  };
+  fresh.addEventListener("change", () => setFresh(fresh.checked));
+  input.addEventListener("input", () => setFresh(false));
+  const dice = iconButton("Roll a seed", "dice", () => {
+    roll();
+    input.dispatchEvent(new Event("input", { bubbles: true }));
+  });
   const extra = element("label", { class: "check", htmlFor: fresh.id }, fresh, "New each time");
-  const joined = element("div", { class: "joined" }, input, iconButton("Roll a seed", "dice", roll));
-  return { ...inputControl("seed", schema, input, digits, { shown: joined, extra }), fresh, roll };
+  const shown = element("div", { class: "joined" }, input, dice);
+  return { ...inputControl("seed", schema, input, digits, { shown, extra }), fresh, setFresh, roll };
 }
 
 function choiceControl(name, schema, bundle) {

@@ -153,14 +153,15 @@ class Form {
     this.choose(settings.bundle);
     this.write(settings);
     const seed = this.controls.find(({ name }) => name === "seed");
-    if (seed?.fresh.checked) seed.fresh.click();
+    seed?.setFresh(false);
     for (const control of this.fileControls) {
       const items = (settings.files[control.name] ?? []).map((item) => ({ ...item, blob: blobs.get(item.key) }));
       control.set(this.fitting(control, items.filter(({ blob }) => blob)));
     }
     this.keep();
-    this.prompt.focus();
-    this.node.scrollIntoView({ block: "start" });
+    (this.bundle.prompt === "none" ? byId("draw") : this.prompt).focus({ preventScroll: true });
+    // On a phone the form is above the results; on a desk it stays in sight.
+    if (this.node.getBoundingClientRect().top < 0) this.node.scrollIntoView({ block: "start" });
   }
 
   // Lines of an error that begin with an option's name stand at that option, too.

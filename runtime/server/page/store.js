@@ -24,6 +24,11 @@ function openStorage(name) {
   }
 }
 
+// What is old stays; clearing some of it makes room.
+function tellFull() {
+  show(byId("connection"), "This browser has no room left: what is new is gone after a reload.");
+}
+
 const words = {
   local: openStorage("localStorage"),
   read(key) {
@@ -31,7 +36,12 @@ const words = {
     return text === null ? null : JSON.parse(text);
   },
   write(key, value) {
-    this.local.setItem(PREFIX + key, JSON.stringify(value));
+    try {
+      this.local.setItem(PREFIX + key, JSON.stringify(value));
+    } catch (error) {
+      if (!(error instanceof DOMException)) throw error;
+      tellFull();
+    }
   },
   drop(key) {
     this.local.removeItem(PREFIX + key);
@@ -87,11 +97,10 @@ const files = {
     try {
       if (await this.database) return await this.ask("readwrite", (store) => store.put(blob, key));
     } catch (error) {
-      // A full disk: what is new is gone with the page, and what is old stays.
       if (!(error instanceof DOMException)) throw error;
     }
     this.kept.set(key, blob);
-    show(byId("connection"), "This browser has no room left: the newest files are gone after a reload.");
+    tellFull();
   },
   async get(key) {
     return this.kept.get(key) ?? ((await this.database) && this.ask("readonly", (store) => store.get(key)));

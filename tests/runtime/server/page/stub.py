@@ -13,6 +13,7 @@ from time import time
 from typing import Any
 
 import numpy as np
+import soundfile
 import uvicorn
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -67,6 +68,7 @@ CAPTIONS = TEXTS | {
     "guidance": None,
     "options": options("seed", "steps", "image", "temperature", "untruncated", "loop"),
 }
+MUSIC = CAPTIONS | {"name": "music", "system": "cdcd-music", "gives": ["sound"], "options": options("seed")}
 
 
 @dataclass
@@ -92,7 +94,7 @@ class Stub:
     key: str = ""
     refusals: int = 0
     failures: list[str] = field(default_factory=list)
-    bundles: list[dict[str, Any]] = field(default_factory=lambda: [TEXTS, PICTURES, SOUNDS, CAPTIONS])
+    bundles: list[dict[str, Any]] = field(default_factory=lambda: [TEXTS, PICTURES, SOUNDS, CAPTIONS, MUSIC])
     step_seconds: float = 0.01
     held: bool = False
     jobs: dict[str, Job] = field(default_factory=dict)
@@ -184,8 +186,14 @@ class Stub:
             self.blobs[url] = png(np.roll(clean, 16 * k, 0), size, {"parameters": json.dumps(job.asked)}), "image/png"
             pictures.append({"url": url, "width": size[0], "height": size[1]})
         texts = ["a red apple"] if "text" in bundle["gives"] else []
+        sounds = []
+        if "sound" in bundle["gives"]:
+            url, out = f"/x2i/v1/results/{job.id}/sound-1.wav", BytesIO()
+            soundfile.write(out, np.sin(np.arange(4000) / 9), 16000, format="WAV")
+            self.blobs[url] = out.getvalue(), "audio/wav"
+            sounds.append({"url": url, "rate": 16000, "seconds": 0.25})
         seconds = {"encode": 0.1, "denoise": 1.0, "decode": 0.1, "total": 1.2}
-        result = {"pictures": pictures, "texts": texts, "sounds": [], "warnings": [], "seconds": seconds}
+        result = {"pictures": pictures, "texts": texts, "sounds": sounds, "warnings": [], "seconds": seconds}
         self.change(job, state="done", result=result | {"expires": time() + 600})
 
     def steps(self, job: Job) -> int:

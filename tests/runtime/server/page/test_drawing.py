@@ -9,10 +9,27 @@ from collections.abc import Callable
 from io import BytesIO
 
 import pytest
+import soundfile
 from PIL import Image
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 
 from tests.runtime.server.page.stub import Stub
+
+KEPT_FILES = """() => new Promise((resolve) => {
+  indexedDB.open("x2i").onsuccess = ({target}) => {
+    const asked = target.result.transaction("files").objectStore("files").getAllKeys();
+    asked.onsuccess = () => resolve(asked.result);
+  };
+})"""
+# So many entries like the one that is there, each a little younger.
+COPIES = """(number) => {
+  const entry = JSON.parse(Object.entries(localStorage).find(([key]) => key.startsWith("x2i.entry."))[1]);
+  for (let i = 1; i <= number; i++) {
+    const settings = {...entry.settings, prompt: `copy ${i}`};
+    const copy = {...entry, key: `copy${i}`, created: entry.created + i, settings};
+    localStorage.setItem(`x2i.entry.copy${i}`, JSON.stringify(copy));
+  }
+}"""
 
 
 def draw(page: Page, prompt: str) -> Locator:
@@ -118,8 +135,8 @@ def test_another_tab_shows_the_same(page: Page, stub: Stub, open_page: Callable[
 
 def test_uses_settings_again_and_downloads_with_parameters(page: Page, stub: Stub) -> None:
     # Larger than what JavaScript counts exactly.
-    page.get_by_label("New each time").uncheck()
     page.get_by_label("Seed", exact=True).fill("9007199254740993")
+    expect(page.get_by_label("New each time")).not_to_be_checked()
     page.get_by_text("More options").click()
     page.get_by_label("Negative").fill("rain")
     page.get_by_label("Height in pixels").fill("72")
@@ -153,8 +170,15 @@ def test_a_new_seed_each_time(page: Page, stub: Stub) -> None:
         draw(page, "a cat")
         expect(page.get_by_role("article")).to_have_count(count)
         in_state(page.get_by_role("article").first, "done")
-    seeds = {job.asked["options"]["seed"] for job in stub.jobs.values()}
-    assert len(seeds) == 2
+    page.get_by_role("button", name="Roll a seed").click()
+    rolled = int(page.get_by_label("Seed", exact=True).input_value())
+    for count in (3, 4):
+        draw(page, "a cat")
+        expect(page.get_by_role("article")).to_have_count(count)
+        in_state(page.get_by_role("article").first, "done")
+    first, second, *again = [job.asked["options"]["seed"] for job in stub.jobs.values()]
+    assert first != second
+    assert again == [rolled, rolled]
 
 
 def test_deletes_one_and_all(page: Page, stub: Stub) -> None:
@@ -167,6 +191,18 @@ def test_deletes_one_and_all(page: Page, stub: Stub) -> None:
     expect(page.get_by_role("article")).to_have_count(0)
     page.reload()
     expect(page.get_by_text("What you draw appears here")).to_be_visible()
+    page.wait_for_timeout(100)
+    assert page.evaluate(KEPT_FILES) == []
+
+
+def test_keeps_a_hundred(page: Page, stub: Stub) -> None:
+    in_state(draw(page, "first"), "done")
+    page.evaluate(COPIES, 99)
+    page.reload()
+    expect(page.get_by_role("article")).to_have_count(100)
+    in_state(draw(page, "last"), "done")
+    expect(page.get_by_role("article")).to_have_count(100)
+    expect(card(page, "first")).to_have_count(0)
 
 
 def test_asks_for_the_key(open_page: Callable[[], Page], stub: Stub) -> None:
@@ -258,6 +294,19 @@ def test_many_jobs_leave_connections_for_the_rest(page: Page, stub: Stub) -> Non
     stub.held = False
     for number in range(7):
         in_state(card(page, f"number {number}"), "done")
+
+
+def test_plays_and_downloads_sounds(page: Page, stub: Stub) -> None:
+    page.get_by_label("Bundle").select_option("music")
+    page.get_by_role("button", name="Make a sound").click()
+    shown = page.get_by_role("article")
+    in_state(shown, "done")
+    expect(shown.locator("audio")).to_be_visible()
+    with page.expect_download() as download:
+        shown.get_by_role("button", name="Download").click()
+    assert re.fullmatch(r"music-\d+\.wav", download.value.suggested_filename)
+    samples, rate = soundfile.read(download.value.path())
+    assert (len(samples), rate) == (4000, 16000)
 
 
 @pytest.mark.parametrize("given", [b"<svg xmlns='http://www.w3.org/2000/svg' width='30' height='20'/>", b"no picture"])

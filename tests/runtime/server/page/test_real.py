@@ -35,7 +35,6 @@ def page(open_page: Callable[[], Page]) -> Page:
 def test_draws_what_x2i_run_draws(page: Page, embedded_bundle: Path, tmp_path: Path) -> None:
     page.get_by_label("Bundle").select_option(embedded_bundle.name)
     page.get_by_label("Language").select_option("German")
-    page.get_by_label("New each time").uncheck()
     page.get_by_label("Seed", exact=True).fill("3")
     page.get_by_label("Steps").fill("5")
     shown = draw(page, "ein roter Apfel")
