@@ -102,6 +102,9 @@ class ClusterDrawer:
                     self._counts |= {(data["replica"], counts.bundle): counts for counts in data["counts"]}
                     drawn: Drawn = data["drawn"]
                     return drawn
+                if name == "begun":
+                    told = sent.call.bundle, data["replica"], data["machine"], data["pid"], data["gpus"] or "none"
+                    log.info("a job of %s begins: replica %s on %s, process %s, GPUs %s", *told)
                 tell(name, data)
         finally:
             answers.cancel()

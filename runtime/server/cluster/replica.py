@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from socket import gethostname
 from threading import Event
 from typing import Any
 
@@ -49,7 +50,7 @@ class Replica:
         except InputError as error:
             yield "refused", {"problems": error.problems}
             return
-        yield "begun", {"replica": self._id, "pid": os.getpid(), "gpus": os.environ.get("CUDA_VISIBLE_DEVICES")}
+        yield "begun", self._place()
         loop, stop = asyncio.get_running_loop(), Event()
         happened: asyncio.Queue[Happened | None] = asyncio.Queue()
 
@@ -64,6 +65,11 @@ class Replica:
             yield await drawing
         finally:
             stop.set()
+
+    def _place(self) -> dict[str, Any]:
+        """Where it is, for whoever looks after the cluster."""
+        gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
+        return {"replica": self._id, "machine": gethostname(), "pid": os.getpid(), "gpus": gpus}
 
     def _drawn(self, sent: SentCall, stop: Event, tell: Any) -> Happened:
         with tempfile.TemporaryDirectory(prefix="x2i-replica-") as folder:
