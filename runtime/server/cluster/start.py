@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import ceil
+from pathlib import Path
 from typing import Any
 
 from ...errors import InputError, reason
@@ -43,6 +44,9 @@ def start_replicas(settings: ServerSettings, cluster: ClusterSettings) -> Replic
     alone = cluster.address is None
     if alone:
         alone_environment()
+    elif (Path.home() / ".ray" / "auth_token").is_file():
+        # Ray itself sends the token only to clusters that it starts.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
         import ray
         from ray import serve
