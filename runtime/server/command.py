@@ -83,10 +83,7 @@ def serve(
         for line in measure_bundles(bundles, settings.backend, settings.threads, measure_size):
             click.echo(line)
     with _listening(host, port) as listener:
-        drawer = None if cluster is None else ClusterDrawer(settings, cluster)
-        app = create_app(settings, drawer)
-        if drawer is not None:
-            drawer.start()
+        app = create_app(settings, None if cluster is None else ClusterDrawer(settings, cluster))
         service: Service = app.state.service
 
         class Server(uvicorn.Server):

@@ -29,7 +29,7 @@ log = logging.getLogger("x2i.server")
 
 
 class ClusterDrawer:
-    """Draws on replicas. `start` is called before the event loop runs."""
+    """Draws on replicas."""
 
     def __init__(self, settings: ServerSettings, cluster: ClusterSettings):
         self._settings, self._cluster = settings, cluster
@@ -40,13 +40,10 @@ class ClusterDrawer:
         self._counts: dict[tuple[str, str], BundleCounts] = {}
         """The latest of each replica and bundle; those of replicas that are no more stay in the sum."""
 
-    def start(self) -> None:
-        """Starts the replicas. Raises InputError where there is no such cluster, or they do not start."""
-        self._replicas = start_replicas(self._settings, self._cluster)
-
     async def open(self) -> None:
-        """They are there."""
-        assert self._replicas is not None, "start comes first"
+        """Starts the replicas. Raises InputError where there is no such cluster, or they do not start."""
+        # Off the main thread Ray leaves SIGTERM alone, which is to drain the server.
+        self._replicas = await asyncio.to_thread(start_replicas, self._settings, self._cluster)
 
     def has_room(self, asked: Asked, drawn_now: Mapping[str, Collection[Asked]]) -> bool:
         """Whether Ray is to have one more: it keeps those for whom no replica has room yet."""
@@ -92,7 +89,7 @@ class ClusterDrawer:
             await asyncio.to_thread(self._replicas.stop)
 
     async def _draw_once(self, sent: SentCall, stop: Event, tell: Tell) -> Drawn:
-        assert self._replicas is not None, "nothing is drawn before start"
+        assert self._replicas is not None, "nothing is drawn before it is open"
         answers = self._replicas.draw(sent)
         try:
             async for name, data in _until(stop, answers):

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import signal
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import ceil
@@ -52,14 +51,11 @@ def start_replicas(settings: ServerSettings, cluster: ClusterSettings) -> Replic
         from ray import serve
     except ImportError as error:
         raise InputError(f"--replicas needs {error.name}: pip install 'x2i-edge[ray]'") from error
-    before = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(**_own_cluster(settings, cluster) if alone else {"address": cluster.address}, **QUIET)
     except (ConnectionError, RuntimeError, ValueError) as error:
         fix = "see what Ray says above" if alone else "start Ray on this machine with that address, or leave it out"
         raise InputError(f"--ray-address: expected a Ray cluster to join, got none ({reason(error)}); {fix}") from error
-    # Ray's own handler would end this process in the middle of what drains.
-    signal.signal(signal.SIGTERM, before)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     threads = settings.threads or _threads(ray.nodes(), cluster.most)
     serve.start(proxy_location="Disabled")

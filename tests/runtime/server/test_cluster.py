@@ -65,6 +65,10 @@ class Server:
         except HTTPError as error:
             return error
 
+    def ready(self) -> bool:
+        with self.ask("/health/ready") as answer:
+            return answer.status == 200
+
     def get(self, path: str, body: dict[str, Any] | None = None) -> Any:
         with self.ask(path, body) as answer:
             assert answer.status in (200, 202), answer.read()
@@ -151,12 +155,14 @@ def _served(bundles: list[Path], folder: Path) -> Iterator[Server]:
         process = psutil.Popen(command, env=environment, stdout=stream, stderr=subprocess.STDOUT)
     started = [process]
     try:
-        said = "Uvicorn running on "
+        said = "listening at "
         _until(lambda: said in log.read_text(encoding="utf-8") or process.poll() is not None)
         assert process.poll() is None, log.read_text(encoding="utf-8")
-        address = log.read_text(encoding="utf-8").partition(said)[2].split()[0]
+        server = Server(process, log.read_text(encoding="utf-8").partition(said)[2].split()[0], log)
+        _until(lambda: process.poll() is not None or server.ready())
+        assert process.poll() is None, log.read_text(encoding="utf-8")
         started += process.children(recursive=True)
-        yield Server(process, address, log)
+        yield server
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
             process.wait(GONE_SECONDS)
