@@ -28,14 +28,14 @@ class Card {
     this.title = element("h3", { class: "prompt", dir: "auto", id: `title-${entry.key}` }, titleOf(entry));
     this.frame = element("div", { class: "frame" });
     this.bar = element("div", { class: "fill" });
-    this.progress = element("div", { class: "progress", role: "progressbar", "aria-labelledby": this.title.id }, this.bar);
-    this.progress.setAttribute("aria-valuemin", "0");
+    const named = { "aria-labelledby": this.title.id };
+    this.progress = element("div", { class: "progress", role: "progressbar", ...named }, this.bar);
     this.status = element("p", { class: "soft status" });
     this.made = element("div", { class: "made" });
     this.facts = element("dl", { class: "facts" });
     this.buttons = element("div", { class: "actions" });
     const body = element("div", { class: "body" }, this.title, this.status, this.made, this.facts, this.buttons);
-    this.node = element("article", { class: "card", tabIndex: -1, "aria-labelledby": this.title.id }, this.frame, this.progress, body);
+    this.node = element("article", { class: "card", tabIndex: -1, ...named }, this.frame, this.progress, body);
     this.node.card = this;
     this.render();
   }
@@ -63,7 +63,9 @@ class Card {
     const again = button("Use again", "sliders", () => actions.reuse(entry), named("Use again"));
     again.title = "Use these settings again";
     const bin = iconButton("Delete", "bin", () => actions.remove(entry), named("Delete"));
-    if (entry.state !== "done") return [button("Try again", "again", () => actions.again(entry), named("Try again")), again, bin];
+    if (entry.state !== "done") {
+      return [button("Try again", "again", () => actions.again(entry), named("Try again")), again, bin];
+    }
     const files = [...entry.result.pictures, ...entry.result.sounds];
     const save = files.length ? iconButton("Download", "download", () => this.download(), named("Download")) : null;
     return [again, save, bin].filter(Boolean);
@@ -86,7 +88,9 @@ class Card {
     const { entry } = this;
     if (entry.note) return entry.note;
     if (entry.state === "unsent") return "Waits to be sent";
-    if (entry.state === "queued") return entry.position ? `${entry.position} before it in the queue` : "Next in the queue";
+    if (entry.state === "queued") {
+      return entry.position ? `${entry.position} before it in the queue` : "Next in the queue";
+    }
     if (entry.state === "running") {
       if (!entry.step) return "Begins";
       const left = entry.until > Date.now() ? ` · ${duration((entry.until - Date.now()) / 1000)} left` : "";
@@ -95,7 +99,8 @@ class Card {
     if (entry.state !== "done") return FINISHED[entry.state];
     const [first] = entry.result.pictures;
     const seconds = entry.result.seconds && `${entry.result.seconds.total.toFixed(1)} s`;
-    const facts = [entry.settings.bundle, first && `${first.width} × ${first.height}`, `seed ${seedOf(entry)}`, seconds];
+    const pixels = first && `${first.width} × ${first.height}`;
+    const facts = [entry.settings.bundle, pixels, `seed ${seedOf(entry)}`, seconds];
     // A line breaks between two facts alone.
     return facts.filter(Boolean).map((fact) => fact.replaceAll(" ", "\u00a0")).join(" · ");
   }
@@ -134,7 +139,8 @@ class Card {
     if (!url) return element("p", { class: "quote" }, "This picture is no longer in this browser.");
     const image = element("img", { src: url, alt: this.alt(index), width, height });
     image.classList.toggle("small", Math.max(width, height) <= 128);
-    return element("button", { type: "button", class: "picture", on: { click: () => this.actions.view(this, index) } }, image);
+    const click = () => this.actions.view(this, index);
+    return element("button", { type: "button", class: "picture", on: { click } }, image);
   }
 
   // The files as the server gave them: a picture carries its parameters.
@@ -196,7 +202,8 @@ const viewer = {
     byId("viewer-back").hidden = byId("viewer-next").hidden = pictures.length < 2;
     const { width, height } = pictures[at];
     const place = pictures.length > 1 ? fact("Picture", `${at + 1} of ${pictures.length}`) : null;
-    byId("viewer-facts").replaceChildren(...[place, fact("Pixels", `${width} × ${height}`), ...factsOf(entry)].filter(Boolean));
+    const facts = [place, fact("Pixels", `${width} × ${height}`), ...factsOf(entry)];
+    byId("viewer-facts").replaceChildren(...facts.filter(Boolean));
   },
 };
 

@@ -1,5 +1,6 @@
 // A control for each option of a bundle, by its form. A control has a node, `read` (what a person set, in the words of
-// the field, or undefined), `write` (the same back, or undefined to empty it) and `json` (the value as the server takes it).
+// the field, or undefined), `write` (the same back, or undefined to empty it) and `json` (the value as the server takes
+// it).
 
 // Numbers go out in the digits of the field: a seed may be larger than what JavaScript counts exactly.
 const digits = (text) => (/^[+-]?\d+$/.test(text) ? `${BigInt(text)}` : `${Number(text)}`);
@@ -54,7 +55,8 @@ function numberControl(name, schema, bundle) {
 
 // One number or several, with commas between.
 function numbersControl(name, schema) {
-  const input = element("input", { type: "text", inputMode: "decimal", placeholder: "a number, or 2, 3", autocomplete: "off" });
+  const input = element("input", { type: "text", inputMode: "decimal", autocomplete: "off" });
+  input.placeholder = "a number, or 2, 3";
   input.pattern = "\\s*[+\\-]?[0-9.]+(\\s*,\\s*[+\\-]?[0-9.]+)*\\s*";
   input.title = "Numbers with commas between";
   return inputControl(name, schema, input, (text) => `[${text.split(",").map((one) => digits(one.trim()))}]`);
@@ -145,7 +147,10 @@ function sizeControl(name, schema, bundle) {
   made.node.setAttribute("aria-label", "Size, height and width in pixels");
   return {
     ...made,
-    read: () => (height.value || width.value ? [height.value || `${own.height}`, width.value || `${own.width}`] : undefined),
+    read() {
+      if (!height.value && !width.value) return undefined;
+      return [height.value || `${own.height}`, width.value || `${own.width}`];
+    },
     write(value) {
       [height.value, width.value] = value ?? ["", ""];
     },

@@ -1,4 +1,4 @@
-// Elements, made by hand: text is only ever set as text, so that nothing which the server or a person wrote becomes markup.
+// Elements, made by hand: text is only ever set as text, so that nothing that the server or a person wrote is markup.
 
 const byId = (id) => document.getElementById(id);
 

@@ -30,7 +30,8 @@ class Form {
   start({ bundles, limits }) {
     this.bundles = bundles;
     this.limits = limits;
-    const option = ({ name, system }) => element("option", { value: name }, name === system ? name : `${name} (${system})`);
+    const title = ({ name, system }) => (name === system ? name : `${name} (${system})`);
+    const option = (bundle) => element("option", { value: bundle.name }, title(bundle));
     this.chooser.replaceChildren(...bundles.map(option));
     const last = words.read("bundle");
     this.choose((bundles.find(({ name }) => name === last) ?? bundles[0]).name);
@@ -57,9 +58,10 @@ class Form {
 
   build() {
     const { bundle } = this;
-    const options = Object.entries(bundle.options).filter(([name, { form }]) => this.isShown(name, form));
-    this.controls = options.filter(([, { form }]) => form in CONTROLS).map(([name, schema]) => CONTROLS[schema.form](name, schema, bundle));
-    this.fileControls = options.filter(([, { form }]) => form in FILE_CONTROLS).map(([name, schema]) => this.fileControl(name, schema));
+    const options = Object.entries(bundle.options).filter(([name]) => this.isShown(name));
+    const made = (kinds, make) => options.filter(([, { form }]) => form in kinds).map((option) => make(...option));
+    this.controls = made(CONTROLS, (name, schema) => CONTROLS[schema.form](name, schema, bundle));
+    this.fileControls = made(FILE_CONTROLS, (name, schema) => this.fileControl(name, schema));
     const named = new Map(this.controls.map((control) => [control.name, control]));
     const frequent = FREQUENT.filter((name) => named.has(name)).map((name) => named.get(name).node);
     const rare = this.controls.filter(({ name }) => !FREQUENT.includes(name)).map(({ node }) => node);
@@ -74,9 +76,9 @@ class Form {
     this.prompt.placeholder = bundle.prompt === "optional" ? "May be left out" : "";
   }
 
-  isShown(name, form) {
+  isShown(name) {
     if (name === "size") return this.bundle.size && !this.bundle.size.fixed;
-    return !(name === "guidance" && this.bundle.guidance === null) && (form in CONTROLS || form in FILE_CONTROLS);
+    return !(name === "guidance" && this.bundle.guidance === null);
   }
 
   fileControl(name, schema) {
@@ -87,7 +89,7 @@ class Form {
 
   // A mask belongs to the picture that is redrawn, or whose subject is taken.
   maskBase() {
-    const pictures = (this.fileControls ?? []).filter((control) => control.accept === "image" && control.name !== "mask");
+    const pictures = (this.fileControls ?? []).filter(({ accept, name }) => accept === "image" && name !== "mask");
     const named = ["image", "subject"].flatMap((name) => pictures.filter((control) => control.name === name));
     return [...named, ...pictures].find((control) => control.items.length)?.items[0];
   }
@@ -100,8 +102,9 @@ class Form {
 
   // What a person set, in words that are kept and written back. Files are no part of it.
   read() {
-    const set = this.controls.map((control) => [control.name, control.read()]).filter(([, value]) => value !== undefined);
-    return { prompt: this.bundle.prompt === "none" ? "" : this.prompt.value, values: Object.fromEntries(set) };
+    const read = this.controls.map((control) => [control.name, control.read()]);
+    const values = Object.fromEntries(read.filter(([, value]) => value !== undefined));
+    return { prompt: this.bundle.prompt === "none" ? "" : this.prompt.value, values };
   }
 
   write({ prompt, values }) {
@@ -126,8 +129,8 @@ class Form {
     const given = this.fileControls.filter(({ items }) => items.length);
     const bytes = given.flatMap(({ items }) => items).reduce((sum, { blob }) => sum + blob.size, 0);
     if (bytes > this.limits.body_bytes) {
-      const most = megabytes(this.limits.body_bytes);
-      return show(byId("form-problem"), `files: expected at most ${most} together, got ${megabytes(bytes)}; use smaller ones`);
+      const [most, got] = [this.limits.body_bytes, bytes].map(megabytes);
+      return show(byId("form-problem"), `files: expected at most ${most} together, got ${got}; use smaller ones`);
     }
     show(byId("form-problem"), "");
     const listed = Object.fromEntries(given.map(({ name, items }) => [name, items.map((item) => ({ ...item }))]));
@@ -189,7 +192,8 @@ class Form {
     const taken = new Map();
     for (const file of given) {
       const fit = (this.fileControls ?? []).filter((control) => control.takes(file) && control.name !== "mask");
-      const into = [inUse, ...fit.filter((control) => control.hasRoom()), ...fit].find((control) => control?.takes(file));
+      const wanted = [inUse, ...fit.filter((control) => control.hasRoom()), ...fit];
+      const into = wanted.find((control) => control?.takes(file));
       if (into) taken.set(into, [...(taken.get(into) ?? []), file]);
     }
     for (const [control, its] of taken) control.add(its);

@@ -1,7 +1,7 @@
 // The jobs: sent one after the other, followed until they end, kept with what came of them.
 //
-// An entry is what the browser keeps of one: its settings, the words of its request, the server's id once it has one, its
-// state (unsent, then the server's own), and its result.
+// An entry is what the browser keeps of one: its settings, the words of its request, the server's id once it has one,
+// its state (unsent, then the server's own), and its result.
 
 const MOST_STREAMS = 3;
 const POLL_MILLISECONDS = 2500;
@@ -61,7 +61,10 @@ class Jobs {
 
   // What runs comes first, then what waits, in the queue's order, then what is finished, the newest in front.
   place(card) {
-    const rank = ({ entry }) => (isOpen(entry) ? [entry.state === "running" ? 0 : 1, entry.created] : [2, -entry.created]);
+    const rank = ({ entry }) => {
+      if (!isOpen(entry)) return [2, -entry.created];
+      return [entry.state === "running" ? 0 : 1, entry.created];
+    };
     const [kind, order] = rank(card);
     const behind = ([itsKind, itsOrder]) => itsKind > kind || (itsKind === kind && itsOrder > order);
     const next = [...byId("cards").children].find(({ card: other }) => other !== card && behind(rank(other)));
@@ -86,7 +89,8 @@ class Jobs {
 
   async submit(settings, words) {
     const given = Object.values(settings.files).flat();
-    const listed = Object.entries(settings.files).map(([name, items]) => [name, items.map(({ blob, ...item }) => item)]);
+    const unloaded = (items) => items.map(({ blob, ...item }) => item);
+    const listed = Object.entries(settings.files).map(([name, items]) => [name, unloaded(items)]);
     const kept = { ...settings, files: Object.fromEntries(listed) };
     const blank = { state: "unsent", job: null, error: null, result: null };
     const entry = { key: randomKey(), created: Date.now(), tab: this.tab, settings: kept, request: words, ...blank };
@@ -118,7 +122,8 @@ class Jobs {
     this.card(entry).render();
     this.place(this.card(entry));
     this.tick();
-    announce(isOpen(entry) ? this.card(entry).line() : `${entry.error?.message ?? FINISHED[entry.state]}: ${titleOf(entry)}`);
+    const end = `${entry.error?.message ?? FINISHED[entry.state]}: ${titleOf(entry)}`;
+    announce(isOpen(entry) ? this.card(entry).line() : end);
   }
 
   fail(entry, error) {
@@ -205,7 +210,8 @@ class Jobs {
       if (!response.ok) throw await ApiError.from(response);
       return { ...facts, key: `${id}/${url.split("/").pop()}`, blob: await response.blob() };
     };
-    const [pictures, sounds] = await Promise.all([result.pictures, result.sounds].map((all) => Promise.all(all.map(fetched))));
+    const fetchAll = (all) => Promise.all(all.map(fetched));
+    const [pictures, sounds] = await Promise.all([result.pictures, result.sounds].map(fetchAll));
     if (!isOpen(entry)) return;
     const named = (all) => all.map(({ blob, ...facts }) => facts);
     const { texts, warnings, seconds } = result;
@@ -215,7 +221,11 @@ class Jobs {
     this.change(entry, { state: "done", result: kept });
   }
 
-  open = () => this.list.filter((entry) => isOpen(entry) && entry.job).sort((one, other) => one.created - other.created);
+  // What the server has and has not ended, the oldest first.
+  open() {
+    const open = this.list.filter((entry) => isOpen(entry) && entry.job);
+    return open.sort((one, other) => one.created - other.created);
+  }
 
   // A browser opens six connections to a server, for all its tabs: the jobs in front are streamed, the rest asked for.
   attend() {
@@ -261,7 +271,9 @@ class Jobs {
 
   stepped(entry, { step, steps, seconds_left: left }) {
     const quarter = (at) => Math.floor((4 * at) / steps);
-    if (quarter(step) > quarter(entry.step ?? 0) && step < steps) announce(`${25 * quarter(step)} percent: ${titleOf(entry)}`);
+    if (quarter(step) > quarter(entry.step ?? 0) && step < steps) {
+      announce(`${25 * quarter(step)} percent: ${titleOf(entry)}`);
+    }
     Object.assign(entry, { step, steps, until: left === null ? null : Date.now() + 1000 * left, note: "" });
     this.card(entry)?.tick();
   }

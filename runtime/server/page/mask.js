@@ -14,7 +14,8 @@ class MaskControl extends PictureControl {
   baseChanged() {
     const base = this.base();
     this.paintButton.disabled = !base;
-    this.hint.textContent = base ? "Paint over the picture, drop a mask here, or" : "Give a picture first to paint over it, or";
+    const missing = "Give a picture first to paint over it, or";
+    this.hint.textContent = base ? "Paint over the picture, drop a mask here, or" : missing;
     if (this.items[0]?.over && this.items[0].over !== base?.key) this.set([]);
   }
 

@@ -11,7 +11,8 @@ async function readPicture(file, mostPixels) {
     await picture.decode();
   } catch (error) {
     if (!(error instanceof DOMException)) throw error;
-    throw new Error(`${file.name || "picture"}: expected a picture, got a file that this browser cannot show; use PNG or JPEG`);
+    const name = file.name || "picture";
+    throw new Error(`${name}: expected a picture, got a file that this browser cannot show; use PNG or JPEG`);
   } finally {
     URL.revokeObjectURL(url);
   }

@@ -1,5 +1,5 @@
-// Sounds that are given: by choosing, dropping, pasting or the microphone. The server reads WAV, FLAC and OGG; what else
-// the browser can decode, its own recordings among it, becomes WAV here.
+// Sounds that are given: by choosing, dropping, pasting or the microphone. The server reads WAV, FLAC and OGG; what
+// else the browser can decode, its own recordings among it, becomes WAV here.
 
 const MOST_SECONDS = 120;
 
@@ -106,7 +106,8 @@ async function decodeSound(file) {
     return await context.decodeAudioData(await file.arrayBuffer());
   } catch (error) {
     if (!(error instanceof DOMException)) throw error;
-    throw new Error(`${file.name || "sound"}: expected a sound, got a file that this browser cannot play; use WAV or FLAC`);
+    const name = file.name || "sound";
+    throw new Error(`${name}: expected a sound, got a file that this browser cannot play; use WAV or FLAC`);
   } finally {
     context.close();
   }

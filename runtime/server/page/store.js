@@ -1,4 +1,4 @@
-// What the browser keeps: words in localStorage, files in IndexedDB. Where it refuses either, both last as long as the page.
+// What the browser keeps: words in localStorage, files in IndexedDB. What it refuses lasts as long as the page.
 
 const PREFIX = "x2i.";
 const ENTRY = "entry.";

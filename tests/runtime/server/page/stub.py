@@ -88,15 +88,18 @@ class Job:
 
 @dataclass
 class Stub:
-    """What it has seen, and what it is told to do. Steps wait while `held` is set; the next `refusals` submissions are
-    told to come back after a second; each message of `failures` is the next job's error; `key` guards it."""
+    """What it has seen, and what it is told to do.
+
+    No job goes beyond the step `held`; the next `refusals` submissions are told to come back after a second; each
+    message of `failures` is the next job's error; `key` guards it.
+    """
 
     key: str = ""
     refusals: int = 0
     failures: list[str] = field(default_factory=list)
     bundles: list[dict[str, Any]] = field(default_factory=lambda: [TEXTS, PICTURES, SOUNDS, CAPTIONS, MUSIC])
     step_seconds: float = 0.01
-    held: bool = False
+    held: int | None = None
     jobs: dict[str, Job] = field(default_factory=dict)
     blobs: dict[str, tuple[bytes, str]] = field(default_factory=dict)
 
@@ -165,7 +168,7 @@ class Stub:
             self.change(job, state="running")
             await asyncio.sleep(self.step_seconds)
             # A held step is told again and again, for whoever comes later.
-            job.step = max(job.step, 1) if self.held else job.step + 1
+            job.step += self.held is None or job.step < self.held
             left = (steps - job.step) * self.step_seconds
             self.tell(job, "step", {"step": job.step, "steps": steps, "seconds_left": left})
             noisy = clean + rng.normal(0, 90 * (1 - job.step / steps), clean.shape)
