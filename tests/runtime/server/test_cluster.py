@@ -11,8 +11,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPResponse
 from pathlib import Path
@@ -139,12 +140,27 @@ def bundles(embedded_bundle: Path, ip_adapter_bundle: Path, tmp_path_factory: py
 
 
 @pytest.fixture(scope="module")
-def server(bundles: list[Path]) -> Iterator[Server]:
-    # A socket's path has at most 107 bytes, and Ray's are long.
-    with tempfile.TemporaryDirectory(prefix="x2i-", dir="/tmp") as folder:
-        yield from _served(bundles, Path(folder))
+def live(bundles: list[Path]) -> Iterator[Callable[[], Server]]:
+    """The server that runs: one for all tests but the one that ends it, whichever order a worker has them in."""
+    with ExitStack() as stack:
+        started: list[Server] = []
+
+        def found() -> Server:
+            if not started or not started[-1].process.is_running():
+                # A socket's path has at most 107 bytes, and Ray's are long.
+                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="x2i-", dir="/tmp"))
+                started.append(stack.enter_context(_served(bundles, Path(folder))))
+            return started[-1]
+
+        yield found
 
 
+@pytest.fixture
+def server(live: Callable[[], Server]) -> Server:
+    return live()
+
+
+@contextmanager
 def _served(bundles: list[Path], folder: Path) -> Iterator[Server]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     environment |= {"RAY_TMPDIR": str(folder), "HOME": str(folder), "X2I_BACKEND": "cpu"}
@@ -173,9 +189,9 @@ def _served(bundles: list[Path], folder: Path) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(server: Server) -> bytes:
+def undisturbed(live: Callable[[], Server]) -> bytes:
     """The picture of LONG steps."""
-    return server.picture(LONG)
+    return live().picture(LONG)
 
 
 def test_the_picture_is_that_of_a_run(server: Server, bundles: list[Path]) -> None:
@@ -292,7 +308,6 @@ def test_nothing_listens_beyond_the_loopback(server: Server) -> None:
 
 
 def test_a_server_that_ends_draws_what_it_has_begun_and_leaves_nothing(server: Server, undisturbed: bytes) -> None:
-    """The last test, for it ends the server."""
     stream = server.events("/v1/images/generations", {**WORDS, "steps": LONG, "stream": True, "partial_images": 1})
     came = [next(stream)]
     children = server.process.children(recursive=True)
