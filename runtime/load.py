@@ -131,7 +131,9 @@ def pipeline_of(
     limit = None if most is None else _limit(bundle, backend, threads, preset, most)
     openers = (threads or usable_cores()) if on_cpu(backend) else 1
     opened = graph_opener(backend, bundle, threads)
-    return Pipeline(bundle, lambda graph: wrap(graph, opened(graph)), side, backend, notes, preset, limit, openers)
+    return Pipeline(
+        bundle, lambda graph: wrap(graph, opened(graph)), side, backend, notes, preset, limit, openers, threads
+    )
 
 
 def _limit(bundle: Bundle, backend: str, threads: int | None, preset: str | None, most: int) -> MemoryLimit:

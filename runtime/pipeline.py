@@ -16,6 +16,7 @@ from .errors import InputError, collect_problems, one_line
 from .inputs.option import NamedTensors, short
 from .inputs.registry import RunOptions
 from .inputs.sound import MIX
+from .machine import usable_cores
 from .media.parameters import Parameters
 from .memory_limit import MemoryLimit, RunShape
 from .output import Output, Step, Timings
@@ -26,6 +27,7 @@ from .request import Request, make_request
 from .sessions.cache import SessionCache
 from .sessions.session import Session
 from .text_bundle import TEXT_OPTIONS, TextBundle
+from .token_samplers.row_blocks import on_cores
 
 
 class Pipeline:
@@ -33,7 +35,7 @@ class Pipeline:
     whose prompts are mixed in; `backend` runs the graphs, and `notes` say why no better one does; `preset` is one of
     the plan's, and what calls use that name none. `openers` graphs are opened at a time; with 0, and under a `limit`,
     each is opened when it is needed. Under a limit it is closed when the next one is, and every call is refused that
-    would need more. Safe to call from several threads."""
+    would need more. `threads` draw tokens, all usable cores where it is left out. Safe to call from several threads."""
 
     def __init__(
         self,
@@ -45,9 +47,10 @@ class Pipeline:
         preset: str | None = None,
         limit: MemoryLimit | None = None,
         openers: int = 1,
+        threads: int | None = None,
     ):
         self.bundle, self.backend, self.notes, self.preset = bundle, backend, notes, preset
-        self._limit = limit
+        self._limit, self._cores = limit, threads or usable_cores()
         self._sessions = SessionCache(open_session, None if limit is None else limit.co_resident)
         self._conditions = Conditions(bundle, self._sessions)
         self._text = text
@@ -111,7 +114,8 @@ class Pipeline:
             text = None if self._text is None or prompt is None else self._text.bundle
             given = {"preset": self.preset, **options}
             record = RunRecord(self.bundle, text, self.backend, prompt, given, request)
-        return Walk(self.bundle, self._sessions, request, slots, notes, timings, self._limit is not None, record)
+        alone = self._limit is not None
+        return Walk(self.bundle, self._sessions, request, slots, notes, timings, alone, record, self._cores)
 
     @property
     def _plan(self) -> Plan:
@@ -184,9 +188,10 @@ class Walk(Iterator[Step]):
         timings: Timings,
         alone: bool,
         record: RunRecord | None,
+        cores: int,
     ):
         self._bundle, self._sessions, self._request = bundle, sessions, request
-        self._slots, self._notes, self._alone = slots, notes, alone
+        self._slots, self._notes, self._alone, self._cores = slots, notes, alone, cores
         self.timings = timings
         """How long each stage took so far."""
         self._record = record
@@ -250,7 +255,8 @@ class Walk(Iterator[Step]):
             walk, step, sent = process.walk(self._run(process, denoiser)), None, None
             while True:
                 try:
-                    step = walk.send(sent)
+                    with on_cores(self._cores):
+                        step = walk.send(sent)
                 except StopIteration:
                     break
                 sent = yield step

@@ -30,6 +30,7 @@ from x2i.runtime.processes.tokens import TokensProcess
 from x2i.runtime.token_samplers.mask_replace import MaskReplace
 from x2i.runtime.token_samplers.masked_decoding import MaskedDecoding
 from x2i.runtime.token_samplers.noise import TokenNoise
+from x2i.runtime.token_samplers.row_blocks import on_cores
 from x2i.runtime.token_samplers.sampler import TokenRun, TokenWalk
 
 PROMPT, SEED = "a teddy bear playing in the pool", 7
@@ -187,12 +188,13 @@ def _walk_with(
 def _forced(walk: Any, states: np.ndarray) -> tuple[list[float], list[list[int]]]:
     """Seconds and tokens of a step from each state, behind a first step that sets up."""
     seconds, tokens = [], []
-    next(walk)
-    for state in states:
-        began = time.perf_counter()
-        step = walk.send(state)
-        seconds.append(time.perf_counter() - began)
-        tokens.append(step.tokens[0].tolist())
+    with on_cores(usable_cores()):
+        next(walk)
+        for state in states:
+            began = time.perf_counter()
+            step = walk.send(state)
+            seconds.append(time.perf_counter() - began)
+            tokens.append(step.tokens[0].tolist())
     return seconds, tokens
 
 

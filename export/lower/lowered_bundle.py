@@ -164,7 +164,7 @@ def emulate_fp16(source: Bundle, lowered: Bundle, work: Path, threads: int | Non
         file = lowered.graph_file(name)
         return open_session("cpu", replace(file, path=stand_ins.get(name, file.path)), threads)
 
-    return Pipeline(lowered, opened)
+    return Pipeline(lowered, opened, threads=threads)
 
 
 def _producer(manifest: Manifest) -> dict[str, str]:

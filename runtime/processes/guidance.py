@@ -46,4 +46,7 @@ class Guidance:
         unconditional, conditional = np.split(prediction, 2)
         if self.rule == "log_probabilities":
             return guided_log_probabilities(unconditional, conditional, scale)
-        return unconditional + np.float32(scale) * (conditional - unconditional)
+        guided = conditional - unconditional
+        guided *= np.float32(scale)
+        guided += unconditional
+        return guided

@@ -101,8 +101,9 @@ def pipelines(bundle: Bundle, job: ProfileJob, backend: str, recorder: Recorder)
         text = open_bundle(job.text_bundle)
         side = TextBundle(text, recorder.opener(graph_opener(backend, text, job.threads)))
     open_graph = recorder.opener(graph_opener(backend, bundle, job.threads))
-    watched = Pipeline(bundle, open_graph, side, backend, preset=job.preset)
-    return watched, Pipeline(bundle, plain_pipeline(watched), side, backend, preset=job.preset)
+    watched = Pipeline(bundle, open_graph, side, backend, preset=job.preset, threads=job.threads)
+    plain = Pipeline(bundle, plain_pipeline(watched), side, backend, preset=job.preset, threads=job.threads)
+    return watched, plain
 
 
 def plain_pipeline(watched: Pipeline) -> Callable[[str], Session]:

@@ -140,6 +140,13 @@ class OnnxRuntimeSession(UnboundSession):
         return dict(zip(self._names, outputs, strict=True))
 
 
+VNNI = {"avx512_vnni", "avx_vnni"}
+EXACT_PRODUCTS = "session.x64quantprecision"
+"""Without VNNI, AVX2 and AVX-512 add products of unsigned and signed bytes in 16 bits, which overflow: int8 then draws
+another picture. With this, ONNX Runtime multiplies unsigned bytes on every x86 CPU: where there is VNNI, not a bit of a
+prediction changes, and a call of VQ-Diffusion's transformer takes 1.4 times the time."""
+
+
 def session_options(threads: int | None = None) -> onnxruntime.SessionOptions:
     """How every graph is opened on the CPU."""
     chosen = onnxruntime.SessionOptions()
@@ -152,9 +159,8 @@ def session_options(threads: int | None = None) -> onnxruntime.SessionOptions:
     # Threads that go on looking for work hold back the next graph's: for a tenth of a second, a third of an embedded
     # picture.
     chosen.add_session_config_entry("session.force_spinning_stop", "1")
-    # Without VNNI, AVX2 and AVX-512 add products of unsigned and signed bytes in 16 bits, which overflow: int8 then
-    # draws another picture. With this, unsigned bytes are multiplied there, more slowly; elsewhere nothing changes.
-    chosen.add_session_config_entry("session.x64quantprecision", "1")
+    if not VNNI & set(machine.cpu_features()):
+        chosen.add_session_config_entry(EXACT_PRODUCTS, "1")
     return chosen
 
 

@@ -4,37 +4,33 @@ Classes are the last axis everywhere. Source: VQ-Diffusion (arXiv 2111.14822) an
 2205.16007), in the arithmetic of their code: float64 where it has float64, float32 elsewhere.
 """
 
-from collections.abc import Iterator
+import math
 
 import numpy as np
+
+from .row_blocks import for_each_block
 
 LEAST = np.float32(-70.0)
 """The log-probability that stands for none."""
 TINY = np.float32(1e-30)
 LOG_TINY = np.log(TINY)
 """What a one-hot array has beside its token."""
-BLOCK_VALUES = 1 << 17
-"""What is worked on at once: with its float64 copies it stays in a core's second cache, where passes cost little."""
 LOOKED_AT = 4
 """Truncation looks at the likeliest fourth of the classes first, which hold most rates of what a network has learnt."""
-
-
-def row_blocks(values: np.ndarray) -> Iterator[slice]:
-    """Parts of the rows [n, classes] of an array, one after the other, each of about `BLOCK_VALUES` values."""
-    rows, classes = values.shape
-    several = max(1, BLOCK_VALUES // classes)
-    return (slice(first, first + several) for first in range(0, rows, several))
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
     """Log-probabilities of float32 logits [..., K], computed in float64, float32, at least `LEAST`."""
     rows = logits.reshape(-1, logits.shape[-1])
     made = np.empty(rows.shape, np.float32)
-    for block in row_blocks(rows):
+
+    def work(block: slice) -> None:
         values = rows[block].astype(np.float64)
         values -= values.max(axis=-1, keepdims=True)
         values -= np.log(np.exp(values).sum(axis=-1, keepdims=True))
         np.clip(values, LEAST, 0, out=made[block], casting="same_kind")
+
+    for_each_block(*rows.shape, work)
     return made.reshape(logits.shape)
 
 
@@ -42,12 +38,15 @@ def guided_log_probabilities(unconditional: np.ndarray, conditional: np.ndarray,
     """Guidance of float32 log-probabilities [..., K]: u + scale (c - u), made probabilities again."""
     empty, full = (values.reshape(-1, values.shape[-1]) for values in (unconditional, conditional))
     made = np.empty(full.shape, np.float32)
-    for block in row_blocks(full):
+
+    def work(block: slice) -> None:
         guided = np.subtract(full[block], empty[block], out=made[block])
         guided *= np.float32(scale)
         guided += empty[block]
         guided -= log_sum_exp(guided)
         np.clip(guided, LEAST, 0, out=guided)
+
+    for_each_block(*full.shape, work)
     return made.reshape(conditional.shape)
 
 
@@ -78,39 +77,65 @@ def truncated(log_probabilities: np.ndarray, rate: float) -> np.ndarray:
     """
     rows = log_probabilities.reshape(-1, log_probabilities.shape[-1])
     made = np.empty(rows.shape, np.float32)
-    for block in row_blocks(rows):
+
+    def work(block: slice) -> None:
         made[block] = _truncated_rows(rows[block], np.float32(rate))
+
+    for_each_block(*rows.shape, work)
     return made.reshape(log_probabilities.shape)
 
 
 def _truncated_rows(rows: np.ndarray, rate: np.float32) -> np.ndarray:
-    """Keeps what is at least as likely as the last class kept: sorting the values alone is faster than their order.
-
-    np.partition would do for the likeliest, but takes ten times as long where most classes are at `LEAST`.
-    """
-    last, kept = _last_kept(np.sort(rows, axis=-1), rate, max(1, rows.shape[-1] // LOOKED_AT))
-    keep = rows >= last
-    made = np.where(keep, rows, LEAST)
-    tied = np.flatnonzero((np.count_nonzero(keep, axis=-1, keepdims=True) > kept) & (last > LEAST))
-    if len(tied):
-        equal = rows[tied] == last[tied]
-        room = kept[tied] - np.count_nonzero(rows[tied] > last[tied], axis=-1, keepdims=True)
-        made[tied] = np.where(equal & (np.cumsum(equal, axis=-1) > room), LEAST, made[tied])
+    """Keeps what is at least as likely as the last class kept: sorting the values alone is faster than their order."""
+    last, kept, tied = _last_kept(rows, _likely_sorted(rows, rate), rate, max(1, rows.shape[-1] // LOOKED_AT))
+    made = np.where(rows >= last, rows, LEAST)
+    drawn = np.flatnonzero(tied & (last > LEAST))
+    if len(drawn):
+        equal = rows[drawn] == last[drawn]
+        room = kept[drawn] - np.count_nonzero(rows[drawn] > last[drawn], axis=-1, keepdims=True)
+        made[drawn] = np.where(equal & (np.cumsum(equal, axis=-1) > room), LEAST, made[drawn])
     return made
 
 
-def _last_kept(ascending: np.ndarray, rate: np.float32, several: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of each sorted row the least value kept and how many are, [n, 1]: from its `several` likeliest classes, or from
-    all where those have less than `rate` together."""
-    classes = ascending.shape[-1]
-    sums = _exact_exp(ascending[:, classes - several :])[:, ::-1].astype(np.float64)
+def _likely_sorted(rows: np.ndarray, rate: np.float32) -> np.ndarray:
+    """Each row's values, the least first, without those that can hardly be kept: all below them together have less than
+    1 - `rate`, whatever they are. In their place, and where rows have fewer than others, `LEAST` comes first.
+
+    np.partition would do for the likeliest, but takes ten times as long where most classes are at `LEAST`.
+    """
+    classes = rows.shape[-1]
+    enough = np.float32(math.log((1 - rate) / classes) if rate < 1 else LEAST)
+    likely = rows >= np.minimum(rows.max(axis=-1, keepdims=True), enough)
+    counts = np.count_nonzero(likely, axis=-1, keepdims=True)
+    width = int(counts.max())
+    if width * 2 > classes:
+        return np.sort(rows, axis=-1)
+    chosen = np.full((len(rows), width), LEAST, np.float32)
+    chosen[np.arange(width) >= width - counts] = rows[likely]
+    chosen.sort(axis=-1)
+    return chosen
+
+
+def _last_kept(
+    rows: np.ndarray, ascending: np.ndarray, rate: np.float32, several: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each row the least value kept, how many are, and whether another class is as likely as the last, [n, 1].
+
+    `ascending` holds the rows' likeliest classes, sorted, of which the last `several` are added up; where those have
+    less than `rate` together, all classes are.
+    """
+    classes, width = rows.shape[-1], ascending.shape[-1]
+    several = min(several, width)
+    sums = _exact_exp(ascending[:, width - several :])[:, ::-1].astype(np.float64)
     below = np.cumsum(sums, axis=-1, out=sums).astype(np.float32) < rate
     kept = 1 + np.count_nonzero(below[:, :-1], axis=-1, keepdims=True)
-    last = np.take_along_axis(ascending, classes - kept, axis=-1)
+    last = np.take_along_axis(ascending, width - kept, axis=-1)
+    tied = (kept < width) & (np.take_along_axis(ascending, np.maximum(width - kept - 1, 0), axis=-1) == last)
     more = np.flatnonzero(below[:, -1]) if several < classes else ()
     if len(more):
-        last[more], kept[more] = _last_kept(ascending[more], rate, classes)
-    return last, kept
+        every = ascending[more] if width == classes else np.sort(rows[more], axis=-1)
+        last[more], kept[more], tied[more] = _last_kept(rows[more], every, rate, classes)
+    return last, kept, tied
 
 
 def _exact_exp(values: np.ndarray) -> np.ndarray:
@@ -128,10 +153,13 @@ def draw(log_probabilities: np.ndarray, uniform: np.ndarray) -> np.ndarray:
     """One token, int64 [...], of each row of log-probabilities [..., K], by as many uniform draws."""
     rows, draws = (values.reshape(-1, values.shape[-1]) for values in (log_probabilities, uniform))
     tokens = np.empty(len(rows), np.int64)
-    for block in row_blocks(rows):
+
+    def work(block: slice) -> None:
         noise = gumbel(draws[block])
         noise += rows[block]
         tokens[block] = noise.argmax(axis=-1)
+
+    for_each_block(*rows.shape, work)
     return tokens.reshape(log_probabilities.shape[:-1])
 
 

@@ -6,7 +6,8 @@ from typing import Self
 
 import numpy as np
 
-from .log_probabilities import LEAST, LOG_TINY, log_add_exp, log_one_hot, row_blocks
+from .log_probabilities import LEAST, LOG_TINY, log_add_exp, log_one_hot
+from .row_blocks import for_each_block
 
 ALMOST_NONE = 1e-40
 """Added by the original before it takes the logarithm of what is not masked."""
@@ -108,8 +109,7 @@ class MaskTransitions:
         """
         made = np.empty((*tokens.shape, self.classes + 1), np.float32)
         rows, ids, out = log_x0.reshape(-1, self.classes), tokens.reshape(-1), made.reshape(-1, self.classes + 1)
-        for block in row_blocks(out):
-            self._posterior_rows(rows[block], ids[block], t, out[block])
+        for_each_block(*out.shape, lambda block: self._posterior_rows(rows[block], ids[block], t, out[block]))
         return made
 
     def _posterior_rows(self, log_x0: np.ndarray, ids: np.ndarray, t: int, out: np.ndarray) -> None:

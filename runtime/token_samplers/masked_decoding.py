@@ -24,6 +24,7 @@ from ..inputs.option import (
     short,
 )
 from ..inputs.sampling import MOST_STEPS
+from .row_blocks import for_each_block
 from .sampler import TokenRun, TokenStep, TokenWalk
 
 SURE = np.finfo(np.float32).max
@@ -177,16 +178,22 @@ def drawn_tokens(
     Drawn is from float32 `logits` [B, N, K] by a race of exponential draws, float32 [B, N, K], as torch.multinomial
     draws on a CPU.
     """
-    masked = tokens == mask_id
-    weights = logits[masked]
-    weights -= weights.max(axis=-1, keepdims=True)
-    np.exp(weights, out=weights)
-    weights /= weights.sum(axis=-1, keepdims=True)
-    chosen = (weights / np.maximum(race[masked], LEAST_DRAW)).argmax(axis=-1)
-    drawn, sureness = tokens.copy(), np.full(tokens.shape, SURE, np.float32)
-    drawn[masked] = chosen
-    sureness[masked] = np.take_along_axis(weights, chosen[:, None], axis=-1)[:, 0]
-    return drawn, sureness
+    places = np.flatnonzero(tokens == mask_id)
+    rows, draws = (values.reshape(-1, values.shape[-1]) for values in (logits, race))
+    drawn, sureness = tokens.flatten(), np.full(tokens.size, SURE, np.float32)
+
+    def work(block: slice) -> None:
+        masked = places[block]
+        weights = rows[masked]
+        weights -= weights.max(axis=-1, keepdims=True)
+        np.exp(weights, out=weights)
+        weights /= weights.sum(axis=-1, keepdims=True)
+        chosen = (weights / np.maximum(draws[masked], LEAST_DRAW)).argmax(axis=-1)
+        drawn[masked] = chosen
+        sureness[masked] = np.take_along_axis(weights, chosen[:, None], axis=-1)[:, 0]
+
+    for_each_block(len(places), rows.shape[-1], work)
+    return drawn.reshape(tokens.shape), sureness.reshape(tokens.shape)
 
 
 def masked_again(

@@ -1,11 +1,17 @@
 """The random draws of a walk through tokens: from a seed for each picture, or recorded."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 
 from ..errors import InputError
+from .row_blocks import for_each_block
+
+PER_STEP = 2
+"""The float32 values that a step of the generator makes."""
 
 
 class TokenNoise:
@@ -19,29 +25,34 @@ class TokenNoise:
     def __init__(self, seed: int, count: int, recorded: Mapping[str, np.ndarray] | None = None):
         self._seed, self._count, self._recorded = seed, count, recorded
         self._streams: dict[str, list[np.random.Generator]] = {}
-        self._read: Counter[str] = Counter()
+        self._drawn, self._read = Counter[str](), Counter[str]()
 
     def uniform(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         """float32 [count, *shape], each value from 0 to below 1."""
         if self._recorded is not None:
             return self._next(name, shape)
         made = np.empty((self._count, *shape), np.float32)
-        for values, stream in zip(made, self._generators(name), strict=True):
-            stream.random(dtype=np.float32, out=values)
+        length = math.prod(shape)
+        for values, seed in zip(made.reshape(self._count, length), self._seeds(name), strict=True):
+            for_each_block(length, 1, partial(_fill_uniform, values, seed, self._drawn[name]))
+        self._drawn[name] += length
         return made
 
     def exponential(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         """float32 [count, *shape], exponential of mean 1."""
         if self._recorded is not None:
             return self._next(name, shape)
-        return np.stack([stream.standard_exponential(shape, np.float32) for stream in self._generators(name)])
-
-    def _generators(self, name: str) -> list[np.random.Generator]:
         if name not in self._streams:
-            key = int.from_bytes(name.encode(), "big")
-            seeds = (np.random.SeedSequence([self._seed + k, key]) for k in range(self._count))
-            self._streams[name] = [np.random.Generator(np.random.PCG64(seed)) for seed in seeds]
-        return self._streams[name]
+            self._streams[name] = [np.random.Generator(np.random.PCG64(seed)) for seed in self._seeds(name)]
+        made = np.empty((self._count, *shape), np.float32)
+        for values, stream in zip(made, self._streams[name], strict=True):
+            stream.standard_exponential(dtype=np.float32, out=values)
+        return made
+
+    def _seeds(self, name: str) -> list[np.random.SeedSequence]:
+        """Those of the stream of this name, one for each picture."""
+        key = int.from_bytes(name.encode(), "big")
+        return [np.random.SeedSequence([self._seed + k, key]) for k in range(self._count)]
 
     def _next(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         assert self._recorded is not None
@@ -59,3 +70,13 @@ class TokenNoise:
                 "record them with this bundle"
             )
         return np.asarray(draws[number], np.float32)
+
+
+def _fill_uniform(values: np.ndarray, seed: np.random.SeedSequence, drawn: int, part: slice) -> None:
+    """Fills a part of values [n], of which the first comes behind `drawn` values of a stream: it can be entered
+    anywhere."""
+    steps, begun = divmod(drawn + part.start, PER_STEP)
+    stream = np.random.Generator(np.random.PCG64(seed).advance(steps))
+    if begun:
+        stream.random(dtype=np.float32)
+    stream.random(dtype=np.float32, out=values[part])

@@ -6,8 +6,10 @@ from pathlib import Path
 from threading import Barrier, Thread
 
 import pytest
+from x2i.runtime import machine
 from x2i.runtime.bundle.reader import open_bundle
 from x2i.runtime.errors import InputError
+from x2i.runtime.sessions import onnxruntime_cpu
 from x2i.runtime.sessions.backends import BACKENDS, on_cpu
 from x2i.runtime.sessions.cache import SessionCache
 
@@ -119,3 +121,18 @@ def test_what_a_graph_would_close_is_told_before_it_is_opened() -> None:
     free = SessionCache(str)
     free.preopen(["encoder", "decoder"], 1)
     assert free.closed_by("denoiser") == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("features", "exact"), [("avx2 avx512f", True), ("avx2 avx512_vnni", False), ("avx2 avx_vnni", False), ("", True)]
+)
+def test_products_of_bytes_are_made_exact_where_they_may_overflow(
+    features: str, exact: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "cpu_features", lambda: tuple(features.split()))
+    chosen = onnxruntime_cpu.session_options(1)
+    if exact:
+        assert chosen.get_session_config_entry(onnxruntime_cpu.EXACT_PRODUCTS) == "1"
+    else:
+        with pytest.raises(RuntimeError, match="does not have configuration"):
+            chosen.get_session_config_entry(onnxruntime_cpu.EXACT_PRODUCTS)

@@ -17,6 +17,7 @@ from x2i.runtime.token_samplers.log_probabilities import (
 )
 from x2i.runtime.token_samplers.mask_replace import MaskReplace
 from x2i.runtime.token_samplers.mask_transitions import MaskTransitions, transition_shares
+from x2i.runtime.token_samplers.row_blocks import on_cores
 
 from tests.goldens import golden_arrays
 from tests.numerics import TOLERANCES, assert_close
@@ -207,16 +208,21 @@ def plainly_truncated(row: np.ndarray, rate: float, precision: Any = np.float64)
         if likelier and not np.float32(likelier) < np.float32(rate):
             break
         made[index] = row[index]
-        likelier = precision(likelier + precision(np.exp(row[index])))
+        likelier = precision(likelier + precision(np.float32(np.exp(np.float64(row[index])))))
     return made
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.3, 0.86, 1.0])
 @pytest.mark.parametrize("decimals", [None, 1, 0])
-def test_truncation_keeps_the_first_of_equally_likely_classes(rate: float, decimals: int | None) -> None:
-    logits = np.random.default_rng(3).standard_normal((2, 5, 37)).astype(np.float32)
+@pytest.mark.parametrize("spread", [1, 9])
+@pytest.mark.parametrize("share", [1, 0.7])
+def test_truncation_keeps_the_first_of_equally_likely_classes(
+    rate: float, decimals: int | None, spread: float, share: float
+) -> None:
+    """Also where a few classes have all, and of values whose probabilities have a `share` together."""
+    logits = np.random.default_rng(3).normal(0, spread, (2, 5, 37)).astype(np.float32)
     logits = logits if decimals is None else logits.round(decimals)
-    values = log_softmax(logits)
+    values = np.maximum(log_softmax(logits) + np.float32(np.log(share)), LEAST)
     expected = np.stack([plainly_truncated(row, rate) for row in values.reshape(-1, 37)]).reshape(values.shape)
     np.testing.assert_array_equal(truncated(values, rate), expected)
 
@@ -230,8 +236,9 @@ def test_truncation_sums_in_float64() -> None:
     assert not np.array_equal(found, plainly_truncated(row, 0.50001, np.float32))
 
 
-def test_large_arrays_are_worked_on_in_blocks_with_the_same_result() -> None:
-    """Rows of a large array get what each gets alone."""
+@pytest.mark.parametrize("cores", [1, 3])
+def test_large_arrays_are_worked_on_in_blocks_with_the_same_result(cores: int) -> None:
+    """Rows of a large array get what each gets alone, on any number of cores."""
     random = np.random.default_rng(1)
     logits, other = (random.standard_normal((300, 1009)).astype(np.float32) * 3 for _ in range(2))
     noise, tokens = random.random((300, 1010), np.float32), random.integers(0, 1010, 300)
@@ -244,7 +251,8 @@ def test_large_arrays_are_worked_on_in_blocks_with_the_same_result() -> None:
         posterior = schedule.posterior(cut, tokens[rows], 3)
         return one, guided, cut, posterior, draw(posterior, noise[rows])
 
-    together = step(slice(None))
+    with on_cores(cores):
+        together = step(slice(None))
     for row in (0, 150, 299):
         for whole, alone in zip(together, step(slice(row, row + 1)), strict=True):
             np.testing.assert_array_equal(whole[row], alone[0])
