@@ -158,10 +158,10 @@ class Jobs {
     }
     try {
       const job = await json("/jobs", { method: "POST", body });
-      const given_up = !isOpen(entry);
       entry.job = job.id;
-      if (given_up) await json(`/jobs/${job.id}/cancel`, { method: "POST" });
-      else await this.take(entry, job);
+      if (isOpen(entry)) this.change(entry, { state: "queued", position: job.position });
+      // It was cancelled while it was sent.
+      else await json(`/jobs/${job.id}/cancel`, { method: "POST" });
       this.attend();
       return 1;
     } catch (error) {
