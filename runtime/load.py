@@ -1,7 +1,6 @@
 """Opens a bundle on a backend: the one that the caller names, or the best that can be used."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 from .bundle.reader import Bundle, open_bundle
@@ -12,8 +11,8 @@ from .machine import usable_cores
 from .memory_limit import MemoryLimit, RunShape, parsed_size
 from .pipeline import Pipeline
 from .request import check_preset
-from .sessions.backends import BACKENDS, backend_named, check_backend, graph_opener, on_cpu
-from .sessions.session import MOST_THREADS, Session
+from .sessions.backends import BACKENDS, Wrap, backend_named, check_backend, graph_opener, on_cpu, unwrapped
+from .sessions.session import MOST_THREADS
 from .text_bundle import TextBundle, check_mixable
 
 BACKEND_VARIABLE = "X2I_BACKEND"
@@ -21,13 +20,6 @@ BACKEND_VARIABLE = "X2I_BACKEND"
 SMALL_BUNDLE_BYTES = 100_000_000
 """Bytes of graphs. The embedded models have 28 MB: their first picture takes 1.9 s on OpenVINO without engines, 1.0 s
 with them, and 0.9 s on ONNX Runtime, whose steps take a little longer."""
-Wrap = Callable[[str, Session], Session]
-"""(the name of a graph, its session) -> what a pipeline calls instead."""
-
-
-def unwrapped(graph: str, session: Session) -> Session:
-    """A session as it was opened."""
-    return session
 
 
 def load(
@@ -130,10 +122,8 @@ def pipeline_of(
     side = None if text is None else TextBundle(text, graph_opener(backend, text, threads))
     limit = None if most is None else _limit(bundle, backend, threads, preset, most)
     openers = (threads or usable_cores()) if on_cpu(backend) else 1
-    opened = graph_opener(backend, bundle, threads)
-    return Pipeline(
-        bundle, lambda graph: wrap(graph, opened(graph)), side, backend, notes, preset, limit, openers, threads
-    )
+    opener = graph_opener(backend, bundle, threads, wrap)
+    return Pipeline(bundle, opener, side, backend, notes, preset, limit, openers)
 
 
 def _limit(bundle: Bundle, backend: str, threads: int | None, preset: str | None, most: int) -> MemoryLimit:

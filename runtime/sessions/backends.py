@@ -59,13 +59,24 @@ def open_session(backend: str, graph: GraphFile, threads: int | None = None) -> 
     return session
 
 
-def graph_opener(backend: str, bundle: Bundle, threads: int | None = None) -> Callable[[str], Session]:
+Wrap = Callable[[str, Session], Session]
+"""(the name of a graph, its session) -> what is called instead."""
+
+
+def unwrapped(graph: str, session: Session) -> Session:
+    """A session as it was opened."""
+    return session
+
+
+def graph_opener(
+    backend: str, bundle: Bundle, threads: int | None = None, wrap: Wrap = unwrapped
+) -> Callable[[str], Session]:
     """A function that opens a bundle's graphs by their names, as `open_session` does, once their files are found to be
     what the manifest says: some are opened long after the bundle."""
 
     def opened(name: str) -> Session:
         bundle.check_graphs([name])
-        return open_session(backend, bundle.graph_file(name), threads)
+        return wrap(name, open_session(backend, bundle.graph_file(name), threads))
 
     return opened
 

@@ -4,6 +4,7 @@ import base64
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -89,8 +90,16 @@ def _result(output: Output, asked: Call, served: ServedBundle) -> Result:
     sounds = tuple(_sound_file(number, sound) for number, sound in enumerate(output.sounds, 1))
     only_tokens = served.bundle.manifest.plan.process.gives == ("tokens",)
     tokens = output.tokens.tolist() if only_tokens and output.tokens is not None else None
-    warnings = tuple(dict.fromkeys((*asked.notes, *output.warnings)))
+    warnings = tuple(dict.fromkeys((*asked.notes, *(_without_folders(line, asked) for line in output.warnings))))
     return Result(pictures, sounds, tuple(output.texts), tokens, warnings, output.timings)
+
+
+def _without_folders(line: str, asked: Call) -> str:
+    """A warning without the place of uploaded files, which is the server's own."""
+    given = (each if isinstance(each, list) else [each] for each in asked.options.values())
+    for folder in {path.parent for paths in given for path in paths if isinstance(path, Path)}:
+        line = line.replace(f"{folder}/", "")
+    return line
 
 
 def _sound_file(number: int, sound: Sound) -> ResultFile:

@@ -9,11 +9,11 @@ from typing import Any, Self
 
 from ...bundle.reader import Bundle, open_bundle
 from ...errors import InputError
-from ...load import best_pipeline, pipeline_of, unwrapped
+from ...load import best_pipeline, pipeline_of
 from ...memory_limit import BYTES_PER_FILE_BYTE, PROCESS_BYTES
 from ...pipeline import Pipeline
 from ...request import Request
-from ...sessions.backends import graph_opener
+from ...sessions.backends import graph_opener, unwrapped
 from ...sessions.openvino_support import uses_static_shapes
 from ...sessions.session import Session
 from ..settings import ServerLimits, ServerSettings
