@@ -16,7 +16,7 @@ from ..errors import InputError
 from .access import AccessLog, KeyCheck
 from .api import automatic1111, native_jobs, openai_images
 from .api.clients import service_of
-from .api.schema import METRICS, READINESS, REFUSALS, described
+from .api.schema import LIVE, METRICS, READINESS, REFUSALS, answers, described
 from .bodies import BodyLimits
 from .jobs.drawer import Drawer
 from .metrics import CONTENT_TYPE
@@ -64,11 +64,12 @@ def create_app(settings: ServerSettings, drawer: Drawer | None = None) -> FastAP
     for module in (openai_images, native_jobs, automatic1111):
         app.include_router(module.router)
     for path, answer, told in (
-        ("/health/live", _live, REFUSALS),
+        ("/health/live", _live, answers(200, LIVE)),
         ("/health/ready", _ready, REFUSALS | READINESS),
         ("/metrics", _metrics, REFUSALS | METRICS),
     ):
-        app.add_api_route(path, answer, methods=["GET"], tags=["operation"], responses=told)
+        # None of them is JSON by FastAPI's own word.
+        app.add_api_route(path, answer, methods=["GET"], tags=["operation"], responses=told, response_class=Response)
     app.add_api_route("/", _page, methods=["GET"], include_in_schema=False)
     for kind, handler in _HANDLERS.items():
         app.add_exception_handler(kind, handler)
@@ -96,9 +97,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await service.close()
 
 
-async def _live() -> dict[str, str]:
+async def _live() -> Response:
     """Whether the process answers."""
-    return {"status": "alive"}
+    return JSONResponse({"status": "alive"})
 
 
 async def _ready(request: Request) -> Response:
@@ -131,7 +132,11 @@ async def _bad_input(request: Request, error: Exception) -> Response:
 async def _not_routed(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     told = {404: f"no such address: {request.url.path[:200]}; see /openapi.json", 405: "another method is taken here"}
-    made = ApiError(error.status_code, told.get(error.status_code, str(error.detail)), headers=error.headers)
+    headers = dict(error.headers or {})
+    if error.status_code == 405 and (operations := request.app.openapi()["paths"].get(request.url.path)) is not None:
+        # The router tells of the first route alone.
+        headers["Allow"] = ", ".join(sorted(method.upper() for method in operations))
+    made = ApiError(error.status_code, told.get(error.status_code, str(error.detail)), headers=headers)
     return await _refused(request, made)
 
 

@@ -79,7 +79,7 @@ class _Body:
         # Without either there is none.
         self._whole = not self._told and "transfer-encoding" not in headers
         self._receive, self._limits, self._hold = receive, limits, hold
-        self._begun, self._came, self._held = monotonic(), 0, 0
+        self._begun, self._came, self._held, self._slow = monotonic(), 0, 0, False
 
     def check_length(self) -> None:
         """Raises ApiError for one that says that it is too large."""
@@ -94,6 +94,7 @@ class _Body:
         try:
             message = await asyncio.wait_for(self._receive(), left)
         except TimeoutError as error:
+            self._slow = True
             said = f"body: expected more than {LEAST_RATE // 1024} KiB a second, got fewer; send it faster"
             raise ApiError(408, said, None, "timeout") from error
         part = len(message.get("body", b""))
@@ -109,9 +110,10 @@ class _Body:
 
     async def read_rest(self) -> bool:
         """Reads what nobody wants, as far as it comes soon and is not much; False where there is still more."""
+        most = 2 * self._limits.body_bytes
         try:
             async with asyncio.timeout(REST_SECONDS):
-                while not self._whole and self._came <= 2 * self._limits.body_bytes:
+                while not (self._whole or self._slow) and max(self._came, self._told) <= most:
                     message = await self._receive()
                     self._came += len(message.get("body", b""))
                     self._whole = not message.get("more_body", False)

@@ -93,7 +93,7 @@ class Connection(H11Protocol):
         """What is no HTTP is told so as any other bad input, where an answer has not begun already."""
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             self._refuse(
-                ApiError(400, "request: expected HTTP/1.1, got other bytes; send it by a client", None, "http")
+                ApiError(400, "request: expected HTTP/1.1, got other bytes; send it by a client", None, "invalid_http")
             )
         self.transport.close()
 

@@ -10,10 +10,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from .case import SECONDS, Case, enter, tried
+from .endpoints import fuzz
 from .known import KNOWN
 from .pool import results
 from .registry import FOLDERS, KINDS
 from .systems import SYSTEMS, TOKENS
+
+SERVED = ("gluegen-text", "ip-adapter", "muse")
+"""Bundles of the server that is tried."""
+REQUESTS = 40
+"""Requests that are drawn for each of its endpoints, beside those that cover the schema's bounds."""
 
 
 def main() -> int:
@@ -33,7 +39,15 @@ def main() -> int:
     failed = dict(failures(cases, asked.jobs, systems))
     print(table(cases, failed))
     print(f"{len(cases)} inputs in {time.monotonic() - start:.0f} s")
-    return 1 if any(known_reason(case, why) is None for case, why in failed.items()) else 0
+    said = "" if asked.kind or asked.match else requests_failed(asked.every)
+    return 1 if said or any(known_reason(case, why) is None for case, why in failed.items()) else 0
+
+
+def requests_failed(every: int) -> str:
+    """What schemathesis says of requests to a server that failed."""
+    tried, said = fuzz([SYSTEMS[name].source() for name in SERVED], max(1, REQUESTS // every))
+    print(said or f"{tried} requests to a server held")
+    return said
 
 
 def failures(cases: list[Case], jobs: int, systems: Sequence[str]) -> Iterator[tuple[Case, str]]:

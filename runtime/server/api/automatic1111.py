@@ -56,7 +56,7 @@ DRAWN: dict[int | str, dict[str, Any]] = {
 
 def drawing_body(served: Sequence[ServedBundle], limits: ServerLimits, kind: str) -> dict[str, Any]:
     """Its fields that are heeded as JSON Schema, and the options of these bundles under our names."""
-    options, file = any_options(served, kind), {"type": "string", "contentEncoding": "base64"}
+    options, file = any_options(served, limits, kind), {"type": "string", "contentEncoding": "base64"}
     same = {name: options[own] for name, own in SAME.items() if own in options}
     counts = {name: {"type": "integer", "minimum": 1, "maximum": limits.pictures} for name in ("batch_size", "n_iter")}
     sides = {name: {"type": "integer", "minimum": 8, "maximum": 16384} for name in ("width", "height")}
@@ -80,7 +80,8 @@ def drawing_body(served: Sequence[ServedBundle], limits: ServerLimits, kind: str
 
 def options_body(served: Sequence[ServedBundle], limits: ServerLimits, kind: str) -> dict[str, Any]:
     """Its settings as JSON Schema."""
-    return {"type": "object", "properties": {"sd_model_checkpoint": {"enum": [each.name for each in served]}}}
+    names = [each.name for each in served]
+    return {"type": "object", "properties": {"sd_model_checkpoint": {"enum": [*names, "", None]}}}
 
 
 @router.post("/txt2img", responses=DRAWN, openapi_extra=body_of(JSON))

@@ -30,7 +30,7 @@ def job_body(served: Sequence[ServedBundle], limits: ServerLimits, kind: str) ->
     for number, bundle in enumerate(served):
         prompt, needed = prompt_schema([bundle], limits), needed_options(bundle)
         needs = {"bundle": number > 0, "prompt": prompt["type"] == "string", "options": bool(needed)}
-        options = {"required": needed, "properties": bundle_options(bundle)}
+        options = {"required": needed, "properties": bundle_options(bundle, limits)}
         fields = {
             "bundle": {"const": bundle.name},
             "prompt": prompt,
@@ -68,7 +68,8 @@ async def submit_job(request: Request) -> Response:
         raise ApiError(
             400, f"{unknown[0][:100]}: expected {', '.join(FIELDS)}, got this name; leave it out", unknown[0]
         )
-    options, previews = asked.get("options") or {}, asked.get("previews", 0)
+    options, previews = asked.get("options"), asked.get("previews", 0)
+    options = {} if options is None else options
     if not isinstance(options, dict):
         raise ApiError(400, "options: expected an object of options by name, got another value", "options")
     if type(previews) is not int or not 0 <= previews <= MOST_PREVIEWS:

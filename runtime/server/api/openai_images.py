@@ -80,7 +80,7 @@ class ImagesRequest(BaseModel):
 
 def image_body(served: Sequence[ServedBundle], limits: ServerLimits, kind: str) -> dict[str, Any]:
     """OpenAI's fields as JSON Schema, with the options of these bundles."""
-    own, options = ImagesRequest.model_json_schema()["properties"], any_options(served, kind)
+    own, options = ImagesRequest.model_json_schema()["properties"], any_options(served, limits, kind)
     same = {name: options[option] for name, option in ALIASES.items() if option in options}
     told = {"prompt": prompt_schema(served, limits), "model": {"enum": [each.name for each in served]}}
     properties = {**options, **same, **own, **told}

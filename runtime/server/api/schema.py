@@ -29,6 +29,7 @@ REFUSED = (400, 401, 404, 405, 408, 413, 429, 500, 503, 504)
 REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"description": "Refused", "content": {JSON: {"schema": ERROR}}} for status in REFUSED
 }
+LIVE = {"type": "object", "required": ["status"], "properties": {"status": {"const": "alive"}}}
 READY = {"type": "object", "required": ["status"], "properties": {"status": {"enum": ["ready", "not ready"]}}}
 READINESS: dict[int | str, dict[str, Any]] = {
     status: {"description": said, "content": {JSON: {"schema": schema}}}
@@ -90,16 +91,22 @@ def described(
     return document
 
 
-def bundle_options(bundle: ServedBundle, kind: str = JSON) -> dict[str, Any]:
+def bundle_options(bundle: ServedBundle, limits: ServerLimits, kind: str = JSON) -> dict[str, Any]:
     """A bundle's options as JSON Schema, by name: files as base64, or in a form as they are."""
     told: dict[str, dict[str, Any]] = bundle.capabilities()["options"]
-    return {name: _sent(schema, kind) for name, schema in told.items()}
+    found = {name: _sent(schema, kind) for name, schema in told.items()}
+    if "size" in found:
+        multiple = bundle.bundle.manifest.plan.process.canvas.multiple
+        found["size"] |= {"items": found["size"]["items"] | {"multipleOf": multiple}}
+    if "negative" in found:
+        found["negative"] |= {"maxLength": limits.prompt_length}
+    return found
 
 
-def any_options(served: Sequence[ServedBundle], kind: str = JSON) -> dict[str, Any]:
+def any_options(served: Sequence[ServedBundle], limits: ServerLimits, kind: str = JSON) -> dict[str, Any]:
     """The options that some of the bundles take."""
     found: dict[str, list[dict[str, Any]]] = {}
-    for options in (bundle_options(bundle, kind) for bundle in served):
+    for options in (bundle_options(bundle, limits, kind) for bundle in served):
         for name, schema in options.items():
             if schema not in (others := found.setdefault(name, [])):
                 others.append(schema)
