@@ -22,6 +22,12 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 SMALL = (64, 64)
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs wait for one another however busy the machine is."""
+    monkeypatch.setattr("x2i.runtime.server.models.shared_steps.LEAST_PATIENCE", 30.0)
+
+
 @pytest.fixture(scope="module")
 def elite(elite_bundle: Path) -> Iterator[Running]:
     with running(elite_bundle) as server:
@@ -82,7 +88,7 @@ def test_subjects_prompts_strengths_seeds_steps_samplers_and_guidances(
     gate.remove()
     assert found == truth
     made = elite.bundle().shared.calls - type(elite.bundle().shared.calls)(before)
-    assert max(made) >= 4, f"no steps were shared: {made}"
+    assert max(made) == 5, f"not all steps were shared: {made}"
 
 
 def test_languages_share_steps(server: Running, tiny_bundle: Path, gate: Gate) -> None:
