@@ -12,8 +12,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .refusals import ApiError
 from .settings import ServerLimits
 
-LEAST_RATE = 16 * 1024
+LEAST_RATE = 64 * 1024
 """Bytes a second: whoever sends fewer for long is not waited for."""
+FREE_BYTES = 64 * 1024
+"""Smaller bodies are always read: all connections together cannot bring many of them."""
 REST_SECONDS = 2.0
 """How long what is left of a refused body is read: a connection that is closed before it would lose the answer."""
 READ = "x2i.body_read"
@@ -45,11 +47,12 @@ class BodyLimits:
 
         scope[READ] = body.release
         try:
-            body.check_length()
+            body.begin()
             await self._app(scope, body.receive, noted)
         except ApiError as error:
             if answered:
                 raise
+            body.release()
             await JSONResponse(error.body(), error.status, error.headers)(scope, receive, noted)
         except ClientDisconnect:
             # Nobody waits for an answer to half a request.
@@ -81,10 +84,11 @@ class _Body:
         self._receive, self._limits, self._hold = receive, limits, hold
         self._begun, self._came, self._held, self._slow = monotonic(), 0, 0, False
 
-    def check_length(self) -> None:
-        """Raises ApiError for one that says that it is too large."""
+    def begin(self) -> None:
+        """Raises ApiError for one that says that it is too large, now or beside the others."""
         if self._told > self._limits.body_bytes:
             raise self._too_large()
+        self._take(self._told)
 
     async def receive(self) -> Message:
         """The next message, as ASGI has it. Raises ApiError."""
@@ -102,10 +106,7 @@ class _Body:
         self._whole = not message.get("more_body", False)
         if self._came > self._limits.body_bytes:
             raise self._too_large()
-        if not self._hold(part):
-            said = "expected less to read at once, got more requests with large files; try again in 1 s"
-            raise ApiError(503, said, None, "busy", {"Retry-After": "1"})
-        self._held += part
+        self._take(self._came)
         return message
 
     async def read_rest(self) -> bool:
@@ -120,6 +121,16 @@ class _Body:
         except TimeoutError:
             return False
         return self._whole
+
+    def _take(self, size: int) -> None:
+        """Makes sure that there is memory for so many bytes of it."""
+        more = size - self._held
+        if size <= FREE_BYTES or more <= 0:
+            return
+        if not self._hold(more):
+            said = "expected less to read at once, got more requests with large files; try again in 1 s"
+            raise ApiError(503, said, None, "busy", {"Retry-After": "1"})
+        self._held = size
 
     def release(self) -> None:
         """Its bytes are no longer in memory."""

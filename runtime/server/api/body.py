@@ -14,6 +14,9 @@ from ..refusals import ApiError, refused
 MOST_FIELDS = 200
 """Fields of an object or a form, and files of a form; AUTOMATIC1111's clients send 70."""
 
+MOST_COMMAS = 100_000
+"""Of a JSON text: each may stand between two values, and a value takes many times the memory of its text."""
+
 
 @dataclass(frozen=True, slots=True)
 class Body:
@@ -39,6 +42,8 @@ async def read_body(request: Request) -> Body:
 
 def json_object(data: bytes, where: str) -> dict[str, Any]:
     """The object in some bytes of JSON. Raises ApiError (400)."""
+    if (commas := data.count(b",")) > MOST_COMMAS:
+        raise ApiError(400, f"{where}: expected at most {MOST_COMMAS} values, got about {commas}; send fewer", where)
     try:
         found = parse_json(data.decode("utf-8"), where)
     except UnicodeDecodeError as error:

@@ -7,6 +7,7 @@ sees it step by step, and Ray knows from the last event on that there is room ag
 import asyncio
 import os
 import tempfile
+import warnings
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -30,6 +31,8 @@ class Replica:
     all. With `alone`, the cluster is this machine, and nobody else may reach the replica."""
 
     def __init__(self, settings: ServerSettings, most_open: int, alone: bool):
+        # What a run warns of, its answer tells; here it would name prompts.
+        warnings.simplefilter("ignore", UserWarning)
         if alone:
             keep_to_loopback()
         self._id = serve.get_replica_context().replica_id.unique_id

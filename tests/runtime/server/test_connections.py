@@ -92,11 +92,12 @@ def test_a_refusal_is_read_by_whoever_still_sends(small: Running) -> None:
 def test_bodies_take_their_memory_together(small: Running) -> None:
     with socket.create_connection(("127.0.0.1", small.port), 60) as held:
         held.sendall(HEAD + b"Content-Length: 90000\r\n\r\n" + b" " * 80_000)
-        wait_until(lambda: small.post("/x2i/v1/jobs", b" " * 30_000).status == 503)
-        busy = small.post("/x2i/v1/jobs", b" " * 30_000)
+        wait_until(lambda: small.post("/x2i/v1/jobs", b" " * 70_000).status == 503)
+        busy = small.post("/x2i/v1/jobs", b" " * 70_000)
         assert busy.error["code"] == "busy" and busy.headers["retry-after"] == "1"
+        assert small.post("/x2i/v1/jobs", b" " * 60_000).status == 400
     # Whoever leaves gives it back.
-    wait_until(lambda: small.post("/x2i/v1/jobs", b" " * 30_000).status == 400)
+    wait_until(lambda: small.post("/x2i/v1/jobs", b" " * 70_000).status == 400)
 
 
 def test_connections_are_counted(small: Running) -> None:
@@ -179,6 +180,12 @@ def test_json_that_means_harm(small: Running, body: bytes, words: str) -> None:
 )
 def test_other_kinds_of_bodies(small: Running, kind: str) -> None:
     assert small.post("/v1/images/edits", b"a=b", Content_Type=kind).status == 400
+
+
+def test_json_of_many_values(server: Running) -> None:
+    body = b'{"prompt": [' + b"0," * 100_001 + b"0]}"
+    answer = server.post("/x2i/v1/jobs", body, Content_Type="application/json")
+    assert answer.status == 400 and "at most 100000 values" in answer.error["message"]
 
 
 def bomb(width: int, height: int) -> bytes:
