@@ -123,7 +123,7 @@ def pipeline_of(
     limit = None if most is None else _limit(bundle, backend, threads, preset, most)
     openers = (threads or usable_cores()) if on_cpu(backend) else 1
     opener = graph_opener(backend, bundle, threads, wrap)
-    return Pipeline(bundle, opener, side, backend, notes, preset, limit, openers)
+    return Pipeline(bundle, opener, side, backend, notes, preset, limit, openers, threads)
 
 
 def _limit(bundle: Bundle, backend: str, threads: int | None, preset: str | None, most: int) -> MemoryLimit:
