@@ -34,6 +34,8 @@ IMPORT_NAMES = {
     "cuda-bindings": "cuda",
     "huggingface-hub": "huggingface_hub",
     "onnx-ir": "onnx_ir",
+    "opentelemetry-api": "opentelemetry",
+    "opentelemetry-sdk": "opentelemetry",
     "pillow": "PIL",
     "prometheus-client": "prometheus_client",
     "pytest-xdist": "xdist",

@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .refusals import CLIENT_CLOSED, ApiError
+from .tracing import request_trace
 
 access_log = logging.getLogger("x2i.access")
 OPEN_PATHS = ("/", "/health/live", "/health/ready")
@@ -65,7 +66,8 @@ class AccessLog:
             await send(message)
 
         try:
-            await self._app(scope, receive, noted)
+            with request_trace(scope):
+                await self._app(scope, receive, noted)
             ended = True
         finally:
             line: dict[str, Any] = {

@@ -12,6 +12,8 @@ from pathlib import Path
 from threading import Event
 from typing import Any, Literal
 
+from opentelemetry import context
+
 from ...request import Request
 from ..refusals import ApiError
 
@@ -111,6 +113,8 @@ class Job:
         self.error: ApiError | None = None
         self.stop = Event()
         """Set where its drawing is to end; its thread looks after every step."""
+        self.trace = context.get_current()
+        """OpenTelemetry's, of the request that brought it."""
         self.ended = asyncio.Event()
         self.timer: asyncio.TimerHandle | None = None
         """What will end it, or forget it; cancelled, it holds the job no longer."""

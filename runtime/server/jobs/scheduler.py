@@ -18,6 +18,7 @@ from ...errors import InputError
 from ..metrics import ServerMetrics
 from ..refusals import NO_RETRY, ApiError, refused
 from ..settings import ServerLimits
+from ..tracing import trace_job
 from .drawer import Drawer
 from .drawing import Drawn, StoppedError
 from .job import Asked, Job, JobEvent
@@ -232,6 +233,7 @@ class Scheduler:
 
     def _end(self, job: Job, state: Any, result: Any = None, error: ApiError | None = None) -> None:
         job.end(state, result, error)
+        trace_job(job)
         if job.timer is not None:
             job.timer.cancel()
         job.timer = asyncio.get_running_loop().call_later(self._limits.keep_seconds, self.forget, job.id)
