@@ -39,6 +39,8 @@ BODIES = {
 class Application(FastAPI):
     """FastAPI's, whose schema says what these bundles take."""
 
+    openapi_schema: dict[str, Any] | None
+
     def openapi(self) -> dict[str, Any]:
         """The schema, made once."""
         if self.openapi_schema is None:
