@@ -44,15 +44,16 @@ def overhead(bundle: Path, backend: str, steps: int | None, pictures: int) -> No
     """What HTTP adds to a picture of one client."""
     asked = usual_request(bundle, steps)
     pipeline = load(bundle, backend)
-    with x2i_server([bundle], "--backend", backend) as server:
+    with x2i_server([bundle], "--backend", backend) as server, server.kept() as post:
         ours: list[float] = []
         theirs: list[float] = []
         for number in range(pictures + 1):
-            seed: dict[str, Any] = {"seed": number}
+            # Another prompt each time: what is kept of an earlier one would hide what HTTP adds.
+            own: dict[str, Any] = {**asked, "seed": number, "prompt": f"{asked['prompt']} {number}"}
             began = time.perf_counter()
-            expected = pipeline(**asked, **seed).images[0]
+            expected = pipeline(**own).images[0]
             inside = time.perf_counter() - began
-            answer = server.post(GENERATIONS, _fields(asked) | seed)
+            answer = post(GENERATIONS, _fields(own))
             assert _picture(answer.json()) == _pixels(expected), "another picture than the pipeline's"
             if number:
                 # The first of each opens and warms.

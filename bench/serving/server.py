@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +33,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class RunningServer:
-    """A server on the loopback."""
+    """A server on the loopback; each request has a connection of its own, but those of `kept`."""
 
     process: psutil.Process
     port: int
@@ -42,6 +42,22 @@ class RunningServer:
     def memory(self) -> int:
         """Bytes that it has in memory."""
         return int(self.process.memory_info().rss)
+
+    @contextmanager
+    def kept(self) -> Iterator[Callable[[str, Mapping[str, Any]], Answer]]:
+        """`post` over one connection, as clients keep it."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=READY_SECONDS)
+
+        def post(path: str, body: Mapping[str, Any]) -> Answer:
+            began = time.perf_counter()
+            connection.request("POST", path, json.dumps(body).encode(), {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            return Answer(answer.status, answer.read(), time.perf_counter() - began)
+
+        try:
+            yield post
+        finally:
+            connection.close()
 
     def post(self, path: str, body: Mapping[str, Any], timeout: float = READY_SECONDS) -> Answer:
         """One request on a connection of its own."""

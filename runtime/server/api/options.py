@@ -58,6 +58,12 @@ def options_of_body(body: Body, folder: Path, limits: ServerLimits) -> dict[str,
     return found
 
 
+def brings_files(body: Body) -> bool:
+    """Whether pictures or sounds come with a body."""
+    known = run_options()
+    return bool(body.files) or any(name in known and known[name].is_file for name in body.values)
+
+
 def length_problems(values: Mapping[str, Any], limits: ServerLimits) -> list[str]:
     """One line for each text that would take long to read alone."""
     return [

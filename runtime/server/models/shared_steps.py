@@ -142,7 +142,7 @@ class SharedSteps:
     def _make(self, calls: list[_Call]) -> None:
         groups: dict[tuple, list[_Call]] = {}
         for call in calls:
-            groups.setdefault(call.kind(), []).append(call)
+            groups.setdefault(call.kind() if len(calls) > 1 else (), []).append(call)
         begun = monotonic()
         try:
             for kind, group in groups.items():
