@@ -168,10 +168,10 @@ def events(response: HTTPResponse) -> Iterator[Event]:
 
 class Gate:
     """Stands before the calls of a bundle's network, and lets through as many as it is told to; counts those that came
-    through, and how many more may (`left`)."""
+    through, how many more may (`left`), and how many are standing before it."""
 
     def __init__(self, bundle: ServedBundle):
-        self.calls = 0
+        self.calls = self.standing = 0
         self._open, self._may = True, threading.Condition()
         self.left = 0
         self._shared, self._call = bundle.shared, bundle.shared.call
@@ -196,7 +196,9 @@ class Gate:
 
     def _counted(self, *arguments: Any) -> Any:
         with self._may:
+            self.standing += 1
             assert self._may.wait_for(lambda: self._open or self.left, SECONDS)
+            self.standing -= 1
             self.left = max(0, self.left - 1)
             self.calls += 1
         return self._call(*arguments)

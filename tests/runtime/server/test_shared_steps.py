@@ -54,7 +54,7 @@ def together(server: Running, calls: list[dict[str, Any]], gate: Gate) -> list[l
     """The pictures of calls that all walk at once."""
     gate.close()
     jobs = [server.submit(**call) for call in calls]
-    wait_until(lambda: len(server.service.scheduler.running) == len(jobs))
+    wait_until(lambda: gate.standing == len(jobs))
     gate.open()
     return [[image.tobytes() for image in server.pictures(job)] for job in jobs]
 
@@ -106,6 +106,7 @@ def test_one_joins_between_steps_and_one_leaves(server: Running, tiny_bundle: Pa
     usual = {"prompt": "red apple", "language": "French", "size": SMALL, "steps": 8}
     gate.close()
     first, cancelled = server.submit(**usual, seed=1), server.submit(**usual, seed=2)
+    wait_until(lambda: gate.standing == 2)
     while not (first.step and cancelled.step):
         gate.let(1)
         wait_until(lambda: not gate.left)
