@@ -1,6 +1,7 @@
 """A job: what a client asks for, how far it is, what came of it, and those who watch it.
 
-All of it lives on the thread of the server's event loop; the thread that draws tells that one (see `drawing`).
+All of it lives on the thread of the server's event loop; the thread that draws tells that one (see `drawing`), and
+writes nothing but the number of its step.
 """
 
 import asyncio
@@ -129,6 +130,11 @@ class Job:
         self.state, self.result, self.error, self.ended_at = state, result, error, time.time()
         self.preview = None
         self.ended.set()
+
+    @property
+    def watched(self) -> bool:
+        """Whether anybody watches."""
+        return bool(self._watching)
 
     def publish(self, event: JobEvent) -> None:
         """Tells those who watch."""

@@ -182,7 +182,11 @@ class Scheduler:
         loop = asyncio.get_running_loop()
 
         def tell(name: str, data: dict[str, Any]) -> None:
-            loop.call_soon_threadsafe(self._happened, job, name, data)
+            if name == "step" and not job.watched:
+                # The event loop is not woken for nobody: it would take a core from the network that has them all.
+                job.step, job.steps = data["step"], data["steps"]
+            else:
+                loop.call_soon_threadsafe(self._happened, job, name, data)
 
         future = asyncio.ensure_future(self._drawer.draw(job.asked, job.stop, tell))
         self._drawings.add(future)
