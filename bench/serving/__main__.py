@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 from PIL import Image
 from x2i.runtime import load
 from x2i.runtime.bundle.reader import open_bundle
@@ -124,16 +125,16 @@ def soak(bundle: Path, backend: str, requests: int, steps: int, clients: int) ->
 @backend_option
 @click.option("--pictures", type=int, default=10, show_default=True)
 def reuse(bundle: Path, backend: str, pictures: int) -> None:
-    """What a subject costs that was encoded before: the stage `encode` of the first picture and of those behind it."""
+    """What a subject costs that was encoded before: the stage `encode` of its first picture and of its second."""
     asked = usual_request(bundle, None)
     with x2i_server([bundle], "--backend", backend) as server:
         server.post(GENERATIONS, _fields(asked) | {"prompt": "warm"})
         first: list[tuple[float, float]] = []
         again: list[tuple[float, float]] = []
         for number in range(pictures):
-            prompt = f"{asked.get('prompt', '')} {number}"
+            fields = _fields({name: _another(value, number + 1) for name, value in asked.items()})
             for seconds in (first, again):
-                told = server.post(GENERATIONS, _fields(asked) | {"prompt": prompt}).json()["x2i"]["seconds"]
+                told = server.post(GENERATIONS, fields).json()["x2i"]["seconds"]
                 seconds.append((told["encode"], told["total"]))
         encode = [statistics.median(each[0] for each in seconds) for seconds in (first, again)]
         total = [statistics.median(each[1] for each in seconds) for seconds in (first, again)]
@@ -236,6 +237,13 @@ def _sent(value: Any) -> Any:
         Image.fromarray(value).save(stream, "PNG")
         return base64.b64encode(stream.getvalue()).decode()
     return value
+
+
+def _another(value: Any, number: int) -> Any:
+    """Another prompt, or another picture, for each number."""
+    if isinstance(value, list | tuple):
+        return [_another(each, number) for each in value]
+    return np.roll(value, number, axis=0) if isinstance(value, np.ndarray) else value
 
 
 def _drawn(server: RunningServer, asked: dict[str, Any], seed: int) -> bool:
