@@ -41,9 +41,10 @@ def serving() -> None:
 @backend_option
 @steps_option
 @click.option("--pictures", type=int, default=30, show_default=True, help="Of each, in turns.")
-def overhead(bundle: Path, backend: str, steps: int | None, pictures: int) -> None:
+@click.option("--side", type=int, help="Pixels of a square picture; the bundle's own size if left out.")
+def overhead(bundle: Path, backend: str, steps: int | None, pictures: int, side: int | None) -> None:
     """What HTTP adds to a picture of one client."""
-    asked = usual_request(bundle, steps)
+    asked = usual_request(bundle, steps) | ({} if side is None else {"size": (side, side)})
     pipeline = load(bundle, backend)
     with x2i_server([bundle], "--backend", backend) as server, server.kept() as post:
         ours: list[float] = []
@@ -54,7 +55,9 @@ def overhead(bundle: Path, backend: str, steps: int | None, pictures: int) -> No
             began = time.perf_counter()
             expected = pipeline(**own).images[0]
             inside = time.perf_counter() - began
-            answer = post(GENERATIONS, _fields(own))
+            # OpenAI has its own word for a size, which is the same for a square.
+            square = {} if side is None else {"size": f"{side}x{side}"}
+            answer = post(GENERATIONS, _fields(own) | square)
             assert _picture(answer.json()) == _pixels(expected), "another picture than the pipeline's"
             if number:
                 # The first of each opens and warms.

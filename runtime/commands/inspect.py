@@ -13,6 +13,7 @@ from ..bundle.reader import open_bundle
 from ..bundle.sharing import shared_bytes
 from ..errors import one_line
 from ..gate.record import Gate
+from ..inputs.option import Option
 from ..inputs.registry import run_options
 from ..media.parameters import Parameters
 from ..media.picture_files import read_parameters, read_texts
@@ -74,7 +75,8 @@ def _parameter_lines(parameters: Parameters) -> Iterator[str]:
     yield f"  on {parameters.backend}, by x2i {parameters.x2i}: {walked.sampler}, {walked.steps} steps, {size} pixels"
     for what, values in (("given", parameters.options.values), ("from preset or plan", parameters.defaults.values)):
         if values:
-            yield f"  {what}: {', '.join(f'{known[name].spelling} {_shown(value)}' for name, value in values.items())}"
+            told = (f"{known[name].spelling} {_shown(known[name], value)}" for name, value in values.items())
+            yield f"  {what}: {', '.join(told)}"
     for name, files in parameters.files.items():
         for file in files:
             share = "" if file.share is None else f", number {file.share + 1} in it"
@@ -82,9 +84,10 @@ def _parameter_lines(parameters: Parameters) -> Iterator[str]:
     yield from (f"  not to be drawn again: {line}" for line in parameters.missing)
 
 
-def _shown(value: Any) -> str:
+def _shown(option: Option, value: Any) -> str:
+    """A value as the command line takes it."""
     if isinstance(value, tuple | list):
-        return " ".join(map(_shown, value))
+        return ("x" if option.form == "size" else " ").join(_shown(option, each) for each in value)
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -125,14 +125,6 @@ def input_stand_ins(inputs: Iterable[Input]) -> dict[str, Any]:
     return found
 
 
-def options_schema(inputs: Iterable[Input]) -> dict[str, Any]:
-    """The options of a plan with these inputs as JSON Schema, for a form or a server."""
-    taken = option_names(inputs)
-    options = run_options()
-    own = {name: option.schema() for name, option in options.items() if name in taken or name not in input_options()}
-    return {"type": "object", "properties": own, "additionalProperties": False}
-
-
 def options_table() -> list[tuple[str, str, str, str]]:
     """Name, command line's spelling, default and help of every option, for the documentation."""
     return [

@@ -23,10 +23,12 @@ from x2i.runtime.gate.cases import case_options, write_case
 from x2i.runtime.gate.record import Case
 from x2i.runtime.inputs import registry
 from x2i.runtime.inputs.option import CallContext, CallShape, Option, PreparedInputs, Shape, options_of
-from x2i.runtime.inputs.registry import RunOptions, options_schema, options_table, run_options
+from x2i.runtime.inputs.registry import RunOptions, options_table, run_options
 from x2i.runtime.profiling.job import completed_options
 from x2i.runtime.request import make_request
 from x2i.runtime.samplers.sampler import Noise
+from x2i.runtime.server.models.capabilities import bundle_capabilities
+from x2i.runtime.server.settings import ServerLimits
 
 from tests.runtime.toy import plan, toy_pipeline
 
@@ -176,9 +178,10 @@ def test_people_are_told_of_it(toy_plan):
     assert ("tempo", "--tempo", "1.0", "How fast it swings.") in options_table()
 
 
-def test_a_form_shows_it(toy_plan):
-    schema = options_schema(toy_plan.inputs())["properties"]
+def test_a_server_and_its_page_show_it(toy_plan):
+    schema = bundle_capabilities("toy", Manifest("toy", toy_plan, {}, {}), ServerLimits(), False)["options"]
     assert schema["tempo"] == {
+        "form": "number",
         "type": "number",
         "minimum": 0.5,
         "maximum": 4,
