@@ -48,6 +48,9 @@ def elite(elite_bundle: Path) -> Iterator[Running]:
         body = {"subject": base64.b64encode(picture()).decode(), "steps": 1, "size": [64, 64]}
         server.ended(server.submit("S", **body))
         server.get("/openapi.json")
+        # FastAPI reads a handler's source when it is first asked.
+        for path in ("/v1/images/generations", "/v1/images/edits", "/sdapi/v1/txt2img", "/sdapi/v1/img2img"):
+            server.post(path, {})
         yield server
 
 
