@@ -237,9 +237,7 @@ class Walk(Iterator[Step]):
             last.tokens,
             made.texts,
             made.sounds,
-            ()
-            if self._record is None or last.index + 1 < last.count
-            else self._record.parameters(made.images, last.count),
+            self._parameters(made.images, last),
         )
 
     def _parameters(self, images: list[Image.Image], last: Step) -> tuple[Parameters, ...]:

@@ -52,13 +52,11 @@ class RunningServer:
 
         def post(path: str, body: Mapping[str, Any]) -> Answer:
             nonlocal used
-            began = time.perf_counter()
-            if began - used > IDLE_SECONDS:
+            if time.perf_counter() - used > IDLE_SECONDS:
                 connection.close()
-            connection.request("POST", path, json.dumps(body).encode(), {"Content-Type": "application/json"})
-            answer = connection.getresponse()
-            data, used = answer.read(), time.perf_counter()
-            return Answer(answer.status, data, used - began)
+            answer = _asked(connection, "POST", path, json.dumps(body).encode())
+            used = time.perf_counter()
+            return answer
 
         try:
             yield post
@@ -74,16 +72,21 @@ class RunningServer:
         return self._request("GET", path, None, READY_SECONDS)
 
     def _request(self, method: str, path: str, body: bytes | None, timeout: float) -> Answer:
-        began = time.perf_counter()
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        began = time.perf_counter()
         try:
-            connection.request(method, path, body, {"Content-Type": "application/json"})
-            answer = connection.getresponse()
-            return Answer(answer.status, answer.read(), time.perf_counter() - began)
+            return _asked(connection, method, path, body)
         except (OSError, http.client.HTTPException):
             return Answer(0, b"", time.perf_counter() - began)
         finally:
             connection.close()
+
+
+def _asked(connection: http.client.HTTPConnection, method: str, path: str, body: bytes | None) -> Answer:
+    began = time.perf_counter()
+    connection.request(method, path, body, {"Content-Type": "application/json"})
+    answer = connection.getresponse()
+    return Answer(answer.status, answer.read(), time.perf_counter() - began)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ class RunRecord:
         }
         self._sampler, defaults = _defaults(bundle, request)
         self._of_run: dict[str, Any] = {
-            "x2i": package_version("x2i-edge") or UNKNOWN_VERSION,
+            "x2i": _own_version(),
             "bundle": bundle_mark(bundle),
             "backend": backend,
             "prompt": prompt,
@@ -90,6 +91,12 @@ class RunRecord:
         if "tokens" in self._shared and "known" in request.inputs.slots:
             lines.append("tokens: how many were masked again was decided for all pictures of the run together")
         return lines
+
+
+@cache
+def _own_version() -> str:
+    """Read from the disk once, and not by every run."""
+    return package_version("x2i-edge") or UNKNOWN_VERSION
 
 
 def bundle_mark(bundle: Bundle) -> BundleMark:

@@ -1,6 +1,5 @@
 """AUTOMATIC1111's interface, as far as clients need it that know no other."""
 
-import base64
 import json
 import secrets
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from ...samplers.registry import SAMPLERS
 from ..bodies import body_read
 from ..jobs.job import Job
 from ..models.bundles import ServedBundle
+from ..models.capabilities import pictures_option
 from ..refusals import CLIENT_CLOSED, ApiError
 from ..settings import ServerLimits
 from .body import Body, read_body
@@ -194,7 +194,8 @@ async def _submitted(request: Request, from_pictures: bool) -> tuple[Job, dict[s
 def _options(values: dict[str, Any], served: ServedBundle) -> dict[str, Any]:
     """The options of a run that its fields stand for."""
     # Its own clients know none of the names that a bundle's options have here, such as language.
-    found = {name: value for name, value in values.items() if name in sent_options() and name not in HEEDED}
+    own_names = sent_options() - HEEDED
+    found = {name: value for name, value in values.items() if name in own_names}
     found |= {own: values[name] for name, own in SAME.items() if values.get(name) not in (None, "")}
     seed = values.get("seed", -1)
     found["seed"] = secrets.randbelow(RANDOM_SEEDS) if seed == -1 else seed
@@ -238,7 +239,7 @@ def _pictures(values: dict[str, Any], served: ServedBundle) -> dict[str, Any]:
         raise InputError(f"init_images: expected a list of pictures in base64, got {short(pictures)}; send one")
     if not pictures:
         return found
-    reads = next((name for name in ("subjects", "subject", "image") if name in plan.options()), "image")
+    reads = pictures_option(served.bundle.manifest) or "image"
     found[reads] = pictures if reads == "subjects" else pictures[0] if len(pictures) == 1 else pictures
     if values.get("mask") is not None:
         found["mask"] = values["mask"]
@@ -266,7 +267,7 @@ def _answer(request: Request, job: Job, values: dict[str, Any]) -> Response:
         "extra_generation_params": {},
         "warnings": [] if job.result is None else list(job.result.warnings),
     }
-    images = [base64.b64encode(file.data).decode() for file in pictures] if values.get("send_images", True) else []
+    images = [file.base64 for file in pictures] if values.get("send_images", True) else []
     service_of(request).scheduler.forget(job.id)
     return JSONResponse({"images": images, "parameters": values, "info": json.dumps(info)})
 

@@ -1,6 +1,5 @@
 """OpenAI's image interface: generations, edits and models, with partial pictures as server-sent events."""
 
-import base64
 import re
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -12,9 +11,9 @@ from starlette.responses import JSONResponse, Response
 
 from ...inputs.registry import run_options
 from ..bodies import body_read
-from ..jobs.job import Job, PictureFormat, ResultFile, Watch
+from ..jobs.job import Job, PictureFormat, Watch
 from ..models.bundles import ServedBundle
-from ..models.capabilities import prompt_need
+from ..models.capabilities import pictures_option, prompt_need
 from ..refusals import CLIENT_CLOSED, ApiError
 from ..service import Service
 from ..settings import ServerLimits
@@ -213,8 +212,7 @@ def _options(asked: ImagesRequest, served: ServedBundle, notes: list[str]) -> di
 
 def _pictures_of(served: ServedBundle, body: Body, notes: list[str]) -> Body:
     """A body whose pictures are those that the bundle reads, and whose mask is white where OpenAI's is transparent."""
-    takes = served.bundle.manifest.plan.options()
-    reads = next((name for name in ("subjects", "subject", "image") if name in takes), None)
+    reads = pictures_option(served.bundle.manifest)
     if reads is None:
         raise ApiError(400, f"image: {served.name} reads no picture; use /v1/images/generations", "image")
     files, values = dict(body.files), dict(body.values)
@@ -239,7 +237,7 @@ def _answer(request: Request, service: Service, job: Job, asked: ImagesRequest) 
     if asked.response_format == "url":
         data = [{"url": str(request.base_url).rstrip("/") + result_url(job, file)} for file in job.result.pictures]
     else:
-        data = [{"b64_json": _base64(file)} for file in job.result.pictures]
+        data = [{"b64_json": file.base64} for file in job.result.pictures]
         service.scheduler.forget(job.id)
     seconds = {stage: round(value, 4) for stage, value in job.result.seconds.items()}
     told = {"id": job.id, "seconds": seconds, "warnings": list(job.result.warnings), "texts": list(job.result.texts)}
@@ -259,7 +257,7 @@ async def _streamed(job: Job, watched: Watch, kind: str, asked: ImagesRequest) -
         return
     for file in job.result.pictures:
         more = {"usage": USAGE, "x2i": {"id": job.id, "warnings": list(job.result.warnings)}}
-        yield _event(f"{kind}.completed", job, asked, _base64(file), **more)
+        yield _event(f"{kind}.completed", job, asked, file.base64, **more)
 
 
 def _left(service: Service, job: Job) -> None:
@@ -282,10 +280,6 @@ def _told(job: Job, asked: ImagesRequest) -> dict[str, Any]:
         "background": "opaque",
         "output_format": form,
     }
-
-
-def _base64(file: ResultFile) -> str:
-    return base64.b64encode(file.data).decode()
 
 
 def _model(served: ServedBundle) -> dict[str, Any]:

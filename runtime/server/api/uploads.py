@@ -9,7 +9,8 @@ from io import BytesIO
 
 from PIL import Image
 
-from ...media.pictures import DAMAGE, FORMATS
+from ...errors import InputError
+from ...media.pictures import DAMAGE, opened_picture
 
 HALF = 128
 """Alpha below it counts as transparent."""
@@ -20,8 +21,8 @@ UNREADABLE = (*DAMAGE, Image.DecompressionBombError)
 def _opened(blob: bytes) -> Iterator[Image.Image | None]:
     """A picture of which no more than its header is decoded; None for whatever is none."""
     try:
-        image = Image.open(BytesIO(blob), formats=FORMATS)
-    except UNREADABLE:
+        image = opened_picture(BytesIO(blob), "picture")
+    except InputError:
         yield None
         return
     with image:

@@ -79,7 +79,7 @@ class Replica:
             try:
                 drawn = draw_call(self._bundles, sent.unpacked(Path(folder)), stop, tell)
             except InputError as error:
-                return "refused", {"problems": tuple(each.replace(f"{folder}/", "") for each in error.problems)}
+                return "refused", {"problems": error.problems}
         return "drawn", {"drawn": drawn, "replica": self._id, "counts": tuple(bundle_counts(self._bundles))}
 
 

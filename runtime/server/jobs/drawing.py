@@ -10,6 +10,7 @@ from typing import Any
 
 from PIL import Image
 
+from ...errors import InputError
 from ...media.parameters import Parameters
 from ...output import Output, Sound, Step, save_picture, save_sound
 from ..models.bundles import ServedBundle, ServedBundles
@@ -32,7 +33,15 @@ class Drawn:
 
 
 def draw_call(bundles: ServedBundles, asked: Call, stop: Event, tell: Tell) -> Drawn:
-    """Draws on this thread. `stop` ends it within one step, by StoppedError. Raises InputError for bad input."""
+    """Draws on this thread. `stop` ends it within one step, by StoppedError. Raises InputError for bad input. Neither
+    that nor a warning names the folder of the files that came with the call."""
+    try:
+        return _drawn(bundles, asked, stop, tell)
+    except InputError as error:
+        raise InputError(*(_without_folders(problem, asked) for problem in error.problems)) from error
+
+
+def _drawn(bundles: ServedBundles, asked: Call, stop: Event, tell: Tell) -> Drawn:
     with bundles.using(asked.bundle) as (served, pipeline):
         _check(stop)
         walk = pipeline.steps(asked.prompt, **asked.options)
@@ -95,7 +104,7 @@ def _result(output: Output, asked: Call, served: ServedBundle) -> Result:
 
 
 def _without_folders(line: str, asked: Call) -> str:
-    """A warning without the place of uploaded files, which is the server's own."""
+    """A line without the place of uploaded files, which is the server's own."""
     given = (each if isinstance(each, list) else [each] for each in asked.options.values())
     for folder in {path.parent for paths in given for path in paths if isinstance(path, Path)}:
         line = line.replace(f"{folder}/", "")

@@ -7,6 +7,7 @@ writes nothing but the number of its step.
 import asyncio
 import secrets
 import time
+from base64 import b64encode
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,6 +68,11 @@ class ResultFile:
     media_type: str
     data: bytes
     facts: Mapping[str, Any]
+
+    @property
+    def base64(self) -> str:
+        """The bytes as text."""
+        return b64encode(self.data).decode()
 
 
 @dataclass(frozen=True, slots=True)

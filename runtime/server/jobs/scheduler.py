@@ -219,7 +219,7 @@ class Scheduler:
         elif isinstance(error, StoppedError):
             self._end(job, "failed" if job.error is not None else "cancelled", error=job.error)
         elif isinstance(error, InputError):
-            self._end(job, "failed", error=refused(error, _hidden(job.asked)))
+            self._end(job, "failed", error=refused(error))
         else:
             log.error("job %s failed", job.id, exc_info=error)
             self._end(job, "failed", error=ApiError(500, "the server failed to draw this; see its log", None, "failed"))
@@ -262,7 +262,3 @@ class Scheduler:
 
 def _stopping() -> ApiError:
     return ApiError(503, "the server is stopping; send it again", None, "stopping", {"Retry-After": "5"})
-
-
-def _hidden(asked: Asked) -> str:
-    return "" if asked.folder is None else f"{asked.folder}/"

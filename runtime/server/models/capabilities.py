@@ -45,6 +45,13 @@ def prompt_need(manifest: Manifest) -> str:
     return "none" if text is None else "optional" if text.optional else "required"
 
 
+def pictures_option(manifest: Manifest) -> str | None:
+    """The option by which a bundle reads pictures, for interfaces that have one field for them; None where it reads
+    none."""
+    takes = manifest.plan.options()
+    return next((name for name in ("subjects", "subject", "image") if name in takes), None)
+
+
 def bundle_capabilities(name: str, manifest: Manifest, limits: ServerLimits, loaded: bool) -> dict[str, Any]:
     """One bundle as JSON: see docs/serving.md."""
     process = manifest.plan.process
