@@ -267,7 +267,7 @@ def test_the_command_refuses_pictures_without_parameters(tiny_bundle, tmp_path):
 
 def test_inspect_shows_a_picture(apple, tmp_path):
     shown = x2i("inspect", apple).stdout
-    assert shown.startswith("a red apple\n") and "--seed 7" in shown and "--size 16 24" in shown
+    assert shown.startswith("a red apple\n") and "--seed 7" in shown and "--size 16x24" in shown
     assert json.loads(x2i("inspect", apple, "--json").stdout) == read_parameters(apple).as_json()
     exif = Image.Exif()
     exif.get_ifd(0x8769)[0x9286] = b"UNICODE\0" + "a \x1b[31mcat\nSteps: 3".encode("utf-16-be")
