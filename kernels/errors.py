@@ -7,3 +7,7 @@ class KernelError(ValueError):
     def __init__(self, *problems: str):
         self.problems = problems
         super().__init__("\n".join(problems))
+
+
+class KernelMissing(KernelError, LookupError):
+    """No compiled kernel is there, which is no fault."""

@@ -11,8 +11,8 @@ from .machine import usable_cores
 from .memory_limit import MemoryLimit, RunShape, parsed_size
 from .pipeline import Pipeline
 from .request import check_preset
-from .sessions.backends import BACKENDS, Wrap, backend_named, check_backend, graph_opener, on_cpu, unwrapped
-from .sessions.session import MOST_THREADS
+from .sessions.backends import BACKENDS, USUAL, Wrap, backend_named, check_backend, graph_opener, on_cpu, unwrapped
+from .sessions.session import MOST_THREADS, Settings, checked_attention
 from .text_bundle import TextBundle, check_mixable
 
 BACKEND_VARIABLE = "X2I_BACKEND"
@@ -30,6 +30,7 @@ def load(
     text_bundle: str | Path | None = None,
     preset: str | None = None,
     max_memory: str | int | None = None,
+    attention: str | None = None,
 ) -> Pipeline:
     """A Pipeline for a bundle folder, every file checked against its digest.
 
@@ -39,6 +40,9 @@ def load(
     one call; `text_bundle` is the folder of a bundle with the same base that reads the prompts a sound is mixed with;
     `preset` is one of the bundle's, and what calls use that name none. `max_memory`, in bytes or as in `4GB`, is the
     memory that drawing may take: graphs are then opened and closed in turns, and what needs more is refused.
+    `attention` on the CPU is `auto` (the kernel where it is installed, faster, and no less precise than the graph),
+    `library` (OpenVINO's own), or the kernel with products in `bf16` or `int8`; left out, it is the environment's
+    X2I_ATTENTION, and else `auto`.
     Raises InputError when a folder is no bundle, is damaged or newer than this x2i, when two do not fit, or when the
     backend named is unknown or cannot be used.
     """
@@ -47,6 +51,7 @@ def load(
     for name, place in (("folder", folder), ("text_bundle", text_bundle)):
         if not isinstance(place, str | os.PathLike) and (name == "folder" or place is not None):
             raise InputError(f"{name}: expected the path of a bundle's folder, got {short(place)}")
+    settings = Settings(threads, checked_attention(attention))
     named = backend_of_environment() if backend is None or (isinstance(backend, str) and not backend) else backend
     if named is not None:
         backend_named(named)
@@ -56,8 +61,8 @@ def load(
     bundle, text = _bundles(folder, text_bundle)
     check_preset(bundle.manifest.plan, preset)
     if named is not None:
-        return pipeline_of(bundle, named, threads, text, preset=preset, most=most)
-    return best_pipeline(bundle, text, threads, preset, most)
+        return pipeline_of(bundle, named, settings, text, preset=preset, most=most)
+    return best_pipeline(bundle, text, settings, preset, most)
 
 
 def backend_of_environment() -> str | None:
@@ -76,7 +81,7 @@ def _bundles(folder: str | Path, text_bundle: str | Path | None) -> tuple[Bundle
 def best_pipeline(
     bundle: Bundle,
     text: Bundle | None = None,
-    threads: int | None = None,
+    settings: Settings = USUAL,
     preset: str | None = None,
     most: int | None = None,
     wrap: Wrap = unwrapped,
@@ -93,10 +98,10 @@ def best_pipeline(
             )
             continue
         try:
-            return pipeline_of(bundle, name, threads, text, tuple(notes), preset, most, wrap)
+            return pipeline_of(bundle, name, settings, text, tuple(notes), preset, most, wrap)
         except InputError as error:
             notes.append(f"not on {name}: {error.problems[0].removeprefix(f'backend {name}: ')}")
-    return pipeline_of(bundle, present[-1], threads, text, tuple(notes), preset, most, wrap)
+    return pipeline_of(bundle, present[-1], settings, text, tuple(notes), preset, most, wrap)
 
 
 def _opens_slowly(bundle: Bundle, preset: str | None) -> bool:
@@ -110,7 +115,7 @@ def _opens_slowly(bundle: Bundle, preset: str | None) -> bool:
 def pipeline_of(
     bundle: Bundle,
     backend: str,
-    threads: int | None = None,
+    settings: Settings = USUAL,
     text: Bundle | None = None,
     notes: tuple[str, ...] = (),
     preset: str | None = None,
@@ -119,18 +124,18 @@ def pipeline_of(
 ) -> Pipeline:
     """A Pipeline for bundles that are open already, on the backend named, with `most` bytes of memory; `wrap` may put
     something of its own around each of the first one's sessions."""
-    side = None if text is None else TextBundle(text, graph_opener(backend, text, threads))
-    limit = None if most is None else _limit(bundle, backend, threads, preset, most)
-    openers = (threads or usable_cores()) if on_cpu(backend) else 1
-    opener = graph_opener(backend, bundle, threads, wrap)
-    return Pipeline(bundle, opener, side, backend, notes, preset, limit, openers, threads)
+    side = None if text is None else TextBundle(text, graph_opener(backend, text, settings))
+    limit = None if most is None else _limit(bundle, backend, settings, preset, most)
+    openers = (settings.threads or usable_cores()) if on_cpu(backend) else 1
+    opener = graph_opener(backend, bundle, settings, wrap)
+    return Pipeline(bundle, opener, side, backend, notes, preset, limit, openers, settings.threads)
 
 
-def _limit(bundle: Bundle, backend: str, threads: int | None, preset: str | None, most: int) -> MemoryLimit:
+def _limit(bundle: Bundle, backend: str, settings: Settings, preset: str | None, most: int) -> MemoryLimit:
     """Raises InputError where the backend cannot be used, or the weights alone need more."""
     limit = MemoryLimit(most, bundle, backend)
     graphs = [graph for graph in bundle.manifest.plan.needed_graphs(preset) if graph in bundle.manifest.graphs]
     for graph in graphs:
-        check_backend(backend, bundle.graph_file(graph), threads)
+        check_backend(backend, bundle.graph_file(graph), settings)
     limit.first_that_fits([RunShape()], graphs)
     return limit

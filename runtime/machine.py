@@ -52,6 +52,11 @@ def cpu_features() -> tuple[str, ...]:
     return tuple(name for name in CPU_FEATURES if name in flags)
 
 
+def cpu_flags() -> frozenset[str]:
+    """All features of this CPU, in the words of Linux; empty where the system does not tell."""
+    return frozenset(_cpu_flags(_cpu_fields()))
+
+
 def usable_cores() -> int:
     """The logical cores that this process may run on, at least 1."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

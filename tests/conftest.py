@@ -21,14 +21,17 @@ from tests.bundles import (
     sound_bundle,
     tiny_bundle,
 )
+from tests.cpu_kernel import compiled_kernel, installed_kernel
 from tests.made_once import CACHE, ROOT, changed_entries, made_once
 from tests.parity import pytest_addoption, pytest_terminal_summary
 from tests.processes import run
 
 __all__ = [
+    "compiled_kernel",
     "elite_bundle",
     "embedded_bundle",
     "fastcomposer_bundle",
+    "installed_kernel",
     "ip_adapter_bundle",
     "pytest_addoption",
     "pytest_terminal_summary",
@@ -41,6 +44,8 @@ os.environ.setdefault("X2I_BACKEND", "cpu")
 # Nothing is left in the user's own, and nothing taken from there.
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="x2i-tests-cache-")
 atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
+# No kernel is found that was compiled for the user: tests of it install their own.
+os.environ["XDG_DATA_HOME"] = os.environ["XDG_CACHE_HOME"]
 
 ROOMS = ("models", "kernels", "export", "runtime")
 WHEEL_FILES = [ROOT / name for name in (*ROOMS, "pyproject.toml", "README.md", "LICENSE")]

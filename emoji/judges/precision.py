@@ -9,6 +9,7 @@ from x2i.runtime.bundle.reader import Bundle, open_bundle
 from x2i.runtime.files.staging import staging_folder
 from x2i.runtime.gate.record import Category, Judged
 from x2i.runtime.load import pipeline_of
+from x2i.runtime.sessions.session import Settings
 
 from ..embedded import EMBEDDED, embedded
 from ..gate import EmojiJudge
@@ -46,7 +47,7 @@ def judge_precision(
     for system in systems:
         plan_of, name = EMBEDDED[system]
         fp32 = open_bundle(embedded(plan_of, out / name, click.echo))
-        score = EmojiJudge(backgrounds).against(fp32.manifest, pipeline_of(fp32, "cpu", threads))
+        score = EmojiJudge(backgrounds).against(fp32.manifest, pipeline_of(fp32, "cpu", Settings(threads)))
         for precision in precisions:
             lowered = open_bundle(_lowered(fp32, out / f"{name}-{precision}", precision))
             with staging_folder(out, "rounded") as work:

@@ -16,7 +16,7 @@ from x2i.runtime.load import pipeline_of
 from x2i.runtime.machine import package_versions
 from x2i.runtime.pipeline import Pipeline
 from x2i.runtime.sessions.backends import open_session
-from x2i.runtime.sessions.session import Session
+from x2i.runtime.sessions.session import Session, Settings
 
 from ..errors import PlanError
 from ..gate import draw_references, limits_of, measure_gate
@@ -162,7 +162,7 @@ def emulate_fp16(source: Bundle, lowered: Bundle, work: Path, threads: int | Non
 
     def opened(name: str) -> Session:
         file = lowered.graph_file(name)
-        return open_session("cpu", replace(file, path=stand_ins.get(name, file.path)), threads)
+        return open_session("cpu", replace(file, path=stand_ins.get(name, file.path)), Settings(threads))
 
     return Pipeline(lowered, opened, threads=threads)
 

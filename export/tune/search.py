@@ -17,7 +17,7 @@ from x2i.runtime.gate.comparison import closeness_of
 from x2i.runtime.gate.record import Closeness, Judged
 from x2i.runtime.pipeline import Pipeline
 from x2i.runtime.sessions.backends import open_session
-from x2i.runtime.sessions.session import Session
+from x2i.runtime.sessions.session import Session, Settings
 
 from ..judge import Scorer
 from ..reuse.checked_variants import with_presets
@@ -106,7 +106,7 @@ def _fastest(
     bundle = with_presets(work, named)
 
     def opened(name: str) -> Session:
-        return watch.wrap(name, open_session(backend, bundle.graph_file(name), tuning.threads))
+        return watch.wrap(name, open_session(backend, bundle.graph_file(name), Settings(tuning.threads)))
 
     pipeline = Pipeline(bundle, opened, backend=backend, preset=PROBE)
     trial.first(pipeline)

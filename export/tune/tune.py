@@ -14,6 +14,7 @@ from x2i.runtime.bundle.writer import check_writable
 from x2i.runtime.commands.progress import track
 from x2i.runtime.load import load, pipeline_of
 from x2i.runtime.machine import processor, versions
+from x2i.runtime.sessions.session import Settings
 
 from ..errors import GateError, PlanError
 from ..gate_cases import default_cases, start_noise
@@ -111,7 +112,7 @@ def _measured(
 ) -> Preset:
     """The preset with its record; raises GateError past the limits, unless they are accepted."""
     bundle = with_presets(work, {tuning.name: preset})
-    pipeline = pipeline_of(bundle, backend, tuning.threads, preset=tuning.name)
+    pipeline = pipeline_of(bundle, backend, Settings(tuning.threads), preset=tuning.name)
     verdict = trial(pipeline, thorough=True)
     if verdict.problem is not None:
         if not tuning.accept:

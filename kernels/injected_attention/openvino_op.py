@@ -3,6 +3,9 @@
 The same augmented values as in `onnx_function`, around OpenVINO's fused attention, which needs no padded queries.
 """
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+
 import numpy as np
 from openvino import Node, Output, Type
 from openvino import opset13 as ops
@@ -10,6 +13,9 @@ from openvino.frontend import NodeContext
 from openvino.frontend.onnx import ConversionExtension
 
 from .op import DOMAIN, NAME
+
+_MARK = "x2i.injected_attention"
+"""Where the number of heads stands on the node that gives the op's output."""
 
 
 def extension() -> ConversionExtension:
@@ -31,7 +37,50 @@ def _convert(node: NodeContext) -> list[Output]:
     local = ops.scaled_dot_product_attention(q, kl, vl, scale=scale)
     injected = ops.multiply(ops.convert_like(weight, local), local)
     out = ops.transpose(ops.add(attended, injected), _whole(0, 2, 1, 3))
-    return ops.reshape(out, _whole(0, 0, -1), special_zero=True).outputs()
+    merged = ops.reshape(out, _whole(0, 0, -1), special_zero=True)
+    merged.get_rt_info()[_MARK] = str(heads)
+    return merged.outputs()
+
+
+@dataclass(frozen=True, slots=True)
+class Injected:
+    """One operation as `_convert` has built it: its seven inputs in the op's order, and what it gives."""
+
+    inputs: tuple[Output, ...]
+    heads: int
+    scale: float
+    output: Output
+
+
+def find_injected(operations: Iterable[Node]) -> list[Injected]:
+    """The operations among a model's nodes, so that another may take the place of what was built for them."""
+    return [_built(node) for node in operations if _MARK in node.get_rt_info()]
+
+
+def _built(merged: Node) -> Injected:
+    """Goes back the way that `_convert` went."""
+    added = _before(_before(merged))
+    wide, (weight, local) = _before(_before(added)), (_before(_before(added, 1), i) for i in (0, 1))
+    chosen = weight if weight.get_type_name() == "Select" else _before(weight)
+    mask = _before(_before(chosen, 2), 1)
+    query, key, local_key, local_value = (
+        _unsplit(node) for node in (_before(wide), _before(wide, 1), _before(local, 1), _before(local, 2))
+    )
+    value = _unsplit(_before(_before(wide, 2)))
+    token, strength = _before(_before(mask)).input_value(0), _before(chosen, 1).input_value(0)
+    scale = _before(wide, 4)
+    scale = scale if scale.get_type_name() == "Constant" else _before(scale)
+    inputs = (query, key, value, local_key, local_value, token, strength)
+    return Injected(inputs, int(merged.get_rt_info()[_MARK].value), float(scale.data.reshape(-1)[0]), merged.output(0))
+
+
+def _before(node: Node, number: int = 0) -> Node:
+    return node.input_value(number).get_node()
+
+
+def _unsplit(heads: Node) -> Output:
+    """What `_split` was given."""
+    return _before(heads).input_value(0)
 
 
 def _attended(q: Node, k: Node, v: Node, token: Node, scale: Node) -> tuple[Node, Node]:

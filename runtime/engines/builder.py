@@ -42,7 +42,8 @@ def find_cached(job: BuildJob) -> Path | None:
     if job.library == "openvino":
         from ..sessions import openvino_device, openvino_engine
 
-        return openvino_engine.find_openvino_engine(graph, openvino_device.choose_device(job.device), job.usual())[0]
+        device = openvino_device.choose_device(job.device)
+        return openvino_engine.find_openvino_engine(graph, device, Settings(), job.usual())[0]
     if job.library == "onnxruntime":
         from ..sessions import onnxruntime_cpu
 

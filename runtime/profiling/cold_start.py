@@ -133,7 +133,14 @@ def _start(job: ProfileJob) -> _Started:
 def _draw(job: ProfileJob, begun: float) -> dict[str, Any]:
     """Runs in the fresh process. Ends are seconds of the clock that all processes share."""
     ends = {"interpreter": begun, "import": time.perf_counter()}
-    pipeline = load(job.bundle, job.backend, job.threads, text_bundle=job.text_bundle, preset=job.preset)
+    pipeline = load(
+        job.bundle,
+        job.backend,
+        job.threads,
+        text_bundle=job.text_bundle,
+        preset=job.preset,
+        attention=job.attention,
+    )
     ends["load"] = time.perf_counter()
     options, _ = completed_options(pipeline.bundle, job.options)
     output = pipeline(**options)
@@ -151,6 +158,7 @@ def _to_json(job: ProfileJob) -> dict[str, Any]:
         "bundle": str(job.bundle),
         "backend": job.backend,
         "threads": job.threads,
+        "attention": job.attention,
         "text_bundle": job.text_bundle and str(job.text_bundle),
         "preset": job.preset,
         "options": {name: _plain(value) for name, value in job.options.items()},

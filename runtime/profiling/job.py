@@ -12,7 +12,7 @@ from ..inputs.marker import MarkerInput
 from ..inputs.registry import input_stand_ins
 from ..pipeline import Pipeline
 from ..sessions.backends import graph_opener
-from ..sessions.session import Session
+from ..sessions.session import Session, Settings
 from ..text_bundle import TextBundle
 from .recorder import RecordedSession, Recorder
 
@@ -85,6 +85,7 @@ class ProfileJob:
     bundle: Path
     backend: str | None = None
     threads: int | None = None
+    attention: str | None = None
     text_bundle: Path | None = None
     preset: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
@@ -93,14 +94,19 @@ class ProfileJob:
     runs: int = 5
     operators: bool = True
 
+    @property
+    def settings(self) -> Settings:
+        """How its graphs are opened."""
+        return Settings(self.threads, self.attention)
+
 
 def pipelines(bundle: Bundle, job: ProfileJob, backend: str, recorder: Recorder) -> tuple[Pipeline, Pipeline]:
     """A Pipeline whose graphs tell the recorder of their calls, and one with the same sessions that tell nobody."""
     side = None
     if job.text_bundle is not None:
         text = open_bundle(job.text_bundle)
-        side = TextBundle(text, recorder.opener(graph_opener(backend, text, job.threads)))
-    open_graph = recorder.opener(graph_opener(backend, bundle, job.threads))
+        side = TextBundle(text, recorder.opener(graph_opener(backend, text, job.settings)))
+    open_graph = recorder.opener(graph_opener(backend, bundle, job.settings))
     watched = Pipeline(bundle, open_graph, side, backend, preset=job.preset, threads=job.threads)
     plain = Pipeline(bundle, plain_pipeline(watched), side, backend, preset=job.preset, threads=job.threads)
     return watched, plain

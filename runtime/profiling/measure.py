@@ -66,7 +66,7 @@ def measure(job: ProfileJob, tell: Tell = lambda line: None, track: Track = untr
     session = plain_pipeline(pipeline)
     operators = Operators((), None, LEFT_OUT)
     if job.operators:
-        operators = operator_times(bundle, backend, job.threads, track(called, "operators"), session)
+        operators = operator_times(bundle, backend, job.settings, track(called, "operators"), session)
     attention = second_attention(called, session)
     macs = counted(bundle, track(called, "products")) if job.operators else {}
     stages = stages_of(bundle, [run.calls for run in runs], called, macs)

@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -121,7 +122,7 @@ class Profiled(Protocol):
 
 
 def operator_times(
-    bundle: Bundle, backend: str, threads: int | None, called: Iterable[CapturedCall], plain: Callable[[str], Session]
+    bundle: Bundle, backend: str, settings: Settings, called: Iterable[CapturedCall], plain: Callable[[str], Session]
 ) -> Operators:
     """All calls of one run, each graph at each set of its shapes; `plain(graph)` is its session without a profiler."""
     name, _, device = backend_named(backend)
@@ -130,7 +131,7 @@ def operator_times(
     found: defaultdict[tuple[str, str], list[float]] = defaultdict(lambda: [0.0, 0.0])
     with_profiler = without = 0.0
     for one in called:
-        profiled = OPENERS[name](bundle.graph_file(one.graph), Settings(threads, device), one)
+        profiled = OPENERS[name](bundle.graph_file(one.graph), replace(settings, device=device), one)
         slow, fast = _in_turns(partial(profiled.call, one.arrays), one.replay(plain(one.graph)))
         with_profiler, without = with_profiler + slow * one.count, without + fast * one.count
         for kind, (number, seconds) in profiled.tally().items():

@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import InputError
 from ..machine import usable_cores
 from ..sessions.backends import open_session
-from ..sessions.session import GraphFile
+from ..sessions.session import GraphFile, Settings
 from .record import Rates
 
 SIDE, COPIED, TIMES = 1024, 64_000_000, 9
@@ -45,7 +45,7 @@ def _has_bf16() -> bool:
 
 
 def _product(backend: str, graph: GraphFile, threads: int | None) -> float:
-    session = open_session(backend, graph, threads)
+    session = open_session(backend, graph, Settings(threads, "library"))
     arrays = {tensor.name: np.ones((SIDE, SIDE), np.float32) for tensor in session.inputs}
     return 2 * SIDE**3 / _fastest(lambda: session(**arrays))
 

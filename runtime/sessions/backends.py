@@ -4,7 +4,7 @@ A backend's library is imported when its first session is opened, or when it is 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -12,7 +12,10 @@ from typing import Any
 from ..bundle.reader import Bundle
 from ..errors import InputError
 from ..inputs.option import short
-from .session import GraphFile, Session, Settings, Shapes, check_tensors, library_edge
+from .session import KERNEL_ATTENTIONS, GraphFile, Session, Settings, Shapes, check_tensors, library_edge
+
+USUAL = Settings()
+"""All cores, and the attention that is best."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +49,15 @@ def on_cpu(spec: str) -> bool:
     return name == "cpu" or (name == "openvino" and device.upper() in ("", "CPU"))
 
 
-def open_session(backend: str, graph: GraphFile, threads: int | None = None) -> Session:
-    """Opens a graph on a backend; `threads` limits the CPU threads of one call (None: all cores).
+def open_session(backend: str, graph: GraphFile, settings: Settings = USUAL) -> Session:
+    """Opens a graph on a backend; the device of `settings` is the backend's.
 
     Raises InputError for an unknown backend and for one that cannot be used here; another is never chosen instead.
     """
-    check_backend(backend, graph, threads)
+    check_backend(backend, graph, settings)
     name, found, device = backend_named(backend)
     with library_edge(lambda why: InputError(f"{graph.path}: {name} cannot open this graph: {why}; export it again")):
-        session: Session = found.open(graph, Settings(threads, device))
+        session: Session = found.open(graph, replace(settings, device=device))
     check_tensors(graph, session)
     return session
 
@@ -69,22 +72,27 @@ def unwrapped(graph: str, session: Session) -> Session:
 
 
 def graph_opener(
-    backend: str, bundle: Bundle, threads: int | None = None, wrap: Wrap = unwrapped
+    backend: str, bundle: Bundle, settings: Settings = USUAL, wrap: Wrap = unwrapped
 ) -> Callable[[str], Session]:
     """A function that opens a bundle's graphs by their names, as `open_session` does, once their files are found to be
     what the manifest says: some are opened long after the bundle."""
 
     def opened(name: str) -> Session:
         bundle.check_graphs([name])
-        return wrap(name, open_session(backend, bundle.graph_file(name), threads))
+        return wrap(name, open_session(backend, bundle.graph_file(name), settings))
 
     return opened
 
 
-def check_backend(backend: str, graph: GraphFile | None = None, threads: int | None = None) -> None:
+def check_backend(backend: str, graph: GraphFile | None = None, settings: Settings = USUAL) -> None:
     """Raises InputError where a backend is unknown, or cannot be used here, or not for a graph."""
     name, found, device = backend_named(backend)
-    if problem := found.problem(graph, Settings(threads, device)):
+    if settings.attention in KERNEL_ATTENTIONS and not (name == "openvino" and on_cpu(backend)):
+        raise InputError(
+            f"attention {settings.attention}: expected backend openvino on the CPU, got {backend}; "
+            "leave --attention out, or add --backend openvino"
+        )
+    if problem := found.problem(graph, replace(settings, device=device)):
         raise InputError(f"backend {name}: {problem}")
 
 

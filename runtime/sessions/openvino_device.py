@@ -8,7 +8,10 @@ from threading import Lock
 
 import openvino
 
+from ..attention.choice import choose_attention
+from ..attention.kernel import look_for_kernel
 from ..errors import InputError
+from ..machine import cpu_flags
 from .session import GraphFile, Settings, Shapes
 
 PLUGINS = "x2i.plugins"
@@ -59,7 +62,15 @@ def compile_graph(
     with _opening(graph, device):
         if shapes is not None:
             model.reshape({name: list(shape) for name, shape in shapes.items()})
+        put_attention(model, graph, device, settings)
         return core().compile_model(model, device, properties(graph, device, settings))
+
+
+def put_attention(model: openvino.Model, graph: GraphFile, device: str, settings: Settings) -> None:
+    """Gives a model, whose shapes are set, the attention that the graph is to have on a device."""
+    choice = choose_attention(graph, device, settings)
+    if choice is not None:
+        choice.put_into(model, core(), computes_in_bf16(graph, device), settings.threads)
 
 
 @contextmanager
@@ -81,9 +92,14 @@ def properties(graph: GraphFile, device: str, settings: Settings) -> dict[str, o
 
 def arithmetic(graph: GraphFile, device: str) -> dict[str, str]:
     """The types that a graph is computed in on a device: its own, or bfloat16 between quantized operators."""
-    if graph.precision in BF16_PRECISIONS and device == "CPU" and "BF16" in capabilities(device):
+    if computes_in_bf16(graph, device):
         return {"INFERENCE_PRECISION_HINT": "bf16"}
     return {"EXECUTION_MODE_HINT": "ACCURACY"}
+
+
+def computes_in_bf16(graph: GraphFile, device: str) -> bool:
+    """Whether what is in float32 in a graph is computed in bfloat16 on a device."""
+    return graph.precision in BF16_PRECISIONS and device == "CPU" and "BF16" in capabilities(device)
 
 
 def capabilities(device: str) -> tuple[str, ...]:
@@ -113,6 +129,10 @@ def _core() -> openvino.Core:
     made = openvino.Core()
     for plugin in entry_points(group=PLUGINS, name="openvino"):
         made.add_extension(plugin.load()())
+    kernel = look_for_kernel(cpu_flags()).kernel
+    if kernel is not None:
+        # Without it, engines with the kernel in them could not be opened.
+        made.add_extension(kernel.extension)
     return made
 
 

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import openvino
 
+from ..attention.choice import choose_attention
 from ..engines import store
 from ..engines.key import EngineKey, differences
 from ..errors import EngineWarning, InputError
@@ -49,13 +50,19 @@ def build_openvino_engine(graph: GraphFile, settings: Settings, shapes: Shapes |
         with made.open("w+b") as file:
             compiled.export_model(_ToFile(file))
         return store.save_engine(
-            graph.engines, openvino_key(graph, device, shapes), made, time.perf_counter() - start, peak_memory()
+            graph.engines,
+            openvino_key(graph, device, settings, shapes),
+            made,
+            time.perf_counter() - start,
+            peak_memory(),
         )
 
 
-def openvino_key(graph: GraphFile, device: str, shapes: Shapes | None = None) -> EngineKey:
+def openvino_key(graph: GraphFile, device: str, settings: Settings, shapes: Shapes | None = None) -> EngineKey:
     """All that an engine depends on: it serves every number of threads, and every size where no shapes are given."""
     fixed = {} if shapes is None else {SHAPES: _shapes_text(shapes)}
+    attention = choose_attention(graph, device, settings)
+    own = {} if attention is None else {"attention": attention.key}
     core = openvino_device.core()
     model = "" if device.startswith("AUTO") else core.get_property(device, "FULL_DEVICE_NAME").strip()
     return EngineKey(
@@ -65,25 +72,29 @@ def openvino_key(graph: GraphFile, device: str, shapes: Shapes | None = None) ->
         LIBRARY,
         openvino.__version__,
         " ".join([device, model, *openvino_device.capabilities(device)]),
-        options=openvino_device.arithmetic(graph, device) | fixed,
+        options=openvino_device.arithmetic(graph, device) | own | fixed,
     )
 
 
-def find_openvino_engine(graph: GraphFile, device: str, shapes: Shapes | None = None) -> tuple[Path | None, list[str]]:
+def find_openvino_engine(
+    graph: GraphFile, device: str, settings: Settings, shapes: Shapes | None = None
+) -> tuple[Path | None, list[str]]:
     """The engine that fits a graph, a device and the shapes, or why none of those that are there does."""
     if graph.engines is None or not graph.engines.is_dir() or not graph.digest:
         return None, []
-    wanted = openvino_key(graph, device, shapes)
+    wanted = openvino_key(graph, device, settings, shapes)
     path = store.find_engine(graph.engines, wanted)
     return path, [] if path is not None else store.why_none_fits(graph.engines, wanted, _of_these_shapes)
 
 
-def has_openvino_engine(graph: GraphFile, device: str) -> bool:
+def has_openvino_engine(graph: GraphFile, device: str, settings: Settings) -> bool:
     """Whether there is an engine of a graph for a device, whatever its shapes; it is not read."""
     if graph.engines is None or not graph.engines.is_dir() or not graph.digest:
         return False
     return (
-        store.find_engine(graph.engines, openvino_key(graph, device), _whatever_its_shapes, check_digest=False)
+        store.find_engine(
+            graph.engines, openvino_key(graph, device, settings), _whatever_its_shapes, check_digest=False
+        )
         is not None
     )
 
@@ -91,9 +102,9 @@ def has_openvino_engine(graph: GraphFile, device: str) -> bool:
 def openvino_prepared(graph: GraphFile, shapes: Shapes | None) -> bool:
     """Whether a graph has an engine for the CPU that spares its memory: for these shapes, or without for any."""
     # In this order nothing is read where any shapes will do.
-    if shapes is None and has_openvino_engine(graph, "CPU"):
+    if shapes is None and has_openvino_engine(graph, "CPU", Settings()):
         return True
-    return find_openvino_engine(graph, "CPU", shapes)[0] is not None
+    return find_openvino_engine(graph, "CPU", Settings(), shapes)[0] is not None
 
 
 def _whatever_its_shapes(there: EngineKey, wanted: EngineKey) -> list[str]:
@@ -115,9 +126,11 @@ def _shapes_text(shapes: Shapes) -> str:
     return f"{told[0]} ({hashlib.sha256(' '.join(told).encode()).hexdigest()[:12]})"
 
 
-def fitting_openvino_engine(graph: GraphFile, device: str, shapes: Shapes | None = None) -> Path | None:
+def fitting_openvino_engine(
+    graph: GraphFile, device: str, settings: Settings, shapes: Shapes | None = None
+) -> Path | None:
     """The engine of the bundle that fits; None where there is none, with a warning where others ought to."""
-    path, why = find_openvino_engine(graph, device, shapes)
+    path, why = find_openvino_engine(graph, device, settings, shapes)
     if why:
         told = f"{graph.name}: compiled again, since no engine fits: {'; '.join(why)}; x2i build BUNDLE --for openvino"
         warnings.warn(told, EngineWarning, stacklevel=5)

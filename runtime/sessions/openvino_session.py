@@ -48,7 +48,7 @@ class FixedShapes:
             return self._kept[key]
 
     def _opened(self, shapes: Shapes) -> openvino_engine.OpenedEngine:
-        engine = openvino_engine.fitting_openvino_engine(self._graph, self._device, shapes)
+        engine = openvino_engine.fitting_openvino_engine(self._graph, self._device, self._settings, shapes)
         read, self._read = self._read, None
         if engine is None:
             compiled = openvino_device.compile_graph(self._graph, self._device, self._settings, shapes, read)
@@ -85,7 +85,11 @@ class OpenVinoSession:
     def _tensors(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """Inputs and outputs; the graph is read for them where that must be done anyway."""
         graph = self._graph
-        if self._fixed is not None and graph.inputs and openvino_engine.has_openvino_engine(graph, self._device):
+        if (
+            self._fixed is not None
+            and graph.inputs
+            and openvino_engine.has_openvino_engine(graph, self._device, self._settings)
+        ):
             return graph.inputs, graph.outputs
         ports = self._whole.model if self._fixed is None else self._fixed.read()
         return tuple(map(_tensor, ports.inputs)), tuple(map(_tensor, ports.outputs))
@@ -93,7 +97,7 @@ class OpenVinoSession:
     @cached_property
     def _whole(self) -> openvino_engine.OpenedEngine:
         """The graph for all shapes."""
-        engine = openvino_engine.fitting_openvino_engine(self._graph, self._device)
+        engine = openvino_engine.fitting_openvino_engine(self._graph, self._device, self._settings)
         if engine is None:
             return openvino_engine.OpenedEngine(
                 openvino_device.compile_graph(self._graph, self._device, self._settings)

@@ -49,12 +49,29 @@ MOST_THREADS = 1024
 """CPU threads of one call."""
 
 
+ATTENTIONS = ("auto", "library", "bf16", "int8")
+"""Attention on the CPU: the kernel where it is there, faster, and no less precise than the graph; the session library's
+own; the kernel with products of queries and keys in this type."""
+KERNEL_ATTENTIONS = ("bf16", "int8")
+ATTENTION_VARIABLE = "X2I_ATTENTION"
+"""Environment variable that names the attention where the caller does not."""
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How to open a graph: CPU threads of one call (None: all cores), and the backend's own name of a device."""
+    """How to open a graph: CPU threads of one call (None: all cores), one of ATTENTIONS (None: what the environment
+    says, else `auto`), and the backend's own name of a device."""
 
     threads: int | None = None
+    attention: str | None = None
     device: str = ""
+
+
+def checked_attention(name: object, where: str = "attention") -> str | None:
+    """One of ATTENTIONS as a caller names it, None where none is named; raises InputError for another."""
+    if name is not None and name not in ATTENTIONS:
+        raise InputError(f"{where}: expected one of {', '.join(ATTENTIONS)}, got {str(name)[:40]!r}")
+    return None if name is None else str(name)
 
 
 class Session(Protocol):

@@ -8,15 +8,10 @@
 #include <vector>
 
 #include "block.h"
-#include "threads.h"
+#include "tasks.h"
 
-#ifndef X2I_SOURCE
-#define X2I_SOURCE "unknown"
-#endif
-
+namespace x2i {
 namespace {
-
-using namespace x2i;
 
 std::size_t whole_lines(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
 
@@ -68,31 +63,31 @@ class Memory {
 
 // Keys and values of all heads, packed.
 struct Context {
-    const x2i_tensor& key;
-    const x2i_tensor& value;
+    const Tensor& key;
+    const Tensor& value;
     std::vector<Packed> heads;
     std::size_t each;
 
-    Context(const x2i_attention_call& call, const x2i_tensor& key, const x2i_tensor& value)
+    Context(const Call& call, const Tensor& key, const Tensor& value)
         : key(key),
           value(value),
           heads(call.batch * call.heads),
-          each(whole_lines(packed_bytes(key.rows, call.width, call.products == X2I_INT8))) {}
+          each(whole_lines(packed_bytes(key.rows, call.width, call.products == Products::int8))) {}
 
     std::size_t bytes() const { return each * heads.size(); }
 
-    void place(const x2i_attention_call& call, unsigned char* memory) {
+    void place(const Call& call, unsigned char* memory) {
         for (std::size_t i = 0; i < heads.size(); ++i)
-            lay_out(&heads[i], key.rows, call.width, call.products == X2I_INT8, memory + i * each);
+            lay_out(&heads[i], key.rows, call.width, call.products == Products::int8, memory + i * each);
     }
 };
 
 class Run {
   public:
-    explicit Run(const x2i_attention_call& call)
+    explicit Run(const Call& call)
         : call_(call),
           blocks_((call.query.rows + QUERIES - 1) / QUERIES),
-          threads_(std::max(1, std::min(call.threads, usable_threads()))),
+          threads_(task_threads()),
           workspace_(whole_lines(workspace_bytes(call.width))),
           first_(call, call.key, call.value),
           second_(call, call.second_key, call.second_value),
@@ -123,7 +118,7 @@ class Run {
                  run->rows(context->value, batch, head, 0, rows));
         };
         std::pair<Run*, Context*> given(this, &context);
-        run_tasks(static_cast<std::int64_t>(context.heads.size()), threads_, task, &given);
+        run_tasks(static_cast<std::int64_t>(context.heads.size()), task, &given);
     }
 
     void each_block(Step step) {
@@ -134,16 +129,16 @@ class Run {
             (run.*run.step_)(head / run.call_.heads, head % run.call_.heads, i % run.blocks_,
                              run.memory_.get() + thread * run.workspace_);
         };
-        run_tasks(call_.batch * call_.heads * blocks_, threads_, task, this);
+        run_tasks(call_.batch * call_.heads * blocks_, task, this);
     }
 
     bool injected() const { return call_.second_key.rows != 0; }
-    Rows rows(const x2i_tensor& t, std::int64_t batch, std::int64_t head, std::int64_t first, std::int64_t rows) const {
-        const bool bf16 = call_.element == X2I_BFLOAT16;
+    Rows rows(const Tensor& t, std::int64_t batch, std::int64_t head, std::int64_t first, std::int64_t rows) const {
+        const bool bf16 = call_.element == Element::bfloat16;
         const std::int64_t at = batch * t.batch_stride + head * t.head_stride + first * t.row_stride;
         return {static_cast<char*>(t.data) + at * (bf16 ? 2 : 4), rows, t.row_stride, bf16};
     }
-    Rows block(const x2i_tensor& tensor, std::int64_t batch, std::int64_t head, std::int64_t number) const {
+    Rows block(const Tensor& tensor, std::int64_t batch, std::int64_t head, std::int64_t number) const {
         return rows(tensor, batch, head, number * QUERIES, queries(number));
     }
     std::int64_t queries(std::int64_t block) const { return std::min(QUERIES, call_.query.rows - block * QUERIES); }
@@ -179,7 +174,7 @@ class Run {
                {block(call_.output, batch, head, number), column(batch, head, number)}, 0, nullptr, workspace);
     }
 
-    const x2i_attention_call& call_;
+    const Call& call_;
     std::int64_t blocks_;
     int threads_;
     std::size_t workspace_;
@@ -191,11 +186,7 @@ class Run {
 
 }  // namespace
 
-std::int32_t x2i_attention_interface() { return X2I_ATTENTION_INTERFACE; }
-
-const char* x2i_attention_source() { return X2I_SOURCE; }
-
-std::int32_t x2i_attention_supported() {
+bool cpu_can_attend() {
     // The compiler's own question also asks the system whether it keeps the registers.
     __builtin_cpu_init();
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -203,14 +194,10 @@ std::int32_t x2i_attention_supported() {
            __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16");
 }
 
-std::int32_t x2i_attention(const x2i_attention_call* call) {
-    if (!x2i_attention_supported()) return X2I_CPU_LACKS_INSTRUCTIONS;
-    if (call->batch == 0 || call->heads == 0 || call->query.rows == 0) return X2I_DONE;
-    try {
-        Run run(*call);
-        run();
-        return X2I_DONE;
-    } catch (const std::bad_alloc&) {
-        return X2I_NO_MEMORY;
-    }
+void attention(const Call& call) {
+    if (call.batch * call.heads * call.query.rows == 0) return;
+    Run run(call);
+    run();
 }
+
+}  // namespace x2i

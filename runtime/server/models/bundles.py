@@ -15,7 +15,7 @@ from ...pipeline import Pipeline
 from ...request import Request
 from ...sessions.backends import graph_opener, unwrapped
 from ...sessions.openvino_support import uses_static_shapes
-from ...sessions.session import Session
+from ...sessions.session import Session, Settings
 from ..settings import ServerLimits, ServerSettings
 from .batch_sizes import BatchSizes, keep_batch_sizes, kept_batch_sizes, measure_batch_sizes
 from .capabilities import bundle_capabilities
@@ -63,9 +63,11 @@ class ServedBundle:
             if self._pipeline is None:
                 wrap = self._wrapped if most_memory is None else unwrapped
                 if self._backend is None:
-                    self._pipeline = best_pipeline(self.bundle, None, self._threads, None, most_memory, wrap)
+                    self._pipeline = best_pipeline(self.bundle, None, Settings(self._threads), None, most_memory, wrap)
                 else:
-                    self._pipeline = pipeline_of(self.bundle, self._backend, self._threads, most=most_memory, wrap=wrap)
+                    self._pipeline = pipeline_of(
+                        self.bundle, self._backend, Settings(self._threads), most=most_memory, wrap=wrap
+                    )
                 self.shared.in_powers = self._compiles_for_rows(self._pipeline.backend)
                 if most_memory is None:
                     self.sizes = kept_batch_sizes(self.bundle, self._pipeline.backend, self._threads)
@@ -218,7 +220,8 @@ def measure_bundles(
     draw."""
     for folder in folders:
         bundle = open_bundle(folder)
-        pipeline = best_pipeline(bundle, threads=threads) if backend is None else pipeline_of(bundle, backend, threads)
+        settings = Settings(threads)
+        pipeline = best_pipeline(bundle, None, settings) if backend is None else pipeline_of(bundle, backend, settings)
         found = measure_batch_sizes(pipeline, threads, sizes)
         keep_batch_sizes(bundle, found)
         yield from (f"{folder.name}: {each.describe()}" for each in found.measured)

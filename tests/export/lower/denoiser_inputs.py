@@ -7,6 +7,7 @@ from x2i.export.lower.calibration import record_calibration
 from x2i.runtime.bundle.reader import open_bundle
 from x2i.runtime.profiling.job import stand_ins
 from x2i.runtime.sessions.backends import open_session
+from x2i.runtime.sessions.session import Settings
 
 STEPS = 6
 
@@ -16,5 +17,5 @@ def recorded(bundle: Path, folder: Path, seed: int, runs: int = 1, **more) -> Re
     opened = open_bundle(bundle)
     case = stand_ins(opened) | {"steps": STEPS, "sampler": "ddim"} | more
     cases = [case | {"guidance": 1 + run} for run in range(runs)]
-    opener = lambda name: open_session("cpu", opened.graph_file(name), 1)  # noqa: E731
+    opener = lambda name: open_session("cpu", opened.graph_file(name), Settings(1))  # noqa: E731
     return record_calibration(opened, opener, cases, folder, seed, calls_per_run=3)["denoiser"]

@@ -20,7 +20,7 @@ from x2i.runtime.engines.build_request import BuildJob, BuildRequest
 from x2i.runtime.errors import EngineWarning, InputError
 from x2i.runtime.sessions import onnxruntime_cpu
 from x2i.runtime.sessions.backends import open_session
-from x2i.runtime.sessions.session import GraphFile
+from x2i.runtime.sessions.session import GraphFile, Settings
 
 from tests.numerics import assert_close
 from tests.processes import run
@@ -83,7 +83,7 @@ def test_an_engine_gives_the_same_numbers_without_the_graph(graph: GraphFile, tm
     shutil.rmtree(graph.engines)
     assert engine.name in {path.name for path in moved.engines.iterdir()}
     for threads in (None, 1, 2):
-        session = open_session("cpu", moved, threads)
+        session = open_session("cpu", moved, Settings(threads))
         assert [tensor.name for tensor in session.inputs] == ["picture"]
         for size, expected in plain.items():
             assert_close(session(**pictures(*size))["feature"], expected, "exact")

@@ -1,0 +1,80 @@
+"""Which attention a graph is compiled with on the CPU, by what the caller asked, the graph's precision, and sizes."""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import InputError
+from ..sessions.session import ATTENTION_VARIABLE, KERNEL_ATTENTIONS, GraphFile, Settings, checked_attention
+from .kernel import NODE_PREFIX, Kernel, Sizes, present_kernel
+from .measured import least_work
+
+KERNEL_PRODUCTS = {"int8": "int8", "bf16": "bf16"}
+"""By a graph's precision: the products that cost it no precision. Every other graph keeps the library's attention."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionChoice:
+    """The kernel and the type of its products; `everywhere` where the caller named them, whatever was measured."""
+
+    kernel: Kernel
+    products: str
+    everywhere: bool
+
+    @property
+    def key(self) -> str:
+        """What an engine with the kernel in it depends on."""
+        return f"{self.products} by kernel {self.kernel.source[:12]}"
+
+    def put_into(self, model: Any, core: Any, bf16: bool, threads: int | None) -> None:
+        """Puts the kernel in the place of a model's attention where it is faster; `core` compiles what is measured."""
+        least = 0 if self.everywhere else least_work(self.kernel, self.products, threads, core)
+
+        def wanted(sizes: Sizes) -> bool:
+            return least is not None and (sizes.work is None or sizes.work >= least)
+
+        self.kernel.replace(model, self.products, bf16, wanted)
+
+
+def asked_attention(settings: Settings) -> str:
+    """One of ATTENTIONS: what the caller said, else the environment, else `auto`.
+
+    Raises InputError where the environment says something else.
+    """
+    told = os.environ.get(ATTENTION_VARIABLE) or None
+    return settings.attention or checked_attention(told, ATTENTION_VARIABLE) or "auto"
+
+
+def choose_attention(graph: GraphFile, device: str, settings: Settings) -> AttentionChoice | None:
+    """The kernel for a graph on an OpenVINO device, None for the library's own attention.
+
+    Raises InputError where the caller names products and the kernel cannot be used.
+    """
+    asked = asked_attention(settings)
+    named = asked in KERNEL_ATTENTIONS
+    products = asked if named else KERNEL_PRODUCTS.get(graph.precision)
+    if device != "CPU" or asked == "library" or products is None:
+        return None
+    found = present_kernel()
+    if found.kernel is None:
+        if named:
+            raise InputError(f"attention {asked}: the kernel cannot be used: {found.why}")
+        return None
+    return AttentionChoice(found.kernel, products, named)
+
+
+def attention_line(settings: Settings | None = None) -> str:
+    """Which attention runs on this machine's CPU, in one line."""
+    asked = asked_attention(settings or Settings())
+    found = present_kernel()
+    if found.kernel is None:
+        return f"OpenVINO's own: {found.why}"
+    if asked == "library":
+        return "OpenVINO's own, as asked; the kernel is there"
+    which = f"products in {asked}, in every graph" if asked in KERNEL_ATTENTIONS else "in int8 and bf16 graphs"
+    return f"kernel {found.kernel.source[:12]} for AVX-512, {which}, where it is faster; else OpenVINO's own"
+
+
+def kernel_nodes(runtime_model: Any) -> int:
+    """How many nodes of a compiled model are the kernel's."""
+    return sum(node.get_friendly_name().startswith(NODE_PREFIX) for node in runtime_model.get_ops())

@@ -1,0 +1,78 @@
+"""The kernel for attention on the CPU, where it is installed: what it is asked, and why it cannot be used."""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any, Protocol
+
+from ..errors import EngineWarning
+from ..machine import cpu_flags
+
+PLUGINS = "x2i.plugins"
+PLUGIN = "openvino-attention"
+"""Entry point that gives the kernel for models of OpenVINO."""
+NODE_PREFIX = "CpuAttention/"
+"""What the kernel's nodes are called, before the name of the node whose place they took."""
+
+
+class Sizes(Protocol):
+    """Sizes of one attention; None where a model leaves them free. `work` counts its multiplications."""
+
+    batch: int | None
+    heads: int
+    queries: int | None
+    keys: int | None
+    width: int
+    work: int | None
+
+
+class Kernel(Protocol):
+    """The kernel, ready for models of OpenVINO."""
+
+    extension: str
+    source: str
+
+    def replace(
+        self, model: Any, products: str, bf16: bool, wanted: Callable[[Sizes], bool]
+    ) -> tuple[list[Sizes], list[Sizes]]:
+        """Takes the place of attention in a model where `wanted` says so; sizes of those replaced, and of those
+        left."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """The kernel, or why there is none: `refused` where one is there that cannot be used."""
+
+    kernel: Kernel | None = None
+    why: str = ""
+    refused: bool = False
+
+
+def present_kernel() -> Present:
+    """The kernel of this process; one that is there and refused is told once, by an EngineWarning."""
+    found = look_for_kernel(cpu_flags())
+    if found.refused:
+        _warn(found.why)
+    return found
+
+
+@cache
+def look_for_kernel(flags: frozenset[str]) -> Present:
+    """As `present_kernel`, which is asked for a CPU with these features, and warns of nothing."""
+    plugins = list(entry_points(group=PLUGINS, name=PLUGIN))
+    if not plugins:
+        return Present(why="x2i-edge's own plugin is not installed; pip install --force-reinstall --no-deps x2i-edge")
+    try:
+        return Present(plugins[0].load()(flags))
+    except LookupError as error:
+        return Present(why=str(error))
+    except ValueError as error:
+        return Present(why="; ".join(str(error).splitlines()), refused=True)
+
+
+@cache
+def _warn(why: str) -> None:
+    warnings.warn(f"attention: OpenVINO's own runs, since the kernel cannot: {why}", EngineWarning, stacklevel=2)
