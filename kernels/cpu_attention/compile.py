@@ -12,7 +12,7 @@ from pathlib import Path
 import openvino
 
 from ..errors import KernelError
-from .library import LIBRARY, SOURCES, Record, openvino_release, library_source_digest
+from .library import LIBRARY, SOURCES, Record, library_source_digest, openvino_release
 
 COMPILERS = ("c++", "g++", "clang++")
 FLAGS = ("-O3", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-DNDEBUG")

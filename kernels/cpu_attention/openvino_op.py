@@ -8,7 +8,7 @@ from openvino import opset13 as ops
 from openvino.utils.node_factory import NodeFactory
 
 from .library import Library, find_library
-from .pattern import FoundAttention, AttentionShape, find_attention
+from .pattern import AttentionShape, FoundAttention, find_attention
 
 OPERATION = "CpuAttention"
 """The operation's type, as OpenVINO's counters show it."""

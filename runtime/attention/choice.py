@@ -1,12 +1,14 @@
 """Which attention a graph is compiled with on the CPU, by what the caller asked, the graph's precision, and sizes."""
 
 import os
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InputError
 from ..sessions.session import ATTENTION_VARIABLE, KERNEL_ATTENTIONS, GraphFile, Settings, checked_attention
-from .kernel import NODE_PREFIX, Kernel, Sizes, present_kernel
+from .kernel import Kernel, Sizes, present_kernel
 from .measured import least_work
 
 KERNEL_PRODUCTS = {"int8": "int8", "bf16": "bf16"}
@@ -75,6 +77,13 @@ def attention_line(settings: Settings | None = None) -> str:
     return f"kernel {found.kernel.source[:12]} for AVX-512, {which}, where it is faster; else OpenVINO's own"
 
 
-def kernel_nodes(runtime_model: Any) -> int:
-    """How many nodes of a compiled model are the kernel's."""
-    return sum(node.get_friendly_name().startswith(NODE_PREFIX) for node in runtime_model.get_ops())
+def attention_text(graphs: Iterable[GraphFile], settings: Settings) -> str:
+    """Which attention a bundle's graphs get on OpenVINO's CPU here, in one line."""
+    by_products: defaultdict[str, list[str]] = defaultdict(list)
+    for graph in graphs:
+        choice = choose_attention(graph, "CPU", settings)
+        if choice is not None:
+            where = "" if choice.everywhere else ", where it is faster"
+            by_products[f"the kernel, products in {choice.products}{where}"].append(graph.name)
+    told = [f"{which}: {', '.join(names)}" for which, names in by_products.items()]
+    return "; ".join(told) if told else "OpenVINO's own"

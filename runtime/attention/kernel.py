@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 from ..errors import EngineWarning
@@ -62,6 +63,8 @@ def present_kernel() -> Present:
 @cache
 def look_for_kernel(flags: frozenset[str]) -> Present:
     """As `present_kernel`, which is asked for a CPU with these features, and warns of nothing."""
+    if find_spec("openvino") is None:
+        return Present(why="needs the package openvino; pip install 'x2i-edge[openvino]'")
     plugins = list(entry_points(group=PLUGINS, name=PLUGIN))
     if not plugins:
         return Present(why="x2i-edge's own plugin is not installed; pip install --force-reinstall --no-deps x2i-edge")

@@ -9,6 +9,7 @@ from importlib.metadata import distributions
 
 import click
 
+from ..attention.choice import attention_line
 from ..engines.gpu import driver
 from ..errors import InputError
 from ..machine import available_memory, cpu_features, package_version, package_versions, usable_cores
@@ -35,6 +36,7 @@ def doctor(as_json: bool) -> None:
         "cpu": " ".join([f"{usable_cores()} cores", *cpu_features()]),
         "memory": _memory(),
         "gpus": _gpus(),
+        "attention on the CPU": attention_line(),
         "telemetry of onnxruntime": telemetry_state(),
         "backends": {name: _backend(name, broken=bool(problems)) for name in BACKENDS},
     }

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ..attention.choice import attention_text
 from ..bundle.calls import Tensor
 from ..bundle.manifest import Manifest
 from ..bundle.reader import open_bundle
@@ -17,6 +18,7 @@ from ..inputs.option import Option
 from ..inputs.registry import run_options
 from ..media.parameters import Parameters
 from ..media.picture_files import read_parameters, read_texts
+from ..sessions.session import Settings
 from .console import command, echo_json
 from .plan_text import closeness_text, limits_line, plan_lines
 from .progress import echo
@@ -42,6 +44,8 @@ def inspect(path: Path, as_json: bool) -> None:
         return
     told = [f"  {shared / 1e6:.1f} MB of it are also other bundles' on this disk"] if shared else []
     lines = [*_summary(manifest), *told, "", *plan_lines(manifest.plan, set(manifest.graphs)), "", *_graphs(manifest)]
+    graphs = [opened.graph_file(name) for name in manifest.graphs]
+    lines.append(f"  attention with --backend openvino, here: {attention_text(graphs, Settings())}")
     for line in lines + ([] if manifest.gate is None else _gate(manifest.gate)):
         echo(line)
 

@@ -13,7 +13,7 @@ from ..errors import InputError
 from ..files.reading import read_array, read_arrays
 from ..inputs.option import Form, Option
 from ..inputs.registry import run_options
-from ..sessions.session import MOST_THREADS
+from ..sessions.session import ATTENTIONS, MOST_THREADS
 
 
 class Size(click.ParamType):
@@ -47,6 +47,12 @@ backend_option = click.option(
 )
 threads_option = click.option(
     "--threads", type=click.IntRange(1, MOST_THREADS), help="CPU threads; all cores if left out."
+)
+
+attention_option = click.option(
+    "--attention",
+    type=click.Choice(ATTENTIONS),
+    help="On the CPU: the kernel where it is faster and as precise, OpenVINO's own, or the kernel in bf16 or int8.",
 )
 
 

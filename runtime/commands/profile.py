@@ -17,7 +17,15 @@ from ..report.page import html_page
 from ..report.trace import trace
 from ..sessions.backends import check_backend
 from .console import command, warned
-from .options import FILE, given_keywords, input_files, run_keywords, text_bundle_option, threads_option
+from .options import (
+    FILE,
+    attention_option,
+    given_keywords,
+    input_files,
+    run_keywords,
+    text_bundle_option,
+    threads_option,
+)
 from .progress import bars, echo, track
 
 MOST = 8
@@ -34,6 +42,7 @@ RUNS = click.IntRange(1, MOST_RUNS)
 @text_bundle_option
 @click.option("--backend", multiple=True, help="What runs the graphs; several are compared. The best if left out.")
 @threads_option
+@attention_option
 @click.option("--runs", type=RUNS, default=5, show_default=True, help="Runs that are measured.")
 @click.option("--warm-up", type=click.IntRange(0, MOST_RUNS), default=1, show_default=True, help="Runs before them.")
 @click.option("--cold", type=RUNS, default=3, show_default=True, help="Fresh processes started.")
@@ -106,7 +115,10 @@ def _split(what: Path) -> tuple[Path, tuple[str, ...]]:
 def _job(bundle: Path, backend: str | None, given: dict[str, Any]) -> ProfileJob:
     if backend is not None:
         check_backend(backend)
-    own = {name: given[name] for name in ("threads", "text_bundle", "preset", "cold", "warm_up", "runs", "operators")}
+    own = {
+        name: given[name]
+        for name in ("threads", "attention", "text_bundle", "preset", "cold", "warm_up", "runs", "operators")
+    }
     plan = open_bundle(bundle, check_files=False).manifest.plan
     prompt = {} if given["prompt"] is None else {"prompt": given["prompt"]}
     keywords = {name: value for name, value in given_keywords(plan.options(), given).items() if name != "preset"}

@@ -20,6 +20,7 @@ from ..request import noise_count
 from .console import announce, command, echo_json, warned
 from .options import (
     FILE,
+    attention_option,
     backend_option,
     given_keywords,
     input_files,
@@ -41,6 +42,7 @@ OUT = "File to write: out.png, or of a bundle that gives sounds out.wav; a text 
 @text_bundle_option
 @backend_option
 @threads_option
+@attention_option
 @click.option("--max-memory", help="Memory that drawing may take, such as 4GB: graphs are opened and closed in turns.")
 @click.option("--out", type=FILE, help=OUT)
 @click.option("--save-latents", type=FILE, help="Also save the latents: .npy, float32.")
@@ -54,6 +56,7 @@ def run(
     text_bundle: Path | None,
     backend: str | None,
     threads: int | None,
+    attention: str | None,
     max_memory: str | None,
     out: Path | None,
     save_latents: Path | None,
@@ -81,7 +84,15 @@ def run(
     check_targets([*paths, *saved], read, [path for path in (bundle, text_bundle) if path is not None])
     preset = asked.options.get("preset")
     with warned():
-        pipeline = load(bundle, backend, threads, text_bundle=text_bundle, preset=preset, max_memory=max_memory)
+        pipeline = load(
+            bundle,
+            backend,
+            threads,
+            text_bundle=text_bundle,
+            preset=preset,
+            max_memory=max_memory,
+            attention=attention,
+        )
     announce(pipeline, backend)
     notes = [*asked.notes, *([] if parameters is None else backend_note(parameters, pipeline.backend))]
     with warned(), bars(not as_json), progress_bar("drawing", unit="step") as bar:

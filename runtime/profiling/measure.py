@@ -10,12 +10,14 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
+from ..attention.choice import attention_text
 from ..bundle.preset import Preset
 from ..bundle.reader import Bundle, open_bundle
 from ..errors import EngineWarning
 from ..machine import cpu_features, cpu_model, package_versions, total_memory, usable_cores
 from ..output import Output, Span
 from ..pipeline import Pipeline
+from ..sessions.backends import on_cpu
 from .cold_start import cold_start
 from .job import ProfileJob, Track, completed_options, pipelines, plain_pipeline, untracked
 from .operators import operator_times
@@ -80,7 +82,7 @@ def measure(job: ProfileJob, tell: Tell = lambda line: None, track: Track = untr
         backend,
         notes,
         machine,
-        _run_settings(job, options, bundle, runs[0], stand_ins),
+        _run_settings(job, options, bundle, runs[0], stand_ins, backend.startswith("openvino") and on_cpu(backend)),
         cold,
         load,
         picture,
@@ -133,7 +135,12 @@ def _captured(pipeline: Pipeline, recorder: Recorder, options: dict[str, Any]) -
 
 
 def _run_settings(
-    job: ProfileJob, options: dict[str, Any], bundle: Bundle, run: Run, stand_ins: tuple[str, ...]
+    job: ProfileJob,
+    options: dict[str, Any],
+    bundle: Bundle,
+    run: Run,
+    stand_ins: tuple[str, ...],
+    on_openvino_cpu: bool,
 ) -> RunSettings:
     """The run in numbers, what was left out filled in from the plan and the preset."""
     plan = bundle.manifest.plan
@@ -155,6 +162,7 @@ def _run_settings(
         job.warm_up,
         job.runs,
         stand_ins,
+        attention_text(map(bundle.graph_file, bundle.manifest.graphs), job.settings) if on_openvino_cpu else "",
     )
 
 

@@ -55,7 +55,8 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class RunSettings:
-    """The run that was measured. `stand_ins` are the options that nobody gave and the bundle needs, in words."""
+    """The run that was measured. `stand_ins` are the options that nobody gave and the bundle needs, in words;
+    `attention` is told for OpenVINO's CPU, which has two."""
 
     steps: int
     sampler: str
@@ -67,6 +68,7 @@ class RunSettings:
     warm_up: int
     runs: int
     stand_ins: tuple[str, ...]
+    attention: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,7 @@ def settings_line(profile: Profile) -> str:
     height, width = run.size
     text = f"{run.sampler}, {run.steps} steps, guidance {run.guidance:g}, {height}x{width}, count {run.count}"
     text += f", {run.threads or 'all'} threads" + (f", preset {run.preset}" if run.preset else "")
+    text += f"; attention: {run.attention}" if run.attention else ""
     return f"{text}; {run.warm_up} run(s) to warm up, {run.runs} measured, {len(profile.cold.seconds.all)} cold"
 
 
