@@ -49,13 +49,13 @@ def judge_precision(
         fp32 = open_bundle(embedded(plan_of, out / name, click.echo))
         score = EmojiJudge(backgrounds).against(fp32.manifest, pipeline_of(fp32, "cpu", Settings(threads)))
         for precision in precisions:
-            lowered = open_bundle(_lowered(fp32, out / f"{name}-{precision}", precision))
+            lowered = open_bundle(lowered_anyway(fp32, out / f"{name}-{precision}", precision))
             with staging_folder(out, "rounded") as work:
                 judged = score(emulate_fp16(fp32, lowered, work, threads))
             click.echo("\n".join([f"{system}, {precision}, {_megabytes(lowered):.1f} MB", *_table(judged)]))
 
 
-def _lowered(fp32: Bundle, out: Path, precision: str) -> Path:
+def lowered_anyway(fp32: Bundle, out: Path, precision: str) -> Path:
     """The bundle in another precision, also where its gate fails: the judge measures just that."""
     lowering = Lowering({"": precision}, accept=True)
     source = source_digest(fp32.folder / "manifest.json", settings=precision)
