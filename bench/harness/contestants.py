@@ -54,10 +54,13 @@ def _sdcpp(kind: str, **options: Any) -> Contestant:
     )
 
 
-def _ours(backend: str, precision: str, preset: str | None = None, alike: bool = True) -> Contestant:
+def _ours(
+    backend: str, precision: str, preset: str | None = None, alike: bool = True, attention: str | None = None
+) -> Contestant:
     folder = "bundle" if precision == "fp32" else f"bundle-{precision}"
     name = f"x2i {backend}, {precision}" + (f", preset {preset}" if preset else "")
-    options = {"backend": backend, "preset": preset, "own_loop": not alike}
+    name += f", attention {attention}" if attention else ""
+    options = {"backend": backend, "attention": attention, "preset": preset, "own_loop": not alike}
     return Contestant(name, "x2i_bundle", "x2i", folder, options, ours=True, alike=alike, preset=preset)
 
 
@@ -81,6 +84,9 @@ CONTESTANTS = (
     _ours("openvino", "denoiser=bf16,decoder=bf16"),
     _ours("openvino", "int8"),
     _ours("openvino", "int8,decoder=bf16"),
+    _ours("openvino", "int8,decoder=bf16", attention="library"),
+    _ours("openvino", "int8,decoder=bf16", attention="bf16"),
+    _ours("openvino", "int8,decoder=bf16", preset="thin", attention="library"),
     _ours("openvino", "int8,decoder=bf16", preset="thin"),
     _ours("openvino", "int8,decoder=bf16", preset="fast", alike=False),
 )

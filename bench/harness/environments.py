@@ -4,11 +4,14 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 BUILD = {"sdcpp": {"CMAKE_ARGS": "-DGGML_NATIVE=ON"}}
 """Settings of what is compiled here: for this machine's own instructions."""
+PREPARED = {"x2i": ("-m", "x2i.kernels.build", "--for", "cpu")}
+"""What is run in an environment before anybody is measured in it: the kernel is compiled as the sources are now."""
 REMOVED = {"openvino-export": ("torchvision",)}
 """What a package index may serve for another build of torch, and nothing here uses."""
 
@@ -37,7 +40,14 @@ class Environments:
             if unwanted := REMOVED.get(name):
                 run_program([str(python), "-m", "pip", "uninstall", "-y", *unwanted])
             stamp.write_text(wanted, encoding="utf-8")
+        if name in PREPARED:
+            _prepare(python, PREPARED[name])
         return python
+
+
+@cache
+def _prepare(python: Path, words: tuple[str, ...]) -> None:
+    run_program([str(python), *words])
 
 
 def run_program(command: list[str], **environment: str) -> str:

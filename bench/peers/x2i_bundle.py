@@ -1,6 +1,6 @@
 """This project's runtime on a bundle.
 
-Options: `backend`; `preset` where the bundle has one of that name, and `own_loop` where a whole picture takes the
+Options: `backend`; `attention` on the CPU; `preset` where the bundle has one of that name, and `own_loop` where a whole picture takes the
 preset's own sampler and steps.
 """
 
@@ -17,7 +17,8 @@ from peers.protocol import Draw, PeerJob, PeerPicture, answer
 def open_peer(job: PeerJob) -> Draw:
     """The bundle's pipeline, with the same calls as `Pipeline.__call__` makes and a tick behind every step."""
     preset, own = job.options.get("preset"), job.options.get("own_loop", False)
-    pipeline = load(job.model, job.options["backend"], job.threads, preset=preset)
+    attention = job.options.get("attention")
+    pipeline = load(job.model, job.options["backend"], job.threads, preset=preset, attention=attention)
     decoder = pipeline.bundle.manifest.plan.latents.decoder
 
     def draw(steps: int, tick: Callable[[], None]) -> PeerPicture:
