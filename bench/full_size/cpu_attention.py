@@ -52,8 +52,8 @@ def _lines(sizes: tuple[int, int, int, int, int], repeats: int, threads: int) ->
     generator = np.random.default_rng(0)
     rows = (queries, keys, keys)
     inputs = [generator.standard_normal((batch, number, heads * width), np.float32) for number in rows]
-    one = [array[:1, :, :width].astype(np.float64) for array in inputs]
-    truth = reference_attention(*one, 1)
+    query, key, value = (array[:1, :, :width].astype(np.float64) for array in inputs)
+    truth = reference_attention(query, key, value, heads=1)
     runs = _runs(inputs, heads, threads)
     errors = {name: _distance(run()[:1, :, :width], truth) for name, run in runs.items()}
     seconds: dict[str, list[float]] = {name: [] for name in runs}

@@ -1,7 +1,7 @@
 """This project's runtime on a bundle.
 
-Options: `backend`; `attention` on the CPU; `preset` where the bundle has one of that name, and `own_loop` where a whole picture takes the
-preset's own sampler and steps.
+Options: `backend`; `attention` on the CPU; `preset` where the bundle has one of that name, and `own_loop` where a whole
+picture takes the preset's own sampler and steps.
 """
 
 from collections.abc import Callable
