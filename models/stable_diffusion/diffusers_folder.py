@@ -13,7 +13,7 @@ from ..errors import CheckpointError, read_all
 from ..readers.loading import Load, load_all_strictly
 from ..readers.weights_folder import find_weights, read_json, read_weights
 from .diffusers_config import STEMS, build_published, names_of_any_age
-from .drawable import channel_problems, ignored_notes, latent_size, text_problems, unet_problems
+from .drawable import channel_problems, ignored_notes, latent_size, size_notes, text_problems, unet_problems
 from .scheduler import read_scheduler
 from .vae import empty_vae, vae_load
 
@@ -75,7 +75,7 @@ def read_diffusers_folder(
         tensors = read_weights(folder / "text_encoder", *STEMS)
         loads.append(text_encoder_load(text_encoder, tensors, str(folder / "text_encoder")))
     load_all_strictly(loads)
-    notes = tuple(ignored_notes(vae_settings, "vae"))
+    notes = (*size_notes(settings["unet"], "unet"), *ignored_notes(vae_settings, "vae"))
     return FolderParts(unet, own_vae, text_encoder, tokenizer, scheduler, notes)
 
 

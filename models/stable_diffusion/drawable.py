@@ -70,6 +70,15 @@ def latent_size(unet: Settings) -> Any:
     return size
 
 
+def size_notes(unet: Settings, source: str) -> list[str]:
+    """One line where the default size is not the one that a UNet's configuration states."""
+    stated, taken = unet.get("sample_size"), latent_size(unet)
+    if taken == stated:
+        return []
+    why = "none is stated" if stated is None else f"diffusers takes {stated} of before 0.9 so"
+    return [f"{source}: sample_size is {taken} latents; {why}"]
+
+
 def unet_problems(unet: Settings, source: str) -> list[str]:
     """One line for each setting of a UNet2DConditionModel that cannot be drawn; `source` names the configuration."""
     problems = [

@@ -15,6 +15,7 @@ from x2i.models.stable_diffusion.drawable import (
     channel_problems,
     ignored_notes,
     latent_size,
+    size_notes,
     text_problems,
     unet_problems,
     vae_problems,
@@ -157,6 +158,8 @@ def test_a_unet_that_reads_no_text():
 )
 def test_the_pipelines_size(stated, size):
     assert latent_size(stated) == size and unet_problems(UNET | {"sample_size": None} | stated, "unet") == []
+    notes = size_notes(stated, "unet")
+    assert [f"sample_size is {size} latents" in note for note in notes] == [True] * (stated.get("sample_size") != size)
 
 
 @pytest.mark.parametrize(
