@@ -60,15 +60,15 @@ def limits_of(precisions: Iterable[Precision]) -> Limits:
 
 
 def draw_references(
-    pipeline: Pipeline, folder: Path, asked: Sequence[dict[str, Any]], gives_picture: bool = True
+    pipeline: Pipeline, folder: Path, runs: Sequence[dict[str, Any]], gives_picture: bool = True
 ) -> tuple[Case, ...]:
     """Draws every case with fp32 and writes `gate/<n>/` below `folder`: its inputs, its noise, latents and picture, or
     the tokens after each step.
 
-    `asked` are options as a Pipeline takes them, with pictures and sounds in memory and for latents the start noise
+    `runs` are options as a Pipeline takes them, with pictures and sounds in memory and for latents the start noise
     under `noise`, float32 [1, C, h, w]. Raises GateError for a picture of one colour, which would tell nothing.
     """
-    cases = tuple(write_case(folder, number, options, gives_picture) for number, options in enumerate(asked))
+    cases = tuple(write_case(folder, number, options, gives_picture) for number, options in enumerate(runs))
     for number, case in enumerate(track(cases, "fp32 pictures", unit="run")):
         drawn = draw_case(pipeline, case, folder)
         if drawn.picture is not None and np.ptp(drawn.picture, axis=(0, 1)).max() == 0:
@@ -115,12 +115,12 @@ def worst(measured: Sequence[Closeness]) -> Closeness:
     """The worst of each figure over all cases, None where no case has it; PSNR is None only where every picture is the
     same."""
 
-    def told(name: str) -> list[float]:
+    def measures(name: str) -> list[float]:
         return [value for closeness in measured if (value := getattr(closeness, name)) is not None]
 
     return Closeness(
-        max(told("latents"), default=None),
-        min(told("psnr"), default=None),
-        min(told("ssim"), default=None),
-        min(told("tokens"), default=None),
+        max(measures("latents"), default=None),
+        min(measures("psnr"), default=None),
+        min(measures("ssim"), default=None),
+        min(measures("tokens"), default=None),
     )

@@ -127,5 +127,5 @@ def _syntax_notes(tokenizer: Tokenizer, request: Request) -> list[str]:
 
 
 def _cut_note(name: str, text: str, window: int) -> str:
-    told = one_line(repr(text), VALUE_LENGTH)
-    return f"{name}: longer than the encoder's {window} tokens; this part is not drawn: {told}"
+    shown = one_line(repr(text), VALUE_LENGTH)
+    return f"{name}: longer than the encoder's {window} tokens; this part is not drawn: {shown}"

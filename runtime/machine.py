@@ -36,9 +36,9 @@ def cpu_identity() -> str | None:
     features = " ".join(sorted(_cpu_flags(fields)))
     if not features:
         return None
-    told = [fields.get(name, "") for name in ("model name", "CPU implementer", "CPU part", "model", "stepping")]
-    digest = hashlib.sha256(" ".join([*told, features]).encode()).hexdigest()
-    return f"{told[0] or 'CPU'} {digest[:16]}"
+    names = [fields.get(name, "") for name in ("model name", "CPU implementer", "CPU part", "model", "stepping")]
+    digest = hashlib.sha256(" ".join([*names, features]).encode()).hexdigest()
+    return f"{names[0] or 'CPU'} {digest[:16]}"
 
 
 def cpu_model() -> str:

@@ -74,8 +74,8 @@ class MemoryLimit:
     def __init__(self, limit: int, bundle: Bundle, backend: str):
         name = backend.partition(":")[0]
         if not on_cpu(backend):
-            told = f"expected a backend in the CPU's memory, {' or '.join(BYTES_PER_FILE_BYTE)}, got {backend}"
-            raise InputError(f"max_memory: {told}; leave the limit out, or choose another backend")
+            wanted = f"expected a backend in the CPU's memory, {' or '.join(BYTES_PER_FILE_BYTE)}, got {backend}"
+            raise InputError(f"max_memory: {wanted}; leave the limit out, or choose another backend")
         self._limit, self._bundle, self._name = limit, bundle, name
 
     def co_resident(self, graph: str, other: str) -> bool:

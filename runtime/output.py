@@ -154,10 +154,10 @@ def writes_of(output: Output, kind: str, paths: list[Path], parameters: bool = T
     """How each result of a kind, `picture` or one of SUFFIXES, is written to its path."""
     made: list[Write]
     if kind == "picture":
-        told = output.parameters if parameters and output.parameters else (None,) * len(output.images)
+        records = output.parameters if parameters and output.parameters else (None,) * len(output.images)
         made = [
             partial(save_picture, image, path.suffix, parameters=one)
-            for image, path, one in zip(output.images, paths, told, strict=True)
+            for image, path, one in zip(output.images, paths, records, strict=True)
         ]
     elif kind == "sound":
         made = [partial(save_sound, sound) for sound in output.sounds]

@@ -164,9 +164,9 @@ def _sampler(plan: Plan, name: Any, steps: Any, values: Mapping[str, Any]) -> Sa
     if any(option.problem(values[option.name]) for option in SAMPLING_OPTIONS if option.form == "choice"):
         # They are told with the other values; nothing can be compared with some, such as arrays.
         raise InputError
-    asked: Any = steps
+    step_count: Any = steps
     process = plan.latents
-    return process.sampler.make(process.schedule, name, asked, SamplerSettings.from_options(values))
+    return process.sampler.make(process.schedule, name, step_count, SamplerSettings.from_options(values))
 
 
 def _delay_notes(plan: Plan, made: PreparedInputs, sampler: Sampler | None) -> tuple[str, ...]:
@@ -247,8 +247,8 @@ def _check_draws(noise: Any) -> tuple[dict[str, np.ndarray], list[str]]:
     found, problems = {}, []
     for name, draws in noise.items():
         if not isinstance(draws, np.ndarray) or draws.dtype.kind != "f" or draws.ndim < 2 or 0 in draws.shape:
-            told = f"{draws.dtype} {list(draws.shape)}" if isinstance(draws, np.ndarray) else short(draws)
-            problems.append(f"noise: expected {name} as float32 [draws, count, ...], got {told}")
+            got = f"{draws.dtype} {list(draws.shape)}" if isinstance(draws, np.ndarray) else short(draws)
+            problems.append(f"noise: expected {name} as float32 [draws, count, ...], got {got}")
         elif not np.isfinite(draws).all():
             problems.append(f"noise: expected finite numbers in {name}, got NaN or infinite values; draw it again")
         else:

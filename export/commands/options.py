@@ -31,15 +31,15 @@ PRECISION = (
 
 
 def _precisions(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    asked: dict[str, str] = {}
+    precisions: dict[str, str] = {}
     for value in values:
         graph, equals, precision = value.rpartition("=")
         if equals and not graph:
             raise click.BadParameter(f"expected NAME or GRAPH=NAME, got {value!r}")
-        if graph in asked:
+        if graph in precisions:
             raise click.BadParameter(f"expected one precision for {graph or 'the bundle'}, got two")
-        asked[graph] = precision
-    return asked
+        precisions[graph] = precision
+    return precisions
 
 
 LOWERING_OPTIONS = (

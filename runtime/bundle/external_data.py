@@ -43,8 +43,8 @@ def external_data_names(path: Path) -> list[str]:
             try:
                 found = list(_locations(content, 0, len(content), "model"))
             except (IndexError, ValueError) as error:
-                told = "expected an ONNX graph, got a damaged file"
-                raise InputError(f"{path}: {told}; copy or export the bundle again") from error
+                damage = "expected an ONNX graph, got a damaged file"
+                raise InputError(f"{path}: {damage}; copy or export the bundle again") from error
     return [name.decode("utf-8", "backslashreplace") for name in dict.fromkeys(found)]
 
 

@@ -89,8 +89,8 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     try:
         text = json.dumps(manifest.as_json(), indent=1, ensure_ascii=False, allow_nan=False)
     except ValueError as error:
-        told = "expected finite numbers, got NaN or infinity"
-        raise InputError(f"{manifests.FILE_NAME}: {told}; check the configuration it comes from") from error
+        problem = "expected finite numbers, got NaN or infinity"
+        raise InputError(f"{manifests.FILE_NAME}: {problem}; check the configuration it comes from") from error
     if problems := decode(Manifest, parse_json(text, manifests.FILE_NAME), manifests.FILE_NAME).problems():
         raise InputError(*problems)
     with (folder / manifests.FILE_NAME).open("w", encoding="utf-8") as stream:

@@ -48,10 +48,10 @@ def refusing() -> Iterator[None]:
     try:
         yield
     except click.UsageError as error:
-        told = error.format_message()
-        if told == one_line(told):
+        message = error.format_message()
+        if message == one_line(message):
             raise
-        raise click.UsageError(one_line(told), error.ctx) from error
+        raise click.UsageError(one_line(message), error.ctx) from error
     except (click.ClickException, click.exceptions.Exit, click.Abort):
         raise
     except BaseException as error:

@@ -42,8 +42,15 @@ def inspect(path: Path, as_json: bool) -> None:
     if as_json:
         echo_json(manifest.as_json(), indent=1)
         return
-    told = [f"  {shared / 1e6:.1f} MB of it are also other bundles' on this disk"] if shared else []
-    lines = [*_summary(manifest), *told, "", *plan_lines(manifest.plan, set(manifest.graphs)), "", *_graphs(manifest)]
+    sharing = [f"  {shared / 1e6:.1f} MB of it are also other bundles' on this disk"] if shared else []
+    lines = [
+        *_summary(manifest),
+        *sharing,
+        "",
+        *plan_lines(manifest.plan, set(manifest.graphs)),
+        "",
+        *_graphs(manifest),
+    ]
     graphs = [opened.graph_file(name) for name in manifest.graphs]
     lines.append(f"  attention with --backend openvino, here: {attention_text(graphs, Settings())}")
     for line in lines + ([] if manifest.gate is None else _gate(manifest.gate)):
@@ -79,8 +86,8 @@ def _parameter_lines(parameters: Parameters) -> Iterator[str]:
     yield f"  on {parameters.backend}, by x2i {parameters.x2i}: {walked.sampler}, {walked.steps} steps, {size} pixels"
     for what, values in (("given", parameters.options.values), ("from preset or plan", parameters.defaults.values)):
         if values:
-            told = (f"{known[name].spelling} {_shown(known[name], value)}" for name, value in values.items())
-            yield f"  {what}: {', '.join(told)}"
+            settings = (f"{known[name].spelling} {_shown(known[name], value)}" for name, value in values.items())
+            yield f"  {what}: {', '.join(settings)}"
     for name, files in parameters.files.items():
         for file in files:
             share = "" if file.share is None else f", number {file.share + 1} in it"

@@ -123,14 +123,14 @@ def _groups() -> dict[str, list[Option]]:
 
 
 def _click_option(group: list[Option]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    first, told = group[0], " Or: ".join(option.help for option in group)
+    first, text = group[0], " Or: ".join(option.help for option in group)
     if first.form == "flag":
-        return click.option(first.spelling, first.name, is_flag=True, help=told)
+        return click.option(first.spelling, first.name, is_flag=True, help=text)
     kind = click.Choice(first.choices) if first.form == "choice" else TYPES[first.form]
     several = any(option.several for option in group)
     shown = first.default not in (None, "")
     default = {} if several else {"default": first.default, "show_default": shown}
-    return click.option(first.spelling, first.name, type=kind, multiple=several, help=told, **default)
+    return click.option(first.spelling, first.name, type=kind, multiple=several, help=text, **default)
 
 
 def _one_or_all(option: Option, values: tuple[Any, ...]) -> Any:

@@ -23,16 +23,16 @@ def case_lines(result: CaseResult) -> list[str]:
     """One line, and one for every problem."""
     verdict = "ok" if result.passed else "FAILED"
     measured = "not drawn" if result.closeness is None else closeness_text(result.closeness)
-    told = [f"        {problem}" for problem in result.problems]
-    return [f"{verdict}  case {result.number}, {_asked_text(result.case)}: {measured}", *told]
+    problems = [f"        {problem}" for problem in result.problems]
+    return [f"{verdict}  case {result.number}, {_case_text(result.case)}: {measured}", *problems]
 
 
 def closeness_text(closeness: Closeness) -> str:
     """How close a run came, in one line."""
     signal = "the same picture" if closeness.psnr is None else f"PSNR {closeness.psnr:.1f} dB"
-    told = [] if closeness.latents is None else [f"latents {closeness.latents:.2%}"]
-    told += [] if closeness.tokens is None else [f"tokens {closeness.tokens:.2%}"]
-    return ", ".join([*told, *([] if closeness.ssim is None else [signal, f"SSIM {closeness.ssim:.3f}"])])
+    parts = [] if closeness.latents is None else [f"latents {closeness.latents:.2%}"]
+    parts += [] if closeness.tokens is None else [f"tokens {closeness.tokens:.2%}"]
+    return ", ".join([*parts, *([] if closeness.ssim is None else [signal, f"SSIM {closeness.ssim:.3f}"])])
 
 
 def case_json(result: CaseResult) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _asked_text(case: Case) -> str:
+def _case_text(case: Case) -> str:
     parts = [case.options.get("language"), None if case.prompt is None else repr(case.prompt)]
     return ", ".join([*(part for part in parts if part), f"seed {case.options.get('seed', 0)}"])
 

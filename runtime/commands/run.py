@@ -70,19 +70,19 @@ def run(
     # Nothing is opened for files that cannot be written, or that this run would not give.
     opened = open_bundle(bundle, check_files=False)
     plan, parameters = opened.manifest.plan, None if again is None else read_parameters(again)
-    asked = Again(prompt, given_keywords(plan.options(), values), ())
+    request = Again(prompt, given_keywords(plan.options(), values), ())
     if parameters is not None:
         text = None if text_bundle is None else open_bundle(text_bundle, check_files=False)
-        asked = drawn_again(parameters, opened, text, prompt, asked.options, _named(opened))
-    if text_bundle is not None and asked.prompt is None:
+        request = drawn_again(parameters, opened, text, prompt, request.options, _named(opened))
+    if text_bundle is not None and request.prompt is None:
         raise InputError("prompt: expected the text that --text-bundle reads, got none; give PROMPT")
-    gives = plan.gives(asked.prompt, asked.options)
+    gives = plan.gives(request.prompt, request.options)
     saved = _saved_states(plan, {"latents": save_latents, "tokens": save_tokens})
     kind, out = _target(gives, out)
-    paths = [] if out is None else numbered_paths(out, _count(asked.options))
+    paths = [] if out is None else numbered_paths(out, _count(request.options))
     read = [*input_files(values), *([] if again is None else [again])]
     check_targets([*paths, *saved], read, [path for path in (bundle, text_bundle) if path is not None])
-    preset = asked.options.get("preset")
+    preset = request.options.get("preset")
     with warned():
         pipeline = load(
             bundle,
@@ -94,11 +94,13 @@ def run(
             attention=attention,
         )
     announce(pipeline, backend)
-    notes = [*asked.notes, *([] if parameters is None else backend_note(parameters, pipeline.backend))]
+    notes = [*request.notes, *([] if parameters is None else backend_note(parameters, pipeline.backend))]
     with warned(), bars(not as_json), progress_bar("drawing", unit="step") as bar:
         for note in notes:
             warnings.warn(note, UserWarning, stacklevel=2)
-        output = pipeline(asked.prompt, on_step=lambda step: bar.move_to(step.index + 1, step.count), **asked.options)
+        output = pipeline(
+            request.prompt, on_step=lambda step: bar.move_to(step.index + 1, step.count), **request.options
+        )
     state = output.latents if output.tokens is None else output.tokens
     assert state is not None, "a run that gave no state"
     with warned():

@@ -88,7 +88,7 @@ def _as_json(pipeline: Pipeline, graphs: list[GraphCheck], cases: list[CaseResul
 
 def _summary(pipeline: Pipeline, graphs: int, cases: int, quick: bool) -> str:
     gate = pipeline.bundle.manifest.gate
-    told = f"{len(pipeline.bundle.manifest.files)} files and {graphs} graphs as exported"
+    checked = f"{len(pipeline.bundle.manifest.files)} files and {graphs} graphs as exported"
     if gate is None:
-        return f"{told}; it holds no drawings of fp32 to compare with"
-    return f"{told}; nothing drawn" if quick else f"{told}, {cases} drawings close enough to fp32's"
+        return f"{checked}; it holds no drawings of fp32 to compare with"
+    return f"{checked}; nothing drawn" if quick else f"{checked}, {cases} drawings close enough to fp32's"

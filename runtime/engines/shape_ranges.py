@@ -159,8 +159,8 @@ class _PlanWalk:
 def _free(graph: Graph, shapes: dict[str, Shape]) -> Sizes:
     for tensor in graph.inputs:
         if len(tensor.shape) != len(shapes[tensor.name]):
-            told = f"expected {tensor.name} {list(shapes[tensor.name])}, as the plan's graphs give it"
-            raise InputError(f"manifest: {graph.file}: {told}, got {list(tensor.shape)}; export the bundle again")
+            wanted = f"expected {tensor.name} {list(shapes[tensor.name])}, as the plan's graphs give it"
+            raise InputError(f"manifest: {graph.file}: {wanted}, got {list(tensor.shape)}; export the bundle again")
     return {
         name: size
         for tensor in graph.inputs

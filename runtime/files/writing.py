@@ -92,7 +92,7 @@ def save_all(writes: Mapping[Path, Write]) -> None:
     with ExitStack() as stack:
         made: list[tuple[Path, Path]] = []
         for path, write in writes.items():
-            with _told(path):
+            with _named_failure(path):
                 target = target_of(path)
                 folder = stack.enter_context(staging_folder(target.absolute().parent, target.stem))
                 with (folder / "new").open("wb") as stream:
@@ -105,7 +105,7 @@ def _publish(made: list[tuple[Path, Path]]) -> None:
     done: list[tuple[Path, Path]] = []
     try:
         for folder, target in made:
-            with _told(target):
+            with _named_failure(target):
                 if target.exists():
                     os.replace(target, folder / "old")
                 done.append((folder, target))
@@ -120,7 +120,7 @@ def _publish(made: list[tuple[Path, Path]]) -> None:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _named_failure(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -56,10 +56,10 @@ class Case:
         """What says nothing is left out."""
         known = run_options()
         given = {name: self.options[name] for name in known if name in self.options}
-        told = {name: value for name, value in given.items() if not known[name].is_default(value) and value != ()}
+        changed = {name: value for name, value in given.items() if not known[name].is_default(value) and value != ()}
         own = {name: value for name in OWN_FILES if (value := getattr(self, name)) is not None}
         beside = {"prompt": self.prompt} if self.prompt is not None else {}
-        return own | beside | told | ({} if self.rate is None else {"rate": self.rate})
+        return own | beside | changed | ({} if self.rate is None else {"rate": self.rate})
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,9 +113,9 @@ class Option:
         """The option as JSON Schema, for a form or a server."""
         value = dict(SCHEMA_TYPES[self.form])
         bounds = {"minimum": self.least, "maximum": self.most, "enum": list(self.choices) or None}
-        told = {key: bound for key, bound in bounds.items() if bound is not None}
+        stated = {key: bound for key, bound in bounds.items() if bound is not None}
         # A size's bounds are those of each side.
-        value |= {"items": value["items"] | told} if self.form == "size" else told
+        value |= {"items": value["items"] | stated} if self.form == "size" else stated
         if self.several:
             value = {"type": "array", "items": value}
         return value | {"description": self.help} | ({} if self.default is None else {"default": self.default})

@@ -67,9 +67,9 @@ class Canvas:
         # Whoever draws little need not ask the system.
         if needed < SMALL_DRAWING_BYTES or (free := available_memory()) is None or needed <= free:
             return []
-        asked = f"{count} picture{'s' * (count != 1)} of {size[0]}x{size[1]}, which need over {needed / 1e9:.1f} GB"
+        pictures = f"{count} picture{'s' * (count != 1)} of {size[0]}x{size[1]}, which need over {needed / 1e9:.1f} GB"
         return [
-            f"size and count: expected what fits into {free / 1e9:.1f} GB of free memory, got {asked}; draw fewer or "
+            f"size and count: expected what fits into {free / 1e9:.1f} GB of free memory, got {pictures}; draw fewer or "
             "smaller pictures"
         ]
 

@@ -135,7 +135,7 @@ class TokensProcess:
         """A step of the sampler after the other; tokens that are sent in take the place of the state."""
         noise = run.noise
         assert not isinstance(noise, np.ndarray)
-        asked = TokenRun(
+        token_run = TokenRun(
             partial(self._predict, run),
             TokenNoise(run.seed, run.count, noise),
             run.count,
@@ -143,7 +143,7 @@ class TokensProcess:
             run.values,
             run.slots,
         )
-        count, walk, sent = self.sampler.step_count(asked), self.sampler.walk(asked), None
+        count, walk, sent = self.sampler.step_count(token_run), self.sampler.walk(token_run), None
         for index in range(count):
             with run.timings("denoise"):
                 step = walk.send(sent)

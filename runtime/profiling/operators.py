@@ -44,8 +44,8 @@ class OnnxRuntimeProfiled:
         if as_written:
             chosen.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
             chosen.add_session_config_entry("session.disable_prepacking", "1")
-        told = f"{path}: ONNX Runtime {onnxruntime.__version__} cannot open this graph"
-        with library_edge(lambda why: InputError(f"{told}: {why}; export it again")):
+        refused = f"{path}: ONNX Runtime {onnxruntime.__version__} cannot open this graph"
+        with library_edge(lambda why: InputError(f"{refused}: {why}; export it again")):
             self._session = onnxruntime.InferenceSession(str(path), chosen, providers=["CPUExecutionProvider"])
 
     def call(self, arrays: dict[str, np.ndarray]) -> None:
@@ -75,8 +75,8 @@ def products(path: Path, arrays: dict[str, np.ndarray]) -> int:
     """Multiplications with their additions in the matrix products and convolutions of one call, counted from the shapes
     that they have in it. The graph is run once, as written; raises InputError where ONNX Runtime cannot."""
     session = OnnxRuntimeProfiled(path, None, as_written=True)
-    told = f"{path}: ONNX Runtime cannot run this graph as it is written"
-    with library_edge(lambda why: InputError(f"{told}: {why}; leave the operators out (--no-operators)")):
+    refused = f"{path}: ONNX Runtime cannot run this graph as it is written"
+    with library_edge(lambda why: InputError(f"{refused}: {why}; leave the operators out (--no-operators)")):
         session.call(arrays)
     return sum(_macs(event["args"]) for event in _nodes(session.events()))
 

@@ -102,8 +102,10 @@ def _file_notes(parameters: Parameters, given: Mapping[str, Any]) -> Iterator[st
 def _bundle_notes(what: str, marked: BundleMark, bundle: Bundle) -> list[str]:
     if marked.manifest is not None and marked.manifest == bundle.sha256:
         return []
-    told = "an unknown manifest" if marked.manifest is None else f"the manifest {marked.manifest[:HASH_DIGITS]}"
-    return [f"{what}: the picture was drawn with {marked.name} of {told}, and this is another; so may the picture be"]
+    drawn_with = "an unknown manifest" if marked.manifest is None else f"the manifest {marked.manifest[:HASH_DIGITS]}"
+    return [
+        f"{what}: the picture was drawn with {marked.name} of {drawn_with}, and this is another; so may the picture be"
+    ]
 
 
 def _kept(parameters: Parameters, given: Collection[str]) -> dict[str, Any]:

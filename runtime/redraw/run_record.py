@@ -40,9 +40,9 @@ class RunRecord:
         request: Request,
     ):
         known = run_options()
-        told = {name: value for name, value in given.items() if name in known and not known[name].is_default(value)}
-        files = {name: value for name, value in told.items() if known[name].is_file}
-        options = {name: _plain(known[name], told[name]) for name in told if name not in (*ALONE, *files)}
+        changed = {name: value for name, value in given.items() if name in known and not known[name].is_default(value)}
+        files = {name: value for name, value in changed.items() if known[name].is_file}
+        options = {name: _plain(known[name], changed[name]) for name in changed if name not in (*ALONE, *files)}
         self._request = request
         self._shared = {name: value for name, value in files.items() if request.count > 1 and has_shares(name, value)}
         self._files = {

@@ -65,13 +65,15 @@ def create_app(settings: ServerSettings, drawer: Drawer | None = None) -> FastAP
     app.state.service = service
     for module in (openai_images, native_jobs, automatic1111):
         app.include_router(module.router)
-    for path, answer, told in (
+    for path, answer, responses in (
         ("/health/live", _live, answers(200, LIVE)),
         ("/health/ready", _ready, REFUSALS | READINESS),
         ("/metrics", _metrics, REFUSALS | METRICS),
     ):
         # None of them is JSON by FastAPI's own word.
-        app.add_api_route(path, answer, methods=["GET"], tags=["operation"], responses=told, response_class=Response)
+        app.add_api_route(
+            path, answer, methods=["GET"], tags=["operation"], responses=responses, response_class=Response
+        )
     app.add_api_route("/", _page, methods=["GET"], include_in_schema=False)
     for kind, handler in _HANDLERS.items():
         app.add_exception_handler(kind, handler)
@@ -133,12 +135,12 @@ async def _bad_input(request: Request, error: Exception) -> Response:
 
 async def _not_routed(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    told = {404: f"no such address: {request.url.path[:200]}; see /openapi.json", 405: "another method is taken here"}
+    texts = {404: f"no such address: {request.url.path[:200]}; see /openapi.json", 405: "another method is taken here"}
     headers = dict(error.headers or {})
     if error.status_code == 405 and (operations := request.app.openapi()["paths"].get(request.url.path)) is not None:
         # The router tells of the first route alone.
         headers["Allow"] = ", ".join(sorted(method.upper() for method in operations))
-    made = ApiError(error.status_code, told.get(error.status_code, str(error.detail)), headers=headers)
+    made = ApiError(error.status_code, texts.get(error.status_code, str(error.detail)), headers=headers)
     return await _refused(request, made)
 
 

@@ -77,18 +77,18 @@ class _Body:
     """One body on its way."""
 
     def __init__(self, headers: Headers, receive: Receive, limits: ServerLimits, hold: Callable[[int], bool]):
-        told = headers.get("content-length", "")
-        self._told = int(told) if told.isascii() and told.isdecimal() else 0
+        length = headers.get("content-length", "")
+        self._length = int(length) if length.isascii() and length.isdecimal() else 0
         # Without either there is none.
-        self._whole = not self._told and "transfer-encoding" not in headers
+        self._whole = not self._length and "transfer-encoding" not in headers
         self._receive, self._limits, self._hold = receive, limits, hold
         self._begun, self._came, self._held, self._slow = monotonic(), 0, 0, False
 
     def begin(self) -> None:
         """Raises ApiError for one that says that it is too large, now or beside the others."""
-        if self._told > self._limits.body_bytes:
+        if self._length > self._limits.body_bytes:
             raise self._too_large()
-        self._take(self._told)
+        self._take(self._length)
 
     async def receive(self) -> Message:
         """The next message, as ASGI has it. Raises ApiError."""
@@ -114,7 +114,7 @@ class _Body:
         most = 2 * self._limits.body_bytes
         try:
             async with asyncio.timeout(REST_SECONDS):
-                while not (self._whole or self._slow) and max(self._came, self._told) <= most:
+                while not (self._whole or self._slow) and max(self._came, self._length) <= most:
                     message = await self._receive()
                     self._came += len(message.get("body", b""))
                     self._whole = not message.get("more_body", False)

@@ -121,6 +121,6 @@ class Connection(H11Protocol):
 def plain_answer(status: int, body: Mapping[str, Any], headers: Mapping[str, str]) -> bytes:
     """An answer of HTTP/1.1 as bytes, after which the connection ends."""
     data = json.dumps(body).encode()
-    told = {"Content-Type": "application/json", "Content-Length": str(len(data)), "Connection": "close", **headers}
-    lines = [f"HTTP/1.1 {status} {STATUS_PHRASES[status].decode()}", *(f"{name}: {told[name]}" for name in told)]
+    fields = {"Content-Type": "application/json", "Content-Length": str(len(data)), "Connection": "close", **headers}
+    lines = [f"HTTP/1.1 {status} {STATUS_PHRASES[status].decode()}", *(f"{name}: {fields[name]}" for name in fields)]
     return "\r\n".join([*lines, "", ""]).encode("ascii") + data

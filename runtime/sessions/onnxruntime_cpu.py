@@ -127,8 +127,8 @@ class OnnxRuntimeSession(UnboundSession):
         fix = "export it again"
         if engine is not None:
             fix = f"remove {engine}, or build it again with x2i build BUNDLE --for cpu"
-        told = f"{path}: ONNX Runtime {onnxruntime.__version__} cannot open this graph"
-        with library_edge(lambda why: InputError(f"{told}: {why}; {fix}")):
+        refused = f"{path}: ONNX Runtime {onnxruntime.__version__} cannot open this graph"
+        with library_edge(lambda why: InputError(f"{refused}: {why}; {fix}")):
             self._session = _open_graph(path, threads) if engine is None else _open_engine(engine, threads)
             inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
             super().__init__(tuple(map(as_tensor, inputs)), tuple(map(as_tensor, outputs)))

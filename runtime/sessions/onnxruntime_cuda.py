@@ -48,8 +48,8 @@ def open_cuda(graph: GraphFile, settings: Settings) -> "OnnxRuntimeCudaSession":
 
 
 def _open_uncaptured(graph: GraphFile) -> onnxruntime.InferenceSession:
-    told = f"{graph.path}: ONNX Runtime {onnxruntime.__version__} cannot open this graph on CUDA"
-    with library_edge(lambda why: InputError(f"{told}: {why}; choose another backend, such as cpu")):
+    refused = f"{graph.path}: ONNX Runtime {onnxruntime.__version__} cannot open this graph on CUDA"
+    with library_edge(lambda why: InputError(f"{refused}: {why}; choose another backend, such as cpu")):
         return _open_graph(graph, captures=False)
 
 

@@ -122,8 +122,8 @@ def _of_these_shapes(there: EngineKey, wanted: EngineKey) -> list[str]:
 
 def _shapes_text(shapes: Shapes) -> str:
     """Shapes by name: those of the first input spelled out, all of them as a digest."""
-    told = [f"{name} {'x'.join(map(str, shape))}" for name, shape in sorted(shapes.items())]
-    return f"{told[0]} ({hashlib.sha256(' '.join(told).encode()).hexdigest()[:12]})"
+    described = [f"{name} {'x'.join(map(str, shape))}" for name, shape in sorted(shapes.items())]
+    return f"{described[0]} ({hashlib.sha256(' '.join(described).encode()).hexdigest()[:12]})"
 
 
 def fitting_openvino_engine(
@@ -132,8 +132,8 @@ def fitting_openvino_engine(
     """The engine of the bundle that fits; None where there is none, with a warning where others ought to."""
     path, why = find_openvino_engine(graph, device, settings, shapes)
     if why:
-        told = f"{graph.name}: compiled again, since no engine fits: {'; '.join(why)}; x2i build BUNDLE --for openvino"
-        warnings.warn(told, EngineWarning, stacklevel=5)
+        note = f"{graph.name}: compiled again, since no engine fits: {'; '.join(why)}; x2i build BUNDLE --for openvino"
+        warnings.warn(note, EngineWarning, stacklevel=5)
     return path
 
 

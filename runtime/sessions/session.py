@@ -153,26 +153,26 @@ _ORT_PLACE = re.compile(
 
 def _said(error: BaseException) -> str:
     """What a library says, without the places in its sources that it says it from."""
-    told = reason(error)
-    if told.startswith("too little memory"):
-        return told
-    return one_line(_ORT_PLACE.sub("", _ORT_CODE.sub("", str(error).strip())).strip().partition("\n")[0] or told)
+    line = reason(error)
+    if line.startswith("too little memory"):
+        return line
+    return one_line(_ORT_PLACE.sub("", _ORT_CODE.sub("", str(error).strip())).strip().partition("\n")[0] or line)
 
 
 def check_tensors(graph: GraphFile, session: Session) -> None:
     """Raises InputError where the tensors of an opened graph are not those that the manifest tells."""
     problems = []
-    for kind, told, there in (
+    for kind, listed, there in (
         ("input", graph.inputs, session.inputs),
         ("output", graph.outputs, session.outputs),
     ):
         known = {tensor.name: tensor for tensor in there}
-        names = sorted(known.keys() ^ {tensor.name for tensor in told})
+        names = sorted(known.keys() ^ {tensor.name for tensor in listed})
         problems += [f"{kind} {name}: in one of the two alone" for name in names]
         problems += [
             f"{kind} {one.name}: expected {one.dtype} {list(one.shape)}, got {known[one.name].dtype} "
             f"{list(known[one.name].shape)}"
-            for one in told
+            for one in listed
             if one.name in known and not _same(one, known[one.name])
         ]
     if problems and (graph.inputs or graph.outputs):
@@ -181,8 +181,8 @@ def check_tensors(graph: GraphFile, session: Session) -> None:
         )
 
 
-def _same(told: Tensor, there: Tensor) -> bool:
-    return told.dtype == there.dtype and shapes_agree(told.shape, there.shape)
+def _same(listed: Tensor, there: Tensor) -> bool:
+    return listed.dtype == there.dtype and shapes_agree(listed.shape, there.shape)
 
 
 def call_error(library: str, inputs: Iterable[Tensor], arrays: Mapping[str, np.ndarray], reason: str) -> InputError:

@@ -82,8 +82,8 @@ class TensorRtRunner:
             self._launches.append(self._stream.captured(self._enqueue))
         except InputError as error:
             self._captures = False
-            told = f"launches are queued one by one, for they cannot be captured: {error}"
-            warnings.warn(told, EngineWarning, stacklevel=6)
+            note = f"launches are queued one by one, for they cannot be captured: {error}"
+            warnings.warn(note, EngineWarning, stacklevel=6)
 
     def _enqueue(self) -> None:
         if not self._context.execute_async_v3(self._stream.handle):

@@ -91,8 +91,8 @@ class BestFirst:
 
         Raises InputError where neither says it.
         """
-        if (asked := run.values["length"]) is not None:
-            return np.full(run.count, asked, np.int64)
+        if (length := run.values["length"]) is not None:
+            return np.full(run.count, length, np.int64)
         logits = run.slots.get("length_logits", np.empty(0))
         if logits.shape not in ((1, self.most), (run.count, self.most)):
             expected = f"length_logits of {self.most} lengths from the picture, got {list(logits.shape)}"

@@ -137,21 +137,21 @@ class MaskedDecoding:
             tokens = tokens if sent is None else sent
 
     def _whole_count(self, run: TokenRun) -> int:
-        asked = run.values.get("steps")
-        return self.steps if asked is None else int(asked)
+        steps = run.values.get("steps")
+        return self.steps if steps is None else int(steps)
 
     def _temperature(self, run: TokenRun) -> tuple[float, float]:
-        asked = run.values.get("temperature")
-        if asked is None:
+        temperature = run.values.get("temperature")
+        if temperature is None:
             return self.temperature
-        first, *last = asked if isinstance(asked, list | tuple) else [asked]
+        first, *last = temperature if isinstance(temperature, list | tuple) else [temperature]
         return first, last[0] if last else LAST_TEMPERATURE
 
     def _strength(self, run: TokenRun) -> float:
         """The share of the steps that is walked; all of them where no picture is redrawn."""
-        asked, slots = run.values.get("strength"), run.slots
-        if asked is not None:
-            return float(asked)
+        strength, slots = run.values.get("strength"), run.slots
+        if strength is not None:
+            return float(strength)
         redraws = "start_tokens" in slots and "known" not in slots and run.values.get("tokens") is None
         return self.strength if redraws else 1.0
 

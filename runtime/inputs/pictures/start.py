@@ -162,11 +162,11 @@ class StartInput:
 
     def _agrees(self, size: tuple[int, int], call: CallContext, made: PreparedInputs) -> bool:
         """Notes the size of what is begun with, which the caller's must be, where one is given."""
-        asked = call.values["size"]
+        wanted = call.values["size"]
         made.size = size
-        if asked is None or is_same_size(asked, size):
+        if wanted is None or is_same_size(wanted, size):
             return True
-        got = f"got {short(asked)}"
+        got = f"got {short(wanted)}"
         made.problems.append(f"size: what is begun with is drawn at {size[0]}x{size[1]}, {got}; leave size out")
         return False
 

@@ -47,10 +47,10 @@ async def get_capabilities(request: Request) -> dict[str, Any]:
     """What each bundle reads, its options with their ranges, its presets and sizes, and the server's limits."""
     service = service_of(request)
     limits = service.limits
-    told = ("waiting", "body_bytes", "pixels", "seconds", "keep_seconds", "pictures", "steps", "prompt_length")
+    names = ("waiting", "body_bytes", "pixels", "seconds", "keep_seconds", "pictures", "steps", "prompt_length")
     return {
         "version": version("x2i-edge"),
-        "limits": {name: getattr(limits, name) for name in told},
+        "limits": {name: getattr(limits, name) for name in names},
         "bundles": [served.capabilities() for served in service.bundles],
     }
 

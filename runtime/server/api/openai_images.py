@@ -81,8 +81,8 @@ def image_body(served: Sequence[ServedBundle], limits: ServerLimits, kind: str) 
     """OpenAI's fields as JSON Schema, with the options of these bundles."""
     own, options = ImagesRequest.model_json_schema()["properties"], any_options(served, limits, kind)
     same = {name: options[option] for name, option in ALIASES.items() if option in options}
-    told = {"prompt": prompt_schema(served, limits), "model": {"enum": [each.name for each in served]}}
-    properties = {**options, **same, **own, **told}
+    fixed = {"prompt": prompt_schema(served, limits), "model": {"enum": [each.name for each in served]}}
+    properties = {**options, **same, **own, **fixed}
     if (most := limits.pictures) < MOST_PICTURES:
         properties["n"] = {"type": "integer", "minimum": 1, "maximum": most}
     return {"type": "object", "required": needed_fields(served), "properties": properties}
@@ -240,8 +240,10 @@ def _answer(request: Request, service: Service, job: Job, asked: ImagesRequest) 
         data = [{"b64_json": file.base64} for file in job.result.pictures]
         service.scheduler.forget(job.id)
     seconds = {stage: round(value, 4) for stage, value in job.result.seconds.items()}
-    told = {"id": job.id, "seconds": seconds, "warnings": list(job.result.warnings), "texts": list(job.result.texts)}
-    return JSONResponse({"created": int(job.created), "data": data, **_told(job, asked), "usage": USAGE, "x2i": told})
+    details = {"id": job.id, "seconds": seconds, "warnings": list(job.result.warnings), "texts": list(job.result.texts)}
+    return JSONResponse(
+        {"created": int(job.created), "data": data, **_echoed(job, asked), "usage": USAGE, "x2i": details}
+    )
 
 
 async def _streamed(job: Job, watched: Watch, kind: str, asked: ImagesRequest) -> AsyncIterator[tuple[str, Any]]:
@@ -268,10 +270,10 @@ def _left(service: Service, job: Job) -> None:
 
 
 def _event(name: str, job: Job, asked: ImagesRequest, data: str, **more: Any) -> tuple[str, dict[str, Any]]:
-    return name, {"type": name, "b64_json": data, "created_at": int(time.time()), **_told(job, asked), **more}
+    return name, {"type": name, "b64_json": data, "created_at": int(time.time()), **_echoed(job, asked), **more}
 
 
-def _told(job: Job, asked: ImagesRequest) -> dict[str, Any]:
+def _echoed(job: Job, asked: ImagesRequest) -> dict[str, Any]:
     height, width = job.asked.request.size
     form = job.asked.picture_format.name
     return {

@@ -93,8 +93,8 @@ def described(
 
 def bundle_options(bundle: ServedBundle, limits: ServerLimits, kind: str = JSON) -> dict[str, Any]:
     """A bundle's options as JSON Schema, by name: files as base64, or in a form as they are."""
-    told: dict[str, dict[str, Any]] = bundle.capabilities()["options"]
-    found = {name: _sent(schema, kind) for name, schema in told.items()}
+    options: dict[str, dict[str, Any]] = bundle.capabilities()["options"]
+    found = {name: _sent(schema, kind) for name, schema in options.items()}
     if "size" in found:
         multiple = bundle.bundle.manifest.plan.process.canvas.multiple
         found["size"] |= {"items": found["size"]["items"] | {"multipleOf": multiple}}

@@ -100,8 +100,8 @@ class ClusterDrawer:
                     drawn: Drawn = data["drawn"]
                     return drawn
                 if name == "begun":
-                    told = sent.call.bundle, data["replica"], data["machine"], data["pid"], data["gpus"] or "none"
-                    log.info("a job of %s begins: replica %s on %s, process %s, GPUs %s", *told)
+                    place = sent.call.bundle, data["replica"], data["machine"], data["pid"], data["gpus"] or "none"
+                    log.info("a job of %s begins: replica %s on %s, process %s, GPUs %s", *place)
                 tell(name, data)
         finally:
             answers.cancel()

@@ -48,8 +48,8 @@ class BatchSize:
         """What was found, in words."""
         rates = ", ".join(f"{count}: {rate:.3g}" for count, rate in self.steps_per_second.items())
         shared = f"{self.most} pictures share a step, {self.gain:.2f} times as fast"
-        told = shared if self.most > 1 else "pictures are drawn one by one"
-        return f"{self.size[0]}x{self.size[1]}, {told} (steps of a picture a second, by pictures in a step: {rates})"
+        sharing = shared if self.most > 1 else "pictures are drawn one by one"
+        return f"{self.size[0]}x{self.size[1]}, {sharing} (steps of a picture a second, by pictures in a step: {rates})"
 
 
 @dataclass(frozen=True, slots=True)
