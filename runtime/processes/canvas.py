@@ -68,10 +68,8 @@ class Canvas:
         if needed < SMALL_DRAWING_BYTES or (free := available_memory()) is None or needed <= free:
             return []
         pictures = f"{count} picture{'s' * (count != 1)} of {size[0]}x{size[1]}, which need over {needed / 1e9:.1f} GB"
-        return [
-            f"size and count: expected what fits into {free / 1e9:.1f} GB of free memory, got {pictures}; draw fewer or "
-            "smaller pictures"
-        ]
+        room = f"expected what fits into {free / 1e9:.1f} GB of free memory"
+        return [f"size and count: {room}, got {pictures}; draw fewer or smaller pictures"]
 
     def _other_than_fixed(self, size: Any) -> list[str]:
         if is_same_size(size, self.size):
