@@ -9,6 +9,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 from tokenizers import Tokenizer
+from x2i.export.sampling import count_problems
 from x2i.export.schedulers import read_sampling
 from x2i.models.random.weights import random_stable_diffusion
 from x2i.runtime import load
@@ -92,3 +93,17 @@ def test_the_pipeline_draws_the_same(base, pipeline: Pipeline, name: str, monkey
     monkeypatch.setattr(pipeline, "bundle", replace(pipeline.bundle, manifest=manifest))
     *_, last = pipeline.steps(PROMPT, noise=noise, steps=STEPS, guidance=GUIDANCE)
     assert_close(last.latents, expected, "latents")
+
+
+@pytest.mark.parametrize("name", ["LCMScheduler", "TCDScheduler"])
+@pytest.mark.parametrize(("distilled", "steps"), [(20, 20), (50, 50), (100, 50)])
+def test_a_student_of_few_timesteps_has_a_default_count_that_it_can_draw(name, distilled, steps) -> None:
+    """As many as diffusers takes unasked, or as many as there are: diffusers' scheduler refuses one more."""
+    config = SCALED | {"_class_name": name, "original_inference_steps": distilled}
+    read = read_sampling(config, name)
+    assert read.sampler is not None and read.sampler.steps == steps
+    assert count_problems(read.sampler, read.schedule) == []
+    peer = getattr(diffusers, name).from_config(config)
+    peer.set_timesteps(steps)
+    with pytest.raises(ValueError, match="original_steps"):
+        peer.set_timesteps(distilled + 1)
