@@ -99,9 +99,14 @@ def test_manifest_says_what_made_it(golden_bundle):
 
 def test_a_graph_tells_nothing_of_the_machine_that_made_it(tmp_path):
     network = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.GELU())
-    to_onnx(component(network, 7, 8), tmp_path / "network.onnx")
-    model = onnx.load(tmp_path / "network.onnx")
-    kinds = {prop.key for node in model.graph.node for prop in node.metadata_props}
-    assert kinds == {"pkg.torch.onnx.name_scopes"}
-    written = (tmp_path / "network.onnx").read_bytes()
-    assert b"site-packages" not in written and b".py" not in written
+    for folder in ("here", "there"):
+        (tmp_path / folder).mkdir()
+        to_onnx(component(network, 7, 8), tmp_path / folder / "network.onnx")
+    written = (tmp_path / "here" / "network.onnx").read_bytes()
+    assert written == (tmp_path / "there" / "network.onnx").read_bytes()
+    model = onnx.load_from_string(written)
+    graph, nodes = model.graph, [*model.graph.node, *(node for each in model.functions for node in each.node)]
+    tensors = [*graph.input, *graph.output, *graph.value_info, *graph.initializer]
+    assert {prop.key for node in nodes for prop in node.metadata_props} == {"pkg.torch.onnx.name_scopes"}
+    assert not any(each.metadata_props for each in (model, graph, *tensors))
+    assert not any(each.doc_string for each in (model, graph, *nodes, *tensors))
