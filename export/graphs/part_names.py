@@ -3,23 +3,40 @@
 `unet.down_blocks.0.resnets.1.conv1.conv2d_4` is one operation; any of its prefixes names all that lies below it.
 """
 
-import ast
+import re
 from collections.abc import Collection, Iterable, Mapping
 from fnmatch import fnmatchcase
 
 import onnx_ir as ir
+from x2i.runtime.errors import VALUE_LENGTH, one_line
 
 from ..errors import PlanError
 
 SCOPES = "pkg.torch.onnx.name_scopes"
 """The metadata of a node in which torch's exporter keeps the module path and the operation."""
+_NAME = r"'[^'\\]*'"
+
+
+def scopes_of(node: ir.Node) -> list[str]:
+    """The modules that a node was traced in, the outermost first, and the operation; empty without torch's metadata.
+
+    The file may be a stranger's: raises PlanError for what is no list of names as torch's exporter writes it.
+    """
+    text = node.metadata_props.get(SCOPES)
+    if text is None:
+        return []
+    if not re.fullmatch(rf"\[{_NAME}(?:, {_NAME})*\]", text):
+        got = one_line(repr(text), VALUE_LENGTH)
+        raise PlanError(f"graph: expected {SCOPES} as a list of names, got {got}; export the bundle again")
+    return [name[1:-1] for name in re.findall(_NAME, text)]
 
 
 def path_of(node: ir.Node) -> str:
     """The dotted path of one node; without torch's metadata, the node's own name as other exporters write it."""
-    if SCOPES not in node.metadata_props:
+    scopes = scopes_of(node)
+    if not scopes:
         return (node.name or node.outputs[0].name or "").strip("/").replace("/", ".")
-    *modules, operation = ast.literal_eval(node.metadata_props[SCOPES])
+    *modules, operation = scopes
     return f"{modules[-1]}.{operation}" if modules and modules[-1] else operation
 
 

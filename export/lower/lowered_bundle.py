@@ -26,7 +26,7 @@ from ..precision import fp16_emulation
 from ..precision.int8 import Recipe, check_recipe
 from ..tune.publish import without_presets
 from .calibration import calibrate
-from .lowered_graph import Calibration, lowered_graph
+from .lowered_graph import Calibration, check_graphs, lowered_graph
 from .lowering import CALIBRATED, Lowering, choose_precisions
 
 Report = Callable[[str], None]
@@ -52,6 +52,7 @@ def lower(folder: Path, out: Path, lowering: Lowering, report: Report = lambda l
     judge = None if lowering.judge is None else find_judge(lowering.judge)
     if judge is not None:
         judge.runs(source.manifest)  # refuses a bundle that it does not know, before any work
+    check_graphs(source, [name for name, precision in precisions.items() if precision != "fp32"])
     _check_recipes(source, precisions, lowering)
     with new_bundle(out) as made:
         with staging_folder(made, "calibration") as work:

@@ -1,14 +1,16 @@
 """One graph rewritten in its precision, and measured against fp32 torch's stored outputs."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from x2i.runtime.bundle.manifest import Graph, Measured, Precision
-from x2i.runtime.bundle.proof import proof_error
+from x2i.runtime.bundle.proof import check_against_fp32, proof_error
 from x2i.runtime.bundle.reader import Bundle
+from x2i.runtime.commands.progress import track
+from x2i.runtime.errors import InputError
 from x2i.runtime.files.staging import staging_folder
 from x2i.runtime.sessions.backends import open_session
 from x2i.runtime.sessions.session import GraphFile
@@ -40,6 +42,21 @@ class Calibration:
 
     ranges: RecordedCalls
     held_out: RecordedCalls
+
+
+def check_graphs(source: Bundle, names: Collection[str]) -> None:
+    """Runs graphs of an fp32 bundle on their proofs, before anything is made of them: the rewrites go by what ONNX
+    Runtime has taken. Raises InputError for one that does not open or is past its own gate."""
+    graphs = {name: source.manifest.graphs[name] for name in names}
+    wanted = replace(source, manifest=replace(source.manifest, graphs=graphs))
+    found = check_against_fp32(wanted, lambda name: open_session("cpu", source.graph_file(name)))
+    for proven in track(found, "fp32 graphs", len(graphs), "graph"):
+        if not proven.passed:
+            path = source.path(source.manifest.graphs[proven.graph].file)
+            raise InputError(
+                f"{path}: expected at most {proven.gate:.0e} of the output's spread beside fp32 torch, got "
+                f"{proven.error:.1e}; export it again"
+            )
 
 
 def lowered_graph(

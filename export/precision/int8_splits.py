@@ -1,6 +1,5 @@
 """Layers split in halves before int8, so that each half has its own scale: skip connections and gated feed-forwards."""
 
-import ast
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -9,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ..graphs.graph_io import add_initializer, remove_initializer
-from ..graphs.part_names import SCOPES
+from ..graphs.part_names import SCOPES, scopes_of
 
 
 def clone_node(
@@ -22,10 +21,12 @@ def clone_node(
 
 def half_scopes(node: ir.Node, half: int) -> dict[str, str]:
     """The node's metadata, its module path one word longer: the half's number."""
-    if SCOPES not in node.metadata_props:
+    scopes = scopes_of(node)
+    if not scopes:
         return {}
-    *modules, operation = ast.literal_eval(node.metadata_props[SCOPES])
-    return {SCOPES: repr([*modules, f"{modules[-1]}.{half}", operation])}
+    *modules, operation = scopes
+    parent = f"{modules[-1]}." if modules else ""
+    return {SCOPES: repr([*modules, f"{parent}{half}", operation])}
 
 
 def split_shortcuts(model: ir.Model) -> int:

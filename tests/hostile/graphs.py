@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from x2i.runtime.bundle.reader import open_bundle
 
 from .case import Case
-from .held import refused_or_drawn
+from .held import Command, refused_or_drawn
 from .manifests import places, wrongs
 from .media import cut, flipped
 from .room import Room
@@ -36,17 +36,44 @@ def graph_cases() -> Iterator[Case]:
     for name, change in OUTSIDE.items():
         make = partial(_changed, "projection", change)
         yield _replaced("graph", f"projection {name}", "projection.onnx", make, must_refuse=True)
+    for precision in ("fp16", "int8-weights"):
+        for name, change in (CHANGES | SCOPED).items():
+            make = partial(_changed, "decoder", change)
+            yield _replaced(
+                "graph", f"decoder {name}, lowered to {precision}", "decoder.onnx", make, command=_lowering(precision)
+            )
+
+
+def _lowering(precision: str) -> Callable[[Room], Command]:
+    """Writes the decoder alone in another precision."""
+    trial = ("--trial-steps", "1", "--trial-size", "32x32", "--precision", f"decoder={precision}")
+
+    def lowering(room: Room) -> Command:
+        made = room.work / "made"
+        return Command(["lower", str(room.bundle(SYSTEM)), str(made), *trial], may_write=[f"{made}*"])
+
+    return lowering
 
 
 def _replaced(
-    kind: str, name: str, file: str, make: Callable[[], bytes], *more: str, must_refuse: bool = False
+    kind: str,
+    name: str,
+    file: str,
+    make: Callable[[], bytes],
+    *more: str,
+    must_refuse: bool = False,
+    command: Callable[[Room], Command] | None = None,
 ) -> Case:
+    """A file of the bundle replaced, its digest right; then a command, which draws unless another is given."""
+
     def attempt(room: Room) -> str | None:
         bundle, content = room.bundle(SYSTEM), make()
         manifest = json.loads((bundle / "manifest.json").read_text("utf-8"))
         manifest["files"][file] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
         (room.work / "weights.bin").write_bytes(bytes(1 << 20))
         with room.replaced(bundle, {file: content, "manifest.json": json.dumps(manifest).encode()}):
+            if command is not None:
+                return refused_or_drawn(room, command(room))
             return refused_or_drawn(room, drawing(room, SYSTEM, *more, must_refuse=must_refuse))
 
     return Case(kind, name, attempt)
@@ -191,6 +218,19 @@ CHANGES: dict[str, Callable[[onnx.ModelProto], None]] = {
     "odd names": _odd_names,
     "a megabyte of metadata": _metadata,
 }
+
+
+def _scopes(model: onnx.ModelProto, text: str) -> None:
+    for node in model.graph.node:
+        for prop in node.metadata_props:
+            prop.value = text
+
+
+SCOPED: dict[str, Callable[[onnx.ModelProto], None]] = {
+    f"scopes {text[:20]!r}": partial(_scopes, text=text)
+    for text in ("", "1", "[]", "['a'", "['a', 1]", "[" * 100_000, "__import__('os')", "['\x1b[31m']", "\0", "['']" * 9)
+}
+"""What names a node's place in the network, as torch's exporter writes it, and a stranger may not."""
 
 
 def _external(model: onnx.ModelProto, **where: str) -> None:

@@ -1,19 +1,26 @@
 """From an fp32 bundle to a lower precision: what every graph gets, what the manifest says, what is refused."""
 
+import hashlib
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import onnx
+import onnx_ir
 import pytest
 from click.testing import CliRunner
+from onnx import numpy_helper
 from x2i.export.errors import GateError, PlanError
 from x2i.export.gate import LIMITS
+from x2i.export.graphs.part_names import SCOPES, path_of, scopes_of
+from x2i.export.lower import lowered_bundle
 from x2i.export.lower.lowered_bundle import lower
-from x2i.export.lower.lowering import choose_precisions
+from x2i.export.lower.lowering import Lowering, choose_precisions
 from x2i.runtime import load
 from x2i.runtime.bundle.reader import open_bundle
 from x2i.runtime.cli import main
+from x2i.runtime.errors import InputError
 from x2i.runtime.gate.metrics import relative_l2
 
 from tests.export.conftest import QUICK
@@ -169,3 +176,51 @@ def test_export_lowers_at_once(tmp_path):
     assert result.exit_code == 0, result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert open_bundle(tmp_path / "out").manifest.graphs["decoder"].precision == "fp16"
+
+
+def with_decoder(source, folder, change):
+    """A copy of a bundle whose decoder is changed, and its digest with it."""
+    shutil.copytree(source, folder)
+    model = onnx.load(folder / "decoder.onnx")
+    change(model)
+    content = model.SerializeToString()
+    (folder / "decoder.onnx").write_bytes(content)
+    manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
+    manifest["files"]["decoder.onnx"] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    return folder
+
+
+def without_weights(model):
+    model.graph.ClearField("initializer")
+
+
+def of_zeros(model):
+    for tensor in model.graph.initializer:
+        if tensor.name.endswith("conv_out.weight"):
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * 0, tensor.name))
+
+
+@pytest.mark.parametrize(("change", "words"), [(without_weights, "cannot open"), (of_zeros, "beside fp32 torch")])
+def test_a_graph_that_is_not_torchs_is_refused_before_the_work(tiny_bundle, tmp_path, monkeypatch, change, words):
+    bundle = with_decoder(tiny_bundle, tmp_path / "bundle", change)
+    monkeypatch.setattr(lowered_bundle, "lowered_graph", None)
+    with pytest.raises(InputError) as refused:
+        lower(bundle, tmp_path / "out", Lowering({"decoder": "fp16"}))
+    (problem,) = refused.value.problems
+    assert "decoder.onnx" in problem and words in problem and "export it again" in problem
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("text", ["", "1", "[]", "['a'", "['a', 1]", "[" * 100_000, "__import__('os')"])
+def test_scopes_that_are_no_list_of_names_are_refused(text):
+    node = onnx_ir.node("Add", [], metadata_props={SCOPES: text})
+    with pytest.raises(PlanError, match=r"expected .*name_scopes as a list of names") as refused:
+        path_of(node)
+    assert len(str(refused.value)) < 400
+
+
+def test_scopes_as_torch_writes_them():
+    node = onnx_ir.node("Add", [], metadata_props={SCOPES: repr(["", "unet.conv_in", "conv2d"])})
+    assert scopes_of(node) == ["", "unet.conv_in", "conv2d"] and path_of(node) == "unet.conv_in.conv2d"
+    assert scopes_of(onnx_ir.node("Add", [], name="/unet/Add")) == []
