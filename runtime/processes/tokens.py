@@ -9,6 +9,7 @@ import numpy as np
 
 from ..bundle.calls import PlannedCall
 from ..bundle.records import Few, Side
+from ..errors import InputError
 from ..inputs.option import CallShape, Input, NamedTensors, Shape
 from ..output import Decoded, Step
 from ..token_samplers.noise import TokenNoise
@@ -165,6 +166,11 @@ class TokensProcess:
         if self.takes_timestep:
             given["timestep"] = np.broadcast_to(np.asarray(timestep, np.int64), len(tokens))
         made = run.predict(given, float(np.max(timestep)))
+        if any(np.isnan(array).any() for array in made.values()):
+            raise InputError(
+                "tokens: expected numbers from the network, got NaN; lower guidance, or give smaller values in the "
+                "arrays of this run"
+            )
         return {name: array.reshape(*tokens.shape, -1) if self.any_grid else array for name, array in made.items()}
 
     def _preview(self, run: ProcessRun, likely: Any) -> list[Any]:

@@ -124,6 +124,20 @@ def test_guidance_is_of_logits_and_only_above_one(drawn):
     assert [arrays["is_null"].tolist() for graph, arrays in sessions.calls if graph == "encoder"] == [[False, False]]
 
 
+def test_a_network_that_ran_away_is_refused(drawn, monkeypatch):
+    """No token is likelier than another there: whatever is drawn would be none of the network's."""
+    pipeline, sessions = drawn
+    monkeypatch.setattr(sessions, "transformer", lambda *given, **arrays: {"logits": nowhere(**arrays)})
+    with pytest.raises(InputError, match=r"tokens: expected numbers from the network, got NaN; lower guidance"):
+        pipeline("red apple")
+
+
+def nowhere(tokens, **others):
+    logits = np.zeros((*tokens.shape, CLASSES), np.float32)
+    logits[0, 1, 2, 3] = np.nan
+    return logits
+
+
 def test_steps_show_what_is_expected_and_take_another_state(drawn):
     pipeline, _ = drawn
     walk = pipeline.steps("red apple", seed=2)
