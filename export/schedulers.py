@@ -219,10 +219,10 @@ def _nearest_sampler(scheduler: str, settings: dict[str, Any], source: str) -> S
             best = name, apart
     if best is None:
         raise PlanError(f"{source}: expected the settings of {scheduler}, got null for some; leave those out")
-    apart = SamplerSettings(**best[1])
+    own = SamplerSettings(**best[1])
     # A student of fewer timesteps than diffusers' default count takes no more.
-    steps = min(STEPS, apart.original_inference_steps or STEPS)
-    return SamplerChoice(best[0], steps, settings=apart)
+    steps = min(STEPS, own.original_inference_steps or STEPS)
+    return SamplerChoice(best[0], steps, settings=own)
 
 
 def scheduler_config(schedule: Schedule, choice: SamplerChoice) -> dict[str, Any]:
