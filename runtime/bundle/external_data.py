@@ -1,7 +1,7 @@
 """The files that an ONNX graph reads beside itself, found in its bytes without a library.
 
-An ONNX file is a protobuf message; the wire format is https://protobuf.dev/programming-guides/encoding. Only those
-parts are walked that can hold a tensor, and of these only what holds the word by which a tensor names its file.
+An ONNX file is a protobuf message. Only those parts are walked that can hold a tensor, and of the small ones only what
+holds the word by which a tensor names its file.
 """
 
 import mmap
@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import InputError
+from ..files.protobuf import message_fields
 from ..files.reading import open_given
 
 # Fields of onnx.proto by message: the number of each that can hold a tensor, and what it holds.
@@ -24,7 +25,9 @@ _FIELDS: dict[str, dict[int, str]] = {
     "entry": {1: "key", 2: "value"},
 }
 _WORD = b"location"
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_SEARCHED = 4096
+"""Bytes of a message up to which a search for the word is quicker than a walk. What is longer holds weights, which a
+walk leaves in the file: a search would read all of it."""
 _MOST_LEVELS = 100
 """Of messages inside messages."""
 
@@ -38,11 +41,11 @@ def external_data_names(path: Path) -> list[str]:
         if not stream.seek(0, 2):
             return []
         with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            if content.find(_WORD) < 0:
-                return []
             try:
                 found = list(_locations(content, 0, len(content), "model"))
             except (IndexError, ValueError) as error:
+                if content.find(_WORD) < 0:
+                    return []
                 damage = "expected an ONNX graph, got a damaged file"
                 raise InputError(f"{path}: {damage}; copy or export the bundle again") from error
     return [name.decode("utf-8", "backslashreplace") for name in dict.fromkeys(found)]
@@ -56,7 +59,7 @@ def _locations(content: mmap.mmap, start: int, end: int, message: str, level: in
         kind = inside.get(number)
         if kind == "entry":
             yield from _location(content, begin, stop)
-        elif kind is not None and content.find(_WORD, begin, stop) >= 0:
+        elif kind is not None and (stop - begin > _SEARCHED or content.find(_WORD, begin, stop) >= 0):
             yield from _locations(content, begin, stop, kind, level + 1)
 
 
@@ -72,33 +75,6 @@ def _location(content: mmap.mmap, start: int, end: int) -> Iterator[bytes]:
 
 def _messages(content: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int]]:
     """Number, begin and end of every field of a message that has a length."""
-    place = start
-    while place < end:
-        tag, place = _varint(content, place, end)
-        number, wire = tag >> 3, tag & 7
-        if wire == _VARINT:
-            _, place = _varint(content, place, end)
-        elif wire == _BYTES:
-            length, place = _varint(content, place, end)
-            if length > end - place:
-                raise ValueError("a field beyond its message")
-            yield number, place, place + length
-            place += length
-        elif wire in (_FIXED64, _FIXED32):
-            place += 8 if wire == _FIXED64 else 4
-        else:
-            raise ValueError("groups, which ONNX does not have")
-    if place != end:
-        raise ValueError("a field beyond its message")
-
-
-def _varint(content: mmap.mmap, place: int, end: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        if place >= end or shift > 63:
-            raise ValueError("a number without an end")
-        byte = content[place]
-        value |= (byte & 0x7F) << shift
-        place, shift = place + 1, shift + 7
-        if byte < 0x80:
-            return value, place
+    for field in message_fields(content, start, end):
+        if field.long:
+            yield field.number, field.begin, field.stop

@@ -12,6 +12,7 @@ from ..attention.choice import choose_attention
 from ..attention.kernel import look_for_kernel
 from ..errors import InputError
 from ..machine import cpu_flags
+from .openvino_weights import read_mapped
 from .session import GraphFile, Settings, Shapes
 
 PLUGINS = "x2i.plugins"
@@ -44,7 +45,7 @@ def available_devices() -> tuple[str, ...]:
 def read_model(graph: GraphFile, device: str) -> openvino.Model:
     """The graph, not yet compiled; raises InputError where OpenVINO cannot read it."""
     with _opening(graph, device):
-        return core().read_model(graph.path)
+        return read_mapped(core(), graph.path)
 
 
 def compile_graph(

@@ -1,9 +1,7 @@
 """What OpenVINO has compiled, kept in a bundle: opened again in a fraction of the time."""
 
-import ctypes
 import hashlib
 import io
-import mmap
 import time
 import warnings
 from dataclasses import dataclass, replace
@@ -17,6 +15,7 @@ from ..attention.choice import choose_attention
 from ..engines import store
 from ..engines.key import EngineKey, differences
 from ..errors import EngineWarning, InputError
+from ..files.mapped import map_file
 from ..machine import peak_memory
 from . import openvino_device
 from .session import GraphFile, Settings, Shapes
@@ -142,7 +141,7 @@ def open_openvino_engine(path: Path, graph: GraphFile, device: str, settings: Se
 
     Raises InputError where OpenVINO cannot open it.
     """
-    mapped = _mapped(path)
+    mapped = map_file(path).array()
     blob = openvino.Tensor(mapped, shared_memory=True)
     try:
         # An engine does not hold its properties: without them its types would be the device's choice.
@@ -153,30 +152,6 @@ def open_openvino_engine(path: Path, graph: GraphFile, device: str, settings: Se
             f"{path}: OpenVINO {openvino_device.openvino_version()} cannot open this engine: "
             f"{openvino_device.last_line(error)}; remove it, or build it again with x2i build BUNDLE --for openvino"
         ) from error
-
-
-def _mapped(path: Path) -> np.ndarray:
-    """A file's bytes, which the system may drop from memory and read again: nobody can write to them, and so they
-    count for no limit of the process's own data. OpenVINO takes only arrays that say they could be written to."""
-    with path.open("rb") as stream:
-        file = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-    content = (ctypes.c_uint8 * len(file)).from_address(np.frombuffer(file, np.uint8).ctypes.data)
-    mapped = np.ctypeslib.as_array(content).view(_MappedFile)
-    mapped.file = file
-    return mapped
-
-
-class _MappedFile(np.ndarray):
-    """An array that holds the mapping it lies in."""
-
-    file: mmap.mmap
-
-
-def advise_dontneed(mapped: np.ndarray | None) -> None:
-    """Lets the system have what was read of a mapped engine; what is needed again is read again."""
-    assert isinstance(mapped, _MappedFile)
-    if hasattr(mmap, "MADV_DONTNEED"):
-        mapped.file.madvise(mmap.MADV_DONTNEED)
 
 
 class _ToFile(io.BytesIO):

@@ -5,13 +5,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from threading import Lock
 
 import numpy as np
 import openvino
 
 from ..bundle.calls import Tensor
+from ..files.mapped import release_pages
 from . import openvino_device, openvino_engine
+from .cache import trim_heap
 from .openvino_support import uses_static_shapes
 from .session import GraphFile, Outputs, Settings, Shapes, call_error, library_edge
 
@@ -52,10 +55,11 @@ class FixedShapes:
         read, self._read = self._read, None
         if engine is None:
             compiled = openvino_device.compile_graph(self._graph, self._device, self._settings, shapes, read)
-            return openvino_engine.OpenedEngine(compiled)
-        opened = openvino_engine.open_openvino_engine(engine, self._graph, self._device, self._settings)
+            opened = openvino_engine.OpenedEngine(compiled)
+        else:
+            opened = openvino_engine.open_openvino_engine(engine, self._graph, self._device, self._settings)
         # With its shapes fixed most weights have been copied into the order that the kernels read.
-        openvino_engine.advise_dontneed(opened.file)
+        _give_back(engine or self._graph.path)
         return opened
 
 
@@ -81,6 +85,7 @@ class OpenVinoSession:
         self._fixed = FixedShapes(graph, self._device, settings) if uses_static_shapes(graph, self._device) else None
         self.inputs, self.outputs = self._tensors()
         self._free: list[openvino.InferRequest] = []
+        self._called = False
 
     def _tensors(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """Inputs and outputs; the graph is read for them where that must be done anyway."""
@@ -99,9 +104,9 @@ class OpenVinoSession:
         """The graph for all shapes."""
         engine = openvino_engine.fitting_openvino_engine(self._graph, self._device, self._settings)
         if engine is None:
-            return openvino_engine.OpenedEngine(
-                openvino_device.compile_graph(self._graph, self._device, self._settings)
-            )
+            compiled = openvino_device.compile_graph(self._graph, self._device, self._settings)
+            _give_back(self._graph.path)
+            return openvino_engine.OpenedEngine(compiled)
         return openvino_engine.open_openvino_engine(engine, self._graph, self._device, self._settings)
 
     def __call__(self, **arrays: np.ndarray) -> Outputs:
@@ -156,7 +161,17 @@ class OpenVinoSession:
             except RuntimeError as error:
                 # The cause stands last.
                 raise call_error("OpenVINO", inputs, arrays, openvino_device.last_line(error)) from error
+        if not self._called:
+            # A graph for all shapes copies its weights into the order of its kernels when it is first called.
+            self._called = True
+            _give_back(self._graph.path)
         return {tensor.name: returned[tensor.name] for tensor in self.outputs}
+
+
+def _give_back(path: Path) -> None:
+    """Lets the system have what was read of a graph's or an engine's file, and what compiling it left unused."""
+    release_pages(path)
+    trim_heap()
 
 
 def _tensor(port: openvino.Output | openvino.ConstOutput) -> Tensor:

@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 from x2i.runtime import InputError, load
+from x2i.runtime.bundle import external_data
 from x2i.runtime.bundle.calls import Tensor
 from x2i.runtime.bundle.external_data import external_data_names
 from x2i.runtime.bundle.manifest import Graph, Manifest, Measured
@@ -71,8 +72,11 @@ def graphs_with_data() -> dict[str, onnx.ModelProto]:
     }
 
 
+@pytest.mark.parametrize("searched", [external_data._SEARCHED, 0])
 @pytest.mark.parametrize("place", graphs_with_data())
-def test_data_outside_is_found(place: str, tmp_path: Path) -> None:
+def test_data_outside_is_found(place: str, searched: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside small parts by a search, and beside large ones by a walk."""
+    monkeypatch.setattr(external_data, "_SEARCHED", searched)
     (tmp_path / "g.onnx").write_bytes(graphs_with_data()[place].SerializeToString())
     assert external_data_names(tmp_path / "g.onnx") == ["weights.bin"]
 
