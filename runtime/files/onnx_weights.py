@@ -58,7 +58,7 @@ class _Files:
     def __getitem__(self, location: str) -> MappedFile:
         if location not in self._mapped:
             path = self._path.parent / location if location else self._path
-            if not path.resolve().is_relative_to(self._path.parent.resolve()):
+            if location and not path.resolve().is_relative_to(self._path.parent.resolve()):
                 raise NotApart("a tensor outside the graph's folder")
             self._mapped[location] = map_file(path, self._path)
         return self._mapped[location]

@@ -67,6 +67,16 @@ def test_weights_in_a_file_of_their_own_are_read_from_there(tmp_path: Path) -> N
         assert np.array_equal((kept | weights)[name], values)
 
 
+def test_a_graph_behind_a_link_is_read_as_any_other(tmp_path: Path) -> None:
+    (tmp_path / "blobs").mkdir()
+    values = array("float32", LARGE)
+    saved(tmp_path / "blobs" / "1f0c", numpy_helper.from_array(values, "w"))
+    (tmp_path / "snapshot").mkdir()
+    (tmp_path / "snapshot" / "g.onnx").symlink_to(tmp_path / "blobs" / "1f0c")
+    _, weights = graph_and_weights(tmp_path / "snapshot" / "g.onnx")
+    assert np.array_equal(weights["w"], values)
+
+
 def test_what_is_not_plain_bytes_stays(tmp_path: Path) -> None:
     values = array("float32", LARGE)
     typed = helper.make_tensor("typed", TensorProto.FLOAT, values.shape, values.ravel())
