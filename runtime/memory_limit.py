@@ -17,10 +17,10 @@ PROCESS_BYTES = 200_000_000
 """Bytes of Python, numpy, the session library and what a run keeps from part to part."""
 BYTES_PER_FILE_BYTE = {
     "cpu": {"fp32": 2.8, "fp16": 4.0, "int8": 1.4},
-    "openvino": {"fp32": 2.2, "bf16": 2.2, "fp16": 4.0, "int8": 2.3},
+    "openvino": {"fp32": 1.3, "bf16": 1.3, "fp16": 4.0, "int8": 1.3},
 }
-"""Bytes of memory for a byte of a graph's file, opened and used. Measured at full size: OpenVINO's int8 (2.1, compiled
-anew), ONNX Runtime's int8 (1.2) and fp16 (3.9), fp32 up to 500 MB (cpu 2.6, openvino 1.7); the rest is an estimate with
+"""Bytes of memory for a byte of a graph's file, opened and used. Measured at full size: OpenVINO's int8 (1.0, compiled
+anew), ONNX Runtime's int8 (1.2) and fp16 (3.9), fp32 up to 500 MB (cpu 2.6, openvino 0.6); the rest is an estimate with
 room to spare."""
 BYTES_PER_FILE_BYTE_WITH_ENGINE = {
     "cpu": {"fp32": 0.2, "fp16": 0.2, "int8": 0.2},

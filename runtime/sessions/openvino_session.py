@@ -81,11 +81,12 @@ class OpenVinoSession:
 
     def __init__(self, graph: GraphFile, settings: Settings):
         self._graph, self._settings = graph, settings
+        self._file = graph.path
+        self._called = False
         self._device = openvino_device.choose_device(settings.device)
         self._fixed = FixedShapes(graph, self._device, settings) if uses_static_shapes(graph, self._device) else None
         self.inputs, self.outputs = self._tensors()
         self._free: list[openvino.InferRequest] = []
-        self._called = False
 
     def _tensors(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """Inputs and outputs; the graph is read for them where that must be done anyway."""
@@ -105,9 +106,12 @@ class OpenVinoSession:
         engine = openvino_engine.fitting_openvino_engine(self._graph, self._device, self._settings)
         if engine is None:
             compiled = openvino_device.compile_graph(self._graph, self._device, self._settings)
-            _give_back(self._graph.path)
-            return openvino_engine.OpenedEngine(compiled)
-        return openvino_engine.open_openvino_engine(engine, self._graph, self._device, self._settings)
+            opened = openvino_engine.OpenedEngine(compiled)
+        else:
+            self._file = engine
+            opened = openvino_engine.open_openvino_engine(engine, self._graph, self._device, self._settings)
+        _give_back(self._file)
+        return opened
 
     def __call__(self, **arrays: np.ndarray) -> Outputs:
         assert arrays.keys() == {tensor.name for tensor in self.inputs}, sorted(arrays)
@@ -164,7 +168,7 @@ class OpenVinoSession:
         if not self._called:
             # A graph for all shapes copies its weights into the order of its kernels when it is first called.
             self._called = True
-            _give_back(self._graph.path)
+            _give_back(self._file)
         return {tensor.name: returned[tensor.name] for tensor in self.outputs}
 
 
