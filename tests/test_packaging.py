@@ -23,6 +23,7 @@ DATA = {
     "runtime/server/page/page.css",
     "runtime/server/page/page.html",
     *(f"runtime/server/page/{name}.js" for name in SCRIPTS),
+    *(path.relative_to(ROOT).as_posix() for path in (ROOT / "kernels" / "cpu_attention" / "source").iterdir()),
 }
 
 
@@ -86,6 +87,15 @@ def test_the_wheel_holds_the_rooms_and_nothing_else(wheel: Path) -> None:
     sources = {path.relative_to(ROOT).as_posix() for room in ROOMS for path in (ROOT / room).rglob("*.py")}
     typed = {f"{room}/py.typed" for room in ROOMS}
     assert files == {f"x2i/{path}" for path in sources | typed | DATA}
+
+
+def test_the_wheel_is_pure_python(wheel: Path) -> None:
+    """What is compiled comes in wheels of its own, so that this one is the same on every machine."""
+    assert wheel.name.endswith("-py3-none-any.whl")
+    with ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/WHEEL"))
+        assert "Root-Is-Purelib: true" in archive.read(name).decode().splitlines()
+        assert not [name for name in archive.namelist() if Path(name).suffix in (".so", ".pyd", ".dylib", ".dll", ".a")]
 
 
 def test_the_wheel_announces_its_commands(wheel: Path) -> None:
