@@ -1,4 +1,7 @@
-"""`python -m x2i.kernels.build --out DIR`: the injected attention as machine code for every GPU wanted."""
+"""`python -m x2i.kernels.build`: machine code of the kernels, for every GPU wanted or for this machine's CPU.
+
+Each kind imports what it needs when it is built: for the CPU that is a compiler and OpenVINO, for GPUs Triton.
+"""
 
 import time
 from itertools import product
@@ -6,13 +9,21 @@ from pathlib import Path
 
 import click
 
+from .errors import KernelError
 from .injected_attention import cubins
-from .injected_attention.aot import DTYPES, HEAD_WIDTHS, TARGETS, compile_pass, source_digest
+from .injected_attention.cubins import DTYPES, HEAD_WIDTHS, TARGETS
 from .injected_attention.op import MAX_HEAD_WIDTH, PASSES
+
+GPU_OPTIONS = {"targets": "--target", "dtypes": "--dtype", "head_widths": "--head-width"}
 
 
 @click.command()
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to write to.")
+@click.option("--for", "kind", type=click.Choice(("gpu", "cpu")), default="gpu", show_default=True)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder to write to. Needed for gpu; for cpu it is where x2i looks, unless another is named.",
+)
 @click.option("--target", "targets", multiple=True, type=click.Choice(TARGETS), default=TARGETS, show_default=True)
 @click.option(
     "--dtype", "dtypes", multiple=True, type=click.Choice(list(DTYPES)), default=tuple(DTYPES), show_default=True
@@ -25,8 +36,65 @@ from .injected_attention.op import MAX_HEAD_WIDTH, PASSES
     default=HEAD_WIDTHS,
     show_default=True,
 )
-def build_kernels(out: Path, targets: tuple[str, ...], dtypes: tuple[str, ...], head_widths: tuple[int, ...]) -> None:
-    """Compile both passes, as .cubin and .ptx files with an index.json. What is there and up to date is kept."""
+@click.pass_context
+def build_kernels(
+    context: click.Context,
+    kind: str,
+    out: Path | None,
+    targets: tuple[str, ...],
+    dtypes: tuple[str, ...],
+    head_widths: tuple[int, ...],
+) -> None:
+    """Compile the kernels. For gpu: both passes of the injected attention, as .cubin and .ptx files with an index.json;
+    what is there and up to date is kept. For cpu: attention for AVX-512, against the OpenVINO that is installed."""
+    given = click.core.ParameterSource.COMMANDLINE
+    others = [option for name, option in GPU_OPTIONS.items() if context.get_parameter_source(name) is given]
+    try:
+        if kind == "cpu":
+            if others:
+                raise KernelError(f"{', '.join(others)}: for gpu alone; leave it out, or --for cpu")
+            build_for_cpu(out)
+        elif out is None:
+            raise KernelError("--out: expected a folder for the kernels of GPUs, got none; name one, or say --for cpu")
+        else:
+            build_for_gpu(out, targets, dtypes, head_widths)
+    except KernelError as error:
+        for problem in error.problems:
+            click.echo(f"x2i: error: {problem}", err=True)
+        context.exit(2)
+    except OSError as error:
+        click.echo(f"x2i: error: {error.filename or out}: {error.strerror}; name another folder with --out", err=True)
+        context.exit(2)
+
+
+def build_for_cpu(out: Path | None) -> None:
+    """Compiles attention for AVX-512 into a folder, or where x2i looks for it.
+
+    Raises KernelError without OpenVINO or a compiler, OSError where the folder cannot be written.
+    """
+    try:
+        from .cpu_attention.compile import compile_library
+        from .cpu_attention.library import build_folder, cpu_can_attend, openvino_release
+    except ImportError as error:
+        raise KernelError(f"--for cpu needs openvino ({error}): pip install 'x2i-edge[openvino]'") from error
+    start = time.perf_counter()
+    path = compile_library(build_folder() if out is None else out)
+    seconds, size = time.perf_counter() - start, path.stat().st_size
+    runs = "this CPU can run it" if cpu_can_attend(path) else "this CPU lacks instructions with which it is written"
+    click.echo(f"{path}: {size:,} bytes for OpenVINO {openvino_release()}, {seconds:.1f} s; {runs}")
+    if path.parent.resolve() != build_folder().resolve():
+        click.echo(f"x2i looks in {build_folder()}, where it is written without --out")
+
+
+def build_for_gpu(out: Path, targets: tuple[str, ...], dtypes: tuple[str, ...], head_widths: tuple[int, ...]) -> None:
+    """Compiles what a folder lacks of the passes for these targets, types and head widths.
+
+    Raises KernelError without Triton, OSError where the folder cannot be written.
+    """
+    try:
+        from .injected_attention.aot import compile_pass, source_digest
+    except ImportError as error:
+        raise KernelError(f"--for gpu needs triton ({error}): pip install 'x2i-edge[kernels]'") from error
     out.mkdir(parents=True, exist_ok=True)
     there = cubins.read_undamaged_cubins(out)
     done = {cubin.stem: cubin for cubin in there if cubin.source == source_digest(cubin.kernel, cubin.head_width)}

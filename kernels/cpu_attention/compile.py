@@ -12,7 +12,7 @@ from pathlib import Path
 import openvino
 
 from ..errors import KernelError
-from .library import LIBRARY, SOURCES, Record, library_source_digest, openvino_release
+from .library import LIBRARY, SOURCES, Record, cpu_can_attend, library_source_digest, openvino_release
 
 COMPILERS = ("c++", "g++", "clang++")
 FLAGS = ("-O3", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-DNDEBUG")
@@ -27,7 +27,8 @@ def compile_library(folder: Path) -> Path:
     """Compiles the kernel into a folder, with its record; returns the library, 0.13 MB in about 6 s.
 
     The compiler is $CXX, or the first of `COMPILERS`. Raises KernelError where there is none, where it fails, or for a
-    machine that the kernel is not written for; what was in the folder then stays as it was.
+    machine that the kernel is not written for, OSError where the folder cannot be written; what was in the folder then
+    stays as it was.
     """
     if platform.machine() != "x86_64" or os.name != "posix":
         raise KernelError(f"the kernel is written for x86_64 on Linux, this is {platform.machine()}")
@@ -41,6 +42,7 @@ def compile_library(folder: Path) -> Path:
             flags = [*FLAGS, *FILE_FLAGS.get(source.name, ()), "-isystem", str(package / "include")]
             _run([*compiler, *flags, "-c", str(source), "-o", objects[-1]])
         _run([*compiler, "-shared", "-s", "-o", str(made), *objects, *map(str, libraries)])
+        _opened(made, compiler)
         digest = hashlib.sha256(made.read_bytes()).hexdigest()
         Record(library_source_digest(), openvino_release(), platform.machine(), digest).save(Path(name))
         for path in (made, made.with_suffix(".json")):
@@ -49,7 +51,10 @@ def compile_library(folder: Path) -> Path:
 
 
 def _compiler() -> list[str]:
-    told = shlex.split(os.environ.get("CXX", ""))
+    try:
+        told = shlex.split(os.environ.get("CXX", ""))
+    except ValueError as error:
+        raise KernelError(f"CXX: expected a command, got {os.environ['CXX']}: {error}") from error
     found = [told] if told else [[name] for name in COMPILERS]
     for command in found:
         if shutil.which(command[0]):
@@ -65,6 +70,17 @@ def _library(package: Path, pattern: str) -> Path:
             f"expected headers and {pattern} in {package}, as OpenVINO's wheel has them; pip install openvino"
         )
     return found[0]
+
+
+def _opened(made: Path, compiler: list[str]) -> None:
+    """Raises KernelError where what a compiler made is no library that the system opens."""
+    try:
+        cpu_can_attend(made)
+    except KernelError as error:
+        raise KernelError(
+            f"{compiler[0]}: expected a library, got what cannot be opened: {error.__cause__}; "
+            "name another compiler in CXX"
+        ) from error
 
 
 def _run(command: list[str]) -> None:

@@ -3,6 +3,7 @@
 import ctypes
 import hashlib
 import json
+import os
 import platform
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
@@ -77,19 +78,27 @@ def find_library(cpu_flags: frozenset[str] | None = None) -> Library:
     """
     problems: list[str] = []
     for folder in _folders():
-        if not (folder / RECORD).is_file():
-            continue
         try:
             return _checked(folder, cpu_flags)
         except KernelError as error:
             problems += error.problems
-    if not problems:
-        raise KernelMissing(f"no compiled kernel is there; pip install 'x2i-edge[cpu-kernels]', or {BUILD}")
-    raise KernelError(*problems)
+    if problems:
+        raise KernelError(*problems)
+    # Nobody is told to install what could not run.
+    if lacking := _lacking(cpu_flags):
+        raise KernelMissing(f"this CPU lacks {lacking}, with which the kernel is written")
+    raise KernelMissing(f"no compiled kernel is there; pip install 'x2i-edge[cpu-kernels]', or {BUILD}")
+
+
+def _lacking(cpu_flags: frozenset[str] | None) -> str:
+    """What of `NEEDED` a CPU has not, in words; nothing where its features are not known."""
+    return ", ".join(sorted(NEEDED - cpu_flags)) if cpu_flags else ""
 
 
 def _folders() -> Iterator[Path]:
-    yield build_folder()
+    """Those in which something is installed, if only a part of it."""
+    if any(os.path.lexists(build_folder() / name) for name in (LIBRARY, RECORD)):
+        yield build_folder()
     spec = find_spec(PACKAGE)
     if spec is not None and spec.origin is not None:
         yield Path(spec.origin).parent
@@ -105,25 +114,33 @@ def _checked(folder: Path, cpu_flags: frozenset[str] | None) -> Library:
         raise KernelError(f"{path}: built from the sources of another x2i; {BUILD}, or upgrade the package with it")
     if record.openvino != openvino_release():
         raise KernelError(f"{path}: built for OpenVINO {record.openvino}, {openvino_release()} is installed; {BUILD}")
+    if _digest(path) != record.sha256:
+        raise KernelError(f"{path}: is not what was built, {path.stat().st_size} bytes with another digest; {BUILD}")
+    lacking = _lacking(cpu_flags)
+    if lacking or not cpu_can_attend(path):
+        raise KernelError(f"this CPU lacks {lacking or 'instructions'}, with which the kernel is written")
+    return Library(path, record.source)
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of a file; raises KernelError where it is none, or cannot be read."""
     try:
-        content = path.read_bytes()
+        if not path.is_file():
+            raise KernelError(f"{path}: expected the compiled kernel, found no file; {BUILD}")
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise KernelError(f"{path}: cannot be read: {error.strerror}; {BUILD}") from error
-    if hashlib.sha256(content).hexdigest() != record.sha256:
-        raise KernelError(f"{path}: is not what was built, {len(content)} bytes with another digest; {BUILD}")
-    lacking = [] if cpu_flags is None else sorted(NEEDED - cpu_flags)
-    if lacking or not cpu_can_attend(path):
-        raise KernelError(f"this CPU lacks {', '.join(lacking) or 'instructions'}, with which the kernel is written")
-    return Library(path, record.source)
 
 
 def _read_record(path: Path) -> Record:
     names = [field.name for field in fields(Record)]
     try:
-        with path.open("rb") as file:
-            told = json.loads(file.read(MOST_RECORD_BYTES))
-        if isinstance(told, dict) and set(told) == set(names) and all(isinstance(told[name], str) for name in names):
-            return Record(**told)
+        if path.is_file():
+            with path.open("rb") as file:
+                told = json.loads(file.read(MOST_RECORD_BYTES))
+            if isinstance(told, dict) and set(told) == set(names) and all(isinstance(told[key], str) for key in names):
+                return Record(**told)
     except (OSError, ValueError, RecursionError):
         pass
     raise KernelError(f"{path}: expected the record of a compiled kernel, {', '.join(names)} as texts; {BUILD}")

@@ -10,12 +10,9 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from . import triton_kernel
-from .cubins import Cubin
+from .cubins import DTYPES, Cubin
 from .op import kernel_tile, padded_width
 
-TARGETS = ("sm_80", "sm_86", "sm_87", "sm_89", "sm_90", "sm_120")
-DTYPES = {"float16": "fp16", "bfloat16": "bf16"}
-HEAD_WIDTHS = (40, 64, 80, 160)
 _TYPES = {
     "token_index": "*i64",
     "strength": "*fp32",

@@ -11,6 +11,11 @@ from ..errors import KernelError
 from .op import PASSES
 
 INDEX = "index.json"
+TARGETS = ("sm_80", "sm_86", "sm_87", "sm_89", "sm_90", "sm_120")
+DTYPES = {"float16": "fp16", "bfloat16": "bf16"}
+"""Types of the tensors, with Triton's names of them."""
+HEAD_WIDTHS = (40, 64, 80, 160)
+"""Those of the supported systems."""
 
 
 @dataclass(frozen=True, slots=True)

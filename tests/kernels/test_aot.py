@@ -10,8 +10,8 @@ from click.testing import CliRunner
 from x2i.kernels.build import build_kernels
 from x2i.kernels.errors import KernelError
 from x2i.kernels.injected_attention import cubins
-from x2i.kernels.injected_attention.aot import TARGETS, Compiled, compile_pass
-from x2i.kernels.injected_attention.cubins import Cubin
+from x2i.kernels.injected_attention.aot import Compiled, compile_pass
+from x2i.kernels.injected_attention.cubins import TARGETS, Cubin
 from x2i.kernels.injected_attention.op import PASSES
 
 pytest.importorskip("triton", reason="Triton is not installed")
