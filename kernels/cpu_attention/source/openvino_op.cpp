@@ -3,6 +3,8 @@
 #include <openvino/core/op_extension.hpp>
 #include <openvino/op/op.hpp>
 
+#include <cstring>
+
 #include "attention.h"
 
 namespace {
@@ -42,25 +44,34 @@ class CpuAttention : public ov::op::Op {
     bool has_evaluate() const override { return true; }
 
     bool evaluate(ov::TensorVector& outputs, const ov::TensorVector& inputs) const override {
-        // Not by `return false`: OpenVINO's CPU plugin goes on with an output that nobody has written.
-        OPENVINO_ASSERT(x2i::cpu_can_attend(), "this CPU lacks instructions with which CpuAttention is written");
+        outputs[0].set_shape(inputs[0].get_shape());
+        try {
+            OPENVINO_ASSERT(x2i::cpu_can_attend(), "this CPU lacks instructions with which CpuAttention is written");
+            x2i::attention(call(outputs[0], inputs));
+        } catch (const std::exception&) {
+            // With one thread OpenVINO 2026.4 loses what is raised here, stops, and gives out memory as it finds it.
+            // What is no number goes through the rest of the graph, and is seen.
+            std::memset(outputs[0].data(), 0xFF, outputs[0].get_byte_size());
+        }
+        return true;
+    }
+
+  private:
+    x2i::Call call(const ov::Tensor& output, const ov::TensorVector& inputs) const {
         const ov::Shape shape = inputs[0].get_shape();
-        outputs[0].set_shape(shape);
         x2i::Call call;
         call.batch = shape[0], call.heads = heads_, call.width = shape[2] / heads_, call.scale = scale_;
         call.element = inputs[0].get_element_type() == ov::element::bf16 ? x2i::Element::bfloat16 : x2i::Element::float32;
         call.products = int8_ ? x2i::Products::int8 : x2i::Products::bf16;
         call.query = tensor(inputs[0]), call.key = tensor(inputs[1]), call.value = tensor(inputs[2]);
-        call.output = tensor(outputs[0]);
+        call.output = tensor(output);
         if (inputs.size() == 7) {
             call.second_key = tensor(inputs[3]), call.second_value = tensor(inputs[4]);
             call.token = inputs[5].data<const std::int32_t>(), call.strength = inputs[6].data<const float>();
         }
-        x2i::attention(call);
-        return true;
+        return call;
     }
 
-  private:
     x2i::Tensor tensor(const ov::Tensor& whole) const {
         const auto& shape = whole.get_shape();
         const auto rows = static_cast<std::int64_t>(shape[1]), channels = static_cast<std::int64_t>(shape[2]);
