@@ -12,7 +12,7 @@ ROOMS := models kernels export runtime emoji
 export PYTHONSAFEPATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo serve judge subjects pairs sounds tokens judge-precision parity full adapter-cost precisions footprint bench bench-full docs hostile interop test test-gpu lint typecheck clean
+.PHONY: help demo serve judge subjects pairs sounds tokens judge-precision parity full adapter-cost precisions footprint bench bench-full cpu-kernels docs hostile interop test test-gpu lint typecheck clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' $(MAKEFILE_LIST) | expand -t 18
@@ -63,6 +63,9 @@ bench: $(VENV)/.export ## x2i beside diffusers, Optimum, OpenVINO GenAI and stab
 
 bench-full: $(VENV)/.export ## the same at full size, 256 x 256 and 512 x 512; 40 GB of disk, 16 GB of memory, hours
 	$(BIN)/python bench --case sd15-256 --case sd15-512
+
+cpu-kernels: $(VENV)/.test ## the wheel of the compiled kernel for CPUs, Linux on x86-64: dist/
+	$(BIN)/python cpu-kernels/build_wheel.py dist
 
 docs: $(VENV)/.export ## docs/api.md, from the docstrings
 	$(BIN)/python docs/api.py
