@@ -52,7 +52,9 @@ def build_kernels(
     try:
         if kind == "cpu":
             if others:
-                raise KernelError(f"{', '.join(others)}: for gpu alone; leave it out, or --for cpu")
+                raise KernelError(
+                    f"{', '.join(others)}: expected with --for gpu alone, got --for cpu; leave out one or the other"
+                )
             build_for_cpu(out)
         elif out is None:
             raise KernelError("--out: expected a folder for the kernels of GPUs, got none; name one, or say --for cpu")

@@ -137,13 +137,16 @@ def test_a_kernel_that_cannot_be_used_is_told_once(
         load(tiny_bundle, "openvino", attention="int8")("x", language="French", steps=1)
 
 
-def write_cpuinfo(folder: Path) -> Path:
-    flags = "avx2 avx512f avx512bw avx512dq avx512vl avx512_vnni"
+def write_cpuinfo(folder: Path, *more: str) -> Path:
+    flags = " ".join(["avx2 avx512f avx512bw avx512dq avx512vl avx512_vnni", *more])
     (folder / "cpuinfo").write_text(f"model name\t: Some CPU\nflags\t\t: {flags}\n", encoding="utf-8")
     return folder / "cpuinfo"
 
 
-def test_nothing_is_told_where_nothing_is_installed(tiny_bundle: Path) -> None:
+def test_nothing_is_told_where_nothing_is_installed(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("x2i.runtime.machine._CPUINFO", write_cpuinfo(tmp_path, "avx512_bf16"))
     forget()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
