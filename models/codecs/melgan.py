@@ -124,5 +124,7 @@ def folded_weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _is_norm(length: Tensor, direction: Tensor) -> bool:
-    """Whether there is a length for each entry of a direction's first axis."""
+    """Whether there is a length for each entry of a direction's first axis, both of real numbers."""
+    if length.is_complex() or direction.is_complex():
+        return False
     return direction.ndim > 1 and length.shape == (len(direction), *[1] * (direction.ndim - 1))

@@ -93,7 +93,8 @@ def transformer_settings(diffusion: ConfigReader) -> tuple[TokenTransformerSetti
     diffusion.only("alpha_init_type", "alpha1", absent="cos")
     diffusion.skip(*TRAINING)
     params = diffusion.section("transformer_config").section("params")
-    kind = KINDS.get(params.only("attn_type", *KINDS, absent="selfcross"), "nothing")
+    stated = params.only("attn_type", *KINDS, absent="selfcross")
+    kind = KINDS.get(stated, "nothing") if isinstance(stated, str) else "nothing"
     params.only("block_activate", "GELU2", absent=None)
     params.only("timestep_type", "adalayernorm", absent="adalayernorm")
     params.skip("attn_pdrop", "resid_pdrop", "checkpoint", "condition_seq_len", "diffusion_step", "content_emb_config")

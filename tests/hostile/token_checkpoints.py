@@ -288,7 +288,12 @@ def _renamed(prefix: str) -> Callable[[Any], Any]:
 
 
 def _largest(tensor: Any) -> Any:
-    return tensor.clone().fill_(2**31) if not tensor.is_floating_point() else tensor * 1e38
+    if tensor.is_floating_point():
+        return tensor * 1e38
+    import torch
+
+    # Masks are of whole bytes or truths, which do not hold more.
+    return tensor.clone().fill_(min(2**31, torch.iinfo(tensor.dtype).max if tensor.dtype != torch.bool else 1))
 
 
 TENSORS: dict[str, Callable[[Any], Any]] = {

@@ -102,3 +102,12 @@ def test_a_norm_that_does_not_fit_stays_as_it_is(length, direction):
     """It is told as two keys that are unknown, beside the one that is missing."""
     tensors = {"0.weight_g": torch.ones(length), "0.weight_v": torch.ones(direction)}
     assert folded_weights(tensors).keys() == tensors.keys()
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_weight_norm_of_complex_numbers_stays_as_it_is():
+    """The strict reader refuses it by name; torch would only warn, and drop half of each number."""
+    pair = {
+        f"a.weight_{end}": torch.ones(shape, dtype=torch.cfloat) for end, shape in (("g", (3, 1, 1)), ("v", (3, 2, 2)))
+    }
+    assert folded_weights(pair).keys() == pair.keys()

@@ -131,6 +131,7 @@ BAD_CONFIGS = {
     "timestep_type 'adalayernorm', got 'adainsnorm'": lambda p: transformer(p).update(timestep_type="adainsnorm"),
     "alpha_init_type 'alpha1', got 'cos'": lambda params: diffusion(params).pop("alpha_init_type"),
     "attn_type .*, got 'dualcross'": lambda params: transformer(params).update(attn_type="dualcross"),
+    "attn_type .*, got {}": lambda params: transformer(params).update(attn_type={}),
     "mlp_type 'fc' or 'conv_mlp'": lambda params: transformer(params).update(mlp_type="moe"),
     "n_layer as a positive whole number": lambda params: transformer(params).update(n_layer="many"),
     "width that .* heads divide": lambda params: transformer(params).update(n_head=transformer(params)["n_embd"] + 1),
