@@ -1,5 +1,7 @@
 """The kernel against float64, beside OpenVINO's own attention in bfloat16, on random data and on what is hard."""
 
+import os
+import sys
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -12,7 +14,9 @@ from x2i.kernels.cpu_attention.library import Library
 from x2i.kernels.cpu_attention.openvino_op import PRODUCTS, CpuAttention
 from x2i.kernels.cpu_attention.reference import reference_attention, reference_injected
 
+from tests.made_once import ROOT
 from tests.numerics import assert_close, assert_near
+from tests.processes import run
 
 LIBRARY_BF16 = "OpenVINO's bfloat16"
 
@@ -167,3 +171,22 @@ def test_threads_and_neighbours_change_nothing(compiled_kernel: Path, products: 
     assert_close(drawn(compiled_kernel, case, products, inputs, threads=1), together, "exact")
     alone = drawn(compiled_kernel, replace(case, batch=1), products, [array[1:2] for array in inputs])
     assert_close(alone, together[1:2], "exact")
+
+
+PINNED = """
+import os, sys
+from pathlib import Path
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+from tests.kernels.cpu_attention.test_attention import Case, drawn
+case = Case(500, 500, 4, 40)
+drawn(Path(sys.argv[1]), case, "bf16", case.inputs())
+print({frozenset(os.sched_getaffinity(int(thread))) for thread in os.listdir("/proc/self/task")} == {frozenset(
+    os.sched_getaffinity(0))}, len(os.sched_getaffinity(0)))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system pins no threads")
+def test_threads_stay_where_the_caller_has_pinned_them(compiled_kernel: Path) -> None:
+    """As by `taskset`: the kernel has none of its own, and OpenVINO's are within what the process may use."""
+    told = run(sys.executable, "-c", PINNED, compiled_kernel, cwd=ROOT, PYTHONPATH=str(ROOT))
+    assert told.stdout.split() == ["True", "1"]
