@@ -85,7 +85,7 @@ CONTESTANTS = (
     _ours("openvino", "int8"),
     _ours("openvino", "int8,decoder=bf16"),
     _ours("openvino", "int8,decoder=bf16", attention="library"),
-    _ours("openvino", "int8,decoder=bf16", attention="bf16"),
+    _ours("openvino", "int8,decoder=bf16", attention="int8"),
     _ours("openvino", "int8,decoder=bf16", preset="thin", attention="library"),
     _ours("openvino", "int8,decoder=bf16", preset="thin"),
     _ours("openvino", "int8,decoder=bf16", preset="fast", alike=False),

@@ -11,8 +11,9 @@ from ..sessions.session import ATTENTION_VARIABLE, KERNEL_ATTENTIONS, GraphFile,
 from .kernel import Kernel, Sizes, present_kernel
 from .measured import least_work
 
-KERNEL_PRODUCTS = {"int8": "int8", "bf16": "bf16"}
-"""By a graph's precision: the products that cost it no precision. Every other graph keeps the library's attention."""
+KERNEL_PRODUCTS = {"int8": "bf16", "bf16": "bf16"}
+"""By a graph's precision: the products that cost it no precision. Every other graph keeps the library's attention.
+Products in int8 err three times as much, and a step is 1 % faster by them: they run where they are asked for."""
 
 
 @dataclass(frozen=True, slots=True)
