@@ -2,13 +2,13 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InputError
 from ..sessions.session import ATTENTION_VARIABLE, KERNEL_ATTENTIONS, GraphFile, Settings, checked_attention
-from .kernel import Kernel, Sizes, present_kernel
+from .kernel import Kernel, Present, Sizes, present_kernel, quiet_kernel
 from .measured import least_work
 
 KERNEL_PRODUCTS = {"int8": "bf16", "bf16": "bf16"}
@@ -48,8 +48,10 @@ def asked_attention(settings: Settings) -> str:
     return settings.attention or checked_attention(told, ATTENTION_VARIABLE) or "auto"
 
 
-def choose_attention(graph: GraphFile, device: str, settings: Settings) -> AttentionChoice | None:
-    """The kernel for a graph on an OpenVINO device, None for the library's own attention.
+def choose_attention(
+    graph: GraphFile, device: str, settings: Settings, find: Callable[[], Present] = present_kernel
+) -> AttentionChoice | None:
+    """The kernel that `find` finds, for a graph on an OpenVINO device; None for the library's own attention.
 
     Raises InputError where the caller names products and the kernel cannot be used.
     """
@@ -58,7 +60,7 @@ def choose_attention(graph: GraphFile, device: str, settings: Settings) -> Atten
     products = asked if named else KERNEL_PRODUCTS.get(graph.precision)
     if device != "CPU" or asked == "library" or products is None:
         return None
-    found = present_kernel()
+    found = find()
     if found.kernel is None:
         if named:
             raise InputError(f"attention {asked}: the kernel cannot be used: {found.why}")
@@ -69,7 +71,7 @@ def choose_attention(graph: GraphFile, device: str, settings: Settings) -> Atten
 def attention_line(settings: Settings | None = None) -> str:
     """Which attention runs on this machine's CPU, in one line."""
     asked = asked_attention(settings or Settings())
-    found = present_kernel()
+    found = quiet_kernel()
     if found.kernel is None:
         return f"OpenVINO's own: {found.why}"
     if asked == "library":
@@ -82,7 +84,7 @@ def attention_text(graphs: Iterable[GraphFile], settings: Settings) -> str:
     """Which attention a bundle's graphs get on OpenVINO's CPU here, in one line."""
     by_products: defaultdict[str, list[str]] = defaultdict(list)
     for graph in graphs:
-        choice = choose_attention(graph, "CPU", settings)
+        choice = choose_attention(graph, "CPU", settings, quiet_kernel)
         if choice is not None:
             where = "" if choice.everywhere else ", where it is faster"
             by_products[f"the kernel, products in {choice.products}{where}"].append(graph.name)

@@ -54,10 +54,15 @@ class Present:
 
 def present_kernel() -> Present:
     """The kernel of this process; one that is there and refused is told once, by an EngineWarning."""
-    found = look_for_kernel(cpu_flags())
+    found = quiet_kernel()
     if found.refused:
         _warn(found.why)
     return found
+
+
+def quiet_kernel() -> Present:
+    """The kernel of this process, for who tells himself what is wrong with it."""
+    return look_for_kernel(cpu_flags())
 
 
 @cache

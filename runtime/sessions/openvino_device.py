@@ -9,9 +9,8 @@ from threading import Lock
 import openvino
 
 from ..attention.choice import choose_attention
-from ..attention.kernel import look_for_kernel
+from ..attention.kernel import quiet_kernel
 from ..errors import InputError
-from ..machine import cpu_flags
 from .openvino_weights import read_mapped
 from .session import GraphFile, Settings, Shapes
 
@@ -130,7 +129,7 @@ def _core() -> openvino.Core:
     made = openvino.Core()
     for plugin in entry_points(group=PLUGINS, name="openvino"):
         made.add_extension(plugin.load()())
-    kernel = look_for_kernel(cpu_flags()).kernel
+    kernel = quiet_kernel().kernel
     if kernel is not None:
         # Without it, engines with the kernel in them could not be opened.
         made.add_extension(kernel.extension)

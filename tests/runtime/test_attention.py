@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from x2i.runtime import load
 from x2i.runtime.attention import choice, measured
-from x2i.runtime.attention.kernel import NODE_PREFIX, look_for_kernel
+from x2i.runtime.attention.kernel import NODE_PREFIX, quiet_kernel
 from x2i.runtime.bundle.reader import open_bundle
 from x2i.runtime.errors import EngineWarning, InputError
 from x2i.runtime.sessions import openvino_device, openvino_engine
@@ -75,7 +75,7 @@ def forget_kept() -> None:
 
 def test_what_was_measured_is_kept(installed_kernel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     forget_kept()
-    kernel = look_for_kernel(choice_flags()).kernel
+    kernel = quiet_kernel().kernel
     assert kernel is not None
     first = measured.least_work(kernel, "int8", 1, openvino_device.core())
     kept = json.loads((measured.cache_folder() / measured.KEPT).read_text("utf-8"))
@@ -83,10 +83,6 @@ def test_what_was_measured_is_kept(installed_kernel: Path, monkeypatch: pytest.M
     monkeypatch.setattr(measured, "_ratio", None)
     measured._RATIOS.clear()
     assert measured.least_work(kernel, "int8", 1, openvino_device.core()) == first
-
-
-def choice_flags() -> frozenset[str]:
-    return openvino_device.cpu_flags()
 
 
 def test_a_run_draws_with_it_and_without_it(installed_kernel: Path, tiny_bundle: Path) -> None:
@@ -141,6 +137,17 @@ def write_cpuinfo(folder: Path, *more: str) -> Path:
     flags = " ".join(["avx2 avx512f avx512bw avx512dq avx512vl avx512_vnni", *more])
     (folder / "cpuinfo").write_text(f"model name\t: Some CPU\nflags\t\t: {flags}\n", encoding="utf-8")
     return folder / "cpuinfo"
+
+
+def test_what_only_shows_it_warns_of_nothing(
+    installed_kernel: Path, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("x2i.runtime.machine._CPUINFO", write_cpuinfo(tmp_path))
+    forget()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert choice.attention_line() == "OpenVINO's own: this CPU lacks avx512_bf16, with which the kernel is written"
+        assert choice.attention_text([graph_of(tiny_bundle, "int8")], AUTO) == "OpenVINO's own"
 
 
 def test_nothing_is_told_where_nothing_is_installed(
