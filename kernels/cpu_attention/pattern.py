@@ -3,11 +3,14 @@
 from dataclasses import dataclass
 
 import openvino
-from openvino import Node, Output
+from openvino import Node, Output, Type
 
-from ..injected_attention.openvino_op import Injected, find_injected
+from ..injected_attention.openvino_op import find_injected
 
 Axes = tuple[str, ...]
+READABLE = (Type.f32, Type.f16, Type.f64, Type.i32, Type.i64)
+MOST_NUMBERS = 8
+"""Of a constant that is read: an order of axes, or one factor."""
 ROWS, KEYS = ("sample", "head", "row", "channel"), ("sample", "head", "channel", "row")
 
 
@@ -53,21 +56,17 @@ class FoundAttention:
 def find_attention(model: openvino.Model) -> list[FoundAttention]:
     """Every attention over all keys, without a mask, in the model's order; what looks otherwise is left out."""
     operations = model.get_ordered_ops()
-    injected = [_of_injected(one) for one in find_injected(operations)]
+    injected = [FoundAttention(one.inputs, one.heads, one.scale, one.output) for one in find_injected(operations)]
     softmaxes = (node for node in operations if node.get_type_name() == "Softmax")
     plain = [found for node in softmaxes if (found := _of_softmax(node)) is not None]
     return injected + plain
-
-
-def _of_injected(one: Injected) -> FoundAttention:
-    return FoundAttention(one.inputs, one.heads, one.scale, one.output)
 
 
 def _of_softmax(softmax: Node) -> FoundAttention | None:
     """The attention around a softmax over the keys, None where the nodes beside it are not those of one."""
     scores, scale = _unscaled(softmax.input_value(0))
     product, user = scores.get_node(), _only_user(softmax.output(0))
-    if user is None or not product.get_type_name() == user.get_node().get_type_name() == "MatMul":
+    if user is None or product.get_type_name() != "MatMul" or user.get_node().get_type_name() != "MatMul":
         return None
     weighted = user.get_node()
     if softmax.get_attributes()["axis"] not in (3, -1) or user.get_index() != 0:
@@ -83,6 +82,12 @@ def _of_softmax(softmax: Node) -> FoundAttention | None:
     if tuple(part.axes for part in (query, key, value)) != expected or value.scale != 1:
         return None
     if len({part.heads for part in (query, key, value)}) > 1 or len({part.width for part in (query, key, value)}) > 1:
+        return None
+    sizes = [[_size(size) for size in part.source.get_partial_shape()] for part in (query, key, value)]
+    if not _agree(sizes[0][:1], sizes[1][:1]) or not _agree(sizes[1], sizes[2]):
+        # A product would broadcast one of them, which the kernel does not.
+        return None
+    if not _agree([*sizes[0][:2], query.heads * query.width], [_size(size) for size in output.get_partial_shape()]):
         return None
     return FoundAttention(
         (query.source, key.source, value.source), query.heads, query.scale * key.scale * scale, output
@@ -124,7 +129,9 @@ def _reshaped(tensor: Output, node: Node) -> _Traced | None:
     after = [_size(size) for size in tensor.get_partial_shape()]
     if len(before) == 3 and len(after) == 4:
         channels, heads, width = before[2], after[2], after[3]
-        if channels and heads and width and channels == heads * width and not _folded(node.input_value(0)):
+        whole = bool(channels and heads and width) and channels == (heads or 0) * (width or 0)
+        if whole and _keeps_rows(node, before, after) and not _folded(node.input_value(0)):
+            assert heads is not None and width is not None
             return _Traced(node.input_value(0), heads, width, ("sample", "row", "head", "channel"))
     found = _traced(node.input_value(0))
     if found is None:
@@ -134,6 +141,18 @@ def _reshaped(tensor: Output, node: Node) -> _Traced | None:
     if len(before) == 3 and len(after) == 4 and found.axes[0] == "sample head" and after[1] == found.heads:
         return _changed(found, axes=("sample", "head", *found.axes[1:]))
     return None
+
+
+def _keeps_rows(node: Node, before: list[int | None], after: list[int | None]) -> bool:
+    """Whether samples and rows stay apart as they were: windows of rows would become samples of their own."""
+    if None not in (*before[:2], *after[:2]):
+        return before[:2] == after[:2]
+    return _agree(before[:2], after[:2])
+
+
+def _agree(some: list[int | None], others: list[int | None]) -> bool:
+    """Whether sizes are the same as far as they are known."""
+    return all(None in (one, other) or one == other for one, other in zip(some, others, strict=True))
 
 
 def _folded(tensor: Output) -> bool:
@@ -177,10 +196,14 @@ def _unscaled(tensor: Output) -> tuple[Output, float]:
 
 
 def _constant(tensor: Output) -> list[float] | None:
+    """The numbers of a small constant; None for another tensor, and for types whose bits alone OpenVINO shows."""
     node = tensor.get_node()
     if node.get_type_name() == "Convert":
         node = node.input_value(0).get_node()
-    return [float(number) for number in node.data.reshape(-1)] if node.get_type_name() == "Constant" else None
+    if node.get_type_name() != "Constant" or node.get_element_type() not in READABLE:
+        return None
+    numbers = node.data.reshape(-1)
+    return [float(number) for number in numbers] if numbers.size <= MOST_NUMBERS else None
 
 
 def _only_user(output: Output) -> openvino.Input | None:

@@ -27,7 +27,8 @@ class AttentionChoice:
     @property
     def key(self) -> str:
         """What an engine with the kernel in it depends on."""
-        return f"{self.products} by kernel {self.kernel.source[:12]}"
+        where = ", everywhere" if self.everywhere else ""
+        return f"{self.products} by kernel {self.kernel.source[:12]}{where}"
 
     def put_into(self, model: Any, core: Any, bf16: bool, threads: int | None) -> None:
         """Puts the kernel in the place of a model's attention where it is faster; `core` compiles what is measured."""
@@ -76,17 +77,19 @@ def attention_line(settings: Settings | None = None) -> str:
         return f"OpenVINO's own: {found.why}"
     if asked == "library":
         return "OpenVINO's own, as asked; the kernel is there"
-    which = f"products in {asked}, in every graph" if asked in KERNEL_ATTENTIONS else "in int8 and bf16 graphs"
-    return f"kernel {found.kernel.source[:12]} for AVX-512, {which}, where it is faster; else OpenVINO's own"
+    which = "in int8 and bf16 graphs, where it is faster"
+    if asked in KERNEL_ATTENTIONS:
+        which = f"products in {asked}, in every graph"
+    return f"kernel {found.kernel.source[:12]} for AVX-512, {which}"
 
 
 def attention_text(graphs: Iterable[GraphFile], settings: Settings) -> str:
-    """Which attention a bundle's graphs get on OpenVINO's CPU here, in one line."""
+    """Which attention a bundle's graphs may get on OpenVINO's CPU here, in one line; what a graph holds is not read."""
     by_products: defaultdict[str, list[str]] = defaultdict(list)
     for graph in graphs:
         choice = choose_attention(graph, "CPU", settings, quiet_kernel)
         if choice is not None:
-            where = "" if choice.everywhere else ", where it is faster"
-            by_products[f"the kernel, products in {choice.products}{where}"].append(graph.name)
-    told = [f"{which}: {', '.join(names)}" for which, names in by_products.items()]
+            where = "" if choice.everywhere else " where it is faster"
+            by_products[f"the kernel, products in {choice.products},{where} in"].append(graph.name)
+    told = [f"{which} {', '.join(names)}" for which, names in by_products.items()]
     return "; ".join(told) if told else "OpenVINO's own"

@@ -77,6 +77,8 @@ def look_for_kernel(flags: frozenset[str]) -> Present:
         return Present(plugins[0].load()(flags))
     except LookupError as error:
         return Present(why=str(error))
+    except (ImportError, OSError, RuntimeError) as error:
+        return Present(why=f"openvino or the kernel cannot be opened: {str(error).partition(chr(10))[0]}", refused=True)
     except ValueError as error:
         return Present(why="; ".join(str(error).splitlines()), refused=True)
 

@@ -33,7 +33,7 @@ def least_work(kernel: Kernel, products: str, threads: int | None, core: Any) ->
     key = " ".join(map(str, (cpu_identity(), used, products, openvino.__version__, kernel.source[:12])))
     with _MEASURING:
         if key not in _RATIOS:
-            _RATIOS[key] = _kept_ratios(key, lambda: [_ratio(kernel, products, used, core, *each) for each in SIZES])
+            _RATIOS[key] = _kept_ratios(key, lambda: [_ratio(kernel, products, threads, core, *each) for each in SIZES])
     least = None
     for (rows, heads, width), ratio in reversed(list(zip(SIZES, _RATIOS[key], strict=True))):
         if ratio < 1:
@@ -60,13 +60,11 @@ def _valid(ratios: list[Any]) -> bool:
     return len(ratios) == len(SIZES) and numbers
 
 
-def _ratio(kernel: Kernel, products: str, threads: int, core: Any, rows: int, heads: int, width: int) -> float:
+def _ratio(kernel: Kernel, products: str, threads: int | None, core: Any, rows: int, heads: int, width: int) -> float:
     """Time of the library's attention over that of the kernel, both in a model that is computed in bfloat16."""
-    properties = {
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": "bf16",
-        "INFERENCE_NUM_THREADS": threads,
-    }
+    properties: dict[str, object] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "bf16"}
+    if threads:
+        properties["INFERENCE_NUM_THREADS"] = threads
     models = [_model(rows, heads, width) for _ in range(2)]
     replaced, _ = kernel.replace(models[1], products, True, _always)
     assert len(replaced) == 1, "the kernel does not know the attention that it is measured with"

@@ -36,7 +36,7 @@ def doctor(as_json: bool) -> None:
         "cpu": " ".join([f"{usable_cores()} cores", *cpu_features()]),
         "memory": _memory(),
         "gpus": _gpus(),
-        "attention on the CPU": attention_line(),
+        "attention on the CPU": _attention(),
         "telemetry of onnxruntime": telemetry_state(),
         "backends": {name: _backend(name, broken=bool(problems)) for name in BACKENDS},
     }
@@ -58,6 +58,14 @@ def _backend(name: str, broken: bool) -> str:
     if broken and name in ON_ONNX_RUNTIME:
         return "needs an onnxruntime that works"
     return BACKENDS[name].problem(None, Settings()) or READY
+
+
+def _attention() -> str:
+    """Which attention runs, or what is wrong with the environment's choice of it."""
+    try:
+        return attention_line()
+    except InputError as error:
+        return str(error)
 
 
 def _gpus() -> list[str] | str:

@@ -12,13 +12,13 @@ from ..bundle.calls import Tensor
 from ..bundle.manifest import Manifest
 from ..bundle.reader import open_bundle
 from ..bundle.sharing import shared_bytes
-from ..errors import one_line
+from ..errors import InputError, one_line
 from ..gate.record import Gate
 from ..inputs.option import Option
 from ..inputs.registry import run_options
 from ..media.parameters import Parameters
 from ..media.picture_files import read_parameters, read_texts
-from ..sessions.session import Settings
+from ..sessions.session import GraphFile, Settings
 from .console import command, echo_json
 from .plan_text import closeness_text, limits_line, plan_lines
 from .progress import echo
@@ -52,9 +52,17 @@ def inspect(path: Path, as_json: bool) -> None:
         *_graphs(manifest),
     ]
     graphs = [opened.graph_file(name) for name in manifest.graphs]
-    lines.append(f"  attention with --backend openvino, here: {attention_text(graphs, Settings())}")
+    lines.append(f"  attention with --backend openvino, here: {_attention(graphs)}")
     for line in lines + ([] if manifest.gate is None else _gate(manifest.gate)):
         echo(line)
+
+
+def _attention(graphs: list[GraphFile]) -> str:
+    """Which attention the graphs may get, or what is wrong with the environment's choice of it."""
+    try:
+        return attention_text(graphs, Settings())
+    except InputError as error:
+        return str(error)
 
 
 def _picture(path: Path, as_json: bool) -> None:

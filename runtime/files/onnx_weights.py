@@ -17,7 +17,9 @@ LEAST_BYTES = 65536
 _TYPES = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 10: "float16", 11: "float64"}
 """numpy's names of onnx.proto's types, of those that have the same bytes in both."""
 _MODEL_GRAPH = 7
-_GRAPH_INITIALIZER, _GRAPH_INPUT = 5, 11
+_GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_INPUT = 1, 5, 11
+_PLACE = b"location"
+"""What a tensor in another file says of it: without its folder, the graph's file, none is found there."""
 _DIMS, _DATA_TYPE, _NAME, _RAW_DATA, _EXTERNAL, _LOCATION = 1, 2, 8, 9, 13, 14
 _VALUE_NAME, _VALUE_TYPE, _TENSOR_TYPE, _ELEMENT, _SHAPE, _DIMENSION, _SIZE = 1, 2, 1, 1, 2, 1, 1
 _KEY, _VALUE = 1, 2
@@ -71,7 +73,10 @@ def _graph(files: _Files, content: mmap.mmap, graph: Field, weights: dict[str, n
     for field in fields:
         tensor = _tensor(content, field) if field.number == _GRAPH_INITIALIZER else None
         if tensor is None or (tensor.small and not tensor.location) or tensor.name in inputs:
-            yield content[field.start : field.stop]
+            whole = content[field.start : field.stop]
+            if field.number == _GRAPH_NODE and _PLACE in whole:
+                raise NotApart("a node that may hold a tensor in another file")
+            yield whole
         elif tensor.small:
             yield bytes_field(_GRAPH_INITIALIZER, tensor.whole(files[tensor.location]))
         else:

@@ -28,7 +28,9 @@ def read_mapped(core: openvino.Core, path: Path) -> openvino.Model:
     model = core.read_model(graph)
     inputs = {parameter.get_friendly_name(): parameter for parameter in model.get_parameters()}
     for name, array in weights.items():
-        _put(model, inputs[name], array)
+        # One that no node reads is no input of the model.
+        if name in inputs:
+            _put(model, inputs[name], array)
     return model
 
 

@@ -176,6 +176,6 @@ def test_it_is_shown(installed_kernel: Path, tiny_bundle: Path) -> None:
     assert "as asked" in choice.attention_line(LIBRARY)
     graphs = [graph_of(tiny_bundle, "int8"), replace(graph_of(tiny_bundle, "bf16"), name="decoder")]
     text = choice.attention_text(graphs, AUTO)
-    assert text == "the kernel, products in bf16, where it is faster: denoiser, decoder"
+    assert text == "the kernel, products in bf16, where it is faster in denoiser, decoder"
     assert choice.attention_text(graphs, LIBRARY) == "OpenVINO's own"
-    assert choice.attention_text(graphs, Settings(1, "bf16")) == "the kernel, products in bf16: denoiser, decoder"
+    assert choice.attention_text(graphs, Settings(1, "bf16")) == "the kernel, products in bf16, in denoiser, decoder"

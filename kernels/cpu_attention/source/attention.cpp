@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <mutex>
 #include <new>
+#include <stdexcept>
 #include <vector>
 
 #include "block.h"
@@ -196,6 +197,9 @@ bool cpu_can_attend() {
 
 void attention(const Call& call) {
     if (call.batch * call.heads * call.query.rows == 0) return;
+    if (call.key.rows == 0) throw std::invalid_argument("attention to no keys");
+    for (std::int64_t i = 0; call.second_key.rows != 0 && i < call.batch; ++i)
+        if (call.token[i] >= call.key.rows) throw std::invalid_argument("a token that is none of the keys");
     Run run(call);
     run();
 }

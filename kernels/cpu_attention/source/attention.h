@@ -29,7 +29,8 @@ struct Call {
 // Whether this CPU, and its system, can do what the kernel is written with.
 bool cpu_can_attend();
 
-// Raises std::bad_alloc where there is no room for the keys and values in the kernel's own order.
+// Raises std::invalid_argument for a call without keys or with a token that is none of them, std::bad_alloc where there
+// is no room for the keys and values in the kernel's own order.
 void attention(const Call& call);
 
 }  // namespace x2i

@@ -357,6 +357,7 @@ void attend_keys(const Packed* p, Block* b) {
         b->total[c] = _mm512_setzero_ps();
     }
     std::memset(b->sum, 0, p->width * QUERIES * 4);
+    bool raised = false;
     for (std::int64_t key = 0; key < p->keys;) {
         const std::int64_t keys = least(KEYS, p->keys - key);
         __m512 above[LANES], total[LANES];
@@ -368,13 +369,16 @@ void attend_keys(const Packed* p, Block* b) {
         if (j < keys) tile<Products>(p, b, key + j, keys - j, unit, b->probability + j / 2 * QUERIES, above, total);
         __mmask16 far = 0;
         for (int c = 0; c < LANES; ++c) far |= _mm512_cmp_ps_mask(above[c], _mm512_set1_ps(HEADROOM), _CMP_GT_OQ);
-        if (far) {
+        // Once a block: where logits are so large that float32 cannot tell them from the maximum, more would not help.
+        if (far && !raised) {
             raise(p, b, above);
+            raised = true;
             continue;
         }
         for (int c = 0; c < LANES; ++c) b->total[c] = _mm512_add_ps(b->total[c], total[c]);
         add_block(p, b, key, keys);
         key += keys;
+        raised = false;
     }
 }
 

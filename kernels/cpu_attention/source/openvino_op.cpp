@@ -59,6 +59,7 @@ class CpuAttention : public ov::op::Op {
   private:
     x2i::Call call(const ov::Tensor& output, const ov::TensorVector& inputs) const {
         const ov::Shape shape = inputs[0].get_shape();
+        check(inputs);
         x2i::Call call;
         call.batch = shape[0], call.heads = heads_, call.width = shape[2] / heads_, call.scale = scale_;
         call.element = inputs[0].get_element_type() == ov::element::bf16 ? x2i::Element::bfloat16 : x2i::Element::float32;
@@ -70,6 +71,20 @@ class CpuAttention : public ov::op::Op {
             call.token = inputs[5].data<const std::int32_t>(), call.strength = inputs[6].data<const float>();
         }
         return call;
+    }
+
+    // What a model with free sizes shows only now.
+    void check(const ov::TensorVector& inputs) const {
+        const ov::Shape query = inputs[0].get_shape();
+        const std::size_t tensors = inputs.size() == 7 ? 5 : 3;
+        OPENVINO_ASSERT(query.size() == 3 && heads_ > 0 && query[2] % heads_ == 0, "heads do not divide the channels");
+        for (std::size_t i = 1; i < tensors; ++i) {
+            const ov::Shape shape = inputs[i].get_shape();
+            OPENVINO_ASSERT(shape.size() == 3 && shape[0] == query[0] && shape[2] == query[2], "another batch or width");
+            OPENVINO_ASSERT(i % 2 == 1 || shape == inputs[i - 1].get_shape(), "keys and values of other numbers");
+        }
+        for (std::size_t i = tensors; i < inputs.size(); ++i)
+            OPENVINO_ASSERT(inputs[i].get_size() == query[0], "expected a number a sample");
     }
 
     x2i::Tensor tensor(const ov::Tensor& whole) const {

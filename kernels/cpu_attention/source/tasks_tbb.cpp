@@ -6,7 +6,8 @@
 
 namespace x2i {
 
-int task_threads() { return tbb::this_task_arena::max_concurrency(); }
+// One more than the arena counts: a thread that waits on what it has enqueued may lend its place to another.
+int task_threads() { return tbb::this_task_arena::max_concurrency() + 1; }
 
 void run_tasks(std::int64_t tasks, Task task, void* context) {
     tbb::parallel_for(std::int64_t{0}, tasks, [&](std::int64_t i) {

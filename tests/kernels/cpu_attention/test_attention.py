@@ -120,6 +120,30 @@ def test_extreme_logits_stay_numbers(compiled_kernel: Path, products: str) -> No
 
 
 @pytest.mark.parametrize("products", PRODUCTS)
+def test_logits_beyond_float32_end(compiled_kernel: Path, products: str) -> None:
+    """A model that has run away: the maximum can be raised no further, and what comes is no number."""
+    case = Case(64, 100, 1, 40)
+    inputs = case.inputs()
+    huge = [inputs[0] * np.float32(3e4), inputs[1] * np.float32(3e4), inputs[2]]
+    assert drawn(compiled_kernel, case, products, huge).shape == inputs[0].shape
+    assert not np.isfinite(drawn(compiled_kernel, case, products, [huge[0] * 1e4, huge[1] * 1e4, huge[2]])).all()
+
+
+@pytest.mark.parametrize("changed", ["token", "no keys", "samples", "numbers"])
+def test_a_call_that_fits_nothing_gives_no_number(compiled_kernel: Path, changed: str) -> None:
+    inputs = [*INJECTED.inputs(), TOKEN, STRENGTH]
+    if changed == "token":
+        inputs[5] = np.array([5, -1, 77], np.int32)
+    elif changed == "no keys":
+        inputs[1] = inputs[2] = np.zeros((3, 0, 160), np.float32)
+    elif changed == "samples":
+        inputs[1], inputs[2] = inputs[1][:1], inputs[2][:1]
+    else:
+        inputs[6] = inputs[6][:1]
+    assert np.isnan(drawn(compiled_kernel, INJECTED, "bf16", inputs)).all()
+
+
+@pytest.mark.parametrize("products", PRODUCTS)
 @pytest.mark.parametrize("which", range(3))
 def test_what_is_no_number_is_seen(compiled_kernel: Path, products: str, which: int) -> None:
     """A run that has run away must be refused, not drawn: bytes could hide it."""

@@ -86,20 +86,40 @@ def test_masked_attention_is_left(tiny_bundle: Path, elite_bundle: Path) -> None
         assert find_attention(model) == []
 
 
-@pytest.mark.parametrize("spoiled", ["axis", "order", "width", "two users", "scaled values"])
+SPOILED = ("axis", "order", "width", "two users", "scaled values", "windows", "one sample's keys", "joined otherwise",
+           "a scale a head", "a scale in bfloat16")  # fmt: skip
+
+
+@pytest.mark.parametrize("spoiled", SPOILED)
 def test_what_only_looks_like_attention_is_left(spoiled: str) -> None:
-    given = [ops.parameter([1, 6, 8], openvino.Type.f32) for _ in range(3)]
-    split, order = np.array([0, 0, 2, -1]), np.array([0, 2, 1, 3])
+    assert find_attention(looking_alike(spoiled)) == []
+
+
+def test_what_is_spoiled_there_is_attention_otherwise() -> None:
+    assert len(find_attention(looking_alike(""))) == 1
+
+
+def looking_alike(spoiled: str) -> openvino.Model:
+    given = [ops.parameter([2, 6, 8], openvino.Type.f32) for _ in range(3)]
+    order, split = np.array([0, 2, 1, 3]), np.array([4, 3, 2, 4] if spoiled == "windows" else [0, 0, 2, -1])
     if spoiled == "width":
-        given[2] = ops.parameter([1, 6, 16], openvino.Type.f32)
+        given[2] = ops.parameter([2, 6, 16], openvino.Type.f32)
+    if spoiled == "one sample's keys":
+        given[1:] = [ops.parameter([1, 6, 8], openvino.Type.f32) for _ in range(2)]
     q, k, v = (ops.transpose(ops.reshape(one, split, True), order) for one in given)
     if spoiled == "scaled values":
         v = ops.multiply(v, np.float32(2))
+    if spoiled == "a scale a head":
+        q = ops.multiply(q, np.array([2, 3], np.float32).reshape(1, 2, 1, 1))
+    if spoiled == "a scale in bfloat16":
+        scale = openvino.op.Constant(openvino.Type.bf16, openvino.Shape([1]), [0.25])
+        q = ops.multiply(q, ops.convert(scale, "f32"))
     shares = ops.softmax(ops.matmul(q, k, False, True), 2 if spoiled == "axis" else 3)
     turned = ops.transpose(ops.matmul(shares, v, False, False), np.array([0, 1, 2, 3]) if spoiled == "order" else order)
-    outputs = [ops.reshape(turned, np.array([0, 0, -1]), True).output(0)]
+    joined = np.array([2, 24, 2] if spoiled == "joined otherwise" else [2, 6, -1])
+    outputs = [ops.reshape(turned, joined, True).output(0)]
     outputs += [shares.output(0)] if spoiled == "two users" else []
-    assert find_attention(openvino.Model(outputs, given)) == []
+    return openvino.Model(outputs, given)
 
 
 def test_work() -> None:
