@@ -150,6 +150,18 @@ def test_what_only_shows_it_warns_of_nothing(
         assert choice.attention_text([graph_of(tiny_bundle, "int8")], AUTO) == "OpenVINO's own"
 
 
+@pytest.mark.parametrize("error", [ImportError("libtbb.so.12"), OSError("no room"), RuntimeError("an extension")])
+def test_a_broken_openvino_is_a_reason(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Plugin:
+        def load(self) -> None:
+            raise error
+
+    monkeypatch.setattr("x2i.runtime.attention.kernel.entry_points", lambda **group: [Plugin()])
+    forget()
+    assert choice.attention_line() == f"OpenVINO's own: openvino or the kernel cannot be opened: {error}"
+    forget()
+
+
 def test_nothing_is_told_where_nothing_is_installed(
     tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -108,3 +108,18 @@ def test_no_graph_is_told(tmp_path: Path, content: bytes | None) -> None:
     path.write_bytes(path.read_bytes()[:-1] if content is None else content)
     with pytest.raises(NotApart):
         graph_and_weights(path)
+
+
+def test_a_constant_in_a_file_of_its_own_keeps_the_graph_whole(tmp_path: Path) -> None:
+    """A graph without its folder would look for that file where the process happens to be."""
+    constant = outside(tmp_path / "g.onnx", numpy_helper.from_array(array("float32", 64), "inner"))
+    nodes = [
+        helper.make_node("Constant", [], ["inner"], value=constant),
+        helper.make_node("Identity", ["large"], ["out"]),
+    ]
+    large = numpy_helper.from_array(array("float32", LARGE), "large")
+    value = helper.make_tensor_value_info("out", TensorProto.FLOAT, None)
+    graph = helper.make_graph(nodes, "graph", [], [value], [large])
+    (tmp_path / "g.onnx").write_bytes(helper.make_model(graph).SerializeToString())
+    with pytest.raises(NotApart, match="a node that may hold a tensor in another file"):
+        graph_and_weights(tmp_path / "g.onnx")

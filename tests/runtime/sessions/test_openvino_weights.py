@@ -7,8 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import openvino
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from x2i.runtime.bundle.reader import Bundle, open_bundle
 from x2i.runtime.files import onnx_weights
 from x2i.runtime.sessions import openvino_device, openvino_weights
@@ -98,3 +100,13 @@ def test_a_processor_that_asks_for_aligned_numbers_gets_copies(bundle: Bundle, m
     copied = constants(openvino_device.read_model(graph, "CPU"))
     assert all(array.flags.aligned for array in copied)
     assert all(np.array_equal(one, other) for one, other in zip(copied, found, strict=True))
+
+
+def test_a_weight_that_no_node_reads_is_let_be(tmp_path: Path) -> None:
+    weights = [numpy_helper.from_array(np.ones((32, 32), np.float32), name) for name in ("used", "unused")]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 32]) for name in ("given", "out")]
+    node = helper.make_node("MatMul", ["given", "used"], ["out"])
+    graph = helper.make_graph([node], "graph", values[:1], values[1:], weights)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), tmp_path / "g.onnx")
+    model = openvino_weights.read_mapped(openvino.Core(), tmp_path / "g.onnx")
+    assert [one.get_any_name() for one in model.inputs] == ["given"]
