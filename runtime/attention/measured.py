@@ -1,4 +1,4 @@
-"""From how much work on the kernel is faster than OpenVINO's attention: measured once on a machine, and kept."""
+"""From how much work on the kernel is faster than OpenVINO's attention: measured on each machine, and kept."""
 
 import time
 from collections.abc import Callable
@@ -16,6 +16,9 @@ SIZES = ((64, 8, 160), (256, 8, 160), (1024, 8, 80))
 the largest, where what is won is more."""
 TIMES = 9
 """Runs of each, in turns; the fastest counts, since whatever runs beside it only slows it down."""
+MOST_ROUNDS = 3
+"""Processes that measure, one each, while the kernel has been slower at one of `SIZES`: on a busy machine it may seem
+so. What is kept of a size is the best that was seen."""
 KEPT = "cpu-attention.json"
 MOST_KEPT, MOST_RATIO = 50, 1e6
 _RATIOS: dict[str, list[float]] = {}
@@ -25,7 +28,7 @@ _MEASURING = Lock()
 def least_work(kernel: Kernel, products: str, threads: int | None, core: Any) -> int | None:
     """The fewest multiplications of an attention that is faster by the kernel; None where none of `SIZES` is.
 
-    About half a second where it was not measured before; what is kept depends on CPU, threads, and both libraries.
+    About half a second where it is measured; what is kept depends on CPU, threads, and both libraries.
     """
     import openvino
 
@@ -43,21 +46,26 @@ def least_work(kernel: Kernel, products: str, threads: int | None, core: Any) ->
 
 
 def _kept_ratios(key: str, measure: Callable[[], list[float]]) -> list[float]:
-    """What an earlier process has measured, or what is measured now."""
+    """The best that earlier processes have measured, and this one where it is its turn."""
     file = cache_folder() / KEPT
     data = remembered(file)
     kept = data if isinstance(data, dict) else {}
-    ratios = kept.get(key)
-    if isinstance(ratios, list) and _valid(ratios):
-        return ratios
-    found = measure()
-    remember(file, dict(list(kept.items())[1 - MOST_KEPT :]) | {key: found})
-    return found
+    told = kept.get(key)
+    rounds = [found for found in told if _valid(found)] if isinstance(told, list) else []
+    if not rounds or (len(rounds) < MOST_ROUNDS and min(_best(rounds)) < 1):
+        rounds.append(measure())
+        remember(file, dict(list(kept.items())[1 - MOST_KEPT :]) | {key: rounds})
+    return _best(rounds)
 
 
-def _valid(ratios: list[Any]) -> bool:
-    numbers = all(isinstance(ratio, int | float) and 0 < ratio < MOST_RATIO for ratio in ratios)
-    return len(ratios) == len(SIZES) and numbers
+def _best(rounds: list[list[float]]) -> list[float]:
+    return [max(ratios) for ratios in zip(*rounds, strict=True)]
+
+
+def _valid(ratios: Any) -> bool:
+    if not isinstance(ratios, list) or len(ratios) != len(SIZES):
+        return False
+    return all(isinstance(ratio, int | float) and 0 < ratio < MOST_RATIO for ratio in ratios)
 
 
 def _ratio(kernel: Kernel, products: str, threads: int | None, core: Any, rows: int, heads: int, width: int) -> float:

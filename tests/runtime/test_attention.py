@@ -74,15 +74,49 @@ def forget_kept() -> None:
 
 
 def test_what_was_measured_is_kept(installed_kernel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until the kernel was faster everywhere, or three processes have measured; the best of each size counts."""
+    kernel, turns = quiet_kernel().kernel, []
+    assert kernel is not None
+
+    def least(*ratios: float) -> int | None:
+        """What a new process finds, which measures these where it measures."""
+        measured._RATIOS.clear()
+        left = list(ratios)
+        monkeypatch.setattr(measured, "_ratio", lambda *rest: turns.append(1) or left.pop(0))
+        return measured.least_work(kernel, "int8", 1, openvino_device.core())
+
+    works = [4 * heads * rows * rows * width for rows, heads, width in measured.SIZES]
     forget_kept()
+    assert [least(2, 2, 0.9), least(0.5, 0.8, 1.1), least(0.5, 0.5, 0.5), least(2, 2, 2)] == [None, *works[:1] * 3]
+    assert len(turns) == 2 * len(measured.SIZES), "measured again where the kernel was faster everywhere"
+    forget_kept()
+    assert [least(0.5, 0.5, 0.9) for _ in range(5)] == [None] * 5 and len(turns) == 5 * len(measured.SIZES)
+
+
+@pytest.mark.parametrize(
+    "kept", ["[]", "{", '{"%s": [[1, 2]]}', '{"%s": [[1, "a", 3]]}', '{"%s": 3}', '{"%s": [1, 2, 3]}']
+)
+def test_a_damaged_cache_is_forgotten(installed_kernel: Path, monkeypatch: pytest.MonkeyPatch, kept: str) -> None:
     kernel = quiet_kernel().kernel
     assert kernel is not None
-    first = measured.least_work(kernel, "int8", 1, openvino_device.core())
-    kept = json.loads((measured.cache_folder() / measured.KEPT).read_text("utf-8"))
-    assert [len(ratios) for ratios in kept.values()] == [len(measured.SIZES)]
-    monkeypatch.setattr(measured, "_ratio", None)
+    monkeypatch.setattr(measured, "_ratio", lambda *rest: 2)
+    forget_kept()
     measured._RATIOS.clear()
-    assert measured.least_work(kernel, "int8", 1, openvino_device.core()) == first
+    expected = measured.least_work(kernel, "int8", 1, openvino_device.core())
+    (key,) = measured._RATIOS
+    (measured.cache_folder() / measured.KEPT).write_text(kept % key if "%" in kept else kept, "utf-8")
+    measured._RATIOS.clear()
+    assert measured.least_work(kernel, "int8", 1, openvino_device.core()) == expected
+
+
+def test_it_is_measured(installed_kernel: Path) -> None:
+    kernel = quiet_kernel().kernel
+    assert kernel is not None
+    forget_kept()
+    measured._RATIOS.clear()
+    measured.least_work(kernel, "int8", 1, openvino_device.core())
+    (rounds,) = json.loads((measured.cache_folder() / measured.KEPT).read_text("utf-8")).values()
+    assert len(rounds) == 1 and all(0.05 < ratio < 50 for ratio in rounds[0])
 
 
 def test_a_run_draws_with_it_and_without_it(installed_kernel: Path, tiny_bundle: Path) -> None:
