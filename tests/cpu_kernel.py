@@ -39,7 +39,7 @@ def installed_kernel(compiled_kernel: Path, tmp_path: Path, monkeypatch: pytest.
 
 def forget() -> None:
     """Lets this process look for the kernel once more."""
-    kernel.look_for_kernel.cache_clear()
+    kernel.quiet_kernel.cache_clear()
     kernel._warn.cache_clear()
     measured._RATIOS.clear()
     openvino_device._core.cache_clear()

@@ -11,7 +11,7 @@ from x2i.runtime.sessions.session import KERNEL_ATTENTIONS, Settings
 
 from ..embedded import EMBEDDED, embedded
 from ..gate import EmojiJudge
-from .precision import lowered_anyway
+from .precision import lowered_anyway, means_of
 
 SYSTEMS = ("gluegen-text", "sd", "gluegen-sound", "elite", "fastcomposer")
 
@@ -48,14 +48,9 @@ def _drawn_by(bundle: Bundle, attention: str, threads: int | None) -> Pipeline:
 
 def _text(judged: Judged) -> str:
     """Right drawings and CLIP scores over all kinds, OpenVINO's own first."""
-    number = judged.drawings
-
-    def whole(name: str) -> float:
-        return sum(getattr(category, name) * category.drawings for category in judged.categories)
-
-    right = [round(whole(name)) for name in ("fp32_accuracy", "accuracy")]
-    cosines = [whole(name) / number for name in ("fp32_clip_score", "clip_score")]
-    return f"{right[0]} -> {right[1]} of {number} right, CLIP {cosines[0]:.4f} -> {cosines[1]:.4f}"
+    before, after, *cosines = means_of(judged)
+    right = [round(share * judged.drawings) for share in (before, after)]
+    return f"{right[0]} -> {right[1]} of {judged.drawings} right, CLIP {cosines[0]:.4f} -> {cosines[1]:.4f}"
 
 
 if __name__ == "__main__":

@@ -63,14 +63,14 @@ def lowered_anyway(fp32: Bundle, out: Path, precision: str) -> Path:
 
 
 def _table(judged: Judged) -> list[str]:
-    whole = Category("all", judged.drawings, *_means(judged))
+    whole = Category("all", judged.drawings, *means_of(judged))
     head = f"  {'':16}{'drawings':>9}{'fp32':>9}{'lowered':>9}{'CLIP fp32':>11}{'lowered':>9}"
     verdict = "within" if judged.passed else "PAST"
     lines = [head, *(_line(category) for category in (*judged.categories, whole))]
     return [*lines, f"  {judged.lost:.1f} points lost, {verdict} {judged.within:.1f}"]
 
 
-def _means(judged: Judged) -> tuple[float, ...]:
+def means_of(judged: Judged) -> tuple[float, ...]:
     """Over all drawings, in the order of a category's figures."""
     names = ("fp32_accuracy", "accuracy", "fp32_clip_score", "clip_score")
     return tuple(sum(getattr(c, name) * c.drawings for c in judged.categories) / judged.drawings for name in names)

@@ -12,13 +12,11 @@ from pathlib import Path
 import openvino
 
 from ..errors import KernelError
-from .library import LIBRARY, SOURCES, Record, cpu_can_attend, library_source_digest, openvino_release
+from .library import LIBRARY, NEEDED, SOURCES, Record, cpu_can_attend, library_source_digest, openvino_release
 
 COMPILERS = ("c++", "g++", "clang++")
 FLAGS = ("-O3", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-DNDEBUG")
-FILE_FLAGS = {
-    "block_avx512.cpp": tuple(f"-mavx512{name}" for name in ("f", "bw", "dq", "vl", "vnni", "bf16")),
-}
+FILE_FLAGS = {"block_avx512.cpp": tuple(f"-m{name.replace('_', '')}" for name in sorted(NEEDED))}
 """Instructions beyond those that every x86-64 CPU has, for the one file that may use them."""
 MOST_SECONDS = 300
 

@@ -56,7 +56,7 @@ class FoundAttention:
 def find_attention(model: openvino.Model) -> list[FoundAttention]:
     """Every attention over all keys, without a mask, in the model's order; what looks otherwise is left out."""
     operations = model.get_ordered_ops()
-    injected = [FoundAttention(one.inputs, one.heads, one.scale, one.output) for one in find_injected(operations)]
+    injected = [FoundAttention(*one) for one in find_injected(operations)]
     softmaxes = (node for node in operations if node.get_type_name() == "Softmax")
     plain = [found for node in softmaxes if (found := _of_softmax(node)) is not None]
     return injected + plain

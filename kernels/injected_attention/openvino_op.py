@@ -4,7 +4,6 @@ The same augmented values as in `onnx_function`, around OpenVINO's fused attenti
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 from openvino import Node, Output, Type
@@ -42,22 +41,16 @@ def _convert(node: NodeContext) -> list[Output]:
     return merged.outputs()
 
 
-@dataclass(frozen=True, slots=True)
-class Injected:
-    """One operation as `_convert` has built it: its seven inputs in the op's order, and what it gives."""
-
-    inputs: tuple[Output, ...]
-    heads: int
-    scale: float
-    output: Output
+Built = tuple[tuple[Output, ...], int, float, Output]
+"""One operation as `_convert` has built it: its seven inputs in the op's order, heads, scale, and what it gives."""
 
 
-def find_injected(operations: Iterable[Node]) -> list[Injected]:
+def find_injected(operations: Iterable[Node]) -> list[Built]:
     """The operations among a model's nodes, so that another may take the place of what was built for them."""
     return [_built(node) for node in operations if _MARK in node.get_rt_info()]
 
 
-def _built(merged: Node) -> Injected:
+def _built(merged: Node) -> Built:
     """Goes back the way that `_convert` went."""
     added = _before(_before(merged))
     wide, (weight, local) = _before(_before(added)), (_before(_before(added, 1), i) for i in (0, 1))
@@ -71,7 +64,7 @@ def _built(merged: Node) -> Injected:
     scale = _before(wide, 4)
     scale = scale if scale.get_type_name() == "Constant" else _before(scale)
     inputs = (query, key, value, local_key, local_value, token, strength)
-    return Injected(inputs, int(merged.get_rt_info()[_MARK].value), float(scale.data.reshape(-1)[0]), merged.output(0))
+    return inputs, int(merged.get_rt_info()[_MARK].value), float(scale.data.reshape(-1)[0]), merged.output(0)
 
 
 def _before(node: Node, number: int = 0) -> Node:

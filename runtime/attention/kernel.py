@@ -8,13 +8,15 @@ from importlib.metadata import entry_points
 from importlib.util import find_spec
 from typing import Any, Protocol
 
+from ..engines.plugin import PLUGINS
 from ..errors import EngineWarning
 from ..machine import cpu_flags
 
-PLUGINS = "x2i.plugins"
 PLUGIN = "openvino-attention"
 """Entry point that gives the kernel for models of OpenVINO."""
-NODE_PREFIX = "CpuAttention/"
+OPERATION = "CpuAttention"
+"""The type of the kernel's nodes, which OpenVINO counts among its references."""
+NODE_PREFIX = f"{OPERATION}/"
 """What the kernel's nodes are called, before the name of the node whose place they took."""
 
 
@@ -60,21 +62,16 @@ def present_kernel() -> Present:
     return found
 
 
+@cache
 def quiet_kernel() -> Present:
     """The kernel of this process, for who tells himself what is wrong with it."""
-    return look_for_kernel(cpu_flags())
-
-
-@cache
-def look_for_kernel(flags: frozenset[str]) -> Present:
-    """As `present_kernel`, which is asked for a CPU with these features, and warns of nothing."""
     if find_spec("openvino") is None:
         return Present(why="needs the package openvino; pip install 'x2i-edge[openvino]'")
     plugins = list(entry_points(group=PLUGINS, name=PLUGIN))
     if not plugins:
         return Present(why="x2i-edge's own plugin is not installed; pip install --force-reinstall --no-deps x2i-edge")
     try:
-        return Present(plugins[0].load()(flags))
+        return Present(plugins[0].load()(cpu_flags()))
     except LookupError as error:
         return Present(why=str(error))
     except (ImportError, OSError, RuntimeError) as error:

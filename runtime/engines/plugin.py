@@ -9,7 +9,8 @@ from types import ModuleType
 from ..errors import InputError
 
 PLUGINS = "x2i.plugins"
-"""Entry-point group: `tensorrt` is called with the TensorRT module and a folder of compiled kernels, or with None."""
+"""Entry-point group: `tensorrt` is called with the TensorRT module and a folder of compiled kernels, or with None,
+`openvino` and `openvino-attention` as OpenVINO is set up."""
 OPERATOR = "InjectedAttention"
 PRECISIONS = ("fp16", "int8+fp16")
 """Of graphs whose attention is in float16: the kernels are written for nothing wider."""

@@ -5,14 +5,11 @@ from collections import defaultdict
 import numpy as np
 import openvino
 
-from ..attention.kernel import NODE_PREFIX
+from ..attention.kernel import NODE_PREFIX, OPERATION
 from ..sessions import openvino_device
 from ..sessions.openvino_support import uses_static_shapes
 from ..sessions.session import GraphFile, Settings
 from .recorder import CapturedCall
-
-KERNEL = "CpuAttention"
-"""The type of our kernel's nodes, which OpenVINO counts among its references."""
 
 
 class OpenVinoProfiled:
@@ -39,7 +36,7 @@ class OpenVinoProfiled:
         for node in self._request.get_profiling_info():
             if node.status != openvino.ProfilingInfo.Status.EXECUTED:
                 continue
-            entry = self._found[KERNEL if node.node_name.startswith(NODE_PREFIX) else node.node_type]
+            entry = self._found[OPERATION if node.node_name.startswith(NODE_PREFIX) else node.node_type]
             entry[0] += 1
             entry[1] += node.real_time.total_seconds() if self._warm else 0
         self._warm = True

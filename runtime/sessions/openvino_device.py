@@ -10,12 +10,11 @@ import openvino
 
 from ..attention.choice import choose_attention
 from ..attention.kernel import quiet_kernel
+from ..engines.plugin import PLUGINS
 from ..errors import InputError
 from .openvino_weights import read_mapped
 from .session import GraphFile, Settings, Shapes
 
-PLUGINS = "x2i.plugins"
-"""Entry-point group in which other rooms name what a library must be given to read their operators."""
 _MAKING = Lock()
 BF16_PRECISIONS = ("int8", "bf16")
 """What lies between quantized operators may run in bfloat16 where the CPU has it, and so may a graph that says
