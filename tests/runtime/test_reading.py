@@ -17,6 +17,7 @@ from x2i.runtime.engines.estimates import past_builds
 from x2i.runtime.engines.store import read_record
 from x2i.runtime.errors import InputError
 from x2i.runtime.files import cache, reading
+from x2i.runtime.files.safetensors import read_safetensors
 from x2i.runtime.media.tokenizer import Tokenizer
 from x2i.runtime.profiling.record import read
 
@@ -27,6 +28,7 @@ READERS: dict[str, Reader] = {
     "profile": read,
     "tokenizer": lambda path: Tokenizer(path, 8, 0),
     "array": lambda path: reading.read_array(path, "an array"),
+    "safetensors": lambda path: read_safetensors(path, str(path), "a file"),
 }
 CACHES: dict[str, Reader] = {
     "digests": lambda path: Digests(path)([]),
