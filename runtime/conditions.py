@@ -11,10 +11,10 @@ from .bundle.cfg_batch import expand_cfg
 from .bundle.plan import IS_NULL, Conditioner
 from .bundle.reader import Bundle
 from .errors import VALUE_LENGTH, one_line
-from .inputs.marker import MarkerInput
 from .inputs.option import NamedTensors
 from .inputs.sound import MixInput, mixed
-from .inputs.word import WordInput
+from .inputs.text.marker import MarkerInput
+from .inputs.text.word import WordInput
 from .media.prompt_syntax import syntax_note
 from .media.tokenizer import Tokenizer, Tokens
 from .request import Request

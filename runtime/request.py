@@ -12,10 +12,10 @@ from .bundle.plan import Plan
 from .bundle.preset import Preset
 from .errors import InputError, UnknownOptionError, reason
 from .inputs.option import CallContext, PreparedInputs, is_number, is_same_size, short, unknown_options
-from .inputs.prompt import TextInput
 from .inputs.registry import RunOptions, filled_in, prepare_inputs, run_options
 from .inputs.sampling import LATENTS_OPTIONS, MOST_PIXELS, MOST_STEPS, SAMPLING_OPTIONS
 from .inputs.sound import MixInput
+from .inputs.text.prompt import TextInput
 from .media.tokenizer import Tokenizer, is_text
 from .samplers.sampler import Sampler
 from .samplers.settings import SamplerSettings

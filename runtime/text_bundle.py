@@ -10,9 +10,9 @@ from .bundle.plan import Plan
 from .bundle.reader import Bundle
 from .conditions import Conditions
 from .errors import InputError
-from .inputs.prompt import TextInput
 from .inputs.registry import RunOptions
 from .inputs.sound import MixInput
+from .inputs.text.prompt import TextInput
 from .request import Request, make_request
 from .sessions.cache import SessionCache
 from .sessions.session import Session

@@ -13,7 +13,7 @@ from x2i.runtime.bundle.calls import GraphCall
 from x2i.runtime.bundle.manifest import Manifest, Source
 from x2i.runtime.bundle.plan import Conditioner, Plan
 from x2i.runtime.bundle.writer import file_records, new_bundle, write_manifest
-from x2i.runtime.inputs.prompt import TextInput
+from x2i.runtime.inputs.text.prompt import TextInput
 from x2i.runtime.machine import package_versions
 from x2i.runtime.processes.guidance import Guidance
 from x2i.runtime.processes.latents import Decoder, LatentsProcess

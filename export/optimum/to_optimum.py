@@ -11,7 +11,7 @@ from onnx import ModelProto, NodeProto, TensorProto, compose, helper
 from x2i.runtime.bundle.plan import Plan
 from x2i.runtime.bundle.reader import Bundle, open_bundle
 from x2i.runtime.bundle.writer import new_folder
-from x2i.runtime.inputs.prompt import TextInput
+from x2i.runtime.inputs.text.prompt import TextInput
 
 from ..errors import PlanError
 from ..graphs.graph_ends import external_files, read_proto, replace_input, replace_output, write_proto

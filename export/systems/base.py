@@ -8,8 +8,8 @@ from x2i.models.random.weights import random_stable_diffusion
 from x2i.models.stable_diffusion.base import Replacements, StableDiffusion, read_stable_diffusion
 from x2i.runtime.bundle.calls import GraphCall
 from x2i.runtime.bundle.plan import Conditioner, Plan
-from x2i.runtime.inputs.prompt import TextInput
 from x2i.runtime.inputs.strength import Injection
+from x2i.runtime.inputs.text.prompt import TextInput
 from x2i.runtime.processes.guidance import Guidance
 from x2i.runtime.processes.latents import LatentsProcess, SamplerChoice
 from x2i.runtime.processes.segment import Segment

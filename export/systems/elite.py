@@ -11,7 +11,7 @@ from x2i.runtime.bundle.calls import GraphCall
 from x2i.runtime.bundle.plan import Conditioner
 from x2i.runtime.inputs.pictures.subject import SubjectInput
 from x2i.runtime.inputs.strength import Injection
-from x2i.runtime.inputs.word import WordInput
+from x2i.runtime.inputs.text.word import WordInput
 from x2i.runtime.processes.latents import SamplerChoice
 
 from ..components.projection import projection_stage

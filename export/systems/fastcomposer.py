@@ -11,8 +11,8 @@ from x2i.models.subjects.fastcomposer import read_fastcomposer
 from x2i.runtime.bundle.calls import GraphCall
 from x2i.runtime.bundle.plan import Conditioner
 from x2i.runtime.inputs.delay import Delay
-from x2i.runtime.inputs.marker import MarkerInput
 from x2i.runtime.inputs.pictures.subjects import SubjectsInput
+from x2i.runtime.inputs.text.marker import MarkerInput
 from x2i.runtime.processes.segment import Segment
 
 from ..components.denoiser import denoiser_context

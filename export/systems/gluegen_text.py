@@ -10,7 +10,7 @@ from x2i.models.translators.gluenet import GlueNetConditioner, Translator, read_
 from x2i.models.translators.xlmr import read_xlmr, xlmr_tokenizer_json
 from x2i.runtime.bundle.calls import GraphCall
 from x2i.runtime.bundle.plan import Conditioner
-from x2i.runtime.inputs.prompt import TextInput
+from x2i.runtime.inputs.text.prompt import TextInput
 
 from ..components.projection import projection_stage
 from ..components.text import translator_component, xlmr_component

@@ -11,8 +11,8 @@ from x2i.runtime.bundle.calls import GraphCall
 from x2i.runtime.bundle.plan import Conditioner, Plan
 from x2i.runtime.inputs.micro import MicroConditions
 from x2i.runtime.inputs.pictures.start import StartInput
-from x2i.runtime.inputs.prompt import TextInput
 from x2i.runtime.inputs.sampling import MOST_STEPS
+from x2i.runtime.inputs.text.prompt import TextInput
 from x2i.runtime.processes.guidance import Guidance
 from x2i.runtime.processes.segment import Segment
 from x2i.runtime.processes.tails import PictureTail

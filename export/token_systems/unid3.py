@@ -15,7 +15,7 @@ from x2i.models.token_transformers.unid3_checkpoint import read_unid3, read_unid
 from x2i.runtime.bundle.calls import GraphCall
 from x2i.runtime.bundle.plan import Conditioner, Plan
 from x2i.runtime.inputs.pictures.start import StartInput
-from x2i.runtime.inputs.prompt import TextInput
+from x2i.runtime.inputs.text.prompt import TextInput
 from x2i.runtime.processes.guidance import Guidance
 from x2i.runtime.processes.segment import Segment
 from x2i.runtime.processes.tails import PictureTail, TextTail, TokenSpan

@@ -11,15 +11,15 @@ from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
 
 from ..inputs.delay import Delay
-from ..inputs.marker import MarkerInput
 from ..inputs.option import Input
 from ..inputs.pictures.start import StartInput
 from ..inputs.pictures.subjects import SubjectsInput
-from ..inputs.prompt import TextInput
 from ..inputs.registry import input_options, input_types, option_names
 from ..inputs.sound import SoundStart
 from ..inputs.strength import Injection
-from ..inputs.word import WordInput
+from ..inputs.text.marker import MarkerInput
+from ..inputs.text.prompt import TextInput
+from ..inputs.text.word import WordInput
 from ..processes.latents import LatentsProcess
 from ..processes.tails import TextTail
 from ..processes.tokens import TokensProcess

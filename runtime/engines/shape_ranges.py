@@ -10,7 +10,7 @@ from ..bundle.manifest import Graph, Manifest
 from ..bundle.plan import IS_NULL, Plan, Process
 from ..errors import InputError
 from ..inputs.option import CallShape, Shape, short
-from ..inputs.word import WordInput
+from ..inputs.text.word import WordInput
 from ..processes.segment import Segment
 from .key import Range
 

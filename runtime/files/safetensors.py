@@ -19,7 +19,7 @@ MOST_AXES = 8
 _LENGTH_BYTES = 8
 _METADATA = "__metadata__"
 # bfloat16, which numpy lacks, is the upper half of a float32.
-_DTYPES = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
+_DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ from ..token_samplers.registry import TOKEN_SAMPLERS, TokenSamplerOptions
 from .class_label import ClassInput, ClassOptions
 from .dance import DanceInput, DanceOptions
 from .delay import Delay, DelayOptions
-from .marker import MarkerInput, MarkerOptions
 from .micro import MicroConditions, MicroOptions
 from .option import CallContext, Input, Option, PreparedInputs
 from .pictures.image import ImageInput, SeenImageInput
@@ -17,11 +16,12 @@ from .pictures.options import ImageOptions, MaskOptions, StrengthOptions
 from .pictures.start import StartInput, StartOptions
 from .pictures.subject import SubjectInput, SubjectOptions
 from .pictures.subjects import SubjectsInput, SubjectsOptions
-from .prompt import PromptOptions, TextInput
 from .sampling import SAMPLING_OPTIONS, LatentsOptions, SamplingOptions
 from .sound import MixInput, MixOptions, SoundInput, SoundOptions, SoundStart
 from .strength import Injection
-from .word import WordInput, WordOptions
+from .text.marker import MarkerInput, MarkerOptions
+from .text.prompt import PromptOptions, TextInput
+from .text.word import WordInput, WordOptions
 
 CONDITIONER_INPUTS: list[type[Input]] = [
     TextInput,

@@ -8,8 +8,8 @@ from typing import Any, Protocol, TypeVar
 from ..bundle.plan import Plan
 from ..bundle.reader import Bundle, open_bundle
 from ..gate.cases import case_options
-from ..inputs.marker import MarkerInput
 from ..inputs.registry import input_stand_ins
+from ..inputs.text.marker import MarkerInput
 from ..pipeline import Pipeline
 from ..sessions.backends import graph_opener
 from ..sessions.session import Session, Settings

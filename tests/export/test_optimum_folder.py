@@ -26,7 +26,7 @@ from x2i.runtime.bundle.reader import open_bundle
 from x2i.runtime.bundle.writer import file_records, new_bundle, write_manifest
 from x2i.runtime.cli import main
 from x2i.runtime.errors import InputError
-from x2i.runtime.inputs.prompt import TextInput
+from x2i.runtime.inputs.text.prompt import TextInput
 from x2i.runtime.processes.latents import SamplerChoice
 from x2i.runtime.samplers.settings import SamplerSettings
 from x2i.runtime.sessions.onnxruntime_cpu import OnnxRuntimeSession

@@ -8,8 +8,8 @@ from tokenizers import Tokenizer as Backend
 from transformers import CLIPTokenizer
 from x2i.models.clip.published_tokenizer import read_clip_tokenizer
 from x2i.models.random.byte_tokenizer import byte_clip_json
-from x2i.runtime.inputs.marker import read_markers
-from x2i.runtime.inputs.word import place_word
+from x2i.runtime.inputs.text.marker import read_markers
+from x2i.runtime.inputs.text.word import place_word
 from x2i.runtime.media.prompt_syntax import syntax_note
 from x2i.runtime.media.tokenizer import Tokenizer
 

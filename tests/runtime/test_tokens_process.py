@@ -13,7 +13,7 @@ from x2i.runtime.gate.cases import draw_case, store_drawing, write_case
 from x2i.runtime.gate.comparison import compare
 from x2i.runtime.gate.record import Limits
 from x2i.runtime.inputs.option import CallShape
-from x2i.runtime.inputs.prompt import TextInput
+from x2i.runtime.inputs.text.prompt import TextInput
 from x2i.runtime.pipeline import Pipeline
 from x2i.runtime.processes.guidance import Guidance
 from x2i.runtime.processes.latents import Decoder, LatentsProcess, SamplerChoice

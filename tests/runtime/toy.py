@@ -12,7 +12,7 @@ from x2i.runtime.bundle.manifest import Graph, Manifest, Measured
 from x2i.runtime.bundle.plan import Conditioner, Plan
 from x2i.runtime.bundle.reader import open_bundle
 from x2i.runtime.bundle.writer import file_records, new_bundle, write_manifest
-from x2i.runtime.inputs.prompt import TextInput
+from x2i.runtime.inputs.text.prompt import TextInput
 from x2i.runtime.pipeline import Pipeline
 from x2i.runtime.processes.latents import Decoder, LatentsProcess, SamplerChoice
 from x2i.runtime.processes.segment import Segment

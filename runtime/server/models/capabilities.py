@@ -5,9 +5,9 @@ from typing import Any
 
 from ...bundle.manifest import Manifest
 from ...inputs.option import Option
-from ...inputs.prompt import TextInput
 from ...inputs.registry import input_options, run_options
 from ...inputs.sampling import LATENTS_OPTIONS
+from ...inputs.text.prompt import TextInput
 from ...samplers.registry import SAMPLERS
 from ..settings import ServerLimits
 

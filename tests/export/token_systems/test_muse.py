@@ -10,7 +10,7 @@ import pytest
 import torch
 from x2i.export.plan import ExportPlan
 from x2i.export.token_systems.muse import build_muse
-from x2i.runtime.inputs.prompt import TextInput
+from x2i.runtime.inputs.text.prompt import TextInput
 from x2i.runtime.load import load
 from x2i.runtime.media.tokenizer import Tokenizer
 from x2i.runtime.output import to_uint8

@@ -12,7 +12,7 @@ from x2i.runtime.bundle.records import decode, encode
 from x2i.runtime.bundle.writer import new_bundle
 from x2i.runtime.errors import InputError
 from x2i.runtime.inputs.strength import Injection
-from x2i.runtime.inputs.word import WordInput
+from x2i.runtime.inputs.text.word import WordInput
 
 from tests.runtime.toy import edit_manifest, plan, write_toy
 

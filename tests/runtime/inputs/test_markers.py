@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from x2i.models.clip.published_tokenizer import clip_tokenizer_json
 from x2i.runtime.errors import InputError
-from x2i.runtime.inputs.marker import check_count, read_markers
+from x2i.runtime.inputs.text.marker import check_count, read_markers
 from x2i.runtime.media.tokenizer import Tokenizer
 
 from tests.goldens import golden

@@ -8,7 +8,7 @@ import tokenizers
 from x2i.models.clip.published_tokenizer import clip_tokenizer_json
 from x2i.models.random.byte_tokenizer import byte_clip_json
 from x2i.runtime.errors import InputError
-from x2i.runtime.inputs.word import authors_index, place_word
+from x2i.runtime.inputs.text.word import authors_index, place_word
 from x2i.runtime.media.tokenizer import Tokenizer
 
 from tests.goldens import golden

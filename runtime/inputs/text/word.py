@@ -7,10 +7,10 @@ from typing import Annotated, Any, ClassVar, Literal, TypedDict, get_args
 
 import numpy as np
 
-from ..bundle.records import Few
-from ..errors import InputError
-from ..media.tokenizer import Tokenizer, is_text
-from .option import CallContext, CallShape, Option, PreparedInputs, Shape, is_count, options_of, short
+from ...bundle.records import Few
+from ...errors import InputError
+from ...media.tokenizer import Tokenizer, is_text
+from ..option import CallContext, CallShape, Option, PreparedInputs, Shape, is_count, options_of, short
 
 PlacementRule = Literal["token", "authors"]
 PLACEMENTS: tuple[PlacementRule, ...] = get_args(PlacementRule)

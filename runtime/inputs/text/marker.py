@@ -7,10 +7,10 @@ from typing import Annotated, Any, ClassVar, TypedDict
 
 import numpy as np
 
-from ..errors import InputError
-from ..media.pictures import several
-from ..media.tokenizer import Tokenizer, is_text
-from .option import CallContext, CallShape, Option, PreparedInputs, Shape, options_of, short
+from ...errors import InputError
+from ...media.pictures import several
+from ...media.tokenizer import Tokenizer, is_text
+from ..option import CallContext, CallShape, Option, PreparedInputs, Shape, options_of, short
 from .prompt import STAND_IN_PROMPT
 
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, TypedDict
 
-from ..bundle.records import Index, Window
-from .option import CallContext, CallShape, Option, PreparedInputs, Shape, options_of
+from ...bundle.records import Index, Window
+from ..option import CallContext, CallShape, Option, PreparedInputs, Shape, options_of
 
 STAND_IN_PROMPT = "a red S"
 

@@ -1,0 +1,1 @@
+"""What is given as text: the prompt, and what stands in it."""
