@@ -2,16 +2,16 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..errors import InputError
 from .prediction import Prediction, alpha_levels, transfer
-from .sampler import Denoise, Draw, Sampler
+from .sampler import CLEAN, WHOLE, Begin, Denoise, Draw, Level, Sampler
 from .schedule import Schedule, alpha_at, whole_alphas
 from .settings import SamplerSettings
-from .spacing import compvis_timesteps, whole_timesteps
+from .spacing import compvis_starts, compvis_timesteps, whole_timesteps
 
 LEAST_VARIANCE = 1e-20
 """diffusers' floor of DDPM's variance, which its last step reaches."""
@@ -25,8 +25,15 @@ class Levels:
     alphas: Sequence[float]
     alphas_next: Sequence[float]
 
-    def __iter__(self) -> Iterator[tuple[int, float, float]]:
-        return zip(self.timesteps, self.alphas, self.alphas_next, strict=True)
+    @property
+    def steps(self) -> list[tuple[int, float, float]]:
+        """Each step's timestep, its cumulative alpha, and the one that it leads to."""
+        return list(zip(self.timesteps, self.alphas, self.alphas_next, strict=True))
+
+    @property
+    def marks(self) -> tuple[Level, ...]:
+        """The level that each step begins at, and the end's."""
+        return (*(Level(*alpha_levels(alpha)) for alpha in self.alphas), CLEAN)
 
 
 def ddim(schedule: Schedule, steps: int, settings: SamplerSettings) -> Sampler:
@@ -45,19 +52,22 @@ def ddim(schedule: Schedule, steps: int, settings: SamplerSettings) -> Sampler:
 def ddim_compvis(schedule: Schedule, steps: int, settings: SamplerSettings) -> Sampler:
     """DDIM as the CompVis code runs it: 30 steps asked of 1000 are 31. The last ends at timestep 0's alpha, never at 1.
 
-    Raises InputError for a count whose first timestep is past the schedule's end (3, 9, 27 or 300 of 1000, say).
+    A start is noised as its img2img script has it: to the level of the visited timestep before the first. Raises
+    InputError for a count whose first timestep is past the schedule's end (3, 9, 27 or 300 of 1000, say).
     """
     timesteps = compvis_timesteps(schedule, steps)
     alphas = schedule.alphas_cumprod().tolist()
     visited = [alphas[timestep] for timestep in timesteps]
-    return _ddim(Levels(timesteps, visited, [*visited[1:], alphas[0]]), schedule, settings)
+    sampler = _ddim(Levels(timesteps, visited, [*visited[1:], alphas[0]]), schedule, settings)
+    return replace(sampler, starts=compvis_starts(visited), unasked=len(timesteps) - steps)
 
 
 def _ddim(levels: Levels, schedule: Schedule, settings: SamplerSettings) -> Sampler:
+    marks = levels.marks
     model, eta = Prediction.of(schedule, settings), settings.eta or 0.0
 
-    def run(x: np.ndarray, denoise: Denoise, draw: Draw) -> Iterator[np.ndarray]:
-        for timestep, alpha, alpha_next in levels:
+    def run(x: np.ndarray, denoise: Denoise, draw: Draw, begin: Begin = WHOLE) -> Iterator[np.ndarray]:
+        for index, (timestep, alpha, alpha_next) in begin.rest(levels.steps):
             output = denoise(x, float(timestep))
             noise = model.noise(x, output, *alpha_levels(alpha))
             if eta == 0 and not model.limits and alpha > 0:
@@ -68,9 +78,10 @@ def _ddim(levels: Levels, schedule: Schedule, settings: SamplerSettings) -> Samp
                 x = math.sqrt(alpha_next) * clean + math.sqrt(1 - alpha_next - spread**2) * noise
                 if eta > 0:
                     x = x + spread * draw()
+            x = begin.keep(x, marks[index + 1])
             yield x
 
-    return Sampler(tuple(map(float, levels.timesteps)), 1.0, run)
+    return Sampler(tuple(map(float, levels.timesteps)), 1.0, run, marks[:-1])
 
 
 def ddpm(schedule: Schedule, steps: int, settings: SamplerSettings) -> Sampler:
@@ -85,10 +96,10 @@ def ddpm(schedule: Schedule, steps: int, settings: SamplerSettings) -> Sampler:
     levels = Levels(timesteps, visited, [*visited[1:], 1.0])
     if any(after <= before for before, after in zip(visited, levels.alphas_next, strict=False)):
         raise InputError(f"steps: expected fewer for the sampler ddpm, got {steps}; its timesteps repeat")
-    model = Prediction.of(schedule, settings)
+    model, marks = Prediction.of(schedule, settings), levels.marks
 
-    def run(x: np.ndarray, denoise: Denoise, draw: Draw) -> Iterator[np.ndarray]:
-        for timestep, alpha, alpha_next in levels:
+    def run(x: np.ndarray, denoise: Denoise, draw: Draw, begin: Begin = WHOLE) -> Iterator[np.ndarray]:
+        for index, (timestep, alpha, alpha_next) in begin.rest(levels.steps):
             clean = model.clean(x, denoise(x, float(timestep)), *alpha_levels(alpha))
             kept = alpha / alpha_next
             share = math.sqrt(alpha_next) * (1 - kept) / (1 - alpha)
@@ -97,6 +108,7 @@ def ddpm(schedule: Schedule, steps: int, settings: SamplerSettings) -> Sampler:
                 small = max((1 - alpha_next) / (1 - alpha) * (1 - kept), LEAST_VARIANCE)
                 variance = 1 - kept if settings.variance_type == "fixed_large" else small
                 x = x + math.sqrt(variance) * draw()
+            x = begin.keep(x, marks[index + 1])
             yield x
 
-    return Sampler(tuple(map(float, timesteps)), 1.0, run)
+    return Sampler(tuple(map(float, timesteps)), 1.0, run, marks[:-1])

@@ -11,26 +11,13 @@ import numpy as np
 from ..errors import InputError
 from .euler import Preconditioned, edm_sigmas
 from .prediction import Prediction, levels
-from .sampler import Denoise, Draw, Sampler
+from .sampler import CLEAN, WHOLE, Begin, Denoise, Draw, Level, Sampler, SamplerRun
 from .schedule import Schedule
 from .settings import SamplerSettings
 from .spacing import solver_levels
 
 FEW_STEPS = 15
 """Below so many steps `lower_order_final` ends a run with lower orders."""
-
-
-@dataclass(frozen=True, slots=True)
-class Level:
-    """One point of a run, where latents are signal * clean + noise_level * noise."""
-
-    signal: float
-    noise_level: float
-
-    @property
-    def log_snr(self) -> float:
-        """log(signal / noise_level), infinite without noise."""
-        return math.inf if self.noise_level == 0 else math.log(self.signal) - math.log(self.noise_level)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +87,7 @@ def dpm_multistep(schedule: Schedule, steps: int, settings: SamplerSettings) -> 
         output = denoise(x, walked.timesteps[index])
         return solver_prediction(model, integrator.data, x, output, points[index])
 
-    return Sampler(walked.timesteps, 1.0, _multistep(points, orders, integrator, predicted))
+    return Sampler(walked.timesteps, 1.0, _multistep(points, orders, integrator, predicted), tuple(points[:-1]))
 
 
 def edm_dpmpp_2m(schedule: Schedule, steps: int, settings: SamplerSettings) -> Sampler:
@@ -127,7 +114,6 @@ def edm_dpmpp_2m(schedule: Schedule, steps: int, settings: SamplerSettings) -> S
 
 
 Predicted = Callable[[np.ndarray, int, Denoise], np.ndarray]
-Run = Callable[[np.ndarray, Denoise, Draw], Iterator[np.ndarray]]
 
 
 def multistep_orders(steps: int, settings: SamplerSettings) -> list[int]:
@@ -143,18 +129,21 @@ def multistep_orders(steps: int, settings: SamplerSettings) -> list[int]:
     return orders
 
 
-def _multistep(points: list[Level], orders: list[int], integrator: Integrator, predicted: Predicted) -> Run:
+def _multistep(points: list[Level], orders: list[int], integrator: Integrator, predicted: Predicted) -> SamplerRun:
     """The walk over levels [n + 1] that remembers the predictions of earlier steps."""
+    marks = (*points[:-1], CLEAN)
 
-    def run(x: np.ndarray, denoise: Denoise, draw: Draw) -> Iterator[np.ndarray]:
+    def run(x: np.ndarray, denoise: Denoise, draw: Draw, begin: Begin = WHOLE) -> Iterator[np.ndarray]:
         history: list[np.ndarray] = []
-        for index, order in enumerate(orders):
+        for index, order in begin.rest(orders):
             history = [*history, predicted(x, index, denoise)][-max(orders) :]
+            order = min(order, len(history))
             log_snrs = [point.log_snr for point in points[index + 1 - order : index + 2]]
             terms = multistep_terms(history[-order:], log_snrs)
             heun = order == 3 or integrator.solver_type == "heun"
             noise = draw if integrator.sde else None
             x = integrator.step(x, points[index], points[index + 1], terms, heun, noise)
+            x = begin.keep(x, marks[index + 1])
             yield x
 
     return run
@@ -184,11 +173,11 @@ def dpm_singlestep(schedule: Schedule, steps: int, settings: SamplerSettings) ->
     points = [Level(*levels(sigma)) for sigma in walked.sigmas]
     integrator = Integrator.of(settings)
     _refuse_endless(settings, integrator)
-    orders = singlestep_orders(steps, settings)
+    orders, marks = singlestep_orders(steps, settings), (*points[:-1], CLEAN)
 
-    def run(x: np.ndarray, denoise: Denoise, draw: Draw) -> Iterator[np.ndarray]:
+    def run(x: np.ndarray, denoise: Denoise, draw: Draw, begin: Begin = WHOLE) -> Iterator[np.ndarray]:
         history, start, most = list[np.ndarray](), x, settings.solver_order or 1
-        for index, order in enumerate(orders):
+        for index, order in begin.rest(orders):
             output = denoise(x, walked.timesteps[index])
             prediction = solver_prediction(model, integrator.data, x, output, points[index])
             history = [*history, prediction][-most:]
@@ -200,9 +189,10 @@ def dpm_singlestep(schedule: Schedule, steps: int, settings: SamplerSettings) ->
             heun = order == 3 or integrator.solver_type == "heun"
             noise = draw if integrator.sde else None
             x = integrator.step(start, points[base], points[index + 1], terms, heun, noise)
+            x = begin.keep(x, marks[index + 1])
             yield x
 
-    return Sampler(walked.timesteps, 1.0, run)
+    return Sampler(walked.timesteps, 1.0, run, marks[:-1])
 
 
 def singlestep_terms(history: Sequence[np.ndarray], log_snrs: Sequence[float], solver_type: str) -> list[np.ndarray]:
@@ -264,13 +254,13 @@ def deis(schedule: Schedule, steps: int, settings: SamplerSettings) -> Sampler:
     walked, model = solver_levels(schedule, steps, settings), Prediction.of(schedule, settings)
     sigmas = walked.sigmas if settings.sigmas is None else (*walked.sigmas[:-1], walked.sigmas[-2])
     points = [Level(*levels(sigma)) for sigma in sigmas]
-    order = settings.solver_order or 1
+    order, marks = settings.solver_order or 1, (*points[:-1], CLEAN)
     ends_low = bool(settings.lower_order_final) and steps < FEW_STEPS
 
-    def run(x: np.ndarray, denoise: Denoise, draw: Draw) -> Iterator[np.ndarray]:
+    def run(x: np.ndarray, denoise: Denoise, draw: Draw, begin: Begin = WHOLE) -> Iterator[np.ndarray]:
         history: list[np.ndarray] = []
-        for index in range(steps):
-            output = denoise(x, walked.timesteps[index])
+        for index, timestep in begin.rest(walked.timesteps[:steps]):
+            output = denoise(x, timestep)
             history = [*history, solver_prediction(model, False, x, output, points[index])][-order:]
             left = steps - index
             now = min(len(history), left if ends_low and left < 3 else order)
@@ -284,9 +274,10 @@ def deis(schedule: Schedule, steps: int, settings: SamplerSettings) -> Sampler:
                 ):
                     x = x + weight * noise
                 x = end.signal * x
+            x = begin.keep(x, marks[index + 1])
             yield x
 
-    return Sampler(walked.timesteps, 1.0, run)
+    return Sampler(walked.timesteps, 1.0, run, marks[:-1])
 
 
 def deis_weights(sigmas: Sequence[float]) -> list[float]:

@@ -2,7 +2,7 @@
 DPM-Solver-2 as k-diffusion has it, and their ancestral forms, as diffusers runs them."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import InputError
 from .prediction import Prediction, levels
-from .sampler import Denoise, Draw, Sampler
+from .sampler import CLEAN, WHOLE, Begin, Denoise, Draw, Level, Sampler, SamplerRun
 from .schedule import Schedule, training_sigmas
 from .settings import SamplerSettings
 from .spacing import NoiseLevels, interpolated_levels, karras, timesteps_at
@@ -52,22 +52,29 @@ def start_scale(sigmas: tuple[float, ...], settings: SamplerSettings) -> float:
     return math.sqrt(largest**2 + 1) if settings.timestep_spacing == "leading" else largest
 
 
+def sigma_marks(sigmas: Sequence[float]) -> tuple[Level, ...]:
+    """The level that each step begins at, of sigmas [n + 1], and the end's."""
+    return (*(Level(1.0, sigma) for sigma in sigmas[:-1]), CLEAN)
+
+
 def euler(schedule: Schedule, steps: int, settings: SamplerSettings) -> Sampler:
     """One model call a step, at timesteps with fractions; spaced by linspace, a one-step run starts at the smallest
     noise level. With continuous timesteps the model is shown a quarter of the logarithm of sigma."""
     walked = interpolated_levels(schedule, steps, settings)
-    timesteps, sigmas = walked.timesteps, walked.sigmas
+    timesteps, sigmas, marks = walked.timesteps, walked.sigmas, sigma_marks(walked.sigmas)
     if settings.timestep_type == "continuous" and schedule.prediction_type == "v_prediction":
         timesteps = tuple(0.25 * math.log(sigma) for sigma in sigmas[:-1])
     model = Prediction.of(schedule, settings)
 
-    def run(x: np.ndarray, denoise: Denoise, draw: Draw) -> Iterator[np.ndarray]:
+    def run(x: np.ndarray, denoise: Denoise, draw: Draw, begin: Begin = WHOLE) -> Iterator[np.ndarray]:
         flow = Flow(model, denoise)
-        for timestep, sigma, sigma_next in zip(timesteps, sigmas, sigmas[1:], strict=False):
-            x = x + (sigma_next - sigma) * flow.slope(x, sigma, timestep)
+        for index, timestep in begin.rest(timesteps):
+            sigma, sigma_next = sigmas[index], sigmas[index + 1]
+            x = begin.keep(x + (sigma_next - sigma) * flow.slope(x, sigma, timestep), marks[index + 1])
             yield x
 
-    return Sampler(timesteps, start_scale(sigmas, settings), run, clean=_clean_at(model, timesteps, sigmas))
+    scale = start_scale(sigmas, settings)
+    return Sampler(timesteps, scale, run, marks[:-1], clean=_clean_at(model, timesteps, sigmas))
 
 
 def euler_a(schedule: Schedule, steps: int, settings: SamplerSettings) -> Sampler:
@@ -77,16 +84,18 @@ def euler_a(schedule: Schedule, steps: int, settings: SamplerSettings) -> Sample
     """
     _refuse_sample(schedule, "euler_a")
     walked, model = interpolated_levels(schedule, steps, settings), Prediction.of(schedule, settings)
-    timesteps, sigmas = walked.timesteps, walked.sigmas
+    timesteps, sigmas, marks = walked.timesteps, walked.sigmas, sigma_marks(walked.sigmas)
 
-    def run(x: np.ndarray, denoise: Denoise, draw: Draw) -> Iterator[np.ndarray]:
+    def run(x: np.ndarray, denoise: Denoise, draw: Draw, begin: Begin = WHOLE) -> Iterator[np.ndarray]:
         flow = Flow(model, denoise)
-        for timestep, sigma, sigma_next in zip(timesteps, sigmas, sigmas[1:], strict=False):
-            down, fresh = ancestral(sigma, sigma_next)
+        for index, timestep in begin.rest(timesteps):
+            sigma = sigmas[index]
+            down, fresh = ancestral(sigma, sigmas[index + 1])
             x = x + (down - sigma) * flow.slope(x, sigma, timestep) + fresh * draw()
+            x = begin.keep(x, marks[index + 1])
             yield x
 
-    return Sampler(timesteps, start_scale(sigmas, settings), run)
+    return Sampler(timesteps, start_scale(sigmas, settings), run, marks[:-1])
 
 
 def ancestral(sigma: float, sigma_next: float) -> tuple[float, float]:
@@ -102,21 +111,27 @@ def ancestral(sigma: float, sigma_next: float) -> tuple[float, float]:
 def heun(schedule: Schedule, steps: int, settings: SamplerSettings) -> Sampler:
     """Two model calls a step, at both its ends, and one in the last."""
     walked, model = interpolated_levels(schedule, steps, settings), Prediction.of(schedule, settings)
-    timesteps, sigmas = walked.timesteps, walked.sigmas
+    timesteps, sigmas, marks = walked.timesteps, walked.sigmas, sigma_marks(walked.sigmas)
 
-    def run(x: np.ndarray, denoise: Denoise, draw: Draw) -> Iterator[np.ndarray]:
+    def run(x: np.ndarray, denoise: Denoise, draw: Draw, begin: Begin = WHOLE) -> Iterator[np.ndarray]:
         flow = Flow(model, denoise)
-        for index, timestep in enumerate(timesteps):
+        for index, timestep in begin.rest(timesteps):
             sigma, sigma_next = sigmas[index], sigmas[index + 1]
             slope = flow.slope(x, sigma, timestep)
             ahead = x + (sigma_next - sigma) * slope
+            ahead = begin.keep(ahead, marks[index + 1])
             if index + 1 < steps:
                 slope = (slope + flow.slope(ahead, sigma_next, timesteps[index + 1])) / 2
-                ahead = x + (sigma_next - sigma) * slope
+                ahead = begin.keep(x + (sigma_next - sigma) * slope, marks[index + 1])
             x = ahead
             yield x
 
-    return Sampler(timesteps, start_scale(sigmas, settings), run, extra_calls=steps - 1)
+    return _two_calls(timesteps, start_scale(sigmas, settings), run, marks[:-1])
+
+
+def _two_calls(timesteps: tuple[float, ...], scale: float, run: SamplerRun, starts: tuple[Level, ...]) -> Sampler:
+    """A sampler that calls the model twice in every step but the last."""
+    return Sampler(timesteps, scale, run, starts, extra_calls=len(timesteps) - 1, calls_a_step=2)
 
 
 def dpm2(schedule: Schedule, steps: int, settings: SamplerSettings) -> Sampler:
@@ -140,24 +155,27 @@ def _dpm2(
     walked, model = interpolated_levels(schedule, steps, settings), Prediction.of(schedule, settings)
     if settings.sigmas == "karras":
         walked = NoiseLevels(tuple(float(round(t)) for t in walked.timesteps), walked.sigmas)
-    timesteps, sigmas = walked.timesteps, walked.sigmas
+    timesteps, sigmas, marks = walked.timesteps, walked.sigmas, sigma_marks(walked.sigmas)
     targets = [split(*pair) for pair in pairwise(sigmas)]
     middles = [_middle(sigma, down) for sigma, (down, _) in zip(sigmas, targets, strict=False)]
     middle_times = timesteps_at(np.asarray(middles), training_sigmas(schedule)).tolist()
 
-    def run(x: np.ndarray, denoise: Denoise, draw: Draw) -> Iterator[np.ndarray]:
+    def run(x: np.ndarray, denoise: Denoise, draw: Draw, begin: Begin = WHOLE) -> Iterator[np.ndarray]:
         flow = Flow(model, denoise)
-        for index, timestep in enumerate(timesteps):
+        for index, timestep in begin.rest(timesteps):
             sigma, middle, (down, fresh) = sigmas[index], middles[index], targets[index]
             slope = flow.slope(x, sigma, timestep)
             if index + 1 < steps:
-                slope = flow.slope(x + (middle - sigma) * slope, middle, middle_times[index])
+                # Midway, too, what is kept has the noise of the step's end, as in diffusers.
+                ahead = begin.keep(x + (middle - sigma) * slope, marks[index + 1])
+                slope = flow.slope(ahead, middle, middle_times[index])
             x = x + (down - sigma) * slope
             if fresh > 0:
                 x = x + fresh * draw()
+            x = begin.keep(x, marks[index + 1])
             yield x
 
-    return Sampler(timesteps, start_scale(sigmas, settings), run, extra_calls=steps - 1)
+    return _two_calls(timesteps, start_scale(sigmas, settings), run, marks[:-1])
 
 
 def dpmpp_sde(schedule: Schedule, steps: int, settings: SamplerSettings) -> Sampler:
@@ -168,13 +186,13 @@ def dpmpp_sde(schedule: Schedule, steps: int, settings: SamplerSettings) -> Samp
     """
     _refuse_sample(schedule, "dpmpp_sde")
     walked, model = interpolated_levels(schedule, steps, settings), Prediction.of(schedule, settings)
-    timesteps, sigmas = walked.timesteps, walked.sigmas
+    timesteps, sigmas, marks = walked.timesteps, walked.sigmas, sigma_marks(walked.sigmas)
     middles = [_middle(*pair) for pair in pairwise(sigmas)]
     middle_times = timesteps_at(np.asarray(middles), training_sigmas(schedule)).tolist()
 
-    def run(x: np.ndarray, denoise: Denoise, draw: Draw) -> Iterator[np.ndarray]:
+    def run(x: np.ndarray, denoise: Denoise, draw: Draw, begin: Begin = WHOLE) -> Iterator[np.ndarray]:
         flow = Flow(model, denoise)
-        for index, timestep in enumerate(timesteps):
+        for index, timestep in begin.rest(timesteps):
             sigma, middle, sigma_next = sigmas[index], middles[index], sigmas[index + 1]
             clean = flow.clean(x, sigma, timestep)
             if sigma_next == 0:
@@ -182,15 +200,16 @@ def dpmpp_sde(schedule: Schedule, steps: int, settings: SamplerSettings) -> Samp
             else:
                 path = draw()
                 down, fresh = ancestral(sigma, middle)
-                ahead = x + (down / sigma - 1) * (x - clean) + fresh * path
+                ahead = begin.keep(x + (down / sigma - 1) * (x - clean) + fresh * path, marks[index + 1])
                 clean = flow.clean(ahead, middle, middle_times[index])
                 share = (sigma - middle) / (sigma - sigma_next)
                 path = math.sqrt(share) * path + math.sqrt(1 - share) * draw()
                 down, fresh = ancestral(sigma, sigma_next)
                 x = x + (down / sigma - 1) * (x - clean) + fresh * path
+            x = begin.keep(x, marks[index + 1])
             yield x
 
-    return Sampler(timesteps, start_scale(sigmas, settings), run, extra_calls=steps - 1)
+    return _two_calls(timesteps, start_scale(sigmas, settings), run, marks[:-1])
 
 
 def _middle(sigma: float, down: float) -> float:
@@ -206,12 +225,12 @@ def edm_euler(schedule: Schedule, steps: int, settings: SamplerSettings) -> Samp
     sigmas = edm_sigmas(settings, steps)
     if settings.final_sigmas_type == "sigma_min":
         sigmas = (*sigmas[:-1], sigmas[-2])
-    model = Preconditioned.of(schedule, settings, "edm_euler")
+    model, marks = Preconditioned.of(schedule, settings, "edm_euler"), sigma_marks(sigmas)
 
-    def run(x: np.ndarray, denoise: Denoise, draw: Draw) -> Iterator[np.ndarray]:
-        for sigma, sigma_next in pairwise(sigmas):
+    def run(x: np.ndarray, denoise: Denoise, draw: Draw, begin: Begin = WHOLE) -> Iterator[np.ndarray]:
+        for index, (sigma, sigma_next) in begin.rest(list(pairwise(sigmas))):
             clean = model.clean(x, denoise(model.shown(x, sigma), model.timestep(sigma)), sigma)
-            x = x + (sigma_next - sigma) * ((x - clean) / sigma)
+            x = begin.keep(x + (sigma_next - sigma) * ((x - clean) / sigma), marks[index + 1])
             yield x
 
     return model.sampler(sigmas, settings, run)
@@ -247,7 +266,7 @@ class Preconditioned:
         out = self.sign * sigma * self.sigma_data / math.sqrt(variance)
         return self.bounds.bounded(self.sigma_data**2 / variance * x + out * output)
 
-    def sampler(self, sigmas: tuple[float, ...], settings: SamplerSettings, run: Callable) -> Sampler:
+    def sampler(self, sigmas: tuple[float, ...], settings: SamplerSettings, run: SamplerRun) -> Sampler:
         """A sampler over these sigmas [n + 1]."""
         timesteps = tuple(self.timestep(sigma) for sigma in sigmas[:-1])
 
@@ -255,7 +274,8 @@ class Preconditioned:
             sigma = math.exp(4 * timestep)
             return self.clean(shown * math.sqrt(sigma**2 + self.sigma_data**2), output, sigma)
 
-        return Sampler(timesteps, math.sqrt((settings.sigma_max or 0.0) ** 2 + 1), run, clean=clean)
+        scale = math.sqrt((settings.sigma_max or 0.0) ** 2 + 1)
+        return Sampler(timesteps, scale, run, sigma_marks(sigmas)[:-1], clean=clean)
 
 
 def edm_sigmas(settings: SamplerSettings, steps: int) -> tuple[float, ...]:

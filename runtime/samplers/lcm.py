@@ -1,13 +1,13 @@
 """Samplers of consistency models, whose timesteps are those that a student was distilled on: LCM and TCD."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from ..errors import InputError
 from .prediction import Prediction, alpha_levels
-from .sampler import Denoise, Draw, Sampler
+from .sampler import CLEAN, WHOLE, Begin, Denoise, Draw, Level, Sampler
 from .schedule import Schedule, whole_alphas
 from .settings import SamplerSettings
 
@@ -22,19 +22,21 @@ def lcm(schedule: Schedule, steps: int, settings: SamplerSettings) -> Sampler:
     """
     timesteps = distilled_timesteps(schedule, steps, settings, "lcm")
     alphas = whole_alphas(schedule, timesteps)
+    marks = _marks(timesteps, alphas)
     model, scaling = Prediction.of(schedule, settings), settings.timestep_scaling or 0.0
 
-    def run(x: np.ndarray, denoise: Denoise, draw: Draw) -> Iterator[np.ndarray]:
-        for index, timestep in enumerate(timesteps):
+    def run(x: np.ndarray, denoise: Denoise, draw: Draw, begin: Begin = WHOLE) -> Iterator[np.ndarray]:
+        for index, timestep in begin.rest(timesteps):
             clean = model.clean(x, denoise(x, float(timestep)), *alpha_levels(alphas[timestep]))
             skip, out = boundary_weights(timestep * scaling)
             x = skip * x + out * clean
             if index + 1 < len(timesteps):
                 signal, noise_level = alpha_levels(alphas[timesteps[index + 1]])
                 x = signal * x + noise_level * draw()
+            x = begin.keep(x, marks[index + 1])
             yield x
 
-    return Sampler(tuple(map(float, timesteps)), 1.0, run)
+    return Sampler(tuple(map(float, timesteps)), 1.0, run, marks[:-1])
 
 
 def tcd(schedule: Schedule, steps: int, settings: SamplerSettings) -> Sampler:
@@ -46,10 +48,11 @@ def tcd(schedule: Schedule, steps: int, settings: SamplerSettings) -> Sampler:
     """
     timesteps = distilled_timesteps(schedule, steps, settings, "tcd")
     alphas = whole_alphas(schedule, timesteps)
-    model, eta = Prediction.of(schedule, settings), settings.eta or 0.0
+    model, eta, marks = Prediction.of(schedule, settings), settings.eta or 0.0, _marks(timesteps, alphas)
 
-    def run(x: np.ndarray, denoise: Denoise, draw: Draw) -> Iterator[np.ndarray]:
-        for timestep, after in zip(timesteps, (*timesteps[1:], 0), strict=True):
+    def run(x: np.ndarray, denoise: Denoise, draw: Draw, begin: Begin = WHOLE) -> Iterator[np.ndarray]:
+        for index, timestep in begin.rest(timesteps):
+            after = (*timesteps, 0)[index + 1]
             output = denoise(x, float(timestep))
             levels = alpha_levels(alphas[timestep])
             below = alphas[math.floor((1 - eta) * after)]
@@ -58,9 +61,15 @@ def tcd(schedule: Schedule, steps: int, settings: SamplerSettings) -> Sampler:
             if eta > 0 and timestep != timesteps[-1]:
                 kept = alphas[after] / below
                 x = math.sqrt(kept) * x + math.sqrt(1 - kept) * draw()
+            x = begin.keep(x, marks[index + 1])
             yield x
 
-    return Sampler(tuple(map(float, timesteps)), 1.0, run)
+    return Sampler(tuple(map(float, timesteps)), 1.0, run, marks[:-1])
+
+
+def _marks(timesteps: Sequence[int], alphas: Sequence[float]) -> tuple[Level, ...]:
+    """The level that each step begins at, and the end's."""
+    return (*(Level(*alpha_levels(alphas[timestep])) for timestep in timesteps), CLEAN)
 
 
 def distilled_timesteps(schedule: Schedule, steps: int, settings: SamplerSettings, name: str) -> tuple[int, ...]:

@@ -7,12 +7,12 @@ import numpy as np
 from numpy.polynomial.polynomial import polyfromroots, polyint, polyval
 
 from ..errors import InputError
-from .euler import Flow, start_scale
+from .euler import Flow, sigma_marks, start_scale
 from .prediction import Prediction, alpha_levels, transfer
-from .sampler import Denoise, Draw, Sampler
+from .sampler import CLEAN, WHOLE, Begin, Denoise, Draw, Keep, Level, Sampler
 from .schedule import Schedule, alpha_at, whole_alphas
 from .settings import SamplerSettings
-from .spacing import compvis_timesteps, interpolated_levels, whole_timesteps
+from .spacing import compvis_starts, compvis_timesteps, interpolated_levels, whole_timesteps
 
 ADAMS_BASHFORTH = (
     (1.0,),
@@ -39,30 +39,34 @@ def plms(schedule: Schedule, steps: int, settings: SamplerSettings) -> Sampler:
     """One model call a step and one more in the first; 30 steps asked of 1000 are 31, ending at timestep 0's alpha.
 
     The first step averages the noise at its own and at the next timestep; only the former enters the history. Where
-    there is no next timestep, a one-step run asks for its own again. Raises InputError for a count whose first
-    timestep is past the schedule's end (3, 9, 27 or 300 of 1000, say).
+    there is no next timestep, a one-step run asks for its own again. A run that begins midway does so, too, and its
+    start is noised as `ddim_compvis` has it: CompVis' img2img script knows that sampler alone. Raises InputError for a
+    count whose first timestep is past the schedule's end (3, 9, 27 or 300 of 1000, say).
     """
     timesteps = tuple(map(float, compvis_timesteps(schedule, steps)))
     alphas = schedule.alphas_cumprod().tolist()
     visited = [alphas[int(timestep)] for timestep in timesteps]
     reached = [*visited[1:], alphas[0]]
+    marks = (*(Level(*alpha_levels(alpha)) for alpha in visited), CLEAN)
     model = Prediction.of(schedule, settings)
 
-    def run(x: np.ndarray, denoise: Denoise, draw: Draw) -> Iterator[np.ndarray]:
+    def run(x: np.ndarray, denoise: Denoise, draw: Draw, begin: Begin = WHOLE) -> Iterator[np.ndarray]:
         history: list[np.ndarray] = []
-        for timestep, alpha, alpha_next in zip(timesteps, visited, reached, strict=True):
+        for index, timestep in begin.rest(timesteps):
+            alpha, alpha_next = visited[index], reached[index]
             noise = model.noise(x, denoise(x, timestep), *alpha_levels(alpha))
             if history:
                 blend = extrapolate([*history, noise])
             else:
                 ahead = transfer(x, noise, alpha, alpha_next)
-                output = denoise(ahead, timesteps[min(1, len(timesteps) - 1)])
+                output = denoise(ahead, timesteps[min(index + 1, len(timesteps) - 1)])
                 blend = (noise + model.noise(ahead, output, *alpha_levels(alpha_next))) / 2
             history = [*history[-2:], noise]
-            x = transfer(x, blend, alpha, alpha_next)
+            x = begin.keep(transfer(x, blend, alpha, alpha_next), marks[index + 1])
             yield x
 
-    return Sampler(timesteps, 1.0, run, extra_calls=1)
+    unasked = len(timesteps) - steps
+    return Sampler(timesteps, 1.0, run, compvis_starts(visited), extra_calls=1, unasked=unasked)
 
 
 def pndm(schedule: Schedule, steps: int, settings: SamplerSettings) -> Sampler:
@@ -70,8 +74,9 @@ def pndm(schedule: Schedule, steps: int, settings: SamplerSettings) -> Sampler:
 
     With `skip_prk_steps` there are `steps` + 1 of them, as the second comes twice: its first visit redoes the first
     step with the mean of both predictions and leaves no trace in the history; a one-step run is one step. Without,
-    twelve calls of the Runge-Kutta method stand for the first three. What a model predicts is blended as it is, and
-    read as noise where a step is made. Raises InputError for a count whose timesteps leave the schedule.
+    twelve calls of the Runge-Kutta method stand for the first three, and a run can begin with these alone. Begun
+    midway, the timestep behind the first is taken for the one that comes twice. What a model predicts is blended as it
+    is, and read as noise where a step is made. Raises InputError for a count whose timesteps leave the schedule.
     """
     if schedule.prediction_type == "sample":
         raise InputError(
@@ -82,10 +87,20 @@ def pndm(schedule: Schedule, steps: int, settings: SamplerSettings) -> Sampler:
     walk = _Pndm(schedule, steps, whole_alphas(schedule, distinct), Prediction.of(schedule, settings))
     if settings.skip_prk_steps:
         timesteps: tuple[int, ...] = (*distinct[:2], *distinct[1:])
-        return Sampler(tuple(map(float, timesteps)), 1.0, lambda x, denoise, draw: walk.plms(x, denoise, timesteps))
+        marks = walk.marks(timesteps)
+
+        def run(x: np.ndarray, denoise: Denoise, draw: Draw, begin: Begin = WHOLE) -> Iterator[np.ndarray]:
+            return walk.plms(x, denoise, timesteps[begin.step :], begin.keep, marks[begin.step :])
+
+        return Sampler(tuple(map(float, timesteps)), 1.0, run, marks[:-1])
     warm_up = walk.warm_up_timesteps(distinct)
     timesteps = (*warm_up, *distinct[PRK_STEPS:])
-    return Sampler(tuple(map(float, timesteps)), 1.0, lambda x, denoise, draw: walk.with_prk(x, denoise, timesteps))
+    marks = walk.marks(timesteps)
+
+    def warmed(x: np.ndarray, denoise: Denoise, draw: Draw, begin: Begin = WHOLE) -> Iterator[np.ndarray]:
+        return walk.with_prk(x, denoise, timesteps, begin.keep, marks)
+
+    return Sampler(tuple(map(float, timesteps)), 1.0, warmed, marks[:1])
 
 
 class _Pndm:
@@ -95,7 +110,13 @@ class _Pndm:
         self._schedule, self._steps, self._alphas, self._model = schedule, steps, alphas, model
         self._stride = schedule.train_steps // steps
 
-    def plms(self, x: np.ndarray, denoise: Denoise, timesteps: tuple[int, ...]) -> Iterator[np.ndarray]:
+    def marks(self, timesteps: tuple[int, ...]) -> tuple[Level, ...]:
+        """The level that each call begins at, and the end's."""
+        return (*(Level(*alpha_levels(self._alphas[timestep])) for timestep in timesteps), CLEAN)
+
+    def plms(
+        self, x: np.ndarray, denoise: Denoise, timesteps: tuple[int, ...], keep: Keep, marks: tuple[Level, ...]
+    ) -> Iterator[np.ndarray]:
         """The walk without a warm-up."""
         start, history = x, list[np.ndarray]()
         for index, timestep in enumerate(timesteps):
@@ -105,6 +126,7 @@ class _Pndm:
             else:
                 history = [*history[-3:], output]
                 x = self._move(x, extrapolate(history), timestep, timestep - self._stride)
+            x = keep(x, marks[index + 1])
             yield x
 
     def warm_up_timesteps(self, distinct: tuple[int, ...]) -> tuple[int, ...]:
@@ -123,7 +145,9 @@ class _Pndm:
             )
         return tuple(each for timestep in ends for each in (timestep, timestep))[1:-1]
 
-    def with_prk(self, x: np.ndarray, denoise: Denoise, timesteps: tuple[int, ...]) -> Iterator[np.ndarray]:
+    def with_prk(
+        self, x: np.ndarray, denoise: Denoise, timesteps: tuple[int, ...], keep: Keep, marks: tuple[Level, ...]
+    ) -> Iterator[np.ndarray]:
         """The walk after the Runge-Kutta warm-up."""
         history, start, total = list[np.ndarray](), x, np.zeros_like(x)
         for index, timestep in enumerate(timesteps[: 4 * PRK_STEPS]):
@@ -134,11 +158,14 @@ class _Pndm:
                 history.append(output)
             total = total + RUNGE_KUTTA[call] * output
             after = timestep - (0 if call % 2 else self._stride // 2)
-            x = self._move(start, total if call == 3 else output, timesteps[index - call], after)
+            x = keep(
+                self._move(start, total if call == 3 else output, timesteps[index - call], after), marks[index + 1]
+            )
             yield x
-        for timestep in timesteps[4 * PRK_STEPS :]:
+        for index, timestep in enumerate(timesteps[4 * PRK_STEPS :], 4 * PRK_STEPS):
             history = [*history[-3:], denoise(x, float(timestep))]
             x = self._move(x, extrapolate(history), timestep, timestep - self._stride)
+            x = keep(x, marks[index + 1])
             yield x
 
     def _move(self, x: np.ndarray, output: np.ndarray, timestep: int, after: int) -> np.ndarray:
@@ -149,20 +176,25 @@ class _Pndm:
 
 def lms(schedule: Schedule, steps: int, settings: SamplerSettings) -> Sampler:
     """One model call a step, at timesteps with fractions; spaced by linspace, a one-step run starts at the smallest
-    noise level."""
-    walked, model = interpolated_levels(schedule, steps, settings), Prediction.of(schedule, settings)
-    timesteps, sigmas = walked.timesteps, walked.sigmas
+    noise level.
 
-    def run(x: np.ndarray, denoise: Denoise, draw: Draw) -> Iterator[np.ndarray]:
+    Begun midway, it gives its first slopes the weights that they would have behind others, as diffusers does.
+    """
+    walked, model = interpolated_levels(schedule, steps, settings), Prediction.of(schedule, settings)
+    timesteps, sigmas, marks = walked.timesteps, walked.sigmas, sigma_marks(walked.sigmas)
+
+    def run(x: np.ndarray, denoise: Denoise, draw: Draw, begin: Begin = WHOLE) -> Iterator[np.ndarray]:
         flow, history = Flow(model, denoise), list[np.ndarray]()
-        for index, (timestep, sigma) in enumerate(zip(timesteps, sigmas, strict=False)):
-            history = [*history[1 - ORDER :], flow.slope(x, sigma, timestep)]
-            nodes = sigmas[index + 1 - len(history) : index + 1]
-            for weight, noise in zip(lagrange_integrals(nodes, sigmas[index + 1]), history, strict=True):
+        for index, timestep in begin.rest(timesteps):
+            history = [*history[1 - ORDER :], flow.slope(x, sigmas[index], timestep)]
+            nodes = sigmas[max(index + 1 - ORDER, 0) : index + 1]
+            weights = lagrange_integrals(nodes, sigmas[index + 1])[-len(history) :]
+            for weight, noise in zip(weights, history, strict=True):
                 x = x + weight * noise
+            x = begin.keep(x, marks[index + 1])
             yield x
 
-    return Sampler(timesteps, start_scale(sigmas, settings), run)
+    return Sampler(timesteps, start_scale(sigmas, settings), run, marks[:-1])
 
 
 def lagrange_integrals(nodes: Sequence[float], end: float) -> list[float]:

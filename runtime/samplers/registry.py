@@ -137,7 +137,8 @@ def make_sampler(name: str, schedule: Schedule, steps: int, settings: SamplerSet
         raise InputError(*problems)
     kind = SAMPLERS[name]
     sampler = kind.make(schedule, int(steps), (settings or SamplerSettings()).over(kind.settings))
-    return sampler if sampler.clean is not None else dataclasses.replace(sampler, clean=_clean_of(schedule))
+    clean = _clean_of(schedule) if sampler.clean is None else sampler.clean
+    return dataclasses.replace(sampler, clean=clean, asked=int(steps))
 
 
 def _unread(name: str, settings: SamplerSettings | None) -> list[str]:

@@ -8,6 +8,8 @@ from typing import Literal
 import numpy as np
 
 from ..errors import InputError
+from .prediction import alpha_levels
+from .sampler import Level
 from .schedule import Schedule, training_sigmas
 from .settings import SamplerSettings, Spacing
 
@@ -49,6 +51,12 @@ def compvis_timesteps(schedule: Schedule, steps: int) -> tuple[int, ...]:
     """Every timestep at stride train_steps // steps, from 1: more of them than asked where the stride leaves a rest."""
     last = schedule.train_steps
     return within_schedule(schedule, steps, lambda count: range(1, last + 1, last // count)[::-1])
+
+
+def compvis_starts(visited: Sequence[float]) -> tuple[Level, ...]:
+    """What CompVis' img2img script noises a start to, for each step to begin with, by the alphas of the timesteps that
+    are visited: to the level before that step's own, which a run from its first step lacks."""
+    return tuple(Level(*alpha_levels(alpha)) for alpha in (visited[0], *visited[:-1]))
 
 
 def within_schedule(

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ..errors import InputError
-from .dpm_solver import Level, solver_prediction
+from .dpm_solver import solver_prediction
 from .prediction import Prediction, levels
-from .sampler import Denoise, Draw, Sampler
+from .sampler import CLEAN, WHOLE, Begin, Denoise, Draw, Level, Sampler
 from .schedule import Schedule
 from .settings import SamplerSettings
 from .spacing import solver_levels
@@ -29,23 +29,23 @@ def unipc(schedule: Schedule, steps: int, settings: SamplerSettings) -> Sampler:
     if settings.sigmas is not None and settings.final_sigmas_type == "sigma_min":
         sigmas = (*sigmas[:-1], sigmas[-2])
     points = [Level(*levels(sigma)) for sigma in sigmas]
-    uncorrected = set(settings.disable_corrector or ())
+    uncorrected, marks = set(settings.disable_corrector or ()), (*points[:-1], CLEAN)
     update = _Update(points, data, settings.solver_type or "")
 
-    def run(x: np.ndarray, denoise: Denoise, draw: Draw) -> Iterator[np.ndarray]:
+    def run(x: np.ndarray, denoise: Denoise, draw: Draw, begin: Begin = WHOLE) -> Iterator[np.ndarray]:
         history, start, last_order = list[np.ndarray](), x, 0
-        for index in range(steps):
-            output = denoise(x, walked.timesteps[index])
+        for index, timestep in begin.rest(walked.timesteps[:steps]):
+            output = denoise(x, timestep)
             prediction = solver_prediction(model, data, x, output, points[index])
-            if index > 0 and index - 1 not in uncorrected:
+            if index > begin.step and index - 1 not in uncorrected:
                 x = update.step(start, index - 1, history, last_order, prediction)
             history = [*history, prediction][-order:]
             most = min(order, steps - index) if settings.lower_order_final else order
             last_order, start = min(most, len(history)), x
-            x = update.step(start, index, history, last_order, None)
+            x = begin.keep(update.step(start, index, history, last_order, None), marks[index + 1])
             yield x
 
-    return Sampler(walked.timesteps, 1.0, run)
+    return Sampler(walked.timesteps, 1.0, run, marks[:-1])
 
 
 class _Update:
