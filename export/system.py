@@ -41,6 +41,10 @@ BASE_PARTS = {
     "vae": "a VAE instead of the base's: a diffusers folder, or a .safetensors or .ckpt in diffusers' or CompVis' names"
 }
 """The parts of every system that stands on a Stable Diffusion base."""
+TEXT_PARTS = {
+    "embedding:TOKEN": "a learned word (textual inversion): .safetensors, .pt or .bin; prompts write it as TOKEN"
+}
+"""The parts of every system whose prompts the base's own text encoder reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +53,8 @@ class SystemSpec:
 
     `build(plan)` reads the files and raises CheckpointError or PlanError. `sampler` is the default, None for the base's
     own; for a base in CompVis' layout it is `compvis_sampler`, where there is one. `required` and `optional` map part
-    names to what the part is, beside BASE_PARTS; a name that ends in `:NAME` is repeatable. `reads_clip` says that the
-    base's own text encoder reads the prompts.
+    names to what the part is, beside BASE_PARTS and TEXT_PARTS; a name that ends in `:NAME` is repeatable. `reads_clip`
+    says that the base's own text encoder reads the prompts.
 
     A system that walks `tokens` has no such base: `base` says what its own is, a folder of other contents, None where
     it has parts alone; its sampler and its number of steps are its checkpoint's.
@@ -120,6 +124,7 @@ class SystemSpec:
     def _part_problems(self, parts: dict[str, Path]) -> list[str]:
         """Parts that are missing, unknown or badly named."""
         known = self.required | self.optional | ({} if self.tokens else BASE_PARTS)
+        known |= TEXT_PARTS if self.reads_clip and not self.tokens else {}
         usage = "; ".join(f"{name} ({meaning})" for name, meaning in known.items())
         problems = [
             f"--part {name}: unknown for this system; it takes {usage}" for name in parts if not _fits(name, known)
@@ -136,4 +141,6 @@ def _fits(part: str, known: dict[str, str]) -> bool:
     kind, colon, name = part.partition(":")
     if not colon:
         return part in known
-    return any(k.startswith(f"{kind}:") for k in known) and re.fullmatch(r"[\w-]+", name) is not None
+    # A learned word's name is what prompts write, and many are written in angle brackets.
+    pattern = r"[\w-]+|<[\w-]+>" if kind == "embedding" else r"[\w-]+"
+    return any(k.startswith(f"{kind}:") for k in known) and re.fullmatch(pattern, name) is not None

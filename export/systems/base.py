@@ -1,9 +1,13 @@
 """What every system takes from its Stable Diffusion base: denoiser, decoder, text encoder and schedule."""
 
 from dataclasses import dataclass
+from functools import partial
 
 from transformers import CLIPTextModel
+from x2i.models.clip.learned_words import read_learned_word, with_learned_words
+from x2i.models.clip.published_tokenizer import PublishedTokenizer
 from x2i.models.context_attention import KeyValueWeights, cross_attention_weights
+from x2i.models.errors import read_all
 from x2i.models.random.weights import random_stable_diffusion
 from x2i.models.stable_diffusion.base import Replacements, StableDiffusion, read_stable_diffusion
 from x2i.runtime.bundle.calls import GraphCall
@@ -111,8 +115,9 @@ def require_text(base: StableDiffusion, plan: ExportPlan) -> None:
 
 
 def base_text(base: StableDiffusion, plan: ExportPlan, takes_mask: bool = True) -> BaseText:
-    """The base's text side. Raises PlanError when it has none, when the plan skips all its layers, or when it wants a
-    mask of the padding in a system whose authors hand it none."""
+    """The base's text side, with the plan's learned words. Raises PlanError when it has none, when the plan skips all
+    its layers, or when it wants a mask of the padding in a system whose authors hand it none; CheckpointError for a
+    word that does not fit."""
     require_text(base, plan)
     assert base.text_encoder is not None and base.tokenizer is not None
     masks = getattr(base.text_encoder.config, "use_attention_mask", None) is True
@@ -127,7 +132,7 @@ def base_text(base: StableDiffusion, plan: ExportPlan, takes_mask: bool = True) 
             f"--clip-skip: expected fewer than the text encoder's {layers} layers, got {skipped}; skip 1, which other "
             "programs call 2"
         )
-    tokenizer, notes = base.tokenizer, base.notes
+    tokenizer, notes = _with_words(base.text_encoder, base.tokenizer, plan), base.notes
     window = tokenizer.window
     if window is None:
         window = base.text_encoder.config.max_position_embeddings
@@ -137,3 +142,9 @@ def base_text(base: StableDiffusion, plan: ExportPlan, takes_mask: bool = True) 
         )
     prompt = TextInput(TOKENIZER, window, tokenizer.pad_id, skipped)
     return BaseText(base.text_encoder, tokenizer.json, prompt, masks, notes)
+
+
+def _with_words(encoder: CLIPTextModel, tokenizer: PublishedTokenizer, plan: ExportPlan) -> PublishedTokenizer:
+    """The tokenizer with the words that the plan brings, the encoder with their vectors."""
+    reads = [partial(read_learned_word, path, token) for token, path in plan.named("embedding").items()]
+    return with_learned_words(encoder, tokenizer, read_all(*reads)) if reads else tokenizer

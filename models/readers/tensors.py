@@ -46,6 +46,17 @@ def read_tensors(path: str | Path, sections: Iterable[str] = ()) -> dict[str, Te
     return content
 
 
+def read_dict(path: str | Path) -> dict[str, Any]:
+    """What a `.safetensors` file or a pickled dict holds, whatever is in it, by its names.
+
+    Raises CheckpointError: no such file, not readable, no dict of names.
+    """
+    content = _read(Path(path))
+    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
+        raise CheckpointError(f"{path}: expected named values, got {_describe(content)}; fix: save a dict of them")
+    return content
+
+
 def read_section(path: str | Path, name: str, fix: str) -> dict[str, Tensor]:
     """The named tensors under one key of a training checkpoint, as their file has them; nothing else is looked at.
 
