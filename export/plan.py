@@ -6,6 +6,7 @@ from pathlib import Path
 from x2i.runtime.bundle.plan import Plan
 from x2i.runtime.bundle.writer import check_new
 from x2i.runtime.errors import InputError
+from x2i.runtime.lora.choice import LoraChoice, choice_problems
 from x2i.runtime.processes.latents import LatentsProcess, SamplerChoice
 from x2i.runtime.samplers.settings import SamplerSettings
 
@@ -26,7 +27,7 @@ class ExportPlan:
     `sampler`, `steps` (1 or more; both for latents alone) and `guidance` (finite) replace the system's own defaults in
     the bundle; `lowering`
     is the precision. `clip_skip` counts the last layers of CLIP's text encoder that the prompt leaves out,
-    as in diffusers.
+    as in diffusers. `loras` are added to the base's weights, in any order.
     """
 
     system: str
@@ -41,6 +42,7 @@ class ExportPlan:
     licences: tuple[str, ...] = ()
     lowering: Lowering = field(default_factory=Lowering)
     clip_skip: int | None = None
+    loras: tuple[LoraChoice, ...] = ()
 
     def problems(self) -> list[str]:
         """What is wrong whatever the system is, one line each; no file is read."""
@@ -55,6 +57,7 @@ class ExportPlan:
             problems.append("--random-weights: stands for all weights; leave out --base, --base-config and --part")
         if self.guidance is not None and not abs(self.guidance) <= LARGEST_GUIDANCE:
             problems.append(f"--guidance: expected a finite number, got {self.guidance}")
+        problems += [f"--lora: {problem}" for problem in choice_problems(self.loras)]
         return problems + self.lowering.problems()
 
     def sampling(self, default: SamplerChoice) -> SamplerChoice:

@@ -12,14 +12,17 @@ if TYPE_CHECKING:
 
 
 def sources(plan: "ExportPlan") -> tuple[Source, ...]:
-    """Every checkpoint of the plan with its digest; names carry no folder, so that no local path travels."""
+    """Every checkpoint of the plan with its digest, and LoRAs with their weights behind a colon; names carry no folder,
+    so that no local path travels."""
+    loras = tuple(Source("lora", str(choice), digest(choice.path)) for choice in plan.loras)
     if plan.random_weights is not None:
-        return (Source("random-weights", plan.random_weights, ""),)
+        return (Source("random-weights", plan.random_weights, ""), *loras)
     base = {} if plan.base is None else {"base": Path(plan.base)}
-    return tuple(
+    checkpoints = (
         Source(part, _name(path, plan.base or "" if part == "base" else ""), digest(path))
         for part, path in (base | plan.parts).items()
     )
+    return (*checkpoints, *loras)
 
 
 def digest(path: Path) -> str:

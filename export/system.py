@@ -113,13 +113,14 @@ class SystemSpec:
         return [f"--base: expected {self.base}, got nothing"] if plan.base is None else []
 
     def _latents_problems(self, plan: ExportPlan) -> list[str]:
-        """Options of a Stable Diffusion base and of its samplers."""
+        """Options of a Stable Diffusion base, of its LoRAs and of its samplers."""
         given = {"--sampler": plan.sampler, "--steps": plan.steps, "--clip-skip": plan.clip_skip}
-        return [
+        problems = [
             f"{name}: this system draws tokens by its checkpoint's own steps; leave it out"
             for name, value in given.items()
             if value is not None
         ]
+        return problems + (["--lora: this system has no Stable Diffusion base; leave it out"] if plan.loras else [])
 
     def _part_problems(self, parts: dict[str, Path]) -> list[str]:
         """Parts that are missing, unknown or badly named."""

@@ -69,6 +69,13 @@ def cross_attention_weights(unet: UNet2DConditionModel) -> dict[str, tuple[Tenso
     }
 
 
+def set_cross_attention_weights(unet: UNet2DConditionModel, weights: KeyValueWeights) -> None:
+    """Makes these matrices, (to_k, to_v) [C, D] by layer's path, the UNet's own."""
+    for path, layer in cross_attention_layers(unet).items():
+        for linear, matrix in zip((layer.to_k, layer.to_v), weights[path], strict=True):
+            linear.weight = nn.Parameter(matrix, requires_grad=False)
+
+
 class ContextAttention:
     """A diffusers attention processor for the one `attn2` at `path`, which reads what `take` has handed it.
 

@@ -6,11 +6,15 @@ from typing import Any
 import click
 from x2i.runtime.commands.console import command
 from x2i.runtime.commands.progress import bars, echo
+from x2i.runtime.errors import InputError
+from x2i.runtime.lora.choice import LoraChoice, parse_lora
 
 from ..systems.registry import SYSTEMS
 from .options import lowering_options, require_extra
 
 PART = "A part of the system; repeatable. Leave it out to be told which there are."
+
+LORA = "A LoRA's file or folder, added to the base with this weight (1 without); repeatable."
 
 
 def _parts(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, Path]:
@@ -25,12 +29,20 @@ def _parts(context: click.Context, parameter: click.Parameter, values: tuple[str
     return parts
 
 
+def _loras(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[LoraChoice, ...]:
+    try:
+        return tuple(map(parse_lora, values))
+    except InputError as error:
+        raise click.BadParameter(str(error)) from error
+
+
 @command(help=f"Export SYSTEM ({', '.join(SYSTEMS)}) to the bundle folder OUT.")
 @click.argument("system")
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--base", help="Stable Diffusion: a diffusers folder, a hub name, or a CompVis .ckpt/.safetensors.")
 @click.option("--base-config", type=click.Path(path_type=Path), help="Configuration of a CompVis base (YAML or JSON).")
 @click.option("--part", "parts", multiple=True, callback=_parts, metavar="NAME=PATH", help=PART)
+@click.option("--lora", "loras", multiple=True, callback=_loras, metavar="PATH[:WEIGHT]", help=LORA)
 @click.option("--random-weights", metavar="VARIANT", help="Full-size random weights (sd15), for measuring.")
 @click.option("--sampler", help="The bundle's default sampler, instead of the system's.")
 @click.option("--steps", type=int, help="The bundle's default number of steps.")
@@ -48,6 +60,7 @@ def export(
     base: str | None,
     base_config: Path | None,
     parts: dict[str, Path],
+    loras: tuple[LoraChoice, ...],
     random_weights: str | None,
     sampler: str | None,
     steps: int | None,
@@ -61,7 +74,7 @@ def export(
         from ..exporter import export_bundle
         from ..lower.lowering import Lowering
         from ..plan import ExportPlan
-    options = sampler, steps, guidance, licences, Lowering(**lowering), clip_skip
+    options = sampler, steps, guidance, licences, Lowering(**lowering), clip_skip, loras
     plan = ExportPlan(system, out, base, base_config, parts, random_weights, *options)
     with bars():
         export_bundle(plan, echo)

@@ -1,6 +1,6 @@
 """What every system takes from its Stable Diffusion base: denoiser, decoder, text encoder and schedule."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from transformers import CLIPTextModel
@@ -34,22 +34,18 @@ def read_base(plan: ExportPlan, reads_text: bool = True) -> StableDiffusion:
     Without `reads_text` its text encoder and tokenizer are left out.
     """
     if plan.random_weights is not None:
-        return random_stable_diffusion(plan.random_weights)
+        base = random_stable_diffusion(plan.random_weights)
+        return base if reads_text else replace(base, text_encoder=None, tokenizer=None)
     assert plan.base is not None
     instead = Replacements(plan.parts.get("tokenizer"), plan.parts.get("vae"), reads_text)
     return read_stable_diffusion(plan.base, plan.base_config, instead)
 
 
-def base_components(
-    base: StableDiffusion, weights: KeyValueWeights | None = None, local_weights: KeyValueWeights | None = None
-) -> list[Component]:
-    """Decoder, projections and denoiser, in this order.
-
-    `weights` replace the UNet's own projections to keys and values; `local_weights` bring those of a second attention.
-    """
+def base_components(base: StableDiffusion, local_weights: KeyValueWeights | None = None) -> list[Component]:
+    """Decoder, projections and denoiser, in this order; `local_weights` bring those of a second attention."""
     return [
         decoder_component(base.vae, base.scaling_factor),
-        projection_component(cross_attention_weights(base.unet) if weights is None else weights),
+        projection_component(cross_attention_weights(base.unet)),
         *([projection_component(local_weights, local=True)] if local_weights is not None else []),
         denoiser_component(base.unet, injected=local_weights is not None),
     ]

@@ -5,6 +5,7 @@ Source: ELITE (arXiv 2302.13848) and its released scripts, which sample with LMS
 
 from x2i.models.clip.injected_text import InjectedText
 from x2i.models.clip.vision import VisionLevels
+from x2i.models.context_attention import set_cross_attention_weights
 from x2i.models.random.weights import random_elite
 from x2i.models.subjects.elite import read_elite
 from x2i.runtime.bundle.calls import GraphCall
@@ -20,7 +21,8 @@ from ..components.vision import LEVEL, patches_component, vision_component, word
 from ..errors import PlanError
 from ..plan import ExportPlan
 from ..system import Build, SystemSpec, consume
-from .base import TOKENIZER, base_components, base_plan, base_text, read_base
+from .base import TOKENIZER, base_components, base_plan, base_text, read_base, require_text
+from .lora import fold_loras
 
 PLACEHOLDER = "S"
 INJECTION = Injection(strength=0.8, at_word=True, unconditional=False)
@@ -32,11 +34,14 @@ def build_elite(plan: ExportPlan) -> Build:
     """Raises CheckpointError for parts that do not fit one another, PlanError for a base without its text side."""
     _check_files(plan)
     base = read_base(plan)
-    text = base_text(base, plan, takes_mask=False)
+    require_text(base, plan)
     if plan.random_weights is not None:
         elite = random_elite(plan.random_weights, base.unet)
     else:
         elite = read_elite(plan.parts["encoder"], plan.parts["global"], plan.parts["local"], base.unet)
+    set_cross_attention_weights(base.unet, elite.global_weights)
+    base = fold_loras(base, plan)
+    text = base_text(base, plan, takes_mask=False)
     tower = VisionLevels(elite.vision)
     patches = tower.grid**2
     conditioners = (
@@ -48,7 +53,7 @@ def build_elite(plan: ExportPlan) -> Build:
         words_component(elite.global_mapper, patches),
         patches_component(elite.local_mapper, patches),
         injected_text_component(InjectedText(text.encoder, text.prompt.clip_skip), text.prompt.window),
-        *base_components(base, elite.global_weights, elite.local_weights),
+        *base_components(base, elite.local_weights),
     ]
     plan_data = base_plan(base, conditioners, SAMPLING, "diffusers", INJECTION, GUIDANCE)
     return Build(plan_data, {TOKENIZER: text.tokenizer_json}, consume(components), len(components), text.notes)

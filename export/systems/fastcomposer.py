@@ -22,6 +22,7 @@ from ..components.text import clip_component
 from ..plan import ExportPlan
 from ..system import Build, SystemSpec, consume
 from .base import TOKENIZER, base_components, base_plan, base_text, read_base, require_text
+from .lora import fold_loras
 
 MARKER = "<|image|>"
 RESOLUTION = 224
@@ -38,7 +39,7 @@ def build_fastcomposer(plan: ExportPlan) -> Build:
         parts = random_fastcomposer(plan.random_weights, base)
     else:
         parts = read_fastcomposer(plan.parts["checkpoint"], plan.parts["encoder"], base)
-    base = replace(base, unet=parts.unet, text_encoder=parts.text_encoder)
+    base = fold_loras(replace(base, unet=parts.unet, text_encoder=parts.text_encoder), plan)
     text = base_text(base, plan, takes_mask=False)
     pictures = SubjectsInput(parts.vision.config.image_size, RESOLUTION)
     objects = GraphCall("image_encoder", {"pixels": "subjects_pixels"}, {"objects": "objects"})

@@ -20,13 +20,14 @@ from ..plan import ExportPlan
 from ..sampling import COMPVIS_SAMPLING
 from ..system import Build, SystemSpec, consume
 from .base import base_components, base_plan, read_base
+from .lora import fold_loras
 
 SAMPLING = SamplerChoice("ddim", 50, COMPVIS_SAMPLING.aliases)
 
 
 def build_gluegen_sound(plan: ExportPlan) -> Build:
     """Raises CheckpointError for a part that cannot be read, PlanError with every size that does not fit another."""
-    base = read_base(plan, reads_text=False)
+    base = fold_loras(read_base(plan, reads_text=False), plan)
     context = base.unet.config.cross_attention_dim
     if plan.random_weights is not None:
         encoder, conditioner, unconditional = random_gluegen_sound(plan.random_weights)

@@ -19,11 +19,12 @@ from ..plan import ExportPlan
 from ..sampling import COMPVIS_SAMPLING
 from ..system import Build, SystemSpec, consume
 from .base import TOKENIZER, base_components, base_plan, read_base
+from .lora import fold_loras
 
 
 def build_gluegen_text(plan: ExportPlan) -> Build:
     """Reads all parts, then raises PlanError with every width and length that does not fit its neighbour."""
-    base = read_base(plan, reads_text=False)
+    base = fold_loras(read_base(plan, reads_text=False), plan)
     if plan.random_weights is not None:
         encoder, tokenizer, conditioners = random_gluegen_text(plan.random_weights)
     else:

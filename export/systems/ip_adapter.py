@@ -19,13 +19,14 @@ from ..components.vision import image_tokens_component
 from ..plan import ExportPlan
 from ..system import Build, SystemSpec, consume
 from .base import TOKENIZER, base_components, base_plan, base_text, read_base
+from .lora import fold_loras
 
 INJECTION = Injection(strength=0.6, at_word=False, unconditional=True)
 
 
 def build_ip_adapter(plan: ExportPlan) -> Build:
     """Raises PlanError and CheckpointError for parts that are not Stable Diffusion v1's IP-Adapter."""
-    base = read_base(plan)
+    base = fold_loras(read_base(plan), plan)
     text = base_text(base, plan)
     if plan.random_weights is not None:
         vision, adapter = random_ip_adapter(plan.random_weights, base.unet)
@@ -43,7 +44,7 @@ def build_ip_adapter(plan: ExportPlan) -> Build:
     components = [
         image_tokens_component(IpAdapterTokens(vision, adapter.projection)),
         clip_component(text.encoder, text.prompt.window, text.masks, text.prompt.clip_skip),
-        *base_components(base, local_weights=adapter.weights),
+        *base_components(base, adapter.weights),
     ]
     plan_data = base_plan(base, conditioners, None, base.layout, INJECTION)
     return Build(plan_data, {TOKENIZER: text.tokenizer_json}, consume(components), len(components), text.notes)

@@ -8,11 +8,12 @@ from ..plan import ExportPlan
 from ..sampling import COMPVIS_SAMPLING
 from ..system import Build, SystemSpec, consume
 from .base import TOKENIZER, base_components, base_plan, base_text, read_base
+from .lora import fold_loras
 
 
 def build_stable_diffusion(plan: ExportPlan) -> Build:
     """Raises PlanError when the base brings no text encoder or tokenizer, or one of another width."""
-    base = read_base(plan)
+    base = fold_loras(read_base(plan), plan)
     text = base_text(base, plan)
     conditioner = Conditioner((text.stage, projection_stage("context")), (text.prompt,))
     components = [

@@ -1,6 +1,7 @@
 """The tensors of a `.safetensors` file, as float32. The header is believed only where the whole file agrees with it."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,17 @@ MOST_TENSORS = 100_000
 MOST_AXES = 8
 _LENGTH_BYTES = 8
 _METADATA = "__metadata__"
-# bfloat16, which numpy lacks, is the upper half of a float32.
-_DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
+# What numpy lacks is read as whole numbers of its bits.
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype("<u2"),
+    "F64": np.dtype("<f8"),
+    "F8_E4M3": np.dtype("u1"),
+    "F8_E5M2": np.dtype("u1"),
+    "I64": np.dtype("<i8"),
+    "I32": np.dtype("<i4"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +42,8 @@ class Safetensors:
 
 
 def read_safetensors(path: Path, where: str, kind: str, most: int = SAFETENSORS_BYTES) -> Safetensors:
-    """A file of at most `most` bytes in F32, F16 or BF16; `where` begins every message, `kind` says what was expected.
+    """A file of at most `most` bytes, of floats or whole numbers; `where` begins every message, `kind` says what was
+    expected.
 
     Raises InputError for what is no regular file, and as `parse_safetensors` does.
     """
@@ -41,7 +52,7 @@ def read_safetensors(path: Path, where: str, kind: str, most: int = SAFETENSORS_
 
 def parse_safetensors(content: bytes, where: str) -> Safetensors:
     """The tensors in a file's bytes. Raises InputError with every problem: a header that is cut, longer than the file,
-    or no JSON object; a dtype that is none of the three; a shape that has not the bytes its offsets say; tensors that
+    or no JSON object; a dtype that is none of these; a shape that has not the bytes its offsets say; tensors that
     overlap, leave bytes out between them, or end before or behind the file."""
     header, begin = _header(content, where)
     metadata = header.pop(_METADATA, {})
@@ -112,9 +123,27 @@ def _gaps(places: dict[str, _Place], size: int) -> list[str]:
 def _tensor(content: bytes, begin: int, place: _Place) -> np.ndarray:
     count, dtype = math.prod(place.shape), _DTYPES[place.dtype]
     stored = np.frombuffer(content, dtype, count, begin + place.span[0])
-    if place.dtype == "BF16":
-        stored = (stored.astype(np.uint32) << 16).view(np.float32)
+    if place.dtype in _FROM_BITS:
+        stored = _FROM_BITS[place.dtype](stored)
     return stored.astype(np.float32, copy=False).reshape(place.shape)
+
+
+def _from_e4m3(bits: np.ndarray) -> np.ndarray:
+    """Floats of 4 bits of exponent and 3 of mantissa, which have no infinity: all ones are NaN."""
+    every = np.arange(256)
+    exponent, mantissa = (every >> 3) & 15, every & 7
+    size = np.where(exponent == 0, mantissa * 2.0**-9, (8 + mantissa) * 2.0 ** (exponent - 10.0))
+    size[(every & 127) == 127] = np.nan
+    values: np.ndarray = np.where(every < 128, size, -size).astype(np.float32)
+    return values[bits]
+
+
+# bfloat16 is the upper half of a float32, a float of 5 bits of exponent and 2 of mantissa that of a float16.
+_FROM_BITS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "BF16": lambda bits: (bits.astype(np.uint32) << 16).view(np.float32),
+    "F8_E4M3": _from_e4m3,
+    "F8_E5M2": lambda bits: (bits.astype(np.uint16) << 8).view(np.float16),
+}
 
 
 def _are_counts(values: Any, least: int) -> bool:
