@@ -28,6 +28,7 @@ STAGES = {
     "vq_diffusion": ("tokens.vq_diffusion_stage:train", 20.0),
     "muse": ("tokens.muse_stage:train", 20.0),
     "ddcap": ("tokens.ddcap_stage:train", 12.0),
+    "few_step": ("recipe.few_step:train", 60.0),
     "publish_tokens": ("tokens.publish:publish_tokens", 0.0),
 }
 """Where each stage is written, and its usual minutes."""

@@ -1,7 +1,9 @@
 """What to export: the export command's options as one frozen record, and what is wrong with them by themselves."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from x2i.runtime.bundle.plan import Plan
 from x2i.runtime.bundle.writer import check_new
@@ -11,6 +13,7 @@ from x2i.runtime.processes.latents import LatentsProcess, SamplerChoice
 from x2i.runtime.samplers.settings import SamplerSettings
 
 from .errors import PlanError
+from .few_step import few_step_scheduler
 from .lower.lowering import Lowering
 from .sampling import count_problems
 
@@ -28,6 +31,8 @@ class ExportPlan:
     the bundle; `lowering`
     is the precision. `clip_skip` counts the last layers of CLIP's text encoder that the prompt leaves out,
     as in diffusers. `loras` are added to the base's weights, in any order.
+    `few_step` is one of `few_step.FEW_STEPS`; `decoder` and `preview_decoder` are tiny autoencoders
+    that decode instead of the base's VAE, all latents or those of steps that are shown.
     """
 
     system: str
@@ -43,6 +48,9 @@ class ExportPlan:
     lowering: Lowering = field(default_factory=Lowering)
     clip_skip: int | None = None
     loras: tuple[LoraChoice, ...] = ()
+    few_step: str | None = None
+    decoder: Path | None = None
+    preview_decoder: Path | None = None
 
     def problems(self) -> list[str]:
         """What is wrong whatever the system is, one line each; no file is read."""
@@ -83,13 +91,21 @@ class ExportPlan:
         """The parts of a repeatable kind by their own names: `translator:French` gives {"French": path}."""
         return {name.split(":", 1)[1]: path for name, path in self.parts.items() if name.startswith(f"{kind}:")}
 
+    def scheduler(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings of the base's scheduler as the bundle is drawn with them."""
+        if self.few_step is None:
+            return dict(settings)
+        return few_step_scheduler(settings, self.few_step, bool(self.loras), str(self.base))
+
     def _file_problems(self) -> list[str]:
         problems = []
         if self.base_config is not None and not self.base_config.is_file():
             problems.append(f"--base-config: expected a file, found none at {self.base_config}")
+        named: dict[str, Path | None] = {f"--part {name}": path for name, path in self.parts.items()}
+        named |= {"--decoder": self.decoder, "--preview-decoder": self.preview_decoder}
         problems += [
-            f"--part {name}: expected a file or folder, found none at {path}"
-            for name, path in self.parts.items()
-            if not path.exists()
+            f"{option}: expected a file or folder, found none at {path}"
+            for option, path in named.items()
+            if path is not None and not path.exists()
         ]
         return problems

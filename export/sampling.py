@@ -1,6 +1,8 @@
 """How a bundle samples by default: the systems' samplers, the base's own, and whether they fit a count."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from x2i.models.errors import CheckpointError
 from x2i.runtime.errors import InputError
@@ -15,8 +17,11 @@ DIFFUSERS_SAMPLING = SamplerChoice("pndm", 50)
 """The sampler of diffusers' Stable Diffusion v1 folders, for a base that names none."""
 
 
-def early_sampling(base: str | None, config: Path | None) -> tuple[str, FolderSampling] | None:
-    """Layout ("diffusers" or "compvis") and sampling of a base, as far as they are known before it is read.
+def early_sampling(
+    base: str | None, config: Path | None, changed: Callable[[dict[str, Any]], dict[str, Any]] = dict
+) -> tuple[str, FolderSampling] | None:
+    """Layout ("diffusers" or "compvis") and sampling of a base, as far as they are known before it is read; `changed`
+    are its scheduler's settings as they are drawn with.
 
     Returns None for a hub name, for no base, and for a configuration that the base's reader will refuse. Raises
     PlanError for a scheduler that cannot be drawn.
@@ -31,7 +36,7 @@ def early_sampling(base: str | None, config: Path | None) -> tuple[str, FolderSa
     except CheckpointError:
         # The reader of the base raises the same error, with the problems of all its files.
         return None
-    return None if found is None else (found[0], read_sampling(found[1], f"{base}: scheduler"))
+    return None if found is None else (found[0], read_sampling(changed(found[1]), f"{base}: scheduler"))
 
 
 def count_problems(choice: SamplerChoice, schedule: Schedule | None) -> list[str]:

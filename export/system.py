@@ -10,6 +10,7 @@ from x2i.runtime.processes.latents import SamplerChoice
 from x2i.runtime.samplers.schedule import Schedule
 
 from .errors import PlanError
+from .few_step import few_step_sampling
 from .plan import ExportPlan
 from .sampling import DIFFUSERS_SAMPLING, count_problems, early_sampling
 from .schedulers import FolderSampling
@@ -91,17 +92,22 @@ class SystemSpec:
         if plan.random_weights is None:
             problems += self._part_problems(plan.parts)
             try:
-                known = early_sampling(plan.base, plan.base_config)
+                known = early_sampling(plan.base, plan.base_config, plan.scheduler)
             except PlanError as error:
                 raise PlanError(*problems, *error.problems) from error
         else:
             # Random weights are drawn for Stable Diffusion v1's own schedule.
             known = "diffusers", FolderSampling(Schedule(), DIFFUSERS_SAMPLING)
         layout, sampling = known or ("diffusers", None)
-        default = self.sampler_of(layout, None if sampling is None else sampling.sampler)
+        default = self._sampler_of(plan, layout, sampling)
         problems += count_problems(plan.sampling(default), None if sampling is None else sampling.schedule)
         if problems:
             raise PlanError(*problems)
+
+    def _sampler_of(self, plan: ExportPlan, layout: str, sampling: FolderSampling | None) -> SamplerChoice:
+        if plan.few_step is not None and sampling is not None:
+            return few_step_sampling(sampling)
+        return self.sampler_of(layout, None if sampling is None else sampling.sampler)
 
     def _base_problems(self, plan: ExportPlan) -> list[str]:
         if plan.random_weights is not None:
@@ -114,7 +120,8 @@ class SystemSpec:
 
     def _latents_problems(self, plan: ExportPlan) -> list[str]:
         """Options of a Stable Diffusion base, of its LoRAs and of its samplers."""
-        given = {"--sampler": plan.sampler, "--steps": plan.steps, "--clip-skip": plan.clip_skip}
+        names = ("sampler", "steps", "clip_skip", "few_step", "decoder", "preview_decoder")
+        given = {f"--{name.replace('_', '-')}": getattr(plan, name) for name in names}
         problems = [
             f"{name}: this system draws tokens by its checkpoint's own steps; leave it out"
             for name, value in given.items()

@@ -124,7 +124,7 @@ def make_request(
         inputs=made,
         preset=preset,
         preset_name=values["preset"],
-        notes=(*made.notes, *_delay_notes(plan, made, sampler)),
+        notes=(*made.notes, *_delay_notes(plan, made, sampler), *process.guidance.notes(guidance)),
     )
 
 

@@ -5,13 +5,19 @@ from typing import Any
 
 import click
 from x2i.runtime.commands.console import command
+from x2i.runtime.commands.options import FILE
 from x2i.runtime.commands.progress import bars, echo
 from x2i.runtime.errors import InputError
 from x2i.runtime.lora.choice import LoraChoice, parse_lora
 
+from ..few_step import FEW_STEPS
 from ..systems.registry import SYSTEMS
 from .options import lowering_options, require_extra
 
+FEW_STEP = (
+    "The base was distilled to draw in 1 to 8 steps without guidance: by latent consistency (lcm, tcd), or for its own "
+    "scheduler."
+)
 PART = "A part of the system; repeatable. Leave it out to be told which there are."
 
 LORA = "A LoRA's file or folder, added to the base with this weight (1 without); repeatable."
@@ -52,6 +58,9 @@ def _loras(context: click.Context, parameter: click.Parameter, values: tuple[str
     type=click.IntRange(min=0),
     help="Last layers of CLIP's text encoder that the prompt leaves out, as in diffusers: its 1 is other programs' 2.",
 )
+@click.option("--few-step", type=click.Choice(FEW_STEPS), help=FEW_STEP)
+@click.option("--decoder", type=FILE, help="A tiny autoencoder (TAESD) that decodes instead of the base's VAE.")
+@click.option("--preview-decoder", type=FILE, help="A tiny autoencoder that decodes the steps that are shown.")
 @click.option("--licence", "licences", multiple=True, help="A licence of the weights, kept in the manifest.")
 @lowering_options
 def export(
@@ -66,6 +75,9 @@ def export(
     steps: int | None,
     guidance: float | None,
     clip_skip: int | None,
+    few_step: str | None,
+    decoder: Path | None,
+    preview_decoder: Path | None,
     licences: tuple[str, ...],
     lowering: dict[str, Any],
 ) -> None:
@@ -74,7 +86,8 @@ def export(
         from ..exporter import export_bundle
         from ..lower.lowering import Lowering
         from ..plan import ExportPlan
-    options = sampler, steps, guidance, licences, Lowering(**lowering), clip_skip, loras
+    distilled = loras, few_step, decoder, preview_decoder
+    options = sampler, steps, guidance, licences, Lowering(**lowering), clip_skip, *distilled
     plan = ExportPlan(system, out, base, base_config, parts, random_weights, *options)
     with bars():
         export_bundle(plan, echo)

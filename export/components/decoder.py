@@ -1,11 +1,14 @@
-"""The VAE's decoder as the pipeline calls it."""
+"""The decoder of a VAE, whole or tiny, as the pipeline calls it."""
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, AutoencoderTiny
 from torch import Tensor, nn
 from x2i.runtime.processes.latents import Decoder
 
 from ..to_onnx import Component, Sizes
+
+DECODER, PREVIEW_DECODER = "decoder", "preview_decoder"
+"""The graphs' names."""
 
 
 class PictureDecoder(nn.Module):
@@ -14,9 +17,10 @@ class PictureDecoder(nn.Module):
     Divides by the latent scale first: latents arrive as the sampler leaves them.
     """
 
-    def __init__(self, vae: AutoencoderKL, scaling_factor: float):
+    def __init__(self, vae: AutoencoderKL | AutoencoderTiny, scaling_factor: float):
         super().__init__()
-        self.decoder, self.post_quant_conv = vae.decoder, vae.post_quant_conv
+        self.decoder = vae.decoder
+        self.post_quant_conv = vae.post_quant_conv if isinstance(vae, AutoencoderKL) else None
         self.scaling_factor = scaling_factor
 
     def forward(self, latents: Tensor) -> Tensor:
@@ -26,9 +30,9 @@ class PictureDecoder(nn.Module):
         return self.decoder(latents)
 
 
-def decoder_component(vae: AutoencoderKL, scaling_factor: float) -> Component:
-    """The decoder's graph: `latents` float32 [B, C, h, w], as the sampler leaves them, to `image` [B, 3, H, W],
-    or [B, 1, H, W] from a VAE of grey pictures."""
+def decoder_component(vae: AutoencoderKL | AutoencoderTiny, scaling_factor: float, name: str = DECODER) -> Component:
+    """The decoder's graph of that name: `latents` float32 [B, C, h, w], as the sampler leaves them, to `image`
+    [B, 3, H, W], or [B, 1, H, W] from a VAE of grey pictures."""
     channels = vae.config.latent_channels
 
     def example(sizes: Sizes) -> dict[str, Tensor]:
@@ -37,7 +41,7 @@ def decoder_component(vae: AutoencoderKL, scaling_factor: float) -> Component:
         return {"latents": torch.randn(*shape, generator=random)}
 
     return Component(
-        name="decoder",
+        name=name,
         module=PictureDecoder(vae, scaling_factor).eval(),
         example=example,
         outputs=("image",),
@@ -47,17 +51,28 @@ def decoder_component(vae: AutoencoderKL, scaling_factor: float) -> Component:
     )
 
 
-def decoder_plan(vae: AutoencoderKL, sample_size: int | list[int] | tuple[int, int], layout: str) -> Decoder:
+def decoder_factor(vae: AutoencoderKL | AutoencoderTiny) -> int:
+    """Pixels of a latent's side."""
+    doubles = len(vae.config.block_out_channels) - 1
+    return (vae.config.upsampling_scaling_factor if isinstance(vae, AutoencoderTiny) else 2) ** doubles
+
+
+def decoder_plan(
+    vae: AutoencoderKL | AutoencoderTiny,
+    sample_size: int | list[int] | tuple[int, int],
+    layout: str,
+    name: str = DECODER,
+) -> Decoder:
     """How the runtime decodes; CompVis scripts truncate to bytes where diffusers rounds.
 
     The default size is `sample_size` latents, or the next smaller that can be drawn.
     """
-    factor = 2 ** (len(vae.config.block_out_channels) - 1)
+    factor = decoder_factor(vae)
     multiple = max(8, factor)
     height, width = (sample_size, sample_size) if isinstance(sample_size, int) else sample_size
     sides = [max(side * factor // multiple, 1) * multiple for side in (height, width)]
     return Decoder(
-        graph="decoder",
+        graph=name,
         channels=vae.config.latent_channels,
         factor=factor,
         size=(sides[0], sides[1]),

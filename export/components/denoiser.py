@@ -1,15 +1,22 @@
 """The injected attention as a graph records it: one node while tracing, the fp32 reference otherwise."""
 
+import math
+from collections.abc import Sequence
+
 import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.unets.unet_2d_blocks import AttnUpBlock2D
 from torch import Tensor, nn
+from torch.nn import functional as F
 from x2i.kernels.injected_attention.op import ATTRIBUTES, DOMAIN, NAME, VERSION
 from x2i.kernels.injected_attention.reference import injected_attention
 from x2i.models.context_attention import InjectedContext, InjectedOp, cross_attention_layers, install_context_attention
 
 from ..to_onnx import Component, Sizes
 from .projection import KEYS, LOCAL_KEYS, LOCAL_VALUES, STRENGTH, TOKEN_INDEX, VALUES, layer_names, pattern
+
+GUIDANCE = "guidance"
+"""The input of a denoiser that reads its guidance scale."""
 
 
 def injected_op(
@@ -40,7 +47,8 @@ def injected_op(
 class NoisePrediction(nn.Module):
     """A stock UNet2DConditionModel whose settings `x2i.models.stable_diffusion.drawable` takes, for any latent size.
 
-    `forward(latents [B, C, h, w], timestep [B], *context)` returns the noise, [B, C, h, w]. The context is every
+    `forward(latents [B, C, h, w], timestep [B], *context)` returns the noise, [B, C, h, w]. A UNet that embeds its
+    guidance (`time_cond_proj_dim`) reads the scale [B] before the context. The context is every
     layer's keys, then every layer's values, [B, T, C] each; an injected UNet reads the local keys and values, the token
     index [B] and the strength [B] behind them. Every upsampler gets the size of the skip connection that it meets, so
     that sizes which do not halve evenly work in the same graph.
@@ -53,9 +61,12 @@ class NoisePrediction(nn.Module):
         self.own_upsamplers = nn.ModuleDict(_detached_upsamplers(unet))
 
     def forward(self, latents: Tensor, timestep: Tensor, *context: Tensor) -> Tensor:
+        unet, guidance = self.unet, None
+        if embeds_guidance(unet):
+            scale, context = context[0], context[1:]
+            guidance = embedded_guidance(scale, unet.config.time_cond_proj_dim).to(latents.dtype)
         self._hand_out(context)
-        unet = self.unet
-        time = unet.time_embedding(unet.time_proj(timestep).to(latents.dtype))
+        time = unet.time_embedding(unet.time_proj(timestep).to(latents.dtype), guidance)
         if unet.time_embed_act is not None:
             time = unet.time_embed_act(time)
         x = unet.conv_in(2 * latents - 1 if unet.config.center_input_sample else latents)
@@ -73,7 +84,7 @@ class NoisePrediction(nn.Module):
                 x = self.own_upsamplers[str(number)](x, output_size=size)
         return unet.conv_out(unet.conv_act(unet.conv_norm_out(x)))
 
-    def _hand_out(self, context: tuple[Tensor, ...]) -> None:
+    def _hand_out(self, context: Sequence[Tensor]) -> None:
         """Splits the context by layer."""
         layers = tuple(self._attention)
         injected = len(context) > 2 * len(layers)
@@ -83,6 +94,22 @@ class NoisePrediction(nn.Module):
         injection = InjectedContext(groups[2], groups[3], *context[4 * len(layers) :]) if injected else None
         for path, attention in self._attention.items():
             attention.take(groups[0][path], groups[1][path], injection)
+
+
+def embeds_guidance(unet: UNet2DConditionModel) -> bool:
+    """Whether the UNet was distilled to read its guidance scale."""
+    return unet.config.time_cond_proj_dim is not None
+
+
+def embedded_guidance(scale: Tensor, width: int) -> Tensor:
+    """Sines and cosines of a guidance scale [B], [B, width].
+
+    Source: `get_guidance_scale_embedding` of diffusers' StableDiffusionPipeline, which is handed the scale less 1.
+    """
+    half = width // 2
+    rates = torch.exp(torch.arange(half, dtype=torch.float32) * -(math.log(10000.0) / (half - 1)))
+    angles = ((scale - 1) * 1000.0)[:, None] * rates
+    return F.pad(torch.cat([angles.sin(), angles.cos()], dim=1), (0, width % 2))
 
 
 def _detached_upsamplers(unet: UNet2DConditionModel) -> dict[str, nn.Module]:
@@ -102,6 +129,8 @@ def denoiser_component(unet: UNet2DConditionModel, injected: bool = False) -> Co
     kinds = {KEYS: "tokens", VALUES: "tokens"} | ({LOCAL_KEYS: "patches", LOCAL_VALUES: "patches"} if injected else {})
     free = {name: {0: "batch", 1: axis} for kind, axis in kinds.items() for name in layer_names(kind, layers)}
     scalars = {TOKEN_INDEX: {0: "batch"}, STRENGTH: {0: "batch"}} if injected else {}
+    own = {"latents": {0: "batch", 2: "height", 3: "width"}, "timestep": {0: "batch"}}
+    own |= {GUIDANCE: {0: "batch"}} if embeds_guidance(unet) else {}
 
     def example(sizes: Sizes) -> dict[str, Tensor]:
         random = torch.Generator().manual_seed(1)
@@ -110,6 +139,8 @@ def denoiser_component(unet: UNet2DConditionModel, injected: bool = False) -> Co
             "latents": torch.randn(batch, channels, sizes["height"], sizes["width"], generator=random),
             "timestep": torch.rand(batch, generator=random) * 999,
         }
+        if GUIDANCE in own:
+            inputs[GUIDANCE] = torch.linspace(1, 9.5, batch)
         for kind, axis in kinds.items():
             for name, width in zip(layer_names(kind, layers), layers.values(), strict=True):
                 inputs[name] = torch.randn(batch, sizes[axis], width, generator=random)
@@ -123,7 +154,7 @@ def denoiser_component(unet: UNet2DConditionModel, injected: bool = False) -> Co
         module=NoisePrediction(unet).eval(),
         example=example,
         outputs=("noise",),
-        free={"latents": {0: "batch", 2: "height", 3: "width"}, "timestep": {0: "batch"}} | free | scalars,
+        free=own | free | scalars,
         trace={"batch": 2, "height": 18, "width": 22, "tokens": 9, "patches": 12},
         proof={"batch": 3, "height": 9, "width": 13, "tokens": 5, "patches": 7},
     )

@@ -10,6 +10,7 @@ from x2i.models.context_attention import KeyValueWeights, cross_attention_weight
 from x2i.models.errors import read_all
 from x2i.models.random.weights import random_stable_diffusion
 from x2i.models.stable_diffusion.base import Replacements, StableDiffusion, read_stable_diffusion
+from x2i.models.stable_diffusion.tiny_autoencoder import read_tiny_decoder
 from x2i.runtime.bundle.calls import GraphCall
 from x2i.runtime.bundle.plan import Conditioner, Plan
 from x2i.runtime.inputs.strength import Injection
@@ -18,10 +19,11 @@ from x2i.runtime.processes.guidance import Guidance
 from x2i.runtime.processes.latents import LatentsProcess, SamplerChoice
 from x2i.runtime.processes.segment import Segment
 
-from ..components.decoder import decoder_component, decoder_plan
-from ..components.denoiser import denoiser_component, denoiser_context
+from ..components.decoder import DECODER, PREVIEW_DECODER, decoder_component, decoder_factor, decoder_plan
+from ..components.denoiser import denoiser_component, denoiser_context, embeds_guidance
 from ..components.projection import projection_component
 from ..errors import PlanError
+from ..few_step import few_step_guidance, few_step_note, few_step_sampling
 from ..plan import ExportPlan
 from ..sampling import DIFFUSERS_SAMPLING
 from ..schedulers import read_sampling
@@ -35,16 +37,47 @@ def read_base(plan: ExportPlan, reads_text: bool = True) -> StableDiffusion:
     """
     if plan.random_weights is not None:
         base = random_stable_diffusion(plan.random_weights)
-        return base if reads_text else replace(base, text_encoder=None, tokenizer=None)
-    assert plan.base is not None
-    instead = Replacements(plan.parts.get("tokenizer"), plan.parts.get("vae"), reads_text)
-    return read_stable_diffusion(plan.base, plan.base_config, instead)
+        base = base if reads_text else replace(base, text_encoder=None, tokenizer=None)
+    else:
+        assert plan.base is not None
+        instead = Replacements(plan.parts.get("tokenizer"), plan.parts.get("vae"), reads_text)
+        base = read_stable_diffusion(plan.base, plan.base_config, instead)
+    base = with_tiny_decoders(base, plan)
+    if plan.few_step is None:
+        return base
+    scheduler = plan.scheduler(base.scheduler)
+    return replace(
+        base, scheduler=scheduler, few_step=True, notes=(*base.notes, few_step_note(scheduler, plan.few_step))
+    )
+
+
+def with_tiny_decoders(base: StableDiffusion, plan: ExportPlan) -> StableDiffusion:
+    """The base with the tiny decoders that the plan names; raises CheckpointError, and PlanError for those that decode
+    other latents than the base's."""
+    paths = {"decoder": plan.decoder, "preview_decoder": plan.preview_decoder}
+    given = {name: path for name, path in paths.items() if path is not None}
+    read = dict(zip(given, read_all(*(partial(read_tiny_decoder, path) for path in given.values())), strict=True))
+    channels, factor = base.vae.config.latent_channels, decoder_factor(base.vae)
+    problems = []
+    for name, tiny in read.items():
+        got = tiny.config.latent_channels, decoder_factor(tiny)
+        if got != (channels, factor):
+            problems.append(
+                f"--{name.replace('_', '-')} {given[name]}: expected a decoder of {channels} channels, {factor} pixels "
+                f"a latent, as the base's VAE has, got one of {got[0]} and {got[1]}; give the one made for this base"
+            )
+    if problems:
+        raise PlanError(*problems)
+    return replace(base, **read)
 
 
 def base_components(base: StableDiffusion, local_weights: KeyValueWeights | None = None) -> list[Component]:
-    """Decoder, projections and denoiser, in this order; `local_weights` bring those of a second attention."""
+    """Decoders, projections and denoiser, in this order; `local_weights` bring those of a second attention."""
     return [
-        decoder_component(base.vae, base.scaling_factor),
+        *(
+            decoder_component(vae, base.scaling_factor if vae is base.vae else vae.config.scaling_factor, name)
+            for name, vae in base.decoders().items()
+        ),
         projection_component(cross_attention_weights(base.unet)),
         *([projection_component(local_weights, local=True)] if local_weights is not None else []),
         denoiser_component(base.unet, injected=local_weights is not None),
@@ -62,16 +95,22 @@ def base_plan(
     """The plan of a system whose conditioners leave all keys and values in slots, and with `injection` a second set.
 
     Without a `sampler` it is the base's own. `layout` ("diffusers" or "compvis") decides how pictures are rounded to
-    bytes; `guidance` is the default scale. Raises PlanError for a scheduler that cannot be drawn.
+    bytes; `guidance` is the default scale. A base of few steps has a sampler and a guidance of its own. Raises
+    PlanError for a scheduler that cannot be drawn.
     """
     own = read_sampling(base.scheduler, "scheduler")
-    schedule = own.schedule
+    schedule, embeds = own.schedule, embeds_guidance(base.unet)
+    decoders = {
+        name: decoder_plan(vae, base.unet.config.sample_size, layout, name) for name, vae in base.decoders().items()
+    }
+    usual = Guidance(guidance, "embedded" if embeds else "noise")
     process = LatentsProcess(
         segments=(Segment("denoiser", schedule.train_steps, denoiser_context(injection is not None)),),
-        sampler=sampler or own.sampler or DIFFUSERS_SAMPLING,
-        decoder=decoder_plan(base.vae, base.unet.config.sample_size, layout),
+        sampler=few_step_sampling(own) if base.few_step else sampler or own.sampler or DIFFUSERS_SAMPLING,
+        decoder=decoders[DECODER],
         schedule=schedule,
-        guidance=Guidance(guidance),
+        guidance=few_step_guidance(embeds) if base.few_step else usual,
+        preview=decoders.get(PREVIEW_DECODER),
     )
     return Plan(conditioners=conditioners, processes=(process,), injection=injection)
 

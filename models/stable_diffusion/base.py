@@ -18,6 +18,7 @@ from .vae import SD_VAE, read_vae
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
     from transformers import CLIPTextModel
 
@@ -34,17 +35,26 @@ class StableDiffusion:
     which `scaling_factor` multiplies. `text_encoder` and `tokenizer` are None where the checkpoint has none, or they
     were not wanted. `layout` is "diffusers" or "compvis". `scheduler` are the settings of diffusers'
     scheduler_config.json; `_class_name` is among them where the layout names one. `notes` say in one line each what was
-    read in another way than it is written.
+    read in another way than it is written. Tiny decoders take the place of the VAE's, whose latents they decode;
+    `few_step` says that it was distilled, and is drawn by its scheduler in a few steps.
     """
 
     unet: "UNet2DConditionModel"
-    vae: "AutoencoderKL"
+    vae: "AutoencoderKL | AutoencoderTiny"
     text_encoder: "CLIPTextModel | None"
     tokenizer: PublishedTokenizer | None
     scaling_factor: float
     scheduler: dict[str, Any]
     layout: str
     notes: tuple[str, ...] = ()
+    decoder: "AutoencoderTiny | None" = None
+    preview_decoder: "AutoencoderTiny | None" = None
+    few_step: bool = False
+
+    def decoders(self) -> "dict[str, AutoencoderKL | AutoencoderTiny]":
+        """What decodes its latents, and where there is another for previews, that one too."""
+        found: dict[str, AutoencoderKL | AutoencoderTiny] = {"decoder": self.decoder or self.vae}
+        return found | ({} if self.preview_decoder is None else {"preview_decoder": self.preview_decoder})
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +144,12 @@ def _from_compvis(path: Path, config: str | Path | None, instead: Replacements) 
     )
 
 
-def _replacements(instead: Replacements, like: Settings) -> "tuple[AutoencoderKL | None, PublishedTokenizer | None]":
+def _replacements(
+    instead: Replacements, like: Settings
+) -> "tuple[AutoencoderKL | AutoencoderTiny | None, PublishedTokenizer | None]":
     """The VAE and the tokenizer that stand in for the base's; `like` are the settings of the base's VAE."""
     vae, tokenizer = instead.vae, instead.tokenizer if instead.reads_text else None
-    read: tuple[AutoencoderKL | None, PublishedTokenizer | None] = read_all(
+    read: tuple[AutoencoderKL | AutoencoderTiny | None, PublishedTokenizer | None] = read_all(
         lambda: None if vae is None else read_vae(Path(vae), like),
         lambda: None if tokenizer is None else read_clip_tokenizer(tokenizer),
     )

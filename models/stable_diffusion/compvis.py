@@ -20,6 +20,7 @@ from .vae import empty_vae, vae_load
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
     from transformers import CLIPTextModel
 
@@ -50,7 +51,7 @@ class CompVisParts(NamedTuple):
     """
 
     unet: "UNet2DConditionModel"
-    vae: "AutoencoderKL"
+    vae: "AutoencoderKL | AutoencoderTiny"
     text_encoder: "CLIPTextModel | None"
     scheduler: dict[str, Any]
     open_clip: bool
@@ -59,7 +60,7 @@ class CompVisParts(NamedTuple):
 def read_compvis(
     path: Path,
     config: CompVisConfig,
-    vae: "AutoencoderKL | None",
+    vae: "AutoencoderKL | AutoencoderTiny | None",
     tokenizer: PublishedTokenizer | None,
     reads_text: bool,
 ) -> CompVisParts:
@@ -102,7 +103,7 @@ def _empty_unet(config: CompVisConfig) -> "UNet2DConditionModel":
 
 def _require_fit(
     config: CompVisConfig,
-    vae: "AutoencoderKL | None",
+    vae: "AutoencoderKL | AutoencoderTiny | None",
     tokenizer: PublishedTokenizer | None,
     layout: TextLayout | None,
 ) -> None:

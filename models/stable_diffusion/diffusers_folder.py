@@ -19,6 +19,7 @@ from .vae import empty_vae, vae_load
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
     from transformers import CLIPTextModel
 
@@ -35,7 +36,7 @@ class FolderParts(NamedTuple):
     wanted. `notes` say in one line each what was read in another way than it is written."""
 
     unet: "UNet2DConditionModel"
-    vae: "AutoencoderKL"
+    vae: "AutoencoderKL | AutoencoderTiny"
     text_encoder: "CLIPTextModel | None"
     tokenizer: PublishedTokenizer | None
     scheduler: dict[str, Any]
@@ -43,7 +44,7 @@ class FolderParts(NamedTuple):
 
 
 def read_diffusers_folder(
-    folder: Path, vae: "AutoencoderKL | None", tokenizer: PublishedTokenizer | None, reads_text: bool
+    folder: Path, vae: "AutoencoderKL | AutoencoderTiny | None", tokenizer: PublishedTokenizer | None, reads_text: bool
 ) -> FolderParts:
     """The parts of a Stable Diffusion folder, in eval mode and float32; text encoder and tokenizer where they are
     present and `reads_text`. `vae` and `tokenizer` stand in for the folder's own.

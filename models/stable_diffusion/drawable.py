@@ -31,7 +31,6 @@ UNET_OFF = (
     "addition_embed_type",
     "encoder_hid_dim",
     "encoder_hid_dim_type",
-    "time_cond_proj_dim",
     "dual_cross_attention",
 )
 # Settings that are one whole number, and those that are one or a list of one for each block.
@@ -44,6 +43,12 @@ UNET_COUNTS = (
     ),
 )
 VAE_COUNTS = ("latent_channels", "norm_num_groups", "layers_per_block"), ("block_out_channels",)
+TINY = "AutoencoderTiny"
+"""The class of a VAE of a few convolutions, such as TAESD."""
+TINY_COUNTS = (
+    ("in_channels", "out_channels", "latent_channels", "upsampling_scaling_factor"),
+    ("encoder_block_out_channels", "decoder_block_out_channels", "num_encoder_blocks", "num_decoder_blocks"),
+)
 PICTURE_CHANNELS = {1: "grey", 3: "RGB"}
 PIPELINE_IGNORES = ("shift_factor", "latents_mean", "latents_std")
 """Settings of a VAE that other pipelines apply to latents, and StableDiffusionPipeline does not."""
@@ -107,8 +112,12 @@ def unet_problems(unet: Settings, source: str) -> list[str]:
 
 
 def vae_problems(vae: Settings, source: str) -> list[str]:
-    """One line for each setting of an AutoencoderKL that cannot be drawn; `source` names the configuration."""
-    problems = _count_problems(vae, *VAE_COUNTS, source) + _block_problems(vae, VAE_BLOCKS, source)
+    """One line for each setting of an AutoencoderKL or a tiny one that cannot be drawn; `source` names the
+    configuration."""
+    tiny = vae.get("_class_name") == TINY
+    single, listed = TINY_COUNTS if tiny else VAE_COUNTS
+    problems = _count_problems(vae, single, listed, source)
+    problems += [] if tiny else _block_problems(vae, VAE_BLOCKS, source)
     channels = vae.get("out_channels", 3)
     if not isinstance(channels, int) or channels not in PICTURE_CHANNELS:
         drawn = " or ".join(f"{number} ({name})" for number, name in PICTURE_CHANNELS.items())
@@ -168,7 +177,7 @@ def cross_attention_width(unet: Settings) -> Any:
 
 def ignored_notes(vae: Settings, source: str) -> list[str]:
     """One line where a VAE has settings for other pipelines than StableDiffusionPipeline."""
-    present = [name for name in PIPELINE_IGNORES if vae.get(name) is not None]
+    present = [name for name in PIPELINE_IGNORES if vae.get(name) not in (None, 0.0)]
     if not present:
         return []
     return [f"{source}: {', '.join(present)} not applied, as diffusers' StableDiffusionPipeline does not"]

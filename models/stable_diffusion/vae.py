@@ -13,10 +13,12 @@ from ..readers.tensors import read_tensors
 from ..readers.weights_folder import read_json, read_weights
 from .compvis_names import linear_attention, vae_names
 from .diffusers_config import STEMS, build_published, names_of_any_age
-from .drawable import Settings, vae_problems
+from .drawable import TINY, Settings, vae_problems
+from .tiny_autoencoder import empty_tiny_autoencoder
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
 
 VAE_EXTRAS = ("*loss.*", "model_ema.*", "*.position_ids")
 """What a VAE's file holds of its training."""
@@ -33,8 +35,10 @@ SD_VAE: dict[str, Any] = {
 """The settings of Stable Diffusion's VAE, in diffusers' terms."""
 
 
-def empty_vae(settings: Settings, source: str) -> "AutoencoderKL":
+def empty_vae(settings: Settings, source: str) -> "AutoencoderKL | AutoencoderTiny":
     """The VAE that the settings describe, its weights unwritten; CheckpointError for one that cannot be drawn with."""
+    if settings.get("_class_name") == TINY:
+        return empty_tiny_autoencoder(settings, source)
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
     if problems := vae_problems(settings, source):
@@ -43,7 +47,9 @@ def empty_vae(settings: Settings, source: str) -> "AutoencoderKL":
     return vae
 
 
-def vae_load(vae: "AutoencoderKL", tensors: Mapping[str, Tensor], source: str, absent: str = "") -> Load:
+def vae_load(
+    vae: "AutoencoderKL | AutoencoderTiny", tensors: Mapping[str, Tensor], source: str, absent: str = ""
+) -> Load:
     """What fills the VAE from the tensors of a file: diffusers' names of any age, or CompVis', behind any prefix.
 
     `absent` is the prefix by which the keys are listed as missing where the file holds no VAE.
@@ -58,7 +64,7 @@ def vae_load(vae: "AutoencoderKL", tensors: Mapping[str, Tensor], source: str, a
     return Load(vae, own, source, VAE_EXTRAS, {key: prefix + name for key, name in names.items()})
 
 
-def read_vae(path: Path, like: Settings) -> "AutoencoderKL":
+def read_vae(path: Path, like: Settings) -> "AutoencoderKL | AutoencoderTiny":
     """A VAE in eval mode and float32, from a diffusers folder or from a file in any layout.
 
     A file's settings are those of the config.json beside it; without one, those of the VAE whose place it takes
@@ -73,7 +79,7 @@ def read_vae(path: Path, like: Settings) -> "AutoencoderKL":
         return vae
     beside = path.parent / "config.json"
     known = read_json(beside) if beside.is_file() else {}
-    tried = [known] if known.get("_class_name") == "AutoencoderKL" else [like, SD_VAE]
+    tried = [known] if known.get("_class_name") in ("AutoencoderKL", TINY) else [like, SD_VAE]
     tensors = read_tensors(path)
     vaes = [empty_vae(settings, str(path)) for settings in tried]
     loads = [vae_load(vae, tensors, str(path)) for vae in vaes]

@@ -149,8 +149,9 @@ class Plan:
         return list(dict.fromkeys(segment.graph for process in self.processes for segment in process.segments))
 
     def needed_graphs(self, preset: str | None = None) -> list[str]:
-        """Those of `graphs` that every run calls, whatever start it is given."""
+        """Those of `graphs` that every run calls, whatever start it is given and whether or not its steps are shown."""
         optional = {stage.graph for each in self.conditioners if each.optional for stage in each.stages}
+        optional |= {graph for process in self.processes for graph in process.optional_graphs()}
         return [graph for graph in self.graphs(preset) if graph not in optional]
 
     def graphs(self, preset: str | None = None) -> list[str]:

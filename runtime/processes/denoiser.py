@@ -146,7 +146,10 @@ class Denoiser:
 
     def noise_of(self, latents: np.ndarray, timestep: float) -> np.ndarray:
         """Guided noise of float32 latents [count, C, h, w] at a timestep, as samplers ask for it."""
-        noise = self({"latents": latents, "timestep": np.full(len(latents), timestep, np.float32)}, timestep)["noise"]
+        given = {"latents": latents, "timestep": np.full(len(latents), timestep, np.float32)}
+        if self._process.guidance.rule == "embedded":
+            given["guidance"] = np.full(len(latents), self._scale, np.float32)
+        noise = self(given, timestep)["noise"]
         self._latest = latents, timestep, noise
         return noise
 

@@ -8,7 +8,7 @@ import numpy as np
 from ..bundle.records import Finite
 from ..token_samplers.log_probabilities import guided_log_probabilities, log_softmax
 
-Rule = Literal["noise", "logits", "log_probabilities"]
+Rule = Literal["noise", "embedded", "logits", "log_probabilities"]
 SAME = 1e-3
 """Scales this near to 1 guide no log-probabilities, as in VQ-Diffusion's code."""
 
@@ -17,9 +17,10 @@ SAME = 1e-3
 class Guidance:
     """u + scale (c - u), in one batch [unconditional, conditional]; `scale` is the default.
 
-    `rule` says of what: a latents' "noise", where 1 switches it off; "logits", above 1 alone, as Muse has it; or
-    "log_probabilities", made probabilities again, as VQ-Diffusion and DDCap have them, and logits become
-    log-probabilities without guidance, too. A `fixed` scale is the only one, where a system is not guided.
+    `rule` says of what: a latents' "noise", where 1 switches it off; "embedded" in the denoiser, which reads the scale
+    as its input `guidance` and is called once, as distilled ones are (arXiv 2210.03142); "logits", above 1 alone, as
+    Muse has it; or "log_probabilities", made probabilities again, as VQ-Diffusion and DDCap have them, and logits
+    become log-probabilities without guidance, too. A `fixed` scale is the only one, where a system is not guided.
     """
 
     scale: Finite = 7.5
@@ -29,7 +30,15 @@ class Guidance:
     def rows(self, scale: float) -> int:
         """Rows of a call at a scale: 2, [unconditional, conditional], or 1 where there is no guidance."""
         off = {"noise": scale == 1.0, "logits": scale <= 1.0, "log_probabilities": abs(scale - 1.0) < SAME}
-        return 1 if off[self.rule] else 2
+        return 1 if off.get(self.rule, True) else 2
+
+    def notes(self, scale: float) -> list[str]:
+        """One line where a scale takes more than the plan's own, which has no guidance."""
+        if self.rows(self.scale) == 2 or self.rows(scale) == 1:
+            return []
+        return [
+            f"guidance: {scale:g} takes twice the time of each step; this bundle was made to draw without; leave it out"
+        ]
 
     def problems(self, scale: float) -> list[str]:
         """One line where a scale is not to be had."""

@@ -86,8 +86,11 @@ class Decoder:
 
 @dataclass(frozen=True, slots=True)
 class LatentsProcess:
-    """float32 latents [count, C, h, w]. Its graphs also take `latents` and `timestep` float32 [B], and return `noise`
-    like the latents."""
+    """float32 latents [count, C, h, w].
+
+    Its graphs also take `latents` and `timestep` float32 [B], and where the guidance is embedded `guidance` float32
+    [B], and return `noise` like the latents. With a `preview` that decoder shows the steps.
+    """
 
     kind: Literal["latents"] = field(default="latents", init=False)
     segments: tuple[Segment, ...]
@@ -96,6 +99,7 @@ class LatentsProcess:
     schedule: Schedule = field(default_factory=Schedule)
     guidance: Guidance = field(default_factory=Guidance)
     writes: str | None = None
+    preview: Decoder | None = None
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -126,43 +130,60 @@ class LatentsProcess:
         yield from ()
 
     def tail_graphs(self) -> tuple[str, ...]:
-        """The graphs behind the last step."""
-        return (self.decoder.graph,)
+        """The graphs behind the last step, and behind one that is shown."""
+        return (self.decoder.graph, *self.optional_graphs())
+
+    def optional_graphs(self) -> tuple[str, ...]:
+        """Those that a run which shows no step does without."""
+        return () if self.preview is None else (self.preview.graph,)
 
     def tail_lines(self) -> list[str]:
         """What is done with the last latents, in words."""
         decoder, (height, width) = self.decoder, self.decoder.size
         return [
             f"latents -> {decoder.graph} -> {height}x{width} pixels, {decoder.factor} per latent, {decoder.to_uint8} "
-            "to bytes"
+            "to bytes",
+            *(f"latents -> {graph} -> previews" for graph in self.optional_graphs()),
         ]
 
     def calls(self) -> Iterator[PlannedCall]:
         """What it asks of each graph."""
         latents = ("batch", self.decoder.channels, "height", "width")
         for segment in self.segments:
-            fed = segment.context | {"latents": "latents", "timestep": "timestep"}
-            shapes = {"latents": latents, "noise": latents, "timestep": ("batch",)}
+            own = ("latents", "timestep", *(("guidance",) if self.guidance.rule == "embedded" else ()))
+            fed = segment.context | {name: name for name in own}
+            shapes: dict[str, tuple[int | str, ...]] = {"latents": latents, "noise": latents}
+            shapes |= {name: ("batch",) for name in own[1:]}
             yield PlannedCall(segment.graph, fed, {"noise": "noise"}, shapes)
-        image = ("batch", 1 if self.decoder.grey else 3, "height", "width")
-        shapes = {"latents": latents, "image": image}
-        yield PlannedCall(self.decoder.graph, {"latents": "latents"}, {"image": "image"}, shapes)
+        for decoder in (self.decoder, *([] if self.preview is None else [self.preview])):
+            image = ("batch", 1 if decoder.grey else 3, "height", "width")
+            shapes = {"latents": latents, "image": image}
+            yield PlannedCall(decoder.graph, {"latents": "latents"}, {"image": "image"}, shapes)
 
     def state_shapes(self, call: CallShape) -> dict[str, Shape]:
         """The shapes of what changes from step to step, one row each picture."""
-        return {
+        shapes: dict[str, Shape] = {
             "latents": (call.count, self.decoder.channels, *self.canvas.cells(call.size)),
             "timestep": (call.count,),
         }
+        return shapes | ({"guidance": (call.count,)} if self.guidance.rule == "embedded" else {})
 
     def tail_shapes(self, call: CallShape) -> dict[str, dict[str, Shape]]:
         """The shapes of what each graph behind the last step reads."""
-        return {self.decoder.graph: {"latents": self.state_shapes(call)["latents"]}}
+        return {graph: {"latents": self.state_shapes(call)["latents"]} for graph in self.tail_graphs()}
 
     def problems(self) -> list[str]:
         """What does not fit together inside it."""
         found = segment_problems(self.segments, self.schedule.train_steps - 1)
         decoder = self.decoder
+        if self.preview is not None and (self.preview.channels, self.preview.factor) != (
+            decoder.channels,
+            decoder.factor,
+        ):
+            found.append(
+                f"plan: expected previews of the decoder's {decoder.channels} channels, {decoder.factor} pixels a "
+                f"latent, got {self.preview.channels} and {self.preview.factor}"
+            )
         if decoder.size_multiple % decoder.factor:
             found.append(
                 f"plan: expected sizes in multiples of the factor {decoder.factor}, got {decoder.size_multiple}"
@@ -196,10 +217,7 @@ class LatentsProcess:
                 "latents: expected finite numbers after the last step, got NaN or infinite ones; lower guidance or "
                 "strength"
             )
-        return Decoded(images=self._images(state, run))
-
-    def _images(self, latents: np.ndarray, run: ProcessRun) -> list[Image.Image]:
-        return to_images(run.session(self.decoder.graph)(latents=latents)["image"], self.decoder.to_uint8)
+        return Decoded(images=_images(self.decoder, state, run))
 
     def _preview(
         self, run: ProcessRun, sampler: Sampler, shown: np.ndarray, timestep: float, noise: np.ndarray
@@ -207,4 +225,8 @@ class LatentsProcess:
         """What the latest call of the denoiser means, decoded."""
         run.before_preview()
         assert sampler.clean is not None, "a sampler that was not made by its name"
-        return self._images(sampler.clean(shown, noise, timestep), run)
+        return _images(self.preview or self.decoder, sampler.clean(shown, noise, timestep), run)
+
+
+def _images(decoder: Decoder, latents: np.ndarray, run: ProcessRun) -> list[Image.Image]:
+    return to_images(run.session(decoder.graph)(latents=latents)["image"], decoder.to_uint8)

@@ -78,6 +78,10 @@ class TokensProcess:
         """What it takes from the caller beside what every plan does: the options of its sampler."""
         yield self.sampler
 
+    def optional_graphs(self) -> tuple[str, ...]:
+        """None: every run calls all graphs."""
+        return ()
+
     def tail_graphs(self) -> tuple[str, ...]:
         """The graphs behind the last step."""
         return tuple(graph for tail in self.tails for graph in tail_graphs(tail))
