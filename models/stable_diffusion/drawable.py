@@ -117,7 +117,7 @@ def vae_problems(vae: Settings, source: str) -> list[str]:
     tiny = vae.get("_class_name") == TINY
     single, listed = TINY_COUNTS if tiny else VAE_COUNTS
     problems = _count_problems(vae, single, listed, source)
-    problems += [] if tiny else _block_problems(vae, VAE_BLOCKS, source)
+    problems += _width_problems(vae, source) if tiny else _block_problems(vae, VAE_BLOCKS, source)
     channels = vae.get("out_channels", 3)
     if not isinstance(channels, int) or channels not in PICTURE_CHANNELS:
         drawn = " or ".join(f"{number} ({name})" for number, name in PICTURE_CHANNELS.items())
@@ -193,6 +193,16 @@ def _count_problems(settings: Settings, single: Iterable[str], listed: Iterable[
     return [
         f"{source}: expected {name} in positive whole numbers, got {settings[name]!r}; {_AS_PUBLISHED}"
         for name in wrong
+    ]
+
+
+def _width_problems(tiny: Settings, source: str) -> list[str]:
+    """A tiny autoencoder's blocks hand one another their states as they are."""
+    names = ("encoder_block_out_channels", "decoder_block_out_channels")
+    return [
+        f"{source}: expected one width in {name}, got {tiny[name]!r}; {_AS_PUBLISHED}"
+        for name in names
+        if len(set(map(repr, _listed(tiny.get(name))))) > 1
     ]
 
 

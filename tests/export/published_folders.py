@@ -1,12 +1,15 @@
-"""Small folders with random weights, as the libraries themselves write them."""
+"""Folders that the libraries themselves write, with random weights, and commands that must go well."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from click.testing import CliRunner
 from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from tokenizers import Tokenizer
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from x2i.models.random.byte_tokenizer import byte_clip_json
 from x2i.models.random.weights import draw_weights
+from x2i.runtime.cli import main
 
 UNET = {
     "sample_size": [8, 12],
@@ -28,25 +31,51 @@ TEXT = {
     "bos_token_id": 512,
     "eos_token_id": 513,
 }
+SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+PNDM = PNDMScheduler(**SCHEDULE, skip_prk_steps=True, steps_offset=1)
 
 
-def publish(folder: Path, unet: dict, vae: dict, text: dict, tokens: list[str], window: int, pad: str) -> None:
-    """A folder that the libraries themselves write, with random weights."""
+def publish(
+    folder: Path,
+    unet: dict | None = None,
+    vae: dict | None = None,
+    text: dict | None = None,
+    tokens: Sequence[str] = (),
+    window: int = 77,
+    pad: str = "!",
+    scheduler=PNDM,
+) -> Path:
+    """The folder `base` in `folder`, whose settings differ from the usual ones here."""
+    unet, vae, text = unet or {}, vae or {}, text or {}
     blocks = len((VAE | vae)["block_out_channels"])
     kinds = {"down_block_types": ["DownEncoderBlock2D"] * blocks, "up_block_types": ["UpDecoderBlock2D"] * blocks}
     Tokenizer.from_str(byte_clip_json(514)).save(str(folder / "tokenizer.json"))
     tokenizer = CLIPTokenizer.from_pretrained(folder, model_max_length=window, pad_token=pad)
-    tokenizer.add_tokens(tokens)
+    tokenizer.add_tokens(list(tokens))
     encoder = CLIPTextModel(CLIPTextConfig(**TEXT | text | {"vocab_size": len(tokenizer)}))
     encoder.config.use_attention_mask = text.get("use_attention_mask", False)
-    schedule = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
     StableDiffusionPipeline(
         vae=draw_weights(AutoencoderKL(**VAE | kinds | vae), 2),
         text_encoder=draw_weights(encoder, 3),
         tokenizer=tokenizer,
         unet=draw_weights(UNet2DConditionModel(**UNET | unet), 1),
-        scheduler=PNDMScheduler(**schedule, skip_prk_steps=True, steps_offset=1),
+        scheduler=scheduler,
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
     ).save_pretrained(folder / "base")
+    return folder / "base"
+
+
+def run(*arguments: object) -> str:
+    """What a command printed, which must have gone well."""
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def refused(*arguments: object) -> str:
+    """What a command said that must have been refused."""
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == 2, result.output
+    return result.output

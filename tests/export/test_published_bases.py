@@ -5,21 +5,13 @@ import json
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 from transformers import CLIPTextModel
-from x2i.runtime.cli import main
 
-from tests.export.published_folders import publish
+from tests.export.published_folders import publish, run
 
 PLACEHOLDERS = ["<cat-toy>", "<cat-toy>_1"]
-
-
-def run(*arguments: object) -> str:
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-    assert result.exit_code == 0, result.output
-    return result.output
 
 
 SELF_ATTENTION = {
