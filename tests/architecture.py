@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from packaging.requirements import Requirement
 
@@ -128,11 +129,17 @@ def sources(*folders: str) -> list[Source]:
 
 @cache
 def declared_imports(room: str) -> set[str]:
-    """The top-level names that pyproject.toml lets a room import."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    """The top-level names that pyproject.toml, and the room's own where it has one, let it import."""
+    project = _project(ROOT)
     extras = [project["optional-dependencies"][extra] for extra in EXTRAS[room]]
+    if (ROOT / room / "pyproject.toml").is_file():
+        extras += _project(ROOT / room)["optional-dependencies"].values()
     names = [Requirement(text).name for wanted in (project["dependencies"], *extras) for text in wanted]
     return {IMPORT_NAMES.get(name, name) for name in names}
+
+
+def _project(folder: Path) -> dict[str, Any]:
+    return tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
 def imports(source: Source) -> Iterator[str]:
