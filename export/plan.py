@@ -13,9 +13,9 @@ from x2i.runtime.processes.latents import LatentsProcess, SamplerChoice
 from x2i.runtime.samplers.settings import SamplerSettings
 
 from .errors import PlanError
-from .few_step import few_step_scheduler
 from .lower.lowering import Lowering
-from .sampling import count_problems
+from .sampling.defaults import count_problems
+from .sampling.few_step import few_step_scheduler
 
 LARGEST_GUIDANCE = 1e30
 """What a manifest may hold."""

@@ -10,10 +10,10 @@ from x2i.runtime.processes.latents import SamplerChoice
 from x2i.runtime.samplers.schedule import Schedule
 
 from .errors import PlanError
-from .few_step import few_step_sampling
 from .plan import ExportPlan
-from .sampling import DIFFUSERS_SAMPLING, count_problems, early_sampling
-from .schedulers import FolderSampling
+from .sampling.defaults import DIFFUSERS_SAMPLING, count_problems, early_sampling
+from .sampling.few_step import few_step_sampling
+from .sampling.schedulers import FolderSampling
 from .to_onnx import Component
 
 

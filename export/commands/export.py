@@ -10,7 +10,7 @@ from x2i.runtime.commands.progress import bars, echo
 from x2i.runtime.errors import InputError
 from x2i.runtime.lora.choice import LoraChoice, parse_lora
 
-from ..few_step import FEW_STEPS
+from ..sampling.few_step import FEW_STEPS
 from ..systems.registry import SYSTEMS
 from .options import lowering_options, require_extra
 

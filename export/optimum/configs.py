@@ -9,7 +9,7 @@ from x2i.runtime.bundle.plan import Plan
 from x2i.runtime.bundle.reader import Bundle
 
 from ..errors import PlanError
-from ..schedulers import scheduler_config
+from ..sampling.schedulers import scheduler_config
 
 TEXT_ENCODER, DENOISER, DECODER = "text_encoder", "unet", "vae_decoder"
 GRAPH = "model.onnx"

@@ -21,8 +21,8 @@ from x2i.runtime.processes.segment import Segment
 
 from ..errors import PlanError
 from ..provenance import digest
-from ..sampling import DIFFUSERS_SAMPLING
-from ..schedulers import FolderSampling, read_sampling
+from ..sampling.defaults import DIFFUSERS_SAMPLING
+from ..sampling.schedulers import FolderSampling, read_sampling
 from .configs import DECODER, DENOISER, GRAPH, TEXT_ENCODER
 from .graphs import parts, write_adapted_graphs
 

@@ -15,7 +15,7 @@ from x2i.runtime.inputs.text.prompt import TextInput
 
 from ..errors import PlanError
 from ..graphs.graph_ends import external_files, read_proto, replace_input, replace_output, write_proto
-from ..schedulers import NEAREST
+from ..sampling.schedulers import NEAREST
 from .configs import DECODER, DENOISER, GRAPH, TEXT_ENCODER, configurations, tokenizer_files
 
 PREFIX = "projection/"

@@ -23,10 +23,10 @@ from ..components.decoder import DECODER, PREVIEW_DECODER, decoder_component, de
 from ..components.denoiser import denoiser_component, denoiser_context, embeds_guidance
 from ..components.projection import projection_component
 from ..errors import PlanError
-from ..few_step import few_step_guidance, few_step_note, few_step_sampling
 from ..plan import ExportPlan
-from ..sampling import DIFFUSERS_SAMPLING
-from ..schedulers import read_sampling
+from ..sampling.defaults import DIFFUSERS_SAMPLING
+from ..sampling.few_step import few_step_guidance, few_step_note, few_step_sampling
+from ..sampling.schedulers import read_sampling
 from ..to_onnx import Component
 
 

@@ -17,7 +17,7 @@ from ..components.projection import projection_stage
 from ..components.sound import audio_component, sound_translator_component
 from ..errors import PlanError
 from ..plan import ExportPlan
-from ..sampling import COMPVIS_SAMPLING
+from ..sampling.defaults import COMPVIS_SAMPLING
 from ..system import Build, SystemSpec, consume
 from .base import base_components, base_plan, read_base
 from .lora import fold_loras

@@ -16,7 +16,7 @@ from ..components.projection import projection_stage
 from ..components.text import translator_component, xlmr_component
 from ..errors import PlanError
 from ..plan import ExportPlan
-from ..sampling import COMPVIS_SAMPLING
+from ..sampling.defaults import COMPVIS_SAMPLING
 from ..system import Build, SystemSpec, consume
 from .base import TOKENIZER, base_components, base_plan, read_base
 from .lora import fold_loras

@@ -5,7 +5,7 @@ from x2i.runtime.bundle.plan import Conditioner
 from ..components.projection import projection_stage
 from ..components.text import clip_component
 from ..plan import ExportPlan
-from ..sampling import COMPVIS_SAMPLING
+from ..sampling.defaults import COMPVIS_SAMPLING
 from ..system import Build, SystemSpec, consume
 from .base import TOKENIZER, base_components, base_plan, base_text, read_base
 from .lora import fold_loras

@@ -9,8 +9,8 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 from tokenizers import Tokenizer
-from x2i.export.sampling import count_problems
-from x2i.export.schedulers import read_sampling
+from x2i.export.sampling.defaults import count_problems
+from x2i.export.sampling.schedulers import read_sampling
 from x2i.models.random.weights import random_stable_diffusion
 from x2i.runtime import load
 from x2i.runtime.pipeline import Pipeline

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from x2i.export.errors import PlanError
-from x2i.export.schedulers import CLASSES, read_sampling, scheduler_config
+from x2i.export.sampling.schedulers import CLASSES, read_sampling, scheduler_config
 from x2i.models.stable_diffusion.scheduler import read_scheduler
 from x2i.runtime.errors import InputError
 from x2i.runtime.processes.latents import SamplerChoice

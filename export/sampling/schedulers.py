@@ -13,7 +13,7 @@ from x2i.runtime.samplers.registry import SAMPLERS
 from x2i.runtime.samplers.schedule import ALMOST_NO_SIGNAL, Schedule, alphas_cumprod
 from x2i.runtime.samplers.settings import SETTING_NAMES, SamplerSettings
 
-from .errors import PlanError
+from ..errors import PlanError
 
 STEPS = 50
 """diffusers' default count."""

@@ -6,8 +6,8 @@ from typing import Any
 from x2i.runtime.processes.guidance import Guidance
 from x2i.runtime.processes.latents import SamplerChoice
 
-from .errors import PlanError
-from .sampling import FolderSampling
+from ..errors import PlanError
+from .schedulers import FolderSampling
 
 FEW_STEPS: dict[str, str | None] = {"lcm": "LCMScheduler", "tcd": "TCDScheduler", "own": None}
 """What a base may be distilled for, and the class of diffusers' scheduler that draws it; `own` is the base's."""
