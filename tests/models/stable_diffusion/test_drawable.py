@@ -99,7 +99,6 @@ REFUSED = [
     {"addition_embed_type": "text"},
     {"encoder_hid_dim": 16},
     {"encoder_hid_dim_type": "text_proj"},
-    {"time_cond_proj_dim": 8},
     {"dual_cross_attention": True},
     {"only_cross_attention": True},
     {"only_cross_attention": [True, False]},
