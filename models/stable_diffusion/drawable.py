@@ -49,6 +49,8 @@ TINY_COUNTS = (
     ("in_channels", "out_channels", "latent_channels", "upsampling_scaling_factor"),
     ("encoder_block_out_channels", "decoder_block_out_channels", "num_encoder_blocks", "num_decoder_blocks"),
 )
+LEAST_SCALE = 4
+"""Sines and cosines of a guidance scale, of two rates at least."""
 PICTURE_CHANNELS = {1: "grey", 3: "RGB"}
 PIPELINE_IGNORES = ("shift_factor", "latents_mean", "latents_std")
 """Settings of a VAE that other pipelines apply to latents, and StableDiffusionPipeline does not."""
@@ -92,6 +94,12 @@ def unet_problems(unet: Settings, source: str) -> list[str]:
         if unet.get(name) not in (None, False)
     ]
     problems += _count_problems(unet, *UNET_COUNTS, source) + _block_problems(unet, UNET_BLOCKS, source)
+    scale = unet.get("time_cond_proj_dim")
+    if scale is not None and not (_is_count(scale) and scale >= LEAST_SCALE):
+        problems.append(
+            f"{source}: expected time_cond_proj_dim as a whole number from {LEAST_SCALE} on, got {scale!r}; "
+            f"{_AS_PUBLISHED}"
+        )
     crossed = unet.get("only_cross_attention")
     if any(crossed) if isinstance(crossed, list | tuple) else crossed:
         problems.append(f"{source}: expected only_cross_attention false, got {crossed!r}; {_OTHER_MODEL}")

@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from x2i.export.components.decoder import decoder_plan
 from x2i.export.components.denoiser import NoisePrediction
 from x2i.models.clip.published_tokenizer import PublishedTokenizer
@@ -59,6 +59,7 @@ DRAWN = [
     {"cross_attention_dim": [24, 24]},
     {"conv_in_kernel": 5, "conv_out_kernel": 5},
     {"mid_block_scale_factor": 2.0},
+    {"time_cond_proj_dim": 9},
     {"downsample_padding": 0},
     {"attention_type": "gated", "use_linear_projection": True},
     {"resnet_skip_time_act": True, "resnet_out_scale_factor": 2.0},
@@ -78,9 +79,11 @@ def test_drawn_as_diffusers_draws(settings):
     unet = draw_weights(UNet2DConditionModel(**settings), 1).eval()
     random = torch.Generator().manual_seed(0)
     x, t, context = torch.randn(2, 4, 8, 12, generator=random), torch.tensor([7, 651]), torch.randn(2, 5, 24)
-    expected = unet(x, t, context).sample
+    scales, width = torch.tensor([1.0, 7.5]), unet.config.time_cond_proj_dim
+    embedded = None if width is None else StableDiffusionPipeline.get_guidance_scale_embedding(None, scales - 1, width)
+    expected = unet(x, t, context, timestep_cond=embedded).sample
     projected = ContextProjection(cross_attention_weights(unet))(context)
-    noise = NoisePrediction(unet)(x, t, *projected)
+    noise = NoisePrediction(unet)(x, t, *([] if width is None else [scales]), *projected)
     assert (noise - expected).abs().max() < 1e-5 * expected.std()
 
 
