@@ -1,11 +1,13 @@
 """The embedded reference model, emoji world, as export plans."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from x2i.export.exporter import export_bundle
 from x2i.export.plan import ExportPlan
+from x2i.runtime.lora.choice import LoraChoice
 
 from .fastcomposer.checkpoint import write_checkpoint
 from .source_digest import source_digest, up_to_date
@@ -16,6 +18,8 @@ SAMPLING: dict[str, Any] = {"sampler": "ddim", "steps": 20, "guidance": 4.0}
 TOKEN_GUIDANCE = 2.0
 """VQ-Diffusion's own 5 and aMUSEd's 10 are for networks that have seen far more prompts than they can know by heart."""
 WEIGHTS = Path(__file__).parent / "weights"
+LORA = WEIGHTS / "few_steps" / "pytorch_lora_weights.safetensors"
+TINY_VAE = WEIGHTS / "tiny_vae"
 LICENCES = ("OFL-1.1 (pictures: Noto Color Emoji)", "Unicode-3.0 (captions: CLDR)", "Apache-2.0 (weights)")
 
 
@@ -88,6 +92,32 @@ def embedded_ddcap(out: Path) -> ExportPlan:
     return ExportPlan("ddcap", out, parts=parts, licences=LICENCES)
 
 
+def embedded_few_steps_sd(out: Path) -> ExportPlan:
+    """`sd` on the small models in four steps, decoded by the tiny decoder."""
+    return replace(_in_few_steps(embedded_sd(out)), decoder=TINY_VAE)
+
+
+def embedded_few_steps_text(out: Path) -> ExportPlan:
+    """`gluegen-text` on the small models in four steps."""
+    return _in_few_steps(embedded_text(out))
+
+
+def embedded_few_steps_elite(out: Path) -> ExportPlan:
+    """`elite` on the small models in four steps."""
+    return _in_few_steps(embedded_elite(out))
+
+
+def embedded_few_steps_fastcomposer(out: Path) -> ExportPlan:
+    """`fastcomposer` on the small models in four steps."""
+    return _in_few_steps(embedded_fastcomposer(out))
+
+
+def _in_few_steps(plan: ExportPlan) -> ExportPlan:
+    """A plan with the LoRA that distils its base, sampled as that wants it; previews have the tiny decoder."""
+    distilled = {"loras": (LoraChoice(LORA),), "few_step": "lcm", "preview_decoder": TINY_VAE}
+    return replace(plan, sampler=None, steps=None, guidance=None, **distilled)
+
+
 EMBEDDED: dict[str, tuple[Callable[[Path], ExportPlan], str]] = {
     "gluegen-text": (embedded_text, "bundle"),
     "sd": (embedded_sd, "bundle-sd"),
@@ -99,6 +129,13 @@ EMBEDDED: dict[str, tuple[Callable[[Path], ExportPlan], str]] = {
     "ddcap": (embedded_ddcap, "bundle-ddcap"),
 }
 """What each system is exported from, and the name of its folder."""
+FEW_STEPS: dict[str, tuple[Callable[[Path], ExportPlan], str]] = {
+    "sd": (embedded_few_steps_sd, "bundle-few-steps-sd"),
+    "gluegen-text": (embedded_few_steps_text, "bundle-few-steps"),
+    "elite": (embedded_few_steps_elite, "bundle-few-steps-elite"),
+    "fastcomposer": (embedded_few_steps_fastcomposer, "bundle-few-steps-fastcomposer"),
+}
+"""The same for those systems that are drawn in few steps, too."""
 
 
 def embedded(plan_of: Callable[[Path], ExportPlan], out: Path, report: Callable[[str], None]) -> Path:

@@ -17,12 +17,12 @@ from transformers import CLIPTextModel
 from x2i.models.stable_diffusion.base import StableDiffusion, read_stable_diffusion
 from x2i.runtime.samplers.lcm import boundary_weights
 
+from ..recipe import text, vae
+from ..recipe.training import WEIGHTS, TrainingStage, averaged, device, low_precision, report
+from ..recipe.unet import alphas_cumprod, draw_scenes
 from ..world import vocabulary
-from . import text, vae
-from .training import WEIGHTS, TrainingStage, averaged, device, low_precision, report
-from .unet import alphas_cumprod, draw_scenes
 
-PEAK = 2e-3
+PEAK = 4e-4
 RANK = 8
 TARGETS = (
     r".*\.(to_q|to_k|to_v|to_out\.0|proj_in|proj_out|ff\.net\.0\.proj|ff\.net\.2|conv1|conv2|conv_shortcut|"

@@ -1,0 +1,1 @@
+"""Few steps and a tiny decoder for the embedded base."""
