@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from .bundle.plan import Plan, Process
+from .bundle.preset import Preset
 from .bundle.reader import Bundle
 from .conditions import Conditions
 from .errors import InputError, collect_problems, one_line
@@ -23,7 +24,7 @@ from .output import Output, Step, Timings
 from .processes.denoiser import Denoiser
 from .processes.run import ProcessRun
 from .redraw.run_record import RunRecord
-from .request import Request, make_request
+from .request import Request, make_request, usual_guidance
 from .sessions.cache import SessionCache
 from .sessions.session import Session
 from .text_bundle import TEXT_OPTIONS, TextBundle
@@ -165,7 +166,9 @@ class Pipeline:
             own["mix"] = MIX
         guidance = options.get("guidance")
         read = cast(RunOptions, {name: value for name, value in merged.items() if name in TEXT_OPTIONS})
-        read["guidance"] = manifest.plan.process.guidance.scale if guidance is None else guidance
+        named = merged.get("preset")
+        preset = manifest.plan.presets.get(named, Preset()) if isinstance(named, str) else Preset()
+        read["guidance"] = usual_guidance(manifest.plan, preset) if guidance is None else guidance
         request, spoken = collect_problems(
             partial(make_request, manifest, None, None, True, **own), partial(self._text.request, prompt, **read)
         )
@@ -289,4 +292,5 @@ class Walk(Iterator[Step]):
             slots=self._slots,
             # Under a limit the next step opens and binds the denoiser again.
             before_preview=denoiser.release if self._alone else lambda: None,
+            by_preview=last and request.preset.preview_decoder,
         )

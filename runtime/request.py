@@ -75,7 +75,7 @@ def make_request(
     choices, found = _choose(manifest, {"language": values["language"]})
     noise, size, count, misshapen = _shape(plan, values["noise"], values["size"], values["count"])
     problems += found + _prompt_problems(plan, prompt, values["negative"]) + misshapen
-    guidance = process.guidance.scale if values["guidance"] is None else values["guidance"]
+    guidance = usual_guidance(plan, preset) if values["guidance"] is None else values["guidance"]
     problems += _value_problems(prompt, values | {"guidance": guidance, "count": count})
     steps = process.steps if values["steps"] is None else values["steps"]
     rows = 2
@@ -132,6 +132,11 @@ def _readable(values: Mapping[str, Any], noise: RecordedNoise | None, misshapen:
     """The options with defaults for those whose problems are told already: the inputs go on with what is right."""
     wrong = {option.name: option.default for option in SAMPLING_OPTIONS if option.problem(values[option.name])}
     return {**values, **wrong, "noise": None if misshapen else noise}
+
+
+def usual_guidance(plan: Plan, preset: Preset) -> float:
+    """The scale where the caller names none."""
+    return plan.process.guidance.scale if preset.guidance is None else preset.guidance
 
 
 def check_preset(plan: Plan, name: str | None) -> None:

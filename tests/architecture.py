@@ -50,6 +50,7 @@ FUNCTION_LINES, KERNEL_LINES = 80, 120
 SMALL_MODULES = {
     "bench/__main__.py": "what `python bench` starts",
     "bench/peers/optimum_onnx.py": "one peer's script",
+    "emoji/few_steps/publish.py": "one stage",
     "export/commands/lower.py": "one command",
     "export/commands/optimum.py": "two commands",
     "export/errors.py": "the room's errors",

@@ -22,7 +22,8 @@ from ..recipe.training import WEIGHTS, TrainingStage, averaged, device, low_prec
 from ..recipe.unet import alphas_cumprod, draw_scenes
 from ..world import vocabulary
 
-PEAK = 4e-4
+BATCH = 16
+PEAK = 6e-4
 RANK = 8
 TARGETS = (
     r".*\.(to_q|to_k|to_v|to_out\.0|proj_in|proj_out|ff\.net\.0\.proj|ff\.net\.2|conv1|conv2|conv_shortcut|"
@@ -118,7 +119,7 @@ def teachers_step(unet: UNet2DConditionModel, noisy: Tensor, timesteps: Tensor, 
 
 def loss(unet: UNet2DConditionModel, known: Known, number: int) -> Tensor:
     """How far the student's clean latents at two neighbouring timesteps are apart, on the batch of step `number`."""
-    pictures, grounds, texts = draw_scenes(number)
+    pictures, grounds, texts = (drawn[:BATCH] for drawn in draw_scenes(number))
     context = text.context(known.encoder, texts)
     empty = text.context(known.encoder, [""]).expand_as(context)
     latents = known.latents[pictures, grounds]

@@ -10,11 +10,18 @@ from x2i.runtime.commands.progress import bars, echo
 from x2i.runtime.inputs.sampling import MOST_STEPS
 from x2i.runtime.sessions.session import MOST_THREADS
 
-from ..tune.candidates import WAYS
+from ..tune.candidates import INSTANT, INSTANT_QUALITY_DB, INSTANT_WAYS, QUALITY_DB, WAYS
 from .options import require_extra
 
 STEPS, RUNS = click.IntRange(1, MOST_STEPS), click.IntRange(1, 1000)
-QUALITY = "Least PSNR, in dB, of every compared picture with the plain loop's from the same noise."
+NAME = "The preset's name; one of that name is replaced."
+QUALITY = (
+    "Least PSNR, in dB, of every compared picture with the plain loop's from the same noise: "
+    f"{QUALITY_DB:g}, and {INSTANT_QUALITY_DB:g} for a preset named {INSTANT}, where left out."
+)
+WAY = (
+    f"Change nothing else; repeatable. All where left out, and for a preset named {INSTANT}: {', '.join(INSTANT_WAYS)}."
+)
 
 
 def _like(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[Path, str] | None:
@@ -26,14 +33,14 @@ def _like(context: click.Context, parameter: click.Parameter, value: str | None)
 
 @command("tune")
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--name", default="fast", show_default=True, help="The preset's name; one of that name is replaced.")
-@click.option("--quality", type=float, default=25.0, show_default=True, help=QUALITY)
+@click.option("--name", default="fast", show_default=True, help=NAME)
+@click.option("--quality", type=float, help=QUALITY)
 @click.option("--steps", type=STEPS, help="Steps of the plain loop; the bundle's own if left out.")
 @click.option("--size", type=Size(), help="Height and width of the compared pictures, in pixels.")
 @click.option("--backend", help="What runs the graphs; the best present if left out.")
 @click.option("--threads", type=click.IntRange(1, MOST_THREADS), help="CPU threads; all cores if left out.")
 @click.option("--judge", metavar="NAME", help="An installed judge, which scores drawings of its own prompts.")
-@click.option("--way", "ways", multiple=True, type=click.Choice(WAYS), default=WAYS, help="Change nothing else.")
+@click.option("--way", "ways", multiple=True, type=click.Choice(WAYS), help=WAY)
 @click.option("--like", callback=_like, metavar="BUNDLE[:NAME]", help="Measure that preset here, and try no other.")
 @click.option("--runs", type=RUNS, default=3, show_default=True, help="Whole runs of each loop that are timed.")
 @click.option("--accept", is_flag=True, help="Keep a preset (--like) that is past the limits; the manifest tells.")

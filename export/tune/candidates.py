@@ -23,31 +23,36 @@ FROZEN_SHARES = (0.4, 0.6)
 MIN_STEPS = 4
 KV_DOWNSAMPLE = 2
 """Of the largest self-attention's rows and columns one of so many has keys and values."""
-WAYS = ("steps", "caching", "guidance", "freezing", "thinning")
+WAYS = ("steps", "caching", "guidance", "freezing", "thinning", "unguided", "decoder")
 """What a preset may change: sampler and steps, how many calls are whole, where there is guidance, whether the
-cross-attention is frozen, and the keys and values of the largest self-attention."""
+cross-attention is frozen, the keys and values of the largest self-attention, whether there is guidance at all, and
+which decoder draws, where the bundle has another for previews."""
+DISTILLED_STEPS = 8
+"""A bundle that draws in so few without guidance was distilled: fewer still are tried, and no other sampler."""
 
 
 def candidates(
     plan: Plan, steps: int, depths: tuple[int, ...] = CACHE_DEPTHS, ways: Collection[str] = WAYS
 ) -> Iterator[Preset]:
     """Every combination of these ways but the plain loop itself, whose steps are `steps`; thinned ones come last."""
-    for thinned in (1, KV_DOWNSAMPLE) if "thinning" in ways else (1,):
-        for preset in _unthinned(plan, steps, depths):
-            if _changed(preset, plan, steps) <= set(ways) and (thinned > 1 or _changed(preset, plan, steps)):
-                yield replace(preset, kv_downsample=thinned)
+    decoders = (True, False) if "decoder" in ways and plan.latents.preview is not None else (False,)
+    thinnings = (1, KV_DOWNSAMPLE) if "thinning" in ways else (1,)
+    for thinned, preset, tiny in product(thinnings, list(_unthinned(plan, steps, depths)), decoders):
+        changed = _changed(preset, plan, steps)
+        if changed <= set(ways) and (thinned > 1 or tiny or changed):
+            yield replace(preset, kv_downsample=thinned, preview_decoder=tiny)
 
 
 def _unthinned(plan: Plan, steps: int, depths: tuple[int, ...]) -> Iterator[Preset]:
     train = float(plan.latents.schedule.train_steps)
-    cheaper: list[tuple[float | None, float | None]] = [(None, None)]
+    cheaper = [Preset()]
     if plan.process.guidance.rows(plan.process.guidance.scale) > 1:
-        cheaper += [(share * train, None) for share in UNGUIDED_SHARES]
-    cheaper += [(None, share * train) for share in FROZEN_SHARES]
+        cheaper += [Preset(guidance_interval=(train, share * train)) for share in UNGUIDED_SHARES]
+        cheaper.append(Preset(guidance=1.0))
+    cheaper += [Preset(tgate_from=share * train) for share in FROZEN_SHARES]
     reuses = [(1, 1), *product(CACHE_INTERVALS[1:], depths)]
-    for (sampler, number), (every, depth), (until, frozen) in product(_samplers(plan, steps), reuses, cheaper):
-        guided = None if until is None else (train, until)
-        yield Preset(sampler, number, every, depth, guided, frozen)
+    for (sampler, number), (every, depth), preset in product(_samplers(plan, steps), reuses, cheaper):
+        yield replace(preset, sampler=sampler, steps=number, cache_interval=every, cache_depth=depth)
 
 
 def _changed(preset: Preset, plan: Plan, steps: int) -> set[str]:
@@ -56,15 +61,25 @@ def _changed(preset: Preset, plan: Plan, steps: int) -> set[str]:
         "caching": preset.cache_interval > 1,
         "guidance": preset.guidance_interval is not None,
         "freezing": preset.tgate_from is not None,
+        "unguided": preset.guidance is not None,
     }
     return {way for way, changed in changes.items() if changed}
 
 
 def _samplers(plan: Plan, steps: int) -> Iterator[tuple[str, int]]:
+    if is_distilled(plan):
+        yield from ((plan.latents.sampler.name, number) for number in range(steps, 0, -1))
+        return
     for name in dict.fromkeys((plan.latents.sampler.name, FEW_STEPS)):
         for share in STEP_SHARES:
             if (number := round(share * steps)) >= MIN_STEPS:
                 yield name, number
+
+
+def is_distilled(plan: Plan) -> bool:
+    """Whether a bundle draws in few steps without guidance."""
+    guidance = plan.process.guidance
+    return plan.process.steps <= DISTILLED_STEPS and guidance.rows(guidance.scale) == 1
 
 
 PROBE_STEPS = 12
@@ -100,6 +115,8 @@ def _probe(plan: Plan, member: Preset) -> Preset:
 
 QUALITY_DB = 25.0
 """PSNR in dB: what differs is hard to see side by side, and another prompt or seed is far below it."""
+INSTANT, INSTANT_QUALITY_DB, INSTANT_WAYS = "instant", 15.0, ("steps", "unguided", "decoder")
+"""The preset for a picture as soon as may be: another picture of the same thing will do, and no graph is added."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,23 +131,34 @@ class Tuning:
     """
 
     name: str = "fast"
-    quality: float = QUALITY_DB
+    quality: float | None = None
     steps: int | None = None
     size: tuple[int, int] | None = None
     backend: str | None = None
     threads: int | None = None
     judge: str | None = None
-    ways: tuple[str, ...] = WAYS
+    ways: tuple[str, ...] = ()
     like: tuple[Path, str] | None = None
     runs: int = 3
     accept: bool = False
+
+    def filled(self) -> "Tuning":
+        """The same with the usual quality and ways where none are named: those of `instant` are its own."""
+        quality, ways = (INSTANT_QUALITY_DB, INSTANT_WAYS) if self.name == INSTANT else (QUALITY_DB, WAYS)
+        return replace(self, quality=quality if self.quality is None else self.quality, ways=self.ways or ways)
+
+    @property
+    def least_psnr(self) -> float:
+        """`quality` as it is filled in."""
+        assert self.quality is not None, "a tuning that was not filled in"
+        return self.quality
 
     def problems(self) -> list[str]:
         """One line for each, as far as they can be told without the bundle."""
         found = []
         if not self.name or not self.name.replace("-", "").replace("_", "").isalnum():
             found.append(f"--name: expected letters, digits, - and _, got {self.name!r}")
-        if not 0 < self.quality < 100:
+        if self.quality is not None and not 0 < self.quality < 100:
             found.append(f"--quality: expected a PSNR in dB between 0 and 100, got {self.quality:g}")
         if unknown := [way for way in self.ways if way not in WAYS]:
             found.append(f"--way: expected {', '.join(WAYS)}, got {', '.join(unknown)}")

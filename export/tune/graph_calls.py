@@ -8,20 +8,23 @@ from x2i.runtime.bundle.plan import Plan
 from x2i.runtime.bundle.preset import Preset
 from x2i.runtime.processes.denoiser import FeatureCache
 from x2i.runtime.processes.segment import segment_at
+from x2i.runtime.request import usual_guidance
 from x2i.runtime.sessions.session import Arrays, BoundCall, Outputs, Session, SessionWrapper
 
 CountedCall = tuple[str, int]
 """A graph, and the rows of the guidance that it is called with."""
 
 
-def calls_of(plan: Plan, preset: Preset, sides: int, steps: int | None = None) -> Counter[CountedCall]:
-    """The calls of one run by graph and rows; `steps` are the plan's where neither it nor the preset says.
+def calls_of(plan: Plan, preset: Preset, steps: int | None = None) -> Counter[CountedCall]:
+    """The calls of one run by graph and rows, with the preset's guidance or the plan's; `steps` are the plan's where
+    neither it nor the preset says.
 
     Of a delayed segment its own delay is assumed.
     """
     steps = preset.steps or steps or plan.latents.sampler.steps
     walk = plan.latents.sampler.make(plan.latents.schedule, preset.sampler, steps)
     last_plain_call = -1.0 if plan.delay is None else plan.delay.last_call(steps, share=preset.delay)
+    sides = plan.process.guidance.rows(usual_guidance(plan, preset))
     reuse, made = FeatureCache(preset, sides, len(plan.latents.segments) - 1), Counter[CountedCall]()
 
     def noted(latents: np.ndarray, timestep: float) -> np.ndarray:

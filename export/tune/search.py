@@ -101,7 +101,6 @@ def _fastest(
 ) -> Found | None:
     """The fastest of a family that passes and is faster than `best`."""
     plan, watch = work.manifest.plan, Stopwatch()
-    sides = plan.process.guidance.rows(plan.process.guidance.scale)
     named = {str(number): preset for number, preset in enumerate(family.members)} | {PROBE: family.probe}
     bundle = with_presets(work, named)
 
@@ -111,7 +110,7 @@ def _fastest(
     pipeline = Pipeline(bundle, opened, backend=backend, preset=PROBE)
     trial.first(pipeline)
     predicted = {
-        name: sum(watch.best(call) * times for call, times in calls_of(plan, preset, sides, tuning.steps).items())
+        name: sum(watch.best(call) * times for call, times in calls_of(plan, preset, tuning.steps).items())
         for name, preset in named.items()
         if name != PROBE
     }

@@ -37,6 +37,7 @@ def tune(folder: Path, tuning: Tuning, report: Report = lambda line: None) -> Pr
     Raises PlanError for options that do not fit, InputError for a damaged bundle, GateError where no preset passes;
     then the bundle is as it was.
     """
+    tuning = tuning.filled()
     if problems := tuning.problems():
         raise PlanError(*problems)
     bundle = open_bundle(folder)
@@ -55,7 +56,7 @@ def tune(folder: Path, tuning: Tuning, report: Report = lambda line: None) -> Pr
         backend, plain = pipeline.backend, partial(pipeline, steps=steps)
         report(f"on {backend}; the plain loop: {plan.latents.sampler.name}, {steps} steps")
         score = None if judge is None else judge.against(bundle.manifest, plain)
-        trial = Trial(plain, runs, tuning.quality, score)
+        trial = Trial(plain, runs, tuning.least_psnr, score)
         # Its graphs are those of no preset: they make room.
         del pipeline, plain
         preset = _like(tuning)
@@ -64,7 +65,7 @@ def tune(folder: Path, tuning: Tuning, report: Report = lambda line: None) -> Pr
             preset = search(work, groups, trial, tuning, backend, report)
         if preset is None:
             raise GateError(
-                f"no preset keeps within {tuning.quality:g} dB of the plain loop; ask for less (--quality), "
+                f"no preset keeps within {tuning.least_psnr:g} dB of the plain loop; ask for less (--quality), "
                 "or for more steps in the plain loop (--steps)"
             )
         tuned = _measured(work, preset, trial, tuning, backend, steps, runs[0], report)

@@ -151,7 +151,8 @@ class Plan:
     def needed_graphs(self, preset: str | None = None) -> list[str]:
         """Those of `graphs` that every run calls, whatever start it is given and whether or not its steps are shown."""
         optional = {stage.graph for each in self.conditioners if each.optional for stage in each.stages}
-        optional |= {graph for process in self.processes for graph in process.optional_graphs()}
+        by_preview = preset is not None and self.presets[preset].preview_decoder
+        optional |= {graph for process in self.processes for graph in process.optional_graphs(by_preview)}
         return [graph for graph in self.graphs(preset) if graph not in optional]
 
     def graphs(self, preset: str | None = None) -> list[str]:
@@ -199,6 +200,12 @@ class Plan:
         denoisers = set(self.denoisers())
         found += [
             problem for name, preset in self.presets.items() for problem in preset.problems(name, graphs, denoisers)
+        ]
+        shows = self.walks_latents and self.latents.preview is not None
+        found += [
+            f"presets.{name}: expected a decoder of previews, which is to draw the picture, got none"
+            for name, preset in self.presets.items()
+            if preset.preview_decoder and not shows
         ]
         return list(dict.fromkeys(found)) + self._word_problems() + self._marker_problems()
 

@@ -76,7 +76,8 @@ class Preset:
     the first call at or below this timestep on, what the cross-attention adds stays as that call had it, the mean of
     both sides of the guidance, and there is no guidance (T-GATE, arXiv 2404.02747); never before the plan's last
     segment serves. `kv_downsample`: self-attention as large as the latents reads the keys and values of every n-th row
-    and column (ToDo, arXiv 2402.13573). A manifest has shorter keys for these five. `delay`: where the caller says
+    and column (ToDo, arXiv 2402.13573). A manifest has shorter keys for these five. `guidance`: the scale, 1 without.
+    With `preview_decoder` the plan's decoder of previews draws the picture, too. `delay`: where the caller says
     nothing of it, the share of the run that a delayed segment waits for, as in the plain loop whose number of steps was
     another.
     """
@@ -88,6 +89,8 @@ class Preset:
     guidance_interval: tuple[Finite, Finite] | None = field(default=None, metadata={KEY: "guided"})
     tgate_from: Finite | None = field(default=None, metadata={KEY: "frozen_from"})
     kv_downsample: Few = field(default=1, metadata={KEY: "thinned"})
+    guidance: Finite | None = None
+    preview_decoder: bool = False
     delay: Share | None = None
     tuned: Tuned | None = None
 

@@ -68,6 +68,10 @@ def preset_differences(preset: Preset) -> Iterator[str]:
         yield f"one call of {preset.cache_interval} in full, the others from skip connection {preset.cache_depth} on"
     if preset.guidance_interval is not None:
         yield f"guidance from timestep {preset.guidance_interval[0]:g} to {preset.guidance_interval[1]:g}"
+    if preset.guidance is not None:
+        yield "no guidance" if preset.guidance == 1 else f"guidance {preset.guidance:g}"
+    if preset.preview_decoder:
+        yield "decoded as previews are"
     if preset.tgate_from is not None:
         yield f"cross-attention frozen and no guidance from timestep {preset.tgate_from:g} on"
     if preset.kv_downsample > 1:

@@ -131,11 +131,13 @@ class LatentsProcess:
 
     def tail_graphs(self) -> tuple[str, ...]:
         """The graphs behind the last step, and behind one that is shown."""
-        return (self.decoder.graph, *self.optional_graphs())
+        return (self.decoder.graph, *(() if self.preview is None else (self.preview.graph,)))
 
-    def optional_graphs(self) -> tuple[str, ...]:
-        """Those that a run which shows no step does without."""
-        return () if self.preview is None else (self.preview.graph,)
+    def optional_graphs(self, by_preview: bool = False) -> tuple[str, ...]:
+        """Those that a run which shows no step does without; `by_preview` is how its picture is decoded."""
+        if self.preview is None:
+            return ()
+        return (self.decoder.graph,) if by_preview else (self.preview.graph,)
 
     def tail_lines(self) -> list[str]:
         """What is done with the last latents, in words."""
@@ -143,7 +145,7 @@ class LatentsProcess:
         return [
             f"latents -> {decoder.graph} -> {height}x{width} pixels, {decoder.factor} per latent, {decoder.to_uint8} "
             "to bytes",
-            *(f"latents -> {graph} -> previews" for graph in self.optional_graphs()),
+            *(f"latents -> {graph} -> previews" for graph in self.tail_graphs()[1:]),
         ]
 
     def calls(self) -> Iterator[PlannedCall]:
@@ -217,7 +219,8 @@ class LatentsProcess:
                 "latents: expected finite numbers after the last step, got NaN or infinite ones; lower guidance or "
                 "strength"
             )
-        return Decoded(images=_images(self.decoder, state, run))
+        decoder = self.preview if run.by_preview and self.preview is not None else self.decoder
+        return Decoded(images=_images(decoder, state, run))
 
     def _preview(
         self, run: ProcessRun, sampler: Sampler, shown: np.ndarray, timestep: float, noise: np.ndarray

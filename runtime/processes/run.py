@@ -26,7 +26,8 @@ class ProcessRun:
 
     Latents' samplers call `noise_of`, and `latest` gives its latest call. `noise` replaces the draws from `seed`;
     `sampler` is a latents' own. `values` holds every option of the call, `slots` what inputs, conditioners and earlier
-    processes left. `before_preview` is called before a step is decoded.
+    processes left. `before_preview` is called before a step is decoded. `by_preview` says that the decoder of previews,
+    where there is one, draws the picture, too.
     """
 
     predict: PredictStep
@@ -43,3 +44,4 @@ class ProcessRun:
     values: Mapping[str, Any]
     slots: NamedTensors
     before_preview: Callable[[], None]
+    by_preview: bool = False

@@ -78,7 +78,7 @@ class TokensProcess:
         """What it takes from the caller beside what every plan does: the options of its sampler."""
         yield self.sampler
 
-    def optional_graphs(self) -> tuple[str, ...]:
+    def optional_graphs(self, by_preview: bool = False) -> tuple[str, ...]:
         """None: every run calls all graphs."""
         return ()
 

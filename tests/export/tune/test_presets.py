@@ -57,7 +57,7 @@ def test_calls_are_those_counted_beforehand(drawn, preset_bundle):
     plan = replace(plan, processes=(process,))
     for name, preset in PRESETS.items():
         graphs = drawn[name].graphs
-        assert {graph: graphs.count(graph) for graph in graphs} == _by_graph(calls_of(plan, preset, 2, RUN["steps"]))
+        assert {graph: graphs.count(graph) for graph in graphs} == _by_graph(calls_of(plan, preset, RUN["steps"]))
     assert drawn["cached"].graphs[:4] == (
         "denoiser.gives-deep.1",
         *("denoiser.takes-deep.1",) * 2,
@@ -96,7 +96,7 @@ def test_sides_of_the_guidance_called_apart_draw_the_same(drawn, preset_bundle, 
     plan = pipeline.bundle.manifest.plan
     process = replace(plan.latents, sampler=replace(plan.latents.sampler, name="ddim"))
     plan = replace(plan, processes=(process,))
-    counted = calls_of(plan, PRESETS[name or "plain"], 2, RUN["steps"])
+    counted = calls_of(plan, PRESETS[name or "plain"], RUN["steps"])
     assert len(calls) == sum(rows * times for (_, rows), times in counted.items())
 
 
