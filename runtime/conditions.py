@@ -1,7 +1,6 @@
 """Runs the plan's conditioners: what the caller gave in, named slots out, once per picture."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -10,15 +9,20 @@ from .bundle.calls import GraphCall, expand_wildcards
 from .bundle.cfg_batch import expand_cfg
 from .bundle.plan import IS_NULL, Conditioner
 from .bundle.reader import Bundle
-from .errors import VALUE_LENGTH, one_line
+from .encoded_texts import EncodedTexts, encoded_texts
 from .inputs.option import NamedTensors
 from .inputs.sound import MixInput, mixed
+from .inputs.text.learned import LearnedInput
 from .inputs.text.marker import MarkerInput
+from .inputs.text.prompt import TextInput
+from .inputs.text.windows import WindowsInput
 from .inputs.text.word import WordInput
-from .media.prompt_syntax import syntax_note
-from .media.tokenizer import Tokenizer, Tokens
+from .media.prompts.windows import weighted_states
+from .media.tokenizer import Tokenizer
 from .request import Request
 from .sessions.session import Session
+
+LOOKS_INTO_PROMPTS = (WordInput, MarkerInput, LearnedInput, WindowsInput)
 
 
 class Conditions:
@@ -26,14 +30,16 @@ class Conditions:
 
     def __init__(self, bundle: Bundle, session: Callable[[str], Session]):
         self._session = session
+        texts = _Tokenizers(bundle)
         self._conditioners = [
-            (conditioner, _tokenizer(bundle, conditioner)) for conditioner in bundle.manifest.plan.conditioners
+            (conditioner, None if conditioner.text is None else texts(conditioner.text))
+            for conditioner in bundle.manifest.plan.conditioners
         ]
 
     @property
     def prompt_tokenizer(self) -> Tokenizer | None:
-        """The tokenizer of the prompt that a placeholder word or a marker stands in."""
-        standing = (t for c, t in self._conditioners if c.find(WordInput) or c.find(MarkerInput))
+        """The tokenizer of the prompt that the plan's inputs look into: for a placeholder word, a marker, weights."""
+        standing = (t for c, t in self._conditioners if any(c.find(kind) for kind in LOOKS_INTO_PROMPTS))
         return next(standing, None)
 
     def __call__(
@@ -48,23 +54,41 @@ class Conditions:
         for conditioner, tokenizer in self._conditioners:
             if not _is_given(conditioner, slots, request):
                 continue
-            if tokenizer is not None and request.prompt is not None:
-                tokens = _tokens(conditioner, tokenizer, request)
-                notes += _syntax_notes(tokenizer, request)
-                names = ("negative prompt", "prompt")[-len(tokens.cut) :]
-                cut = zip(names, tokens.cut, strict=True)
-                notes += [_cut_note(name, text, tokenizer.window) for name, text in cut if text]
-                slots |= {"input_ids": tokens.input_ids, "attention_mask": tokens.attention_mask}
             if conditioner.find(WordInput) is not None:
                 slots["words"] = slots["words"][:, : request.values["words"]]
             if (mix := conditioner.find(MixInput)) is not None and other is not None:
                 assert request.values["mix"] is not None, "a context to mix without its share"
                 slots[mix.slot] = mixed(slots[mix.slot], other, request.values["mix"])
-            for stage in conditioner.stages:
+            stages = conditioner.stages
+            if tokenizer is not None and request.prompt is not None:
+                texts = encoded_texts(conditioner, tokenizer, request)
+                notes += texts.notes
+                slots |= texts.slots
+                if texts.windows:
+                    made, stages = self._windows(conditioner, texts, slots, request)
+                    slots |= made
+                    if until in slots:
+                        break
+            for stage in stages:
                 slots |= self._run(stage, slots, request)
                 if until in slots:
                     return slots, tuple(dict.fromkeys(notes))
         return slots, tuple(dict.fromkeys(notes))
+
+    def _windows(
+        self, conditioner: Conditioner, texts: EncodedTexts, slots: NamedTensors, request: Request
+    ) -> tuple[NamedTensors, tuple[GraphCall, ...]]:
+        """The text's states, window by window, weighted and put end to end; and the stages behind them."""
+        reads = conditioner.find(WindowsInput)
+        assert reads is not None, "windows of a conditioner that has one"
+        number = next(n for n, stage in enumerate(conditioner.stages, 1) if reads.states in stage.outputs.values())
+        states = []
+        for window, weights in zip(texts.windows, texts.weights, strict=True):
+            own = slots | window
+            for stage in conditioner.stages[:number]:
+                own |= self._run(stage, own, request)
+            states.append(weighted_states(own[reads.states], weights))
+        return {reads.states: np.concatenate(states, axis=1)}, conditioner.stages[number:]
 
     def unused_graphs(self, request: Request) -> set[str]:
         """Names of the graphs of starts that the caller did not give."""
@@ -100,32 +124,15 @@ def _is_given(conditioner: Conditioner, slots: NamedTensors, request: Request) -
     return True
 
 
-def _tokenizer(bundle: Bundle, conditioner: Conditioner) -> Tokenizer | None:
-    text = conditioner.text
-    if text is None:
-        return None
-    return Tokenizer(bundle.checked(text.tokenizer), text.window, text.pad_id, text.cleans)
+class _Tokenizers:
+    """The tokenizers of a bundle's conditioners: those that read alike share one."""
 
+    def __init__(self, bundle: Bundle):
+        self._bundle = bundle
+        self._made: dict[tuple[str, int, int, bool], Tokenizer] = {}
 
-def _tokens(conditioner: Conditioner, tokenizer: Tokenizer, request: Request) -> Tokens:
-    """The negative prompt's row and the prompt's; a marker is deleted from the prompt, or read."""
-    marker, made = conditioner.find(MarkerInput), request.inputs
-    assert request.prompt is not None, "a conditioner of a prompt that is not there"
-    prompt = request.prompt if marker is None or made.unmarked_prompt is None else made.unmarked_prompt
-    tokens = tokenizer([prompt] if request.rows == 1 else [request.values["negative"], prompt])
-    if marker is None or not marker.marks:
-        return tokens
-    assert made.marked_ids is not None, "a marker that nobody read"
-    return replace(tokens, input_ids=np.concatenate([tokens.input_ids[:-1], made.marked_ids[None]]))
-
-
-def _syntax_notes(tokenizer: Tokenizer, request: Request) -> list[str]:
-    """A warning for each prompt with weights and the like, of which the negative one counts where it is read."""
-    texts = {"negative prompt": request.values["negative"]} if request.rows == 2 else {}
-    texts |= {"prompt": request.prompt or ""}
-    return [note for name, text in texts.items() if (note := syntax_note(text, name, tokenizer.added)) is not None]
-
-
-def _cut_note(name: str, text: str, window: int) -> str:
-    shown = one_line(repr(text), VALUE_LENGTH)
-    return f"{name}: longer than the encoder's {window} tokens; this part is not drawn: {shown}"
+    def __call__(self, text: TextInput) -> Tokenizer:
+        key = text.tokenizer, text.window, text.pad_id, text.cleans
+        if key not in self._made:
+            self._made[key] = Tokenizer(self._bundle.checked(text.tokenizer), *key[1:])
+        return self._made[key]

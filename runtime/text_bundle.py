@@ -12,13 +12,17 @@ from .conditions import Conditions
 from .errors import InputError
 from .inputs.registry import RunOptions
 from .inputs.sound import MixInput
+from .inputs.text.learned import LearnedInput
 from .inputs.text.prompt import TextInput
+from .inputs.text.windows import WindowsInput
 from .request import Request, make_request
 from .sessions.cache import SessionCache
 from .sessions.session import Session
 
-TEXT_OPTIONS = ("language", "negative")
+TEXT_OPTIONS = ("language", "negative", "embedding", "weights")
 """Those of a call's options that go with the prompt to the bundle that reads it."""
+OF_TEXT = (TextInput, LearnedInput, WindowsInput)
+"""What a bundle takes that draws from a prompt alone."""
 
 
 def check_mixable(sound: Bundle, text: Bundle) -> None:
@@ -27,7 +31,8 @@ def check_mixable(sound: Bundle, text: Bundle) -> None:
     mix, spoken = sound.manifest.plan.find(MixInput), text.manifest.plan
     if mix is None:
         problems.append(f"{sound.folder}: expected a bundle that draws from a sound, got {sound.manifest.system}")
-    if spoken.find(TextInput) is None or spoken.options() or context_slot(spoken) is None:
+    alone = all(isinstance(each, OF_TEXT) for each in spoken.inputs())
+    if spoken.find(TextInput) is None or not alone or context_slot(spoken) is None:
         problems.append(
             f"{text.folder}: expected a bundle that draws from a prompt alone, got {text.manifest.system}; export "
             "sd or gluegen-text with the same base"
@@ -83,7 +88,7 @@ class TextBundle:
 
     def request(self, prompt: str | None, **options: Unpack[RunOptions]) -> Request:
         """Checks the prompt and TEXT_OPTIONS; raises InputError."""
-        return make_request(self.bundle.manifest, prompt, **options)
+        return make_request(self.bundle.manifest, prompt, self._conditions.prompt_tokenizer, **options)
 
     def context(self, request: Request) -> tuple[np.ndarray, tuple[str, ...]]:
         """The context of both sides of the guidance [B, tokens, D], and warnings."""

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPTextModel, XLMRobertaModel
 from x2i.models.clip.injected_text import InjectedText
+from x2i.models.clip.learned_words import open_embeddings
 from x2i.models.clip.text_layers import TextLayers, causal_mask
 from x2i.models.translators.gluenet import GlueNetConditioner
 
@@ -11,20 +12,22 @@ from ..to_onnx import Component, Sizes
 
 
 class ClipContext(nn.Module):
-    """`forward(input_ids [B, T])` returns CLIP's last hidden state behind its final LayerNorm, [B, T, D], without a
-    mask, as Stable Diffusion runs it.
+    """`forward(input_ids [B, T], learned [B, n, D])` returns CLIP's last hidden state behind its final LayerNorm,
+    [B, T, D], without a mask, as Stable Diffusion runs it; the ids from the vocabulary's size on are learned rows.
 
-    With `attention_mask` [B, T] behind the ids no token reads the padding, whose places are 0. The prompt's row, the
-    last, leaves out the last `skipped` layers, as in TextLayers.
+    With `attention_mask` [B, T] behind them no token reads the padding, whose places are 0. The prompt's row, the last,
+    leaves out the last `skipped` layers, as in TextLayers.
     """
 
     def __init__(self, model: CLIPTextModel, skipped: int = 0):
         super().__init__()
         self.model = model
+        # In tuples, so that the encoder and its embeddings are registered once, under `model`.
+        self._embeddings = (open_embeddings(model),)
         self._layers = (TextLayers(model, skipped),) if skipped else ()
-        """In a tuple, so that the encoder is registered once, under `model`."""
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+    def forward(self, input_ids: Tensor, learned: Tensor | None = None, attention_mask: Tensor | None = None) -> Tensor:
+        self._embeddings[0].take(learned)
         if not self._layers:
             return self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         embedded = getattr(self.model, "text_model", self.model).embeddings(input_ids)
@@ -69,27 +72,41 @@ class XlmrFeatures(nn.Module):
 
 
 def clip_component(model: CLIPTextModel, tokens: int, masks: bool = False, skipped: int = 0) -> Component:
-    """The CLIP text encoder's graph: input_ids int64 [B, tokens] to context float32 [B, tokens, D]; B is free.
+    """The CLIP text encoder's graph: input_ids int64 [B, tokens] and learned float32 [B, n, D], whose rows are the ids
+    from the vocabulary's size on, to context float32 [B, tokens, D]; B and n are free.
 
     With `masks` it also reads `attention_mask`, int64 [B, tokens], 1 for a prompt's tokens and 0 for the padding. The
     last row leaves out the last `skipped` layers.
     """
-    config = model.config
+    pad = model.config.vocab_size - 1
 
     def example(sizes: Sizes) -> dict[str, Tensor]:
-        pad = config.vocab_size - 1
-        ids = {"input_ids": prompt_ids(sizes["batch"], tokens, config.vocab_size, pad)}
-        return ids | ({"attention_mask": (ids["input_ids"] != pad).long()} if masks else {})
+        inputs = _learned_example(model, tokens, sizes, pad)
+        return inputs | ({"attention_mask": (inputs["input_ids"] != pad).long()} if masks else {})
 
     return Component(
         name="text_encoder",
         module=ClipContext(model, skipped).eval(),
         example=example,
         outputs=("context",),
-        free={name: {0: "batch"} for name in (("input_ids", "attention_mask") if masks else ("input_ids",))},
-        trace={"batch": 2},
-        proof={"batch": 3},
+        free={"input_ids": {0: "batch"}, "learned": {0: "batch", 1: "learned"}}
+        | ({"attention_mask": {0: "batch"}} if masks else {}),
+        trace={"batch": 2, "learned": 3},
+        proof={"batch": 3, "learned": 4},
     )
+
+
+def _learned_example(model: nn.Module, tokens: int, sizes: Sizes, pad: int) -> dict[str, Tensor]:
+    """Prompts with one learned token each, and the rows of all."""
+    embeddings, batch, count = open_embeddings(model), sizes["batch"], sizes["learned"]
+    random, size = torch.Generator().manual_seed(12), embeddings.num_embeddings
+    ids = prompt_ids(batch, tokens, size, pad)
+    ids[:, 1] = size + torch.arange(batch) % count
+    scale = embeddings.weight.detach().std()
+    return {
+        "input_ids": ids,
+        "learned": torch.randn(batch, count, embeddings.embedding_dim, generator=random) * scale,
+    }
 
 
 def unit_context_component(model: CLIPTextModel, tokens: int, null_text: Tensor | None = None) -> Component:
@@ -113,16 +130,18 @@ def unit_context_component(model: CLIPTextModel, tokens: int, null_text: Tensor 
 
 
 def injected_text_component(model: InjectedText, tokens: int) -> Component:
-    """The CLIP text encoder's graph with room for a subject's words; their number is free."""
+    """The CLIP text encoder's graph with room for a subject's words and for learned ones; their numbers are free."""
     config = model.model.config
 
     def example(sizes: Sizes) -> dict[str, Tensor]:
         random = torch.Generator().manual_seed(9)
         batch, words = sizes["batch"], sizes["words"]
+        learned = _learned_example(model.model, tokens, sizes, config.vocab_size - 1)
         return {
-            "input_ids": prompt_ids(batch, tokens, config.vocab_size, pad=config.vocab_size - 1),
+            "input_ids": learned["input_ids"],
             "words": torch.randn(batch, words, config.hidden_size, generator=random),
             "word_index": torch.tensor([tokens, 0, tokens - words])[:batch],
+            "learned": learned["learned"],
         }
 
     return Component(
@@ -130,9 +149,14 @@ def injected_text_component(model: InjectedText, tokens: int) -> Component:
         module=model.eval(),
         example=example,
         outputs=("context",),
-        free={"input_ids": {0: "batch"}, "words": {0: "batch", 1: "words"}, "word_index": {0: "batch"}},
-        trace={"batch": 2, "words": 3},
-        proof={"batch": 3, "words": 2},
+        free={
+            "input_ids": {0: "batch"},
+            "words": {0: "batch", 1: "words"},
+            "word_index": {0: "batch"},
+            "learned": {0: "batch", 1: "learned"},
+        },
+        trace={"batch": 2, "words": 3, "learned": 5},
+        proof={"batch": 3, "words": 2, "learned": 4},
     )
 
 

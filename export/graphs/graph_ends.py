@@ -26,6 +26,14 @@ def replace_input(graph: GraphProto, old: str, new: ValueInfoProto, nodes: Nodes
         graph.node.insert(number, node)
 
 
+def close_input(graph: GraphProto, old: str, inside: str, nodes: list[NodeProto]) -> None:
+    """Takes the input `old` away; what read it reads `inside`, which `nodes` make of other inputs and constants."""
+    graph.input.remove(next(value for value in graph.input if value.name == old))
+    _rename_uses(graph, old, inside)
+    for number, node in enumerate(nodes):
+        graph.node.insert(number, node)
+
+
 def replace_output(graph: GraphProto, old: str, new: ValueInfoProto, nodes: Nodes | None = None) -> None:
     """Puts the output `new` in the place of `old`, from which `nodes` make it; without them they are one."""
     place = next(number for number, value in enumerate(graph.output) if value.name == old)

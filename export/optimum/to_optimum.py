@@ -6,15 +6,27 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto, TensorProto, compose, helper
+import onnx.numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, compose, helper
 from x2i.runtime.bundle.plan import Plan
 from x2i.runtime.bundle.reader import Bundle, open_bundle
 from x2i.runtime.bundle.writer import new_folder
+from x2i.runtime.inputs.text.learned import LearnedInput
 from x2i.runtime.inputs.text.prompt import TextInput
+from x2i.runtime.inputs.text.windows import WindowsInput
 
 from ..errors import PlanError
-from ..graphs.graph_ends import external_files, read_proto, replace_input, replace_output, write_proto
+from ..graphs.graph_ends import (
+    close_input,
+    external_files,
+    read_proto,
+    replace_input,
+    replace_output,
+    unused,
+    write_proto,
+)
 from ..sampling.schedulers import NEAREST
 from .configs import DECODER, DENOISER, GRAPH, TEXT_ENCODER, configurations, tokenizer_files
 
@@ -22,8 +34,34 @@ PREFIX = "projection/"
 
 
 def write_text_encoder(bundle: Bundle, target: Path) -> None:
-    """`input_ids` [B, T] to `last_hidden_state`."""
-    _write(bundle, "text_encoder", target, {}, {"context": "last_hidden_state"})
+    """`input_ids` [B, T] to `last_hidden_state`; where the bundle takes learned words, there are none."""
+    file = bundle.path(bundle.manifest.graphs["text_encoder"].file)
+    model = read_proto(file)
+    data = external_files(model, file.parent)
+    if (words := bundle.manifest.plan.find(LearnedInput)) is not None:
+        _close_words(model.graph, words.width)
+    replace_output(model.graph, "context", _renamed(model, "context", "last_hidden_state"))
+    _save(model, data, target)
+
+
+def _close_words(graph: GraphProto, width: int) -> None:
+    """In the place of a call's learned words a row of zeros for every prompt, which no token reads."""
+    row, inside, count = (unused(graph, name) for name in ("learned.row", "learned.inside", "learned.count"))
+    zeros = np.zeros((1, 1, width), np.float32)
+    graph.initializer.append(onnx.numpy_helper.from_array(zeros, row))
+    sizes = unused(graph, "learned.sizes")
+    ones = unused(graph, "learned.ones")
+    graph.initializer.append(onnx.numpy_helper.from_array(np.ones(2, np.int64), ones))
+    close_input(
+        graph,
+        "learned",
+        inside,
+        [
+            helper.make_node("Shape", ["input_ids"], [count], start=0, end=1),
+            helper.make_node("Concat", [count, ones], [sizes], axis=0),
+            helper.make_node("Expand", [row, sizes], [inside]),
+        ],
+    )
 
 
 def write_decoder(bundle: Bundle, target: Path) -> None:
@@ -127,7 +165,7 @@ def export_folder(bundle: Path, out: Path, report: Callable[[str], None] = lambd
 def _problems(plan: Plan) -> list[str]:
     """What a plain text-to-image pipeline does not know."""
     stages = [stage.graph for conditioner in plan.conditioners for stage in conditioner.stages]
-    reads_text_alone = [type(each) for each in plan.inputs()] == [TextInput]
+    reads_text_alone = {type(each) for each in plan.inputs()} <= {TextInput, LearnedInput, WindowsInput}
     if tuple(stages) == STAGES and reads_text_alone and plan.walks_latents and len(plan.process.segments) == 1:
         return [*_prompt_problems(plan)]
     return [

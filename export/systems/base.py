@@ -3,18 +3,24 @@
 from dataclasses import dataclass, replace
 from functools import partial
 
+from tokenizers import Tokenizer
 from transformers import CLIPTextModel
-from x2i.models.clip.learned_words import read_learned_word, with_learned_words
+from x2i.models.clip.learned_words import add_rows, open_embeddings, read_learned_word
 from x2i.models.clip.published_tokenizer import PublishedTokenizer
 from x2i.models.context_attention import KeyValueWeights, cross_attention_weights
 from x2i.models.errors import read_all
 from x2i.models.random.weights import random_stable_diffusion
+from x2i.models.readers.tokenizer_json import to_tokenizer_json
 from x2i.models.stable_diffusion.base import Replacements, StableDiffusion, read_stable_diffusion
 from x2i.models.stable_diffusion.tiny_autoencoder import read_tiny_decoder
 from x2i.runtime.bundle.calls import GraphCall
 from x2i.runtime.bundle.plan import Conditioner, Plan
+from x2i.runtime.inputs.option import Input
 from x2i.runtime.inputs.strength import Injection
+from x2i.runtime.inputs.text.learned import LearnedInput
 from x2i.runtime.inputs.text.prompt import TextInput
+from x2i.runtime.inputs.text.windows import WindowsInput
+from x2i.runtime.media.added_tokens import add_words, word_problems
 from x2i.runtime.processes.guidance import Guidance
 from x2i.runtime.processes.latents import LatentsProcess, SamplerChoice
 from x2i.runtime.processes.segment import Segment
@@ -135,8 +141,15 @@ class BaseText:
     @property
     def stage(self) -> GraphCall:
         """The call of the encoder's graph, which fills the slot `context`."""
-        inputs = ("input_ids", "attention_mask") if self.masks else ("input_ids",)
+        inputs = ("input_ids", "learned", *(("attention_mask",) if self.masks else ()))
         return GraphCall("text_encoder", {name: name for name in inputs}, {"context": "context"})
+
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        """What a conditioner takes that reads the prompt by this encoder, whose states are in the slot `context`."""
+        embeddings = open_embeddings(self.encoder)
+        words = LearnedInput(embeddings.num_embeddings, embeddings.embedding_dim)
+        return self.prompt, words, WindowsInput("context")
 
 
 def require_text(base: StableDiffusion, plan: ExportPlan) -> None:
@@ -182,4 +195,11 @@ def base_text(base: StableDiffusion, plan: ExportPlan, takes_mask: bool = True) 
 def _with_words(encoder: CLIPTextModel, tokenizer: PublishedTokenizer, plan: ExportPlan) -> PublishedTokenizer:
     """The tokenizer with the words that the plan brings, the encoder with their vectors."""
     reads = [partial(read_learned_word, path, token) for token, path in plan.named("embedding").items()]
-    return with_learned_words(encoder, tokenizer, read_all(*reads)) if reads else tokenizer
+    if not reads:
+        return tokenizer
+    words = read_all(*reads)
+    text, counts = Tokenizer.from_str(tokenizer.json), {word.token: len(word.vectors) for word in words}
+    if problems := word_problems(text, counts):
+        raise PlanError(*(f"--part {problem}" for problem in problems))
+    add_rows(encoder, add_words(text, counts), words)
+    return replace(tokenizer, json=to_tokenizer_json(text), size=max(text.get_vocab().values()) + 1)

@@ -46,7 +46,7 @@ def build_elite(plan: ExportPlan) -> Build:
     patches = tower.grid**2
     conditioners = (
         Conditioner(_subject_stages(), (SubjectInput(tower.image_size, tower.grid),)),
-        Conditioner(_text_stages(), (text.prompt, WordInput(PLACEHOLDER, elite.global_mapper.levels))),
+        Conditioner(_text_stages(), (*text.inputs, WordInput(PLACEHOLDER, elite.global_mapper.levels))),
     )
     components = [
         vision_component(tower),
@@ -81,7 +81,7 @@ def _subject_stages() -> tuple[GraphCall, ...]:
 
 
 def _text_stages() -> tuple[GraphCall, ...]:
-    inputs = {name: name for name in ("input_ids", "words", "word_index")}
+    inputs = {name: name for name in ("input_ids", "words", "word_index", "learned")}
     return GraphCall("text_encoder", inputs, {"context": "context"}), projection_stage("context")
 
 

@@ -45,9 +45,9 @@ def build_fastcomposer(plan: ExportPlan) -> Build:
     objects = GraphCall("image_encoder", {"pixels": "subjects_pixels"}, {"objects": "objects"})
     conditioners = (
         Conditioner((objects,), (pictures,)),
-        Conditioner((text.stage, projection_stage("context", PLAIN)), (text.prompt, MarkerInput(MARKER, marks=False))),
+        Conditioner((text.stage, projection_stage("context", PLAIN)), (*text.inputs, MarkerInput(MARKER, marks=False))),
         Conditioner(
-            (text.stage, _fusion(), projection_stage("context")), (text.prompt, MarkerInput(MARKER, marks=True))
+            (text.stage, _fusion(), projection_stage("context")), (*text.inputs, MarkerInput(MARKER, marks=True))
         ),
     )
     components = [

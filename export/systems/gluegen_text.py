@@ -11,6 +11,7 @@ from x2i.models.translators.xlmr import read_xlmr, xlmr_tokenizer_json
 from x2i.runtime.bundle.calls import GraphCall
 from x2i.runtime.bundle.plan import Conditioner
 from x2i.runtime.inputs.text.prompt import TextInput
+from x2i.runtime.inputs.text.windows import WindowsInput
 
 from ..components.projection import projection_stage
 from ..components.text import translator_component, xlmr_component
@@ -45,7 +46,7 @@ def build_gluegen_text(plan: ExportPlan) -> Build:
             GraphCall("translator.{language}", {"features": "features"}, {"context": "context"}),
             projection_stage("context"),
         ),
-        (TextInput(TOKENIZER, tokens, encoder.config.pad_token_id),),
+        (TextInput(TOKENIZER, tokens, encoder.config.pad_token_id), WindowsInput("context")),
     )
     width = encoder.config.hidden_size
     components = [

@@ -39,7 +39,7 @@ def build_ip_adapter(plan: ExportPlan) -> Build:
     )
     conditioners = (
         Conditioner(image_stages, (ImageInput(vision.config.image_size),)),
-        Conditioner((text.stage, projection_stage("context")), (text.prompt,)),
+        Conditioner((text.stage, projection_stage("context")), text.inputs),
     )
     components = [
         image_tokens_component(IpAdapterTokens(vision, adapter.projection)),

@@ -15,7 +15,7 @@ def build_stable_diffusion(plan: ExportPlan) -> Build:
     """Raises PlanError when the base brings no text encoder or tokenizer, or one of another width."""
     base = fold_loras(read_base(plan), plan)
     text = base_text(base, plan)
-    conditioner = Conditioner((text.stage, projection_stage("context")), (text.prompt,))
+    conditioner = Conditioner((text.stage, projection_stage("context")), text.inputs)
     components = [
         clip_component(text.encoder, text.prompt.window, text.masks, text.prompt.clip_skip),
         *base_components(base),

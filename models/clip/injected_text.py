@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from .learned_words import open_embeddings
 from .text_layers import TextLayers, causal_mask
 
 if TYPE_CHECKING:
@@ -12,10 +13,12 @@ if TYPE_CHECKING:
 
 
 class InjectedText(nn.Module):
-    """`forward(input_ids [B, T], words [B, n, D], word_index int64 [B])` gives the last hidden state [B, T, D].
+    """`forward(input_ids [B, T], words [B, n, D], word_index int64 [B], learned [B, m, D])` gives the last hidden state
+    [B, T, D].
 
     The words replace the token at `word_index` and move what follows n - 1 places on; what then passes the end is
-    lost, and positions are counted after that. An index of T injects nothing. The caller sees to index + n <= T.
+    lost, and positions are counted after that. An index of T injects nothing. The caller sees to index + n <= T. Ids
+    from the vocabulary's size on are rows of `learned`.
     Attention is causal without a padding mask. The prompt leaves out the last `skipped` layers, as in TextLayers.
     Source: ELITE (arXiv 2302.13848) and its reference code.
     """
@@ -23,10 +26,12 @@ class InjectedText(nn.Module):
     def __init__(self, model: "CLIPTextModel", skipped: int = 0):
         super().__init__()
         self.model = getattr(model, "text_model", model)  # transformers before version 5 has a model inside the model
+        # In tuples, so that the encoder and its embeddings are registered once, under `model`.
         self._layers = (TextLayers(model, skipped),)
-        """In a tuple, so that the encoder is registered once, under `model`."""
+        self._embeddings = (open_embeddings(self.model),)
 
-    def forward(self, input_ids: Tensor, words: Tensor, word_index: Tensor) -> Tensor:
+    def forward(self, input_ids: Tensor, words: Tensor, word_index: Tensor, learned: Tensor | None = None) -> Tensor:
+        self._embeddings[0].take(learned)
         embeddings = self.model.embeddings
         window, count = input_ids.shape[1], words.shape[1]
         slots = torch.arange(window, device=input_ids.device)

@@ -1,9 +1,8 @@
-"""Words that were learned from pictures (textual inversion, arXiv 2208.01618): their files, and a text encoder and a
-tokenizer that know them."""
+"""Words that were learned from pictures (textual inversion, arXiv 2208.01618): their files, and token embeddings with
+rows for them."""
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +11,6 @@ from torch import Tensor, nn
 
 from ..errors import CheckpointError
 from ..readers.tensors import read_dict
-from ..readers.tokenizer_json import to_tokenizer_json
-from .published_tokenizer import PublishedTokenizer
 
 if TYPE_CHECKING:
     from transformers import CLIPTextModel
@@ -34,11 +31,6 @@ class LearnedWord:
     vectors: Tensor
     source: str
 
-    @property
-    def tokens(self) -> list[str]:
-        """The token of each vector. Source: diffusers' `load_textual_inversion`, which names them so."""
-        return [self.token, *(f"{self.token}_{number}" for number in range(1, len(self.vectors)))]
-
 
 def read_learned_word(path: str | Path, token: str) -> LearnedWord:
     """A word from a file of diffusers (one tensor under any name) or of AUTOMATIC1111, [D] or [n, D] of any floating
@@ -58,64 +50,55 @@ def read_learned_word(path: str | Path, token: str) -> LearnedWord:
     return LearnedWord(token, vectors, str(path))
 
 
-def with_learned_words(
-    model: "CLIPTextModel", tokenizer: PublishedTokenizer, words: Sequence[LearnedWord]
-) -> PublishedTokenizer:
-    """The tokenizer with the words' tokens; the model, which is changed, has their vectors in its token embeddings.
-
-    Raises CheckpointError, a line for each word of another width, and for each token that the vocabulary has already.
-    """
-    from tokenizers import AddedToken, Tokenizer
-
+def add_rows(model: "CLIPTextModel", ids: Sequence[int], words: Sequence[LearnedWord]) -> None:
+    """Writes the words' vectors, one behind the other, into the rows `ids` of the model's token embeddings, which grow
+    where they have fewer rows. Raises CheckpointError, a line for each word of another width."""
     embeddings = getattr(model, "text_model", model).embeddings  # transformers before version 5: a model inside it
     table = embeddings.token_embedding.weight.detach()
-    text = Tokenizer.from_str(tokenizer.json)
     problems = [
         f"{word.source}: expected vectors of the text encoder's width, {table.shape[1]}, got {word.vectors.shape[1]}; "
         "fix: give a word that was learned on this base"
         for word in words
         if word.vectors.shape[1] != table.shape[1]
     ]
-    problems += _name_problems(text, words)
     if problems:
         raise CheckpointError(*problems)
-    tokens = [token for word in words for token in word.tokens]
-    text.add_tokens([AddedToken(token, normalized=True) for token in tokens])
-    ids = [number for number in map(text.token_to_id, tokens) if number is not None]
-    assert len(ids) == len(tokens), "tokens that were added"
     rows = torch.zeros(max(len(table), *(number + 1 for number in ids)), table.shape[1])
     rows[: len(table)] = table
-    rows[ids] = torch.cat([word.vectors for word in words])
+    rows[list(ids)] = torch.cat([word.vectors for word in words])
     embeddings.token_embedding = nn.Embedding.from_pretrained(rows)
     model.config.vocab_size = len(rows)
-    size = max(text.get_vocab().values()) + 1
-    return replace(tokenizer, json=to_tokenizer_json(text), size=size)
 
 
-def _name_problems(tokenizer: Any, words: Sequence[LearnedWord]) -> list[str]:
-    """One line for each word whose tokens something else is written with: a piece of the vocabulary, another word, or
-    a further vector of one. An added token is found in the text as the tokenizer makes it, lower-cased."""
+class OpenEmbedding(nn.Embedding):
+    """Token embeddings [V, D] with further rows that each call brings: `take(learned [B, n, D])` before
+    `forward(input_ids [B, T])`, in which the id V + k is row k of its sample's. The caller sees to k < n."""
 
-    def written(token: str) -> str:
-        return str(tokenizer.normalizer.normalize_str(token)) if tokenizer.normalizer is not None else token
+    def __init__(self, weight: nn.Parameter):
+        super().__init__(weight.shape[0], weight.shape[1], _weight=weight)
+        self.weight = weight
+        self._learned: tuple[Tensor, ...] = ()
 
-    taken = {*tokenizer.get_vocab(), *map(written, tokenizer.get_vocab())}
-    heads = {token.content for token in tokenizer.get_added_tokens_decoder().values()} | {word.token for word in words}
-    problems = []
-    for word in words:
-        # The name behind the last would be taken for one vector more.
-        own = [*word.tokens, f"{word.token}_{len(word.vectors)}"]
-        found = next((token for token in own if token in taken or written(token) in taken), None)
-        numbered = re.fullmatch(r"(.+)_\d+", word.token)
-        if found is None and numbered is not None and numbered[1] in heads:
-            found = word.token
-        if found is not None:
-            problems.append(
-                f"embedding:{word.token}: expected a token that nothing else is written with, got {found!r}, which the "
-                "vocabulary or another word has already; fix: choose another name"
-            )
-        taken |= {*own[:-1], *map(written, own[:-1])}
-    return problems
+    def take(self, learned: Tensor | None) -> None:
+        """Keeps the further rows for the coming call; None are none."""
+        self._learned = () if learned is None else (learned,)
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self._learned:
+            return super().forward(input)
+        (learned,) = self._learned
+        known = super().forward(input.clamp(max=self.num_embeddings - 1))
+        place = (input - self.num_embeddings).clamp(min=0).unsqueeze(-1).expand(-1, -1, self.embedding_dim)
+        return torch.where((input < self.num_embeddings).unsqueeze(-1), known, learned.gather(1, place))
+
+
+def open_embeddings(model: nn.Module) -> OpenEmbedding:
+    """The token embeddings of a CLIP's text model, which become open ones of the very same weights."""
+    embeddings: Any = getattr(model, "text_model", model).embeddings
+    if not isinstance(embeddings.token_embedding, OpenEmbedding):
+        embeddings.token_embedding = OpenEmbedding(embeddings.token_embedding.weight)
+    opened: OpenEmbedding = embeddings.token_embedding
+    return opened
 
 
 def _found(content: Mapping[str, Any], path: str) -> Any:

@@ -37,6 +37,7 @@ TYPES: dict[Form, Any] = {
     "picture": FILE,
     "sound": FILE,
     "array": FILE,
+    "weights": str,
 }
 """What the command line makes of the words behind an option; flags have none, and choices their own."""
 text_bundle_option = click.option(
@@ -110,8 +111,13 @@ def _read(path: Path, where: str) -> Any:
 
 def input_files(values: Mapping[str, Any]) -> list[Path]:
     """The files among a command's values, as `run_keywords` names them."""
-    given = (values.get(group[0].name) for group in _groups().values() if group[0].is_file)
-    return [path for value in given if value for path in (value if isinstance(value, tuple | list) else [value])]
+    given = ((group[0], values.get(group[0].name)) for group in _groups().values() if group[0].is_file)
+    return [
+        option.locate(path)
+        for option, value in given
+        if value
+        for path in (value if isinstance(value, tuple | list) else [value])
+    ]
 
 
 def _groups() -> dict[str, list[Option]]:

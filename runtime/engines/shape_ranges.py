@@ -10,12 +10,15 @@ from ..bundle.manifest import Graph, Manifest
 from ..bundle.plan import IS_NULL, Plan, Process
 from ..errors import InputError
 from ..inputs.option import CallShape, Shape, short
+from ..inputs.text.windows import WindowsInput
 from ..inputs.text.word import WordInput
 from ..processes.segment import Segment
 from .key import Range
 
 MOST_PICTURES, MOST_CHANNELS = 4, 8
 """Pictures of subjects, and channels of a sound, that an engine takes."""
+MOST_PROMPT_WINDOWS, MOST_LEARNED = 3, 75
+"""Windows of a prompt, and vectors of learned words, that an engine takes."""
 TOKEN = r"\w+(?:\.\w+)*|//|[-+*()]"
 MOST_TOKENS = 60
 """Of one size; exporters write up to 20."""
@@ -39,10 +42,13 @@ def shape_ranges(
     heights, widths = zip(*wanted, strict=True)
     word = plan.find(WordInput)
     most_words = 1 if word is None else word.most
+    most_windows = 1 if plan.find(WindowsInput) is None else MOST_PROMPT_WINDOWS
     calls = (
         CallShape((min(heights), min(widths)), 1, rows=1),
         CallShape(wanted[0], count, sides),
-        CallShape((max(heights), max(widths)), count, 2, MOST_PICTURES, most_words, MOST_CHANNELS),
+        CallShape(
+            (max(heights), max(widths)), count, 2, MOST_PICTURES, most_words, MOST_CHANNELS, most_windows, MOST_LEARNED
+        ),
     )
     walks = [_PlanWalk(manifest, call).sizes() for call in calls]
     return {
@@ -90,8 +96,14 @@ class _PlanWalk:
             for each in conditioner.inputs:
                 self._slots |= each.shapes(call, self._slots)
             self._slots.setdefault(IS_NULL, (call.rows,))
+            windows = conditioner.find(WindowsInput)
+            joined = None if windows is None else windows.states
             for stage in conditioner.stages:
                 self._stage(stage)
+                if joined in stage.outputs.values():
+                    assert joined is not None
+                    rows, tokens, *rest = self._slots[joined]
+                    self._slots[joined], joined = (rows, tokens * call.windows, *rest), None
         for process in plan.processes:
             self._process(process)
         return self._found

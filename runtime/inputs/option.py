@@ -7,9 +7,10 @@ the documentation's table and a form's schema are made from these classes; `regi
 
 import difflib
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, TypeGuard, get_args, get_type_hints
 
 import numpy as np
@@ -20,13 +21,16 @@ from ..media.tokenizer import Tokenizer
 NamedTensors = dict[str, np.ndarray]
 """What graphs hand to one another: arrays by the names of slots."""
 Shape = tuple[int, ...]
-Form = Literal["text", "number", "count", "flag", "choice", "size", "picture", "sound", "array"]
-"""How a value is given: as words, a number, a whole number, a switch, one of some words, HEIGHTxWIDTH, or a file."""
+Form = Literal["text", "number", "count", "flag", "choice", "size", "picture", "sound", "array", "weights"]
+"""How a value is given: as words, a number, a whole number, a switch, one of some words, HEIGHTxWIDTH, or a file. One
+of weights is named within a text, which also says what it is for."""
 FLOAT_MOST = sys.float_info.max
 MOST_VALUES = 64
 """Of an option that takes several."""
-FILES: tuple[Form, ...] = ("picture", "sound", "array")
+FILES: tuple[Form, ...] = ("picture", "sound", "array", "weights")
 """What a command line names by a file."""
+OWN_FILES_ONLY: tuple[Form, ...] = ("array", "weights")
+"""Files that no client of a server may bring."""
 JSON_TYPES: dict[Form, Any] = {
     "text": str,
     "number": float,
@@ -37,6 +41,7 @@ JSON_TYPES: dict[Form, Any] = {
     "picture": str,
     "sound": str,
     "array": str,
+    "weights": str,
 }
 """What stands for a value in the gate's cases: a file is named there."""
 SCHEMA_TYPES: dict[Form, dict[str, Any]] = {
@@ -49,6 +54,7 @@ SCHEMA_TYPES: dict[Form, dict[str, Any]] = {
     "picture": {"type": "string", "contentMediaType": "image/*"},
     "sound": {"type": "string", "contentMediaType": "audio/*"},
     "array": {"type": "string", "contentMediaType": "application/octet-stream"},
+    "weights": {"type": "string"},
 }
 """JSON Schema's word for each form; files are uploaded."""
 
@@ -60,7 +66,8 @@ class Option:
     `least` and `most` bound a number, both included; `choices` are the words of a choice. `several` takes a list as
     well as one value. `flag` is the spelling on the command line where it is not the name's. `stored` says whether the
     gate's cases and calibration files may hold it: what decides the number of pictures, or needs a second bundle, may
-    not. `checked_by_input` leaves the value to its input, which knows bounds that depend on the plan.
+    not. `checked_by_input` leaves the value to its input, which knows bounds that depend on the plan. `locate` finds
+    the file in a text that names more, and `absent` is what to do where a bundle does not take the option.
     """
 
     form: Form
@@ -73,6 +80,8 @@ class Option:
     flag: str = ""
     stored: bool = True
     checked_by_input: bool = False
+    locate: Callable[[str], Path] = Path
+    absent: str = "leave it out"
     name: str = ""
 
     @property
@@ -198,7 +207,8 @@ class PreparedInputs:
     Where markers stand in the prompt, `unmarked_prompt` is the text without them, `marked_ids`, int64 [window], are the
     ids that the marking conditioner reads, and `marked` is the number of subjects. A delayed segment waits until the
     UNet call number `delay_until_call`, counted from 0. `size` is (height, width) in pixels of a picture that is drawn
-    over, and takes the place of the call's.
+    over, and takes the place of the call's. `tokenizer` is the prompt's with the words that the call brings, None where
+    it brings none; `windows` are those that the longer of prompt and negative prompt fills.
     """
 
     slots: NamedTensors = field(default_factory=dict)
@@ -207,6 +217,8 @@ class PreparedInputs:
     marked: int | None = None
     delay_until_call: float = 0.0
     size: tuple[int, int] | None = None
+    tokenizer: Tokenizer | None = None
+    windows: int = 1
     notes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
@@ -214,7 +226,8 @@ class PreparedInputs:
 @dataclass(frozen=True, slots=True)
 class CallShape:
     """One call in numbers: `size` is (height, width) in pixels, `rows` are those of the guidance, `pictures` those of
-    subjects, `words` a subject's embeddings, `channels` a sound's."""
+    subjects, `words` a subject's embeddings, `channels` a sound's, `windows` the prompt's, `learned` the vectors of
+    learned words."""
 
     size: tuple[int, int]
     count: int
@@ -222,6 +235,8 @@ class CallShape:
     pictures: int = 1
     words: int = 1
     channels: int = 2
+    windows: int = 1
+    learned: int = 1
 
 
 class Input(Protocol):

@@ -19,12 +19,16 @@ from .pictures.subjects import SubjectsInput, SubjectsOptions
 from .sampling import SAMPLING_OPTIONS, LatentsOptions, SamplingOptions
 from .sound import MixInput, MixOptions, SoundInput, SoundOptions, SoundStart
 from .strength import Injection
+from .text.learned import EmbeddingOptions, LearnedInput
 from .text.marker import MarkerInput, MarkerOptions
 from .text.prompt import PromptOptions, TextInput
+from .text.windows import WindowsInput, WindowsOptions
 from .text.word import WordInput, WordOptions
 
 CONDITIONER_INPUTS: list[type[Input]] = [
     TextInput,
+    LearnedInput,
+    WindowsInput,
     ClassInput,
     SubjectInput,
     ImageInput,
@@ -46,6 +50,8 @@ PLAN_INPUTS: list[type[Input]] = [Injection, Delay, *TOKEN_SAMPLERS]
 
 class RunOptions(
     PromptOptions,
+    EmbeddingOptions,
+    WindowsOptions,
     SamplingOptions,
     LatentsOptions,
     ClassOptions,
@@ -102,7 +108,7 @@ def prepare_inputs(inputs: Iterable[Input], call: CallContext) -> PreparedInputs
     own, values = input_options(), dict(call.values)
     for name in (name for name in options if name in own):
         if name not in taken and not options[name].is_default(values[name]):
-            made.problems.append(f"{name}: this bundle takes none; leave it out")
+            made.problems.append(f"{name}: this bundle takes none; {options[name].absent}")
         elif (problem := options[name].problem(values[name])) is not None:
             made.problems.append(problem)
             # The inputs go on with what is right, and tell their own problems with these.

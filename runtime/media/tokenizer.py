@@ -1,8 +1,9 @@
 """Prompts to token ids, through a `tokenizer.json`."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -13,7 +14,8 @@ import tokenizers
 
 from ..errors import PANICS, InputError, reason
 from ..files.reading import is_unicode, parse_json, read_text
-from .prompt_cleaning import cleaned_prompt
+from .added_tokens import add_words, word_problems, word_tokens
+from .prompts.cleaning import cleaned_prompt
 
 TOKENIZER_BYTES = 200_000_000
 """What a tokenizer.json may have; XLM-R's has 17 MB."""
@@ -48,7 +50,9 @@ class Tokenizer:
         self._path = path
         self.window, self.pad_id, self._cleans = window, pad_id, cleans
         self.added = frozenset(token.content for token in self._tokenizer.get_added_tokens_decoder().values())
-        self._placeholders = sorted(token for token in self.added if f"{token}_1" in self.added)
+        self._placeholders = _placeholders(self.added)
+        self._learned: dict[int, int] = {}
+        self._latest: tuple[tuple[object, ...], Tokenizer | None] = ((), None)
 
     def expanded(self, prompt: str) -> str:
         """The prompt as it is encoded: with `<toy>` as `<toy> <toy>_1 <toy>_2`, where a placeholder of that name has so
@@ -67,6 +71,28 @@ class Tokenizer:
             prompt = prompt.replace(token, " ".join(vectors))
         return prompt
 
+    def with_words(self, words: Mapping[str, int], first: int) -> "Tokenizer":
+        """A tokenizer that also knows learned words of so many vectors each, whose tokens have the ids from `first` on.
+
+        Raises InputError, a line for each word that something else is written with.
+        """
+        key = (*words.items(), first)
+        latest, made = self._latest
+        if made is not None and latest == key:
+            return made
+        made = copy(self)
+        with tokenizers_edge(f"{self._path}: expected a tokenizer that takes further tokens"):
+            made._tokenizer = tokenizers.Tokenizer.from_str(self._tokenizer.to_str())
+            if problems := word_problems(made._tokenizer, words):
+                raise InputError(*problems)
+            ids = add_words(made._tokenizer, words)
+        made._learned = {number: first + place for place, number in enumerate(ids)}
+        made.added = self.added | {token for word, vectors in words.items() for token in word_tokens(word, vectors)}
+        made._placeholders = _placeholders(made.added)
+        # Of a server's or a batch's calls most bring the same words, and a vocabulary is long.
+        self._latest = key, made
+        return made
+
     def ends(self) -> tuple[int, int]:
         """The special tokens that open and close every prompt."""
         ids = self._encoded("").ids
@@ -79,7 +105,14 @@ class Tokenizer:
 
     def pieces(self, text: str) -> list[int]:
         """The ids of a part of a prompt, however many, without the special tokens around it."""
-        return self._encoded(self.expanded(text), add_special_tokens=False).ids
+        return self.encoded(text)[1]
+
+    def encoded(self, text: str) -> tuple[str, list[int], list[tuple[int, int]]]:
+        """A part of a prompt, expanded; its ids, however many, without the special tokens around it; and begin and end
+        of each in the expanded text."""
+        text = self.expanded(text)
+        encoding = self._encoded(text, add_special_tokens=False)
+        return text, self._ids(encoding), encoding.offsets
 
     def spans(self, prompt: str) -> list[tuple[int, int]]:
         """Begin and end in an expanded prompt of each of its tokens, before any is cut; special tokens added have
@@ -102,15 +135,24 @@ class Tokenizer:
             cut.append(rest)
         return Tokens(ids, mask, tuple(cut))
 
+    def _ids(self, encoding: tokenizers.Encoding) -> list[int]:
+        """The ids as the graphs know them: learned words have rows of their own."""
+        return [self._learned.get(number, number) for number in encoding.ids] if self._learned else encoding.ids
+
     def _fit(self, encoding: tokenizers.Encoding, prompt: str) -> tuple[list[int], str]:
         """The ids that fit the window, still closed by the special token where one closes all, and the text that was
         cut."""
-        ids = encoding.ids
+        ids = self._ids(encoding)
         if len(ids) <= self.window:
             return ids, ""
         closing = ids[-1:] if encoding.special_tokens_mask[-1] else []
         kept = self.window - len(closing)
         return [*ids[:kept], *closing], prompt[encoding.offsets[kept][0] :].strip()
+
+
+def _placeholders(added: Collection[str]) -> list[str]:
+    """Those tokens that stand for several."""
+    return sorted(token for token in added if f"{token}_1" in added)
 
 
 class _TokenizerFile(msgspec.Struct):

@@ -26,6 +26,8 @@ OF_DRAWS = 1
 def given_files(option: Option, value: Any, share: int | None = None) -> tuple[GivenFile, ...]:
     """A file for each value of the option; `share` is what `cut_share` cut it by. Raises InputError for a file that
     cannot be read any more."""
+    if option.form == "weights" and isinstance(value, Mapping):
+        value = [f"{name}={path}" for name, path in value.items()]
     each = value if option.several and isinstance(value, Sequence) and not isinstance(value, str) else [value]
     return tuple(replace(_given_file(option, one), share=share) for one in each)
 
@@ -52,9 +54,13 @@ def plain_name(path: Path) -> str:
 
 def _given_file(option: Option, value: Any) -> GivenFile:
     if isinstance(value, str | os.PathLike):
-        path = Path(value)
+        path = option.locate(os.fspath(value))
         with open_given(path, f"{option.name} {path}", "a file") as stream:
-            return GivenFile(_digest(iter(partial(stream.read, BLOCK), b"")), plain_name(path))
+            # What else the text says stays beside the file's name.
+            said = (
+                os.fspath(value).replace(str(path), plain_name(path)) if option.form == "weights" else plain_name(path)
+            )
+            return GivenFile(_digest(iter(partial(stream.read, BLOCK), b"")), said)
     return GivenFile(_digest(_parts(value)))
 
 

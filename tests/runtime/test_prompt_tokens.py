@@ -10,7 +10,7 @@ from x2i.models.clip.published_tokenizer import read_clip_tokenizer
 from x2i.models.random.byte_tokenizer import byte_clip_json
 from x2i.runtime.inputs.text.marker import read_markers
 from x2i.runtime.inputs.text.word import place_word
-from x2i.runtime.media.prompt_syntax import syntax_note
+from x2i.runtime.media.prompts.syntax import syntax_note
 from x2i.runtime.media.tokenizer import Tokenizer
 
 PLACEHOLDERS = ["<cat-toy>", "<cat-toy>_1", "<cat-toy>_2", "<x>", "*dog*", "*dog*_1"]

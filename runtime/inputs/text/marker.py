@@ -9,6 +9,8 @@ import numpy as np
 
 from ...errors import InputError
 from ...media.pictures import several
+from ...media.prompts.reading import PromptStyle, read_prompt
+from ...media.prompts.windows import CUT, windows_of
 from ...media.tokenizer import Tokenizer, is_text
 from ..option import CallContext, CallShape, Option, PreparedInputs, Shape, options_of, short
 from .prompt import STAND_IN_PROMPT
@@ -49,12 +51,16 @@ class MarkerInput:
 
     def prepare(self, call: CallContext, made: PreparedInputs) -> None:
         """Reads the markers; several conditioners of a plan read the same."""
-        assert call.tokenizer is not None, "a marker without a prompt to stand in"
+        tokenizer, style = made.tokenizer or call.tokenizer, PromptStyle.of(call.values)
+        assert tokenizer is not None, "a marker without a prompt to stand in"
         if not is_text(call.prompt):
             return
         marker = self.marker_of(call.values)
         pictures = len(several(call.values["subjects"]))
-        marked = read_markers(call.prompt, marker, call.tokenizer)
+        if style.plain:
+            marked = read_markers(call.prompt, marker, tokenizer)
+        else:
+            marked = read_styled(call.prompt, marker, tokenizer, style)
         check_count(marked, pictures, marker)
         made.unmarked_prompt, made.marked_ids, made.marked = marked.plain, marked.input_ids, marked.count
         rows = [np.full_like(marked.object_index, -1), marked.object_index]
@@ -68,7 +74,8 @@ class MarkerInput:
         return {"prompt": STAND_IN_PROMPT, "marker": STAND_IN_PROMPT[-1]}
 
     def shapes(self, call: CallShape, known: Mapping[str, Shape]) -> dict[str, Shape]:
-        return {"object_index": known["input_ids"]} if self.marks else {}
+        rows, window = known["input_ids"]
+        return {"object_index": (rows, window * call.windows)} if self.marks else {}
 
     def marker_of(self, values: Mapping[str, Any]) -> Any:
         """The marker of a run with these options."""
@@ -79,8 +86,9 @@ class MarkerInput:
 class Marked:
     """A prompt with its markers read.
 
-    `plain` is the text without them; `input_ids`, int64 [window], the ids without them; `object_index`, int64 [window],
-    the number of the subject at each token, -1 for none; `count` how many subjects there are; `notes` are warnings.
+    `plain` is the text without them; `input_ids`, int64 [window], the ids without them, of all windows where there are
+    several; `object_index`, of the same shape, the number of the subject at each token, -1 for none; `count` how many
+    subjects there are; `notes` are warnings.
     """
 
     plain: str
@@ -97,8 +105,7 @@ def read_markers(prompt: str, marker: str, tokenizer: Tokenizer) -> Marked:
     in a row count once; a prompt that is too long is cut without keeping its closing token, and markers behind the cut
     are lost. Whatever of this may surprise is told in a note. Raises InputError for a marker that cannot be one.
     """
-    if not is_text(marker) or not marker.strip():
-        raise InputError(f"marker: expected text such as '<|image|>', got {short(marker)}")
+    _check_marker(marker)
     ids: list[int] = []
     marks: list[int] = []
     opening, closing = tokenizer.ends()
@@ -117,6 +124,32 @@ def read_markers(prompt: str, marker: str, tokenizer: Tokenizer) -> Marked:
     object_index[kept] = np.arange(len(kept))
     notes = [*_place_notes(marks, marker, window), *_word_notes(parts, marker), *_none_notes(prompt, marker, marks)]
     return Marked("".join(parts), input_ids, object_index, len(kept), tuple(notes))
+
+
+def read_styled(prompt: str, marker: str, tokenizer: Tokenizer, style: PromptStyle) -> Marked:
+    """`read_markers` of a prompt that is read in a style: over all its windows, each of which keeps its closing token.
+
+    Raises InputError as `read_markers` does, and for a marker with signs of weight beside weights.
+    """
+    _check_marker(marker)
+    if style.weighted and set(marker) & set("()[]:\\"):
+        raise InputError(f"marker: expected one without brackets beside weights, got {marker!r}; choose another")
+    reading = read_prompt(prompt, tokenizer, style, marker)
+    windows = windows_of(reading, tokenizer, style)
+    places = [windows.places[mark - 1] if mark else 0 for mark in reading.marks]
+    kept = sorted({place for place in places if place != CUT})
+    object_index = np.full(windows.input_ids.size, -1, np.int64)
+    object_index[kept] = np.arange(len(kept))
+    parts = prompt.split(marker)
+    told = [tokenizer.window if place == CUT else place for place in places]
+    notes = [*_place_notes(told, marker, object_index.size), *_word_notes(parts, marker)]
+    notes += _none_notes(prompt, marker, places)
+    return Marked(reading.text, windows.input_ids.reshape(-1), object_index, len(kept), tuple(notes))
+
+
+def _check_marker(marker: str) -> None:
+    if not is_text(marker) or not marker.strip():
+        raise InputError(f"marker: expected text such as '<|image|>', got {short(marker)}")
 
 
 def check_count(marked: Marked, subjects: int, marker: str) -> None:

@@ -9,9 +9,13 @@ import numpy as np
 
 from ...bundle.records import Few
 from ...errors import InputError
+from ...media.prompts.reading import PromptStyle, read_prompt
+from ...media.prompts.windows import CUT, windows_of
 from ...media.tokenizer import Tokenizer, is_text
 from ..option import CallContext, CallShape, Option, PreparedInputs, Shape, is_count, options_of, short
 
+NOWHERE = -1
+"""The place of a word in the windows of a prompt without it."""
 PlacementRule = Literal["token", "authors"]
 PLACEMENTS: tuple[PlacementRule, ...] = get_args(PlacementRule)
 
@@ -35,7 +39,8 @@ class WordOptions(TypedDict, total=False):
 @dataclass(frozen=True, slots=True)
 class WordInput:
     """How a placeholder word becomes the slot `word_index`, int64 [B]: where in the window the embeddings in the slot
-    `words`, [1, most, D], begin. The unconditional side has the window's length, which is nowhere.
+    `words`, [1, most, D], begin. The unconditional side has the window's length, which is nowhere; where the prompt is
+    read in another style, places count on over all windows, and the unconditional side has NOWHERE.
 
     `default` is the word when the caller names none. Source: ELITE (arXiv 2302.13848).
     """
@@ -54,7 +59,7 @@ class WordInput:
 
     def prepare(self, call: CallContext, made: PreparedInputs) -> None:
         """Fills the word's index, unless there are problems."""
-        values, tokenizer = call.values, call.tokenizer
+        values, tokenizer = call.values, made.tokenizer or call.tokenizer
         assert tokenizer is not None, "a word without a prompt to stand in"
         problems = list(self._problems(values))
         made.problems += problems
@@ -63,11 +68,15 @@ class WordInput:
         word = self.default if values["word"] is None else values["word"]
         if not is_text(call.prompt) or not isinstance(word, str):
             return
-        placed = place_word(call.prompt, word, tokenizer, values["placement"], words)
+        style = PromptStyle.of(values)
+        if style.plain:
+            placed, nowhere = place_word(call.prompt, word, tokenizer, values["placement"], words), tokenizer.window
+        else:
+            placed, nowhere = place_styled(call.prompt, word, tokenizer, style, values["placement"], words), NOWHERE
         if problems:
             return
         made.notes += placed.notes
-        made.slots["word_index"] = np.asarray([tokenizer.window, placed.index][-call.rows :], np.int64)
+        made.slots["word_index"] = np.asarray([nowhere, placed.index][-call.rows :], np.int64)
 
     def stand_in(self) -> dict[str, Any]:
         return {"prompt": f"a red {self.default}"}
@@ -111,8 +120,7 @@ def place_word(prompt: str, word: str, tokenizer: Tokenizer, placement: str = "t
     "token" finds the word's own token, also before or after punctuation ("a photo of S."). "authors" counts words as
     ELITE's loader does, and lands elsewhere when an earlier word has several tokens, with a note. Raises InputError.
     """
-    if not word or word.split() != [word]:
-        raise InputError(f"word: expected one word without spaces, got {word!r}; choose one such as 'S'")
+    _check_word(word)
     prompt = tokenizer.expanded(prompt)
     spans = tokenizer.spans(prompt)
     places = _places(prompt, word, spans)
@@ -123,10 +131,7 @@ def place_word(prompt: str, word: str, tokenizer: Tokenizer, placement: str = "t
     if placement == "authors":
         index, notes = counted, _authors_notes(word, place, counted)
     elif place.count > 1:
-        raise InputError(
-            f"word: expected a word of one token, {word!r} is split into {place.count}; choose one such as 'S', or "
-            "placement 'authors', which replaces the first"
-        )
+        raise InputError(_split_word(word, place.count))
     else:
         index, notes = place.first, []
     window = tokenizer.window
@@ -138,6 +143,54 @@ def place_word(prompt: str, word: str, tokenizer: Tokenizer, placement: str = "t
             "shorten the text before it"
         )
     return Placement(index, (*notes, *_pushed_notes(prompt, spans, window, words)))
+
+
+def place_styled(
+    prompt: str, word: str, tokenizer: Tokenizer, style: PromptStyle, placement: str = "token", words: int = 1
+) -> Placement:
+    """The place of `word`'s own token among those of all windows of a prompt that is read in a style. Raises InputError
+    as `place_word` does, and for what counts in one plain window alone."""
+    _check_word(word)
+    problems = []
+    if placement != "token":
+        problems.append(
+            f"placement: expected 'token' beside long_prompt and weights, got {placement!r}, which counts the words of "
+            "one plain prompt; leave it out"
+        )
+    if words > 1:
+        problems.append(
+            f"words: expected 1 beside long_prompt and weights, got {words}, which move the tokens of one plain "
+            "prompt; leave it out"
+        )
+    if problems:
+        raise InputError(*problems)
+    reading = read_prompt(prompt, tokenizer, style)
+    places = _places(reading.text, word, list(reading.spans))
+    if len(places) != 1:
+        raise InputError(_not_once(reading.text, word, len(places)))
+    (place,) = places
+    if place.count > 1:
+        raise InputError(_split_word(word, place.count))
+    index = windows_of(reading, tokenizer, style).places[place.first]
+    if index == CUT:
+        last = tokenizer.window - 2
+        raise InputError(
+            f"prompt: expected {word!r} within the first {last} tokens, got it at {place.first + 1} of the encoder's "
+            f"{tokenizer.window}; shorten the text before it, or give long_prompt (--long-prompt)"
+        )
+    return Placement(index)
+
+
+def _check_word(word: str) -> None:
+    if not word or word.split() != [word]:
+        raise InputError(f"word: expected one word without spaces, got {word!r}; choose one such as 'S'")
+
+
+def _split_word(word: str, count: int) -> str:
+    return (
+        f"word: expected a word of one token, {word!r} is split into {count}; choose one such as 'S', or placement "
+        "'authors', which replaces the first"
+    )
 
 
 def authors_index(prompt: str, word: str) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
-from ...inputs.option import MOST_VALUES, Option, short
+from ...inputs.option import MOST_VALUES, OWN_FILES_ONLY, Option, short
 from ...inputs.registry import run_options
 from ...request import Request
 from ..settings import ServerLimits
@@ -24,8 +24,9 @@ SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 
 
 def sent_options() -> set[str]:
-    """The names of the options that a request may send: all that are no arrays, and need no second bundle."""
-    return {name for name, option in run_options().items() if option.form != "array" and name != "mix"}
+    """The names of the options that a request may send: all but arrays, weights, and what needs a second
+    bundle."""
+    return {name for name, option in run_options().items() if option.form not in OWN_FILES_ONLY and name != "mix"}
 
 
 def options_of_body(body: Body, folder: Path, limits: ServerLimits) -> dict[str, Any]:
@@ -38,8 +39,9 @@ def options_of_body(body: Body, folder: Path, limits: ServerLimits) -> dict[str,
     uploads: dict[str, list[bytes]] = {}
     for name in dict.fromkeys((*body.values, *body.files)):
         option, value = known.get(name), body.values.get(name)
-        if option is not None and option.form == "array" and (name in body.files or value is not None):
-            problems.append(f"{name}: a server takes no arrays, got one; leave it out")
+        if option is not None and option.form in OWN_FILES_ONLY and (name in body.files or value is not None):
+            what = "arrays, got one" if option.form == "array" else "weights from its clients, got some"
+            problems.append(f"{name}: a server takes no {what}; leave it out")
         elif option is not None and option.is_file and (name in body.files or value is not None):
             try:
                 uploads[name] = _blobs(option, value, body.files.get(name, []))

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from ...bundle.manifest import Manifest
-from ...inputs.option import Option
+from ...inputs.option import OWN_FILES_ONLY, Option
 from ...inputs.registry import input_options, run_options
 from ...inputs.sampling import LATENTS_OPTIONS
 from ...inputs.text.prompt import TextInput
@@ -15,12 +15,12 @@ from ..settings import ServerLimits
 def served_options(manifest: Manifest, limits: ServerLimits) -> dict[str, Option]:
     """The options that a bundle takes from a request, by name, in the order in which people read them.
 
-    Arrays are none of them: they are for tests. Words that only the bundle knows, such as its languages, become
-    choices, and what a server limits is bounded.
+    Arrays and weights are none of them: they are for tests, and for whoever owns the machine. Words that only the
+    bundle knows, such as its languages, become choices, and what a server limits is bounded.
     """
     plan = manifest.plan
     text = plan.find(TextInput)
-    left_out = {option.name for option in run_options().values() if option.form == "array"} | {"mix"}
+    left_out = {option.name for option in run_options().values() if option.form in OWN_FILES_ONLY} | {"mix"}
     left_out |= input_options() - plan.options()
     left_out |= {"language", "negative"} if text is None else set()
     left_out |= set() if plan.walks_latents else {option.name for option in LATENTS_OPTIONS}

@@ -23,7 +23,7 @@ from ...inputs.option import (
     short,
 )
 from ...media.pictures import several
-from ...media.prompt_cleaning import cleaned_prompt
+from ...media.prompts.cleaning import cleaned_prompt
 from ..log_probabilities import log_softmax, truncated
 from ..mask_replace import MaskReplace
 from ..network_calls import MOST_TIMESTEPS, TokenCall

@@ -1,4 +1,4 @@
-"""Files of learned words, of whichever program, and what a tokenizer and an encoder make of them."""
+"""Files of learned words, of whichever program, and embeddings with rows for them."""
 
 from pathlib import Path
 from typing import Any
@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-from tokenizers import Tokenizer
-from x2i.models.clip.learned_words import LearnedWord, read_learned_word, with_learned_words
+from x2i.models.clip.learned_words import LearnedWord, add_rows, open_embeddings, read_learned_word
 from x2i.models.errors import CheckpointError
 from x2i.models.random.weights import random_stable_diffusion
 
@@ -30,15 +29,14 @@ PICKLED: dict[str, Any] = {
 def test_pickled_forms(tmp_path: Path, form: str, suffix: str) -> None:
     torch.save(PICKLED[form], tmp_path / f"word{suffix}")
     word = read_learned_word(tmp_path / f"word{suffix}", "cat-toy")
-    assert torch.equal(word.vectors, VECTORS)
-    assert word.tokens == ["cat-toy", "cat-toy_1", "cat-toy_2"]
+    assert torch.equal(word.vectors, VECTORS) and word.token == "cat-toy"
 
 
 @pytest.mark.parametrize("name", ["<other>", "emb_params"])
 def test_safetensors(tmp_path: Path, name: str) -> None:
     save_file({name: VECTORS[0].half()}, tmp_path / "word.safetensors")
     word = read_learned_word(tmp_path / "word.safetensors", "cat-toy")
-    assert torch.equal(word.vectors, VECTORS[:1].half().float()) and word.tokens == ["cat-toy"]
+    assert torch.equal(word.vectors, VECTORS[:1].half().float())
 
 
 class Runs:
@@ -69,48 +67,44 @@ def test_what_is_no_word(tmp_path: Path, kind: str, capsys: pytest.CaptureFixtur
     assert len(refused.value.problems) == 1 and "fix:" in str(refused.value) and not capsys.readouterr().out
 
 
-def word(token: str, count: int = 1, width: int = 48) -> LearnedWord:
+def word(token: str, count: int, width: int) -> LearnedWord:
     return LearnedWord(token, torch.randn(count, width, generator=torch.Generator().manual_seed(count)), f"{token}.pt")
 
 
-def test_rows_stand_behind_the_vocabulary() -> None:
-    base = random_stable_diffusion("tiny")
-    assert base.text_encoder is not None and base.tokenizer is not None
-    table = base.text_encoder.get_input_embeddings().weight.clone()
+@pytest.mark.parametrize("spare", [0, 2, 9])
+def test_rows_stand_behind_the_vocabulary(spare: int) -> None:
+    """Also where the table has rows to spare, into which the first ids then fall."""
+    encoder = random_stable_diffusion("tiny").text_encoder
+    assert encoder is not None
+    table = encoder.get_input_embeddings().weight.clone()
+    ids = list(range(len(table) - spare, len(table) - spare + 4))
     words = [word("cat-toy", 3, table.shape[1]), word("<dog>", 1, table.shape[1])]
-    made = with_learned_words(base.text_encoder, base.tokenizer, words)
-    tokenizer = Tokenizer.from_str(made.json)
-    ids = tokenizer.encode("cat-toy cat-toy_1 cat-toy_2 <dog>", add_special_tokens=False).ids
-    assert ids == list(range(len(table), len(table) + 4)) and made.size == len(table) + 4
-    rows = base.text_encoder.get_input_embeddings().weight
-    assert torch.equal(rows[: len(table)], table)
+    add_rows(encoder, ids, words)
+    rows = encoder.get_input_embeddings().weight
+    assert torch.equal(rows[: ids[0]], table[: ids[0]]) and len(rows) == max(len(table), ids[-1] + 1)
     assert torch.equal(rows[ids], torch.cat([each.vectors for each in words]))
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        ([("x", 1)], "got 'x'"),
-        ([("X", 1)], "got 'X'"),
-        ([("toy", 2), ("toy_1", 1)], "got 'toy_1'"),
-        ([("toy_1", 1), ("toy", 1)], "got 'toy_1'"),
-        ([("toy", 1), ("toy_2", 1)], "got 'toy_2'"),
-        ([("toy", 1), ("Toy", 1)], "got 'Toy'"),
-        ([("<|endoftext|>", 1)], "endoftext"),
-    ],
-)
-def test_a_token_that_something_else_is_written_with(words: list[tuple[str, int]], said: str) -> None:
-    base = random_stable_diffusion("tiny")
-    assert base.text_encoder is not None and base.tokenizer is not None
-    width = base.text_encoder.config.hidden_size
-    with pytest.raises(CheckpointError, match="nothing else") as refused:
-        with_learned_words(base.text_encoder, base.tokenizer, [word(token, count, width) for token, count in words])
-    assert said in str(refused.value)
+    assert encoder.config.vocab_size == len(rows)
 
 
 def test_every_word_of_another_width_is_told() -> None:
-    base = random_stable_diffusion("tiny")
-    assert base.text_encoder is not None and base.tokenizer is not None
+    encoder = random_stable_diffusion("tiny").text_encoder
+    assert encoder is not None
     with pytest.raises(CheckpointError) as refused:
-        with_learned_words(base.text_encoder, base.tokenizer, [word("one", 1, 5), word("two", 2, 9)])
+        add_rows(encoder, [600, 601, 602], [word("one", 1, 5), word("two", 2, 9)])
     assert len(refused.value.problems) == 2 and "got 9" in str(refused.value)
+
+
+def test_open_embeddings_read_the_rows_of_a_call() -> None:
+    encoder = random_stable_diffusion("tiny").text_encoder
+    assert encoder is not None
+    plain = encoder.get_input_embeddings().weight
+    opened = open_embeddings(encoder)
+    assert opened.weight is plain and open_embeddings(encoder) is opened
+    size, width = plain.shape
+    learned = torch.randn(2, 3, width, generator=torch.Generator().manual_seed(4))
+    ids = torch.tensor([[0, size, size - 1, size + 2], [size + 1, 5, size, size + 1]])
+    opened.take(learned)
+    table = [torch.cat([plain, rows]) for rows in learned]
+    assert torch.equal(opened(ids), torch.stack([rows[row] for rows, row in zip(table, ids, strict=True)]))
+    opened.take(None)
+    assert torch.equal(opened(ids[:, :1] * 0), plain[ids[:, :1] * 0])

@@ -1,7 +1,7 @@
 """Prompts are cleaned as CLIP's code and ftfy 6.3.1 clean them, from which the expected texts are."""
 
 import pytest
-from x2i.runtime.media.prompt_cleaning import cleaned_prompt
+from x2i.runtime.media.prompts.cleaning import cleaned_prompt
 
 CLEANED = {
     "A  Cat\t\n sits ": "a cat sits",
