@@ -105,7 +105,8 @@ def test_text(pipeline, case):
     batch = len(arrays["input_ids"])
     words = arrays.get("inj_embedding", np.ones((batch, 1, 64), np.float32))
     index = arrays.get("inj_index", np.full(batch, 77))
-    context = pipeline.session("text_encoder")(input_ids=arrays["input_ids"], words=words, word_index=index)["context"]
+    placed = {"words": words, "word_index": index, "learned": np.zeros((batch, 1, 64), np.float32)}
+    context = pipeline.session("text_encoder")(input_ids=arrays["input_ids"], **placed)["context"]
     assert_close(context, arrays["last_hidden_state"], "elite-stage")
 
 

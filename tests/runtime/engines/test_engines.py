@@ -129,11 +129,11 @@ def test_sizes_follow_the_plan(elite_bundle: Path) -> None:
         "batch": (1, 6, 6),
         "height": (8, 9, 9),
         "width": (5, 5, 16),
-        "tokens": (77, 77, 77),
+        "tokens": (77, 77, 231),
         "patches": (49, 49, 49),
     }
     assert profiles["decoder"] == {"batch": (1, 3, 3), "height": (8, 9, 9), "width": (5, 5, 16)}
-    assert profiles["text_encoder"] == {"batch": (1, 2, 2), "words": (1, 1, 5)}
+    assert profiles["text_encoder"] == {"batch": (1, 2, 2), "words": (1, 1, 5), "learned": (1, 1, 75)}
     assert profiles["local_mapper"] == {"batch": (1, 1, 1)}
     assert profiles.keys() == manifest.graphs.keys()
 
