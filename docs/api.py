@@ -34,6 +34,7 @@ WORDS: dict[Form, str] = {
     "picture": "picture: file, PIL image or uint8 array",
     "sound": "sound: file, or (samples, rate)",
     "array": "array",
+    "weights": "NAME=FILE as text, or in Python files by name",
 }
 
 
