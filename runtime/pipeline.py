@@ -1,7 +1,7 @@
 """From a prompt to pictures: encode the conditions, walk the sampler's steps, decode."""
 
 import warnings
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Unpack, cast
@@ -9,6 +9,7 @@ from typing import Unpack, cast
 import numpy as np
 from PIL import Image
 
+from .bundle.cfg_batch import merged_prompts
 from .bundle.plan import Plan, Process
 from .bundle.preset import Preset
 from .bundle.reader import Bundle
@@ -24,11 +25,14 @@ from .output import Output, Step, Timings
 from .processes.denoiser import Denoiser
 from .processes.run import ProcessRun
 from .redraw.run_record import RunRecord
-from .request import Request, make_request, usual_guidance
+from .request import Request, make_request, options_of_prompts, usual_guidance
 from .sessions.cache import SessionCache
 from .sessions.session import Session
 from .text_bundle import TEXT_OPTIONS, TextBundle
 from .token_samplers.row_blocks import on_cores
+
+Prompts = str | Sequence[str] | None
+"""One prompt, or several that are drawn at once."""
 
 
 class Pipeline:
@@ -78,19 +82,20 @@ class Pipeline:
 
     def __call__(
         self,
-        prompt: str | None = None,
+        prompt: Prompts = None,
         *,
         on_step: Callable[[Step], None] | None = None,
         **options: Unpack[RunOptions],
     ) -> Output:
-        """Draws `count` pictures of a prompt, where the bundle reads one.
+        """Draws `count` pictures of a prompt, where the bundle reads one, or of each of several prompts at once.
 
         The keywords are those of `RunOptions`: `language`, `negative` (text to steer away from), `steps`, `guidance` (1
         switches it off), `sampler`, `seed`, `noise` (float32 [count, C, h, w], replaces the seed's draw of the start
         noise), `size` (height, width in pixels), `count`, `preset` (one of the bundle's), and what the bundle draws
         from: `subject`, `mask`, `subjects`, `image`, `sound`... What is left out comes from the bundle's plan.
-        `on_step` is called after every step, as a progress bar needs it. Raises InputError for bad input, with every
-        problem.
+        Of several prompts picture k has seed + k, the pictures of a prompt follow one another, `negative` may be a list
+        with one for each, and everything else is for all. `on_step` is called after every step, as a progress bar needs
+        it. Raises InputError for bad input, with every problem.
         """
         if on_step is not None and not callable(on_step):
             raise InputError(f"on_step: expected a function of a step, got {short(on_step)}; leave it out")
@@ -103,18 +108,20 @@ class Pipeline:
         assert last is not None, "a run without a step"
         return walk.finish(last)
 
-    def steps(self, prompt: str | None = None, **options: Unpack[RunOptions]) -> "Walk":
+    def steps(self, prompt: Prompts = None, **options: Unpack[RunOptions]) -> "Walk":
         """The same run as an iterator of steps; leaving the loop stops it. Bad input raises before the first step."""
         return self._begun(prompt, options)
 
-    def _begun(self, prompt: str | None, options: RunOptions) -> "Walk":
+    def _begun(self, prompt: Prompts, options: RunOptions) -> "Walk":
         timings = Timings()
-        request, slots, notes = self._encode(prompt, options, timings)
+        calls = self._calls(prompt, options)
+        request, slots, notes = self._encode(calls, timings)
         record = None
         if "picture" in self._plan.process.gives:
             text = None if self._text is None or prompt is None else self._text.bundle
             given = {"preset": self.preset, **options}
-            record = RunRecord(self.bundle, text, self.backend, prompt, given, request)
+            texts = [(own, str(each.get("negative", ""))) for own, each in calls] if len(calls) > 1 else []
+            record = RunRecord(self.bundle, text, self.backend, calls[0][0], given, request, texts)
         alone = self._limit is not None
         return Walk(self.bundle, self._sessions, request, slots, notes, timings, alone, record, self._cores)
 
@@ -122,16 +129,29 @@ class Pipeline:
     def _plan(self) -> Plan:
         return self.bundle.manifest.plan
 
+    def _calls(self, prompt: Prompts, options: RunOptions) -> list[tuple[str | None, RunOptions]]:
+        """Each prompt with its options. Raises InputError for several that cannot be drawn at once."""
+        if prompt is None or isinstance(prompt, str) or not isinstance(prompt, list | tuple):
+            return [(cast("str | None", prompt), options)]
+        if self._text is not None:
+            raise InputError(f"prompt: expected one beside a text bundle, got {len(prompt)}; give one")
+        return list(zip(prompt, options_of_prompts(self._plan, prompt, options), strict=True))
+
     def _encode(
-        self, prompt: str | None, options: RunOptions, timings: Timings
+        self, calls: list[tuple[str | None, RunOptions]], timings: Timings
     ) -> tuple[Request, NamedTensors, tuple[str, ...]]:
         """The checked request, all slots, and warnings, which are also given to Python's."""
         with timings("encode"):
             # What is open may read its file on, and what is not will read it.
             self.bundle.check_graphs(name for name in self.bundle.manifest.graphs if name in self._sessions.open)
-            request, other, others_notes = self._request(prompt, options)
-            request = self._within_limit(request)
+            requests = [self._request(prompt, options) for prompt, options in calls]
+            request, other, others_notes = requests[0]
+            request = replace(self._within_limit(request), prompts=len(calls))
             context, notes = self._conditions(request, other)
+            if len(calls) > 1:
+                encoded = [(context, notes), *(self._conditions(own, other) for own, _, _ in requests[1:])]
+                context = merged_prompts([slots for slots, _ in encoded], request.rows)
+                notes = tuple(note for _, own in encoded for note in own)
         # They hold prompts and names of files.
         notes = tuple(dict.fromkeys(map(one_line, (*others_notes, *notes))))
         for note in notes:

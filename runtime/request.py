@@ -1,6 +1,6 @@
 """One call's options, checked against the plan; every problem is told at once."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Unpack
 
@@ -11,9 +11,9 @@ from .bundle.manifest import Manifest
 from .bundle.plan import Plan
 from .bundle.preset import Preset
 from .errors import InputError, UnknownOptionError, reason
-from .inputs.option import CallContext, PreparedInputs, is_number, is_same_size, short, unknown_options
+from .inputs.option import CallContext, PreparedInputs, is_count, is_number, is_same_size, short, unknown_options
 from .inputs.registry import RunOptions, filled_in, prepare_inputs, run_options
-from .inputs.sampling import LATENTS_OPTIONS, MOST_PIXELS, MOST_STEPS, SAMPLING_OPTIONS
+from .inputs.sampling import LATENTS_OPTIONS, MOST_PICTURES, MOST_PIXELS, MOST_STEPS, SAMPLING_OPTIONS
 from .inputs.sound import MixInput
 from .inputs.text.prompt import TextInput
 from .media.tokenizer import Tokenizer, is_text
@@ -29,7 +29,8 @@ class Request:
     """What a caller asks for, defaults filled in.
 
     `values` holds every option by its name as the caller gave it; `choices` completes the names of graphs that stand
-    for a choice, such as `language`. `size` is (height, width) in pixels; `noise` is None, or float32 [count, C, h, w]
+    for a choice, such as `language`. Of `prompts` drawn at once `prompt` is the first, and `count` are the pictures of
+    all. `size` is (height, width) in pixels; `noise` is None, or float32 [count, C, h, w]
     for latents, or for tokens the draws by their names. `sampler` is that of latents. `inputs` is what pictures, sound,
     word and strength fill before the first graph. `preset_name` is None for the plain loop. `rows` are those of the
     guidance. With `split_cfg_batch` the network is called for one side of the guidance after the other.
@@ -50,6 +51,38 @@ class Request:
     preset_name: str | None
     notes: tuple[str, ...]
     split_cfg_batch: bool = False
+    prompts: int = 1
+
+
+def options_of_prompts(plan: Plan, prompts: Sequence[Any], options: RunOptions) -> list[RunOptions]:
+    """The options of the request of each prompt, as they are with its own negative prompt and the count of all.
+
+    Raises InputError for none or too many, for negative prompts that are neither one nor as many, and for a plan that
+    draws one prompt at a time.
+    """
+    negative, noise, count = options.get("negative", ""), options.get("noise"), options.get("count")
+    given, problems = len(prompts), list[str]()
+    if not plan.walks_latents or plan.find(TextInput) is None:
+        problems.append(f"prompt: this bundle draws one prompt at a time, if any, got {given}; give one")
+    if not 1 <= given <= MOST_PICTURES:
+        problems.append(f"prompt: expected 1 to {MOST_PICTURES} prompts, got {given}; draw the others by another call")
+    each = list(negative) if isinstance(negative, list | tuple) else [negative] * given
+    if len(each) != given:
+        problems.append(f"negative: expected one text, or one for each of {given} prompts, got {len(each)}")
+    drawn = noise.shape[0] if isinstance(noise, np.ndarray) and noise.ndim else None
+    if drawn is not None and given and (drawn % given or (count is not None and count * given != drawn)):
+        problems.append(f"noise: expected as many for each of {given} prompts, got {drawn} in all; draw it again")
+    if problems:
+        raise InputError(*problems)
+    made = []
+    for text in each:
+        own: RunOptions = {**options, "negative": text}
+        if drawn is None and (count is None or is_count(count, MOST_PICTURES)):
+            own["count"] = given * (count or 1)
+        elif drawn is not None:
+            own.pop("count", None)
+        made.append(own)
+    return made
 
 
 def make_request(

@@ -37,8 +37,9 @@ OUT = "File to write: out.png, or of a bundle that gives sounds out.wav; a text 
 
 @command()
 @click.argument("bundle", type=FILE)
-@click.argument("prompt", required=False)
-@run_keywords()
+@click.argument("prompts", metavar="[PROMPT]...", nargs=-1)
+@run_keywords(without=("negative",))
+@click.option("--negative", "negative", multiple=True, help="Text to steer away from; one, or one for each prompt.")
 @text_bundle_option
 @backend_option
 @threads_option
@@ -52,7 +53,8 @@ OUT = "File to write: out.png, or of a bundle that gives sounds out.wav; a text 
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
 def run(
     bundle: Path,
-    prompt: str | None,
+    prompts: tuple[str, ...],
+    negative: tuple[str, ...],
     text_bundle: Path | None,
     backend: str | None,
     threads: int | None,
@@ -66,10 +68,16 @@ def run(
     as_json: bool,
     **values: Any,
 ) -> None:
-    """Draw PROMPT, or a sound, or describe a picture, with the folder BUNDLE. What is left out comes from its plan."""
+    """Draw PROMPT, or a sound, or describe a picture, with the folder BUNDLE. What is left out comes from its plan.
+
+    Several prompts are drawn at once.
+    """
     # Nothing is opened for files that cannot be written, or that this run would not give.
     opened = open_bundle(bundle, check_files=False)
     plan, parameters = opened.manifest.plan, None if again is None else read_parameters(again)
+    several = len(prompts) > 1
+    prompt = prompts[0] if prompts else None
+    values["negative"] = negative[0] if negative else ""
     request = Again(prompt, given_keywords(plan.options(), values), ())
     if parameters is not None:
         text = None if text_bundle is None else open_bundle(text_bundle, check_files=False)
@@ -79,7 +87,9 @@ def run(
     gives = plan.gives(request.prompt, request.options)
     saved = _saved_states(plan, {"latents": save_latents, "tokens": save_tokens})
     kind, out = _target(gives, out)
-    paths = [] if out is None else numbered_paths(out, _count(request.options))
+    options = request.options | ({"negative": list(negative)} if len(negative) > 1 else {})
+    texts = list(prompts) if several or len(negative) > 1 else request.prompt
+    paths = [] if out is None else numbered_paths(out, _count(options, len(prompts)))
     read = [*input_files(values), *([] if again is None else [again])]
     check_targets([*paths, *saved], read, [path for path in (bundle, text_bundle) if path is not None])
     preset = request.options.get("preset")
@@ -98,9 +108,7 @@ def run(
     with warned(), bars(not as_json), progress_bar("drawing", unit="step") as bar:
         for note in notes:
             warnings.warn(note, UserWarning, stacklevel=2)
-        output = pipeline(
-            request.prompt, on_step=lambda step: bar.move_to(step.index + 1, step.count), **request.options
-        )
+        output = pipeline(texts, on_step=lambda step: bar.move_to(step.index + 1, step.count), **options)
     state = output.latents if output.tokens is None else output.tokens
     assert state is not None, "a run that gave no state"
     with warned():
@@ -138,9 +146,9 @@ def _target(gives: tuple[str, ...], out: Path | None) -> tuple[str, Path | None]
     return written_kind(kinds, out), out
 
 
-def _count(keywords: dict[str, Any]) -> int:
+def _count(keywords: dict[str, Any], prompts: int) -> int:
     """How many results a run gives. A number out of its range is refused with the other options."""
-    count = noise_count(keywords.get("noise")) or keywords.get("count") or 1
+    count = noise_count(keywords.get("noise")) or (keywords.get("count") or 1) * max(1, prompts)
     return count if 1 <= count <= MOST_PICTURES else 1
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..bundle.calls import expand_wildcards
-from ..bundle.cfg_batch import expand_cfg
+from ..bundle.cfg_batch import expand_prompts
 from ..bundle.plan import Process
 from ..bundle.preset import CROSS, DenoiserVariant, Preset, is_feature_tensor
 from ..inputs.option import NamedTensors
@@ -100,11 +100,11 @@ class _BoundGraph:
 class Denoiser:
     """One run's prediction for a process, `predict(inputs, timestep)`.
 
-    `slots` hold one row for each side of the guidance, or one for both; they are repeated for `request.count` pictures
-    once, before the loop, for all segments. Those of `written` are an earlier process's, with a row for each picture.
-    A delayed segment takes over once the calls, counted from 0, have passed the request's `delay_until_call`. Its
-    preset says which calls are made with less. With `split_cfg_batch` the graph is called for one side of the guidance
-    after the other, with half of what a call computes in memory at a time.
+    `slots` hold one row for each side of the guidance, or one for both, or one for each prompt of each side; they are
+    repeated for `request.count` pictures once, before the loop, for all segments. Those of `written` are an earlier
+    process's, with a row for each picture. A delayed segment takes over once the calls, counted from 0, have passed the
+    request's `delay_until_call`. Its preset says which calls are made with less. With `split_cfg_batch` the graph is
+    called for one side of the guidance after the other, with half of what a call computes in memory at a time.
     """
 
     def __init__(
@@ -119,7 +119,8 @@ class Denoiser:
         self._process, self._session, self._slots, self._written = process, session, slots, written
         self._scale, self._count, self._split = scale, request.count, request.split_cfg_batch
         self._delay_until_call = request.inputs.delay_until_call
-        rows = process.guidance.rows(scale)
+        self._prompts = request.prompts
+        self._sides = rows = process.guidance.rows(scale)
         self._reuse = FeatureCache(request.preset, rows, len(process.segments) - 1)
         self._rows: dict[tuple[str, int, int | None], np.ndarray] = {}
         self._bounds: dict[tuple[int, str, int, int | None], _BoundGraph] = {}
@@ -195,8 +196,9 @@ class Denoiser:
             if slot in self._written:
                 self._rows[key] = np.concatenate([self._slots[slot]] * (sides if side is None else 1))
             else:
-                rows = _side_rows(expand_cfg(self._slots[slot], sides), side, 1)
-                self._rows[key] = np.repeat(rows, self._count, axis=0)
+                rows = expand_prompts(self._slots[slot], sides, self._sides, self._prompts)
+                rows = _side_rows(rows, side, self._prompts)
+                self._rows[key] = np.repeat(rows, self._count // self._prompts, axis=0)
         return self._rows[key]
 
 

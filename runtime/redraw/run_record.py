@@ -27,7 +27,8 @@ UNKNOWN_VERSION = "unknown"
 class RunRecord:
     """The parameters of the pictures of one run: of picture k those with which it alone is drawn again.
 
-    `given` are the caller's options, `text` is the bundle that reads the prompt where it is another.
+    `given` are the caller's options, `text` is the bundle that reads the prompt where it is another. Of several prompts
+    `texts` are each with its negative one.
     """
 
     def __init__(
@@ -38,7 +39,11 @@ class RunRecord:
         prompt: str | None,
         given: Mapping[str, Any],
         request: Request,
+        texts: Sequence[tuple[str | None, str]] = (),
     ):
+        self._texts = tuple(texts)
+        if texts:
+            given = {name: value for name, value in given.items() if name != "negative"}
         known = run_options()
         changed = {name: value for name, value in given.items() if name in known and not known[name].is_default(value)}
         files = {name: value for name, value in changed.items() if known[name].is_file}
@@ -72,12 +77,16 @@ class RunRecord:
             for name, value in self._shared.items()
         }
         missing = [] if fits else [f"seed: {seed} is beyond {most}, up to which a run takes one"]
+        of_run, own = self._of_run, dict[str, Any]()
+        if self._texts:
+            prompt, negative = self._texts[number * len(self._texts) // self._request.count]
+            of_run, own = of_run | {"prompt": prompt}, {"negative": negative} if negative else {}
         return Parameters(
             walked=Walked(self._sampler, steps, (image.height, image.width)),
-            options=RunValues(self._options | ({"seed": seed} if fits else {})),
+            options=RunValues(self._options | own | ({"seed": seed} if fits else {})),
             files=self._files | shares,
             missing=(*missing, *self._of_the_others(number)),
-            **self._of_run,
+            **of_run,
         )
 
     def _of_the_others(self, number: int) -> list[str]:

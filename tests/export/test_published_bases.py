@@ -25,7 +25,7 @@ SD2 = {"use_linear_projection": True, "upcast_attention": True, "attention_head_
     ("unet", "vae", "text", "tokens", "window", "pad", "clip_skip"),
     [
         (SELF_ATTENTION, {"out_channels": 1}, {"use_attention_mask": True}, PLACEHOLDERS, 20, "[PAD]", 1),
-        (SD2, {"block_out_channels": [16, 16, 16]}, {"hidden_act": "gelu"}, PLACEHOLDERS[:1], 77, "!", None),
+        (SD2, {"block_out_channels": [16, 16, 16]}, {"hidden_act": "gelu"}, PLACEHOLDERS[:1], 77, "!", 2),
     ],
     ids=["grey, masked, padded by a token of its own", "as Stable Diffusion 2"],
 )
