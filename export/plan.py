@@ -33,6 +33,7 @@ class ExportPlan:
     as in diffusers. `loras` are added to the base's weights, in any order.
     `few_step` is one of `few_step.FEW_STEPS`; `decoder` and `preview_decoder` are tiny autoencoders
     that decode instead of the base's VAE, all latents or those of steps that are shown.
+    With `inpainting` the base's UNet reads a mask and a masked picture beside the latents.
     """
 
     system: str
@@ -51,6 +52,7 @@ class ExportPlan:
     few_step: str | None = None
     decoder: Path | None = None
     preview_decoder: Path | None = None
+    inpainting: bool = False
 
     def problems(self) -> list[str]:
         """What is wrong whatever the system is, one line each; no file is read."""
@@ -63,6 +65,8 @@ class ExportPlan:
             problems += self._file_problems()
         elif self.base or self.parts or self.base_config:
             problems.append("--random-weights: stands for all weights; leave out --base, --base-config and --part")
+        if self.inpainting and self.random_weights is not None:
+            problems.append("--inpainting: says what a base's UNet reads, got --random-weights; leave one of them out")
         if self.guidance is not None and not abs(self.guidance) <= LARGEST_GUIDANCE:
             problems.append(f"--guidance: expected a finite number, got {self.guidance}")
         problems += [f"--lora: {problem}" for problem in choice_problems(self.loras)]

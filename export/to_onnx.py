@@ -27,9 +27,10 @@ class Component:
     """A module and all that its graph needs to be traced and proven.
 
     `example(sizes)` draws one set of inputs, in the order of the module's `forward`, for given free sizes; `free`
-    names the axes that may change, input by input; `outputs` names what `forward` returns. The graph is traced at
-    `trace` and proven at `proof`, two different sets of sizes, so that a size frozen by mistake fails at export. `gate`
-    bounds the error against fp32 torch as a share of the output's standard deviation.
+    names the axes that may change, input by input, and a multiple of another as `8*height`; `outputs` names what
+    `forward` returns. The graph is traced at `trace` and proven at `proof`, two different sets of sizes, so that a size
+    frozen by mistake fails at export. `gate` bounds the error against fp32 torch as a share of the output's standard
+    deviation.
     """
 
     name: str
@@ -61,7 +62,9 @@ def to_onnx(component: Component, path: Path, external_data_bytes: int = EXTERNA
     """
     inputs = component.example(component.trace)
     names = {name for axes in component.free.values() for name in axes.values()}
-    sizes = {name: _dimension(name, component.trace[name]) for name in sorted(names)}
+    sizes: dict[str, Any] = {name: _dimension(name, component.trace[name]) for name in sorted(names) if "*" not in name}
+    for times, _, name in (name.partition("*") for name in names if "*" in name):
+        sizes[f"{times}*{name}"] = int(times) * sizes[name]
     axes = [{axis: sizes[name] for axis, name in component.free.get(key, {}).items()} for key in inputs]
     dynamic = _as_arguments(component.module, axes)
     with torch.no_grad(), _quiet():

@@ -29,7 +29,7 @@ class Conditions:
     """Fills the slots for a request, one row for each side of the guidance or one for both."""
 
     def __init__(self, bundle: Bundle, session: Callable[[str], Session]):
-        self._session = session
+        self._session, self._picture_slots = session, bundle.manifest.plan.picture_slots()
         texts = _Tokenizers(bundle)
         self._conditioners = [
             (conditioner, None if conditioner.text is None else texts(conditioner.text))
@@ -93,19 +93,19 @@ class Conditions:
     def unused_graphs(self, request: Request) -> set[str]:
         """Names of the graphs of starts that the caller did not give."""
         slots = request.inputs.slots
-        return {
-            stage.graph
-            for conditioner, _ in self._conditioners
-            if conditioner.optional and not _is_given(conditioner, slots, request)
-            for stage in conditioner.stages
-        }
+        optional = [conditioner for conditioner, _ in self._conditioners if conditioner.optional]
+        lacking = [conditioner for conditioner in optional if not _is_given(conditioner, slots, request)]
+        unused = {stage.graph for conditioner in lacking for stage in conditioner.stages}
+        served = [conditioner for conditioner, _ in self._conditioners if conditioner not in lacking]
+        return unused - {stage.graph for conditioner in served for stage in conditioner.stages}
 
     def _run(self, stage: GraphCall, slots: NamedTensors, request: Request) -> NamedTensors:
         session = self._session(stage.graph.format(**request.choices))
         read = {
             name: slots[slot] for name, slot in expand_wildcards(stage.inputs, (t.name for t in session.inputs)).items()
         }
-        if any(len(array) > 1 for array in read.values()):
+        per_picture = not self._picture_slots.isdisjoint(stage.inputs.values())
+        if not per_picture and any(len(array) > 1 for array in read.values()):
             read = {name: expand_cfg(array, request.rows) for name, array in read.items()}
         outputs = session(**read)
         return {slot: outputs[name] for name, slot in expand_wildcards(stage.outputs, outputs).items()}

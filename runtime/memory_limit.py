@@ -30,6 +30,8 @@ BYTES_PER_FILE_BYTE_WITH_ENGINE = {
 Measured: ONNX Runtime's int8 (0.05), OpenVINO's int8 (1.2) and fp32 up to 500 MB (0.7); the rest is an estimate."""
 DECODER_BYTES_PER_PIXEL = 5500
 """What Stable Diffusion's decoder computes with: measured for 512 x 512, 4500 on cpu and 5400 on openvino."""
+ENCODER_BYTES_PER_PIXEL = 5500
+"""What its encoder computes with: counted like the decoder, whose widest layers have twice its channels."""
 DENOISER_BYTES_PER_CELL = {"cpu": 130_000, "openvino": 40_000}
 """What Stable Diffusion's UNet computes with, for each cell of one row of latents: measured, 130 000 on cpu (256 x 256)
 and 30 000 on openvino (512 x 512)."""
@@ -112,6 +114,8 @@ class MemoryLimit:
         for process in plan.processes:
             for graph in (graph for graph in process.tail_graphs() if graph in found):
                 found[graph] += DECODER_BYTES_PER_PIXEL * cells * process.canvas.factor**2
+        for graph in (graph for graph in plan.start_graphs() if graph in found):
+            found[graph] += ENCODER_BYTES_PER_PIXEL * cells * plan.process.canvas.factor**2
         attention = ATTENTION_BYTES_PER_PAIR[self._name] * run.cells
         computed = (DENOISER_BYTES_PER_CELL[self._name] + attention) * cells * run.sides
         return found | {" and ".join(loop): PROCESS_BYTES + sum(self._weights(graph, run) for graph in loop) + computed}

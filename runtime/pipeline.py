@@ -91,8 +91,9 @@ class Pipeline:
 
         The keywords are those of `RunOptions`: `language`, `negative` (text to steer away from), `steps`, `guidance` (1
         switches it off), `sampler`, `seed`, `noise` (float32 [count, C, h, w], replaces the seed's draw of the start
-        noise), `size` (height, width in pixels), `count`, `preset` (one of the bundle's), and what the bundle draws
-        from: `subject`, `mask`, `subjects`, `image`, `sound`... What is left out comes from the bundle's plan.
+        noise), `size` (height, width in pixels), `count`, `preset` (one of the bundle's), `start` with `start_strength`
+        and `inpaint` (a picture to redraw, or to fill where a mask is white), and what the bundle draws from:
+        `subject`, `mask`, `subjects`, `image`, `sound`... What is left out comes from the bundle's plan.
         Of several prompts picture k has seed + k, the pictures of a prompt follow one another, `negative` may be a list
         with one for each, and everything else is for all. `on_step` is called after every step, as a progress bar needs
         it. Raises InputError for bad input, with every problem.
@@ -218,7 +219,7 @@ class Walk(Iterator[Step]):
         self.timings = timings
         """How long each stage took so far."""
         self._record = record
-        self._written = frozenset[str]()
+        self._written = bundle.manifest.plan.picture_slots()
         self._denoisers: list[Denoiser] = []
         self._steps = self._walked()
 
@@ -308,6 +309,7 @@ class Walk(Iterator[Step]):
             grid=process.canvas.cells(request.size if last else process.canvas.size),
             noise=request.noise if last else None,
             sampler=request.sampler if last else process.usual_sampler(),
+            first_step=request.first_step if last else None,
             values=request.values if last else {**request.values, "steps": None},
             slots=self._slots,
             # Under a limit the next step opens and binds the denoiser again.

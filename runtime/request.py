@@ -12,11 +12,13 @@ from .bundle.plan import Plan
 from .bundle.preset import Preset
 from .errors import InputError, UnknownOptionError, reason
 from .inputs.option import CallContext, PreparedInputs, is_count, is_number, is_same_size, short, unknown_options
+from .inputs.pictures.start_picture import FILLED_DRAW, START_DRAW, StartPicture
 from .inputs.registry import RunOptions, filled_in, prepare_inputs, run_options
 from .inputs.sampling import LATENTS_OPTIONS, MOST_PICTURES, MOST_PIXELS, MOST_STEPS, SAMPLING_OPTIONS
 from .inputs.sound import MixInput
 from .inputs.text.prompt import TextInput
 from .media.tokenizer import Tokenizer, is_text
+from .processes.latents import START_NOISE
 from .samplers.sampler import Sampler
 from .samplers.settings import SamplerSettings
 
@@ -30,8 +32,9 @@ class Request:
 
     `values` holds every option by its name as the caller gave it; `choices` completes the names of graphs that stand
     for a choice, such as `language`. Of `prompts` drawn at once `prompt` is the first, and `count` are the pictures of
-    all. `size` is (height, width) in pixels; `noise` is None, or float32 [count, C, h, w]
-    for latents, or for tokens the draws by their names. `sampler` is that of latents. `inputs` is what pictures, sound,
+    all. `size` is (height, width) in pixels; `noise` is None, or float32 [count, C, h, w] for latents, or the draws by
+    their names. `sampler` is that of latents, and `first_step` the one that a start is noised for, None from pure
+    noise. `inputs` is what pictures, sound,
     word and strength fill before the first graph. `preset_name` is None for the plain loop. `rows` are those of the
     guidance. With `split_cfg_batch` the network is called for one side of the guidance after the other.
     """
@@ -50,8 +53,20 @@ class Request:
     preset: Preset
     preset_name: str | None
     notes: tuple[str, ...]
+    first_step: int | None = None
     split_cfg_batch: bool = False
     prompts: int = 1
+
+    @property
+    def steps(self) -> int | None:
+        """How many steps its sampler makes; None for tokens."""
+        return None if self.sampler is None else len(self.sampler.timesteps) - (self.first_step or 0)
+
+    @property
+    def calls(self) -> int | None:
+        """How often its sampler calls the network; None for tokens."""
+        skipped = self.first_step or 0
+        return None if self.sampler is None else self.sampler.calls - skipped * self.sampler.calls_a_step
 
 
 def options_of_prompts(plan: Plan, prompts: Sequence[Any], options: RunOptions) -> list[RunOptions]:
@@ -136,13 +151,18 @@ def make_request(
     if made.size is not None:
         size = made.size
         problems += process.canvas.problems(size) or process.canvas.memory_problems(size, count)
-    sampler = None
+    sampler = first_step = None
     try:
         sampler = _sampler(plan, preset.sampler if values["sampler"] is None else values["sampler"], steps, values)
+        first_step = _first_step(sampler, made)
     except InputError as error:
         problems += error.problems
     if problems:
         raise UnknownOptionError(*problems) if unknown else InputError(*problems)
+    notes = (*made.notes, *_delay_notes(plan, made, sampler), *process.guidance.notes(guidance))
+    if sampler is not None:
+        # A delay is a place in the whole run, of which the calls before the first step are left out.
+        made.delay_until_call -= (first_step or 0) * sampler.calls_a_step
     return Request(
         prompt=prompt,
         values=values,
@@ -157,7 +177,8 @@ def make_request(
         inputs=made,
         preset=preset,
         preset_name=values["preset"],
-        notes=(*made.notes, *_delay_notes(plan, made, sampler), *process.guidance.notes(guidance)),
+        notes=notes,
+        first_step=first_step,
     )
 
 
@@ -207,6 +228,13 @@ def _sampler(plan: Plan, name: Any, steps: Any, values: Mapping[str, Any]) -> Sa
     return process.sampler.make(process.schedule, name, step_count, SamplerSettings.from_options(values))
 
 
+def _first_step(sampler: Sampler | None, made: PreparedInputs) -> int | None:
+    """The step that a start is noised for, None where there is none; raises InputError where no step is left."""
+    if sampler is None or made.start_strength is None:
+        return None
+    return sampler.first_step(made.start_strength)
+
+
 def _delay_notes(plan: Plan, made: PreparedInputs, sampler: Sampler | None) -> tuple[str, ...]:
     """A delay past the last call is as the authors have it, but hardly what anyone wants who marked a subject."""
     if plan.delay is None or sampler is None or made.marked == 0 or made.delay_until_call < sampler.calls - 1:
@@ -252,7 +280,14 @@ def _shape(
     """The noise as the loop takes it, size and count as the noise or the plan has them, and problems."""
     canvas = plan.process.canvas
     problems: list[str] = []
-    if noise is not None and plan.walks_latents:
+    if isinstance(noise, Mapping) and plan.walks_latents:
+        noise, problems = _check_latents_draws(noise, plan)
+        if not problems:
+            rows, columns = next(iter(noise.values())).shape[3:]
+            from_noise, drawn = (rows * canvas.factor, columns * canvas.factor), noise_count(noise)
+            problems = _disagreements(from_noise, size, drawn, count)
+            size, count = from_noise, drawn
+    elif noise is not None and plan.walks_latents:
         noise, problems = _check_noise(noise, plan.latents.decoder.channels)
         if not problems:
             from_noise, drawn = (noise.shape[2] * canvas.factor, noise.shape[3] * canvas.factor), noise_count(noise)
@@ -295,6 +330,22 @@ def _check_draws(noise: Any) -> tuple[dict[str, np.ndarray], list[str]]:
     if len(set(counts.values())) > 1:
         problems.append(f"noise: expected draws for one number of pictures, got {counts}")
     return found, problems
+
+
+def _check_latents_draws(noise: Mapping[str, Any], plan: Plan) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Recorded draws of a walk through latents, each [1, count, C, h, w], and what is wrong with them."""
+    found, problems = _check_draws(noise)
+    known = [START_NOISE, *([START_DRAW, FILLED_DRAW] if plan.find(StartPicture) else [])]
+    if strange := [short(name) for name in found if name not in known]:
+        problems.append(f"noise: expected draws named {', '.join(known)}, got {', '.join(strange)}; leave them out")
+    shapes = {draws.shape for draws in found.values()}
+    channels = plan.latents.decoder.channels
+    for shape in shapes:
+        if len(shape) != 5 or shape[::2][:2] != (1, channels) or 0 in shape or max(shape) > MOST_PIXELS:
+            problems.append(f"noise: expected draws of shape [1, count, {channels}, height, width], got {list(shape)}")
+    if len(shapes) > 1 and not problems:
+        problems.append(f"noise: expected draws of one shape, got {', '.join(map(str, map(list, shapes)))}")
+    return {name: np.ascontiguousarray(draws, np.float32) for name, draws in found.items()}, problems
 
 
 def _check_noise(noise: Any, channels: int) -> tuple[np.ndarray, list[str]]:

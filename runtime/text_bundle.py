@@ -10,6 +10,7 @@ from .bundle.plan import Plan
 from .bundle.reader import Bundle
 from .conditions import Conditions
 from .errors import InputError
+from .inputs.pictures.start_picture import StartPicture
 from .inputs.registry import RunOptions
 from .inputs.sound import MixInput
 from .inputs.text.learned import LearnedInput
@@ -21,8 +22,8 @@ from .sessions.session import Session
 
 TEXT_OPTIONS = ("language", "negative", "embedding", "weights")
 """Those of a call's options that go with the prompt to the bundle that reads it."""
-OF_TEXT = (TextInput, LearnedInput, WindowsInput)
-"""What a bundle takes that draws from a prompt alone."""
+OF_TEXT = (TextInput, LearnedInput, WindowsInput, StartPicture)
+"""What a bundle takes that draws from a prompt alone, or over a picture."""
 
 
 def check_mixable(sound: Bundle, text: Bundle) -> None:

@@ -61,6 +61,7 @@ def _loras(context: click.Context, parameter: click.Parameter, values: tuple[str
 @click.option("--few-step", type=click.Choice(FEW_STEPS), help=FEW_STEP)
 @click.option("--decoder", type=FILE, help="A tiny autoencoder (TAESD) that decodes instead of the base's VAE.")
 @click.option("--preview-decoder", type=FILE, help="A tiny autoencoder that decodes the steps that are shown.")
+@click.option("--inpainting", is_flag=True, help="The base is one for inpainting: its UNet reads a mask, too.")
 @click.option("--licence", "licences", multiple=True, help="A licence of the weights, kept in the manifest.")
 @lowering_options
 def export(
@@ -78,6 +79,7 @@ def export(
     few_step: str | None,
     decoder: Path | None,
     preview_decoder: Path | None,
+    inpainting: bool,
     licences: tuple[str, ...],
     lowering: dict[str, Any],
 ) -> None:
@@ -87,7 +89,7 @@ def export(
         from ..lower.lowering import Lowering
         from ..plan import ExportPlan
     distilled = loras, few_step, decoder, preview_decoder
-    options = sampler, steps, guidance, licences, Lowering(**lowering), clip_skip, *distilled
+    options = sampler, steps, guidance, licences, Lowering(**lowering), clip_skip, *distilled, inpainting
     plan = ExportPlan(system, out, base, base_config, parts, random_weights, *options)
     with bars():
         export_bundle(plan, echo)

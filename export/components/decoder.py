@@ -1,14 +1,17 @@
-"""The decoder of a VAE, whole or tiny, as the pipeline calls it."""
+"""The two halves of a VAE, whole or tiny, as the pipeline calls them."""
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny
 from torch import Tensor, nn
+from x2i.runtime.bundle.calls import GraphCall
+from x2i.runtime.bundle.plan import Conditioner
+from x2i.runtime.inputs.pictures.start_picture import StartPicture
 from x2i.runtime.processes.latents import Decoder
 
 from ..to_onnx import Component, Sizes
 
-DECODER, PREVIEW_DECODER = "decoder", "preview_decoder"
-"""The graphs' names."""
+DECODER, PREVIEW_DECODER, ENCODER = "decoder", "preview_decoder", "vae_encoder"
+"""The graphs' names; the last is opened where a run begins with a picture."""
 
 
 class PictureDecoder(nn.Module):
@@ -28,6 +31,75 @@ class PictureDecoder(nn.Module):
         if self.post_quant_conv is not None:
             latents = self.post_quant_conv(latents)
         return self.decoder(latents)
+
+
+class LatentsEncoder(nn.Module):
+    """`forward(image [B, 3 or 1, H, W] in -1..1, noise [B, C, h, w])` returns latents as a sampler walks them.
+
+    They are drawn with the noise from what the encoder says of them, its logarithm of the variance kept to -30..20. A
+    tiny encoder draws nothing, and takes the image alone.
+    """
+
+    def __init__(self, vae: AutoencoderKL | AutoencoderTiny, scaling_factor: float):
+        super().__init__()
+        self.encoder, self.scaling_factor = vae.encoder, scaling_factor
+        self.quant_conv = vae.quant_conv if isinstance(vae, AutoencoderKL) else None
+
+    def forward(self, image: Tensor, noise: Tensor | None = None) -> Tensor:
+        moments = self.encoder(image)
+        if self.quant_conv is not None:
+            moments = self.quant_conv(moments)
+        if noise is None:
+            return moments * self.scaling_factor
+        mean, log_variance = moments.chunk(2, dim=1)
+        return (mean + torch.exp(0.5 * log_variance.clamp(-30, 20)) * noise) * self.scaling_factor
+
+
+def encoder_component(vae: AutoencoderKL | AutoencoderTiny, scaling_factor: float) -> Component:
+    """The encoder's graph: `image` float32 [B, 3 or 1, H, W] in -1..1 and, of a VAE that draws, `noise` [B, C, h, w],
+    to `latents` [B, C, h, w]."""
+    factor, draws = decoder_factor(vae), isinstance(vae, AutoencoderKL)
+    sides = ("height", "width")
+
+    def example(sizes: Sizes) -> dict[str, Tensor]:
+        random = torch.Generator().manual_seed(3)
+        batch, height, width = sizes["batch"], sizes["height"], sizes["width"]
+        picture = torch.rand(batch, vae.config.in_channels, height * factor, width * factor, generator=random)
+        noise = torch.randn(batch, vae.config.latent_channels, height, width, generator=random)
+        return {"image": picture * 2 - 1} | ({"noise": noise} if draws else {})
+
+    return Component(
+        name=ENCODER,
+        module=LatentsEncoder(vae, scaling_factor).eval(),
+        example=example,
+        outputs=("latents",),
+        free={"image": {0: "batch"} | {axis: f"{factor}*{side}" for axis, side in enumerate(sides, 2)}}
+        | ({"noise": {0: "batch"} | dict(enumerate(sides, 2))} if draws else {}),
+        trace={"batch": 2, "height": 10, "width": 13},
+        proof={"batch": 1, "height": 9, "width": 5},
+    )
+
+
+def start_conditioners(vae: AutoencoderKL | AutoencoderTiny, fills: bool = False) -> tuple[Conditioner, ...]:
+    """How a picture to begin with becomes latents; with `fills` a masked one does, too, which the UNet reads."""
+    factor = decoder_factor(vae)
+    start = StartPicture(
+        channels=vae.config.latent_channels,
+        factor=factor,
+        multiple=max(8, factor),
+        grey=vae.config.in_channels == 1,
+        draws=isinstance(vae, AutoencoderKL),
+        fills=fills,
+    )
+    calls = [
+        GraphCall(
+            ENCODER,
+            {"image": f"{kind}_pixels"} | ({"noise": f"{kind}_draw"} if start.draws else {}),
+            {"latents": f"{kind}_latents"},
+        )
+        for kind in ("start", *(["filled"] if fills else []))
+    ]
+    return tuple(Conditioner((call,), (start,) if number == 0 else ()) for number, call in enumerate(calls))
 
 
 def decoder_component(vae: AutoencoderKL | AutoencoderTiny, scaling_factor: float, name: str = DECODER) -> Component:

@@ -11,12 +11,16 @@ from torch.nn import functional as F
 from x2i.kernels.injected_attention.op import ATTRIBUTES, DOMAIN, NAME, VERSION
 from x2i.kernels.injected_attention.reference import injected_attention
 from x2i.models.context_attention import InjectedContext, InjectedOp, cross_attention_layers, install_context_attention
+from x2i.runtime.processes.latents import DRAWN_ANEW
 
 from ..to_onnx import Component, Sizes
 from .projection import KEYS, LOCAL_KEYS, LOCAL_VALUES, STRENGTH, TOKEN_INDEX, VALUES, layer_names, pattern
 
 GUIDANCE = "guidance"
 """The input of a denoiser that reads its guidance scale."""
+FILLED_LATENTS = "filled_latents"
+FILLED = (DRAWN_ANEW, FILLED_LATENTS)
+"""What a UNet that fills pictures reads beside latents, in slots of the same names."""
 
 
 def injected_op(
@@ -50,13 +54,14 @@ class NoisePrediction(nn.Module):
     `forward(latents [B, C, h, w], timestep [B], *context)` returns the noise, [B, C, h, w]. A UNet that embeds its
     guidance (`time_cond_proj_dim`) reads the scale [B] before the context. The context is every
     layer's keys, then every layer's values, [B, T, C] each; an injected UNet reads the local keys and values, the token
-    index [B] and the strength [B] behind them. Every upsampler gets the size of the skip connection that it meets, so
-    that sizes which do not halve evenly work in the same graph.
+    index [B] and the strength [B] behind them. One that `fills` reads, in front of these, what is drawn anew, [B, 1, h,
+    w], and the latents of the picture without it, [B, C, h, w]: channels behind those of the latents. Every upsampler
+    gets the size of the skip connection that it meets, so that sizes which do not halve evenly work in the same graph.
     """
 
-    def __init__(self, unet: UNet2DConditionModel, op: InjectedOp = injected_op):
+    def __init__(self, unet: UNet2DConditionModel, op: InjectedOp = injected_op, fills: bool = False):
         super().__init__()
-        self.unet = unet
+        self.unet, self.fills = unet, fills
         self._attention = install_context_attention(unet, op)
         self.own_upsamplers = nn.ModuleDict(_detached_upsamplers(unet))
 
@@ -65,6 +70,10 @@ class NoisePrediction(nn.Module):
         if embeds_guidance(unet):
             scale, context = context[0], context[1:]
             guidance = embedded_guidance(scale, unet.config.time_cond_proj_dim).to(latents.dtype)
+        if self.fills:
+            anew, filled, *others = context
+            latents, context = torch.cat([latents, anew, filled], dim=1), tuple(others)
+        self._hand_out(context)
         self._hand_out(context)
         time = unet.time_embedding(unet.time_proj(timestep).to(latents.dtype), guidance)
         if unet.time_embed_act is not None:
@@ -122,14 +131,16 @@ def _detached_upsamplers(unet: UNet2DConditionModel) -> dict[str, nn.Module]:
     return found
 
 
-def denoiser_component(unet: UNet2DConditionModel, injected: bool = False) -> Component:
-    """The denoiser's graph, with the second attention if `injected`."""
-    channels = unet.config.in_channels
+def denoiser_component(unet: UNet2DConditionModel, injected: bool = False, fills: bool = False) -> Component:
+    """The denoiser's graph, with the second attention if `injected`, and a mask and a masked picture if it `fills`."""
+    channels = unet.config.out_channels
     layers = {path: layer.to_k.out_features for path, layer in cross_attention_layers(unet).items()}
     kinds = {KEYS: "tokens", VALUES: "tokens"} | ({LOCAL_KEYS: "patches", LOCAL_VALUES: "patches"} if injected else {})
     free = {name: {0: "batch", 1: axis} for kind, axis in kinds.items() for name in layer_names(kind, layers)}
+    plane = {0: "batch", 2: "height", 3: "width"}
+    masked = {name: plane for name in FILLED} if fills else {}
     scalars = {TOKEN_INDEX: {0: "batch"}, STRENGTH: {0: "batch"}} if injected else {}
-    own = {"latents": {0: "batch", 2: "height", 3: "width"}, "timestep": {0: "batch"}}
+    own: dict[str, dict[int, str]] = {"latents": plane, "timestep": {0: "batch"}}
     own |= {GUIDANCE: {0: "batch"}} if embeds_guidance(unet) else {}
 
     def example(sizes: Sizes) -> dict[str, Tensor]:
@@ -141,6 +152,10 @@ def denoiser_component(unet: UNet2DConditionModel, injected: bool = False) -> Co
         }
         if GUIDANCE in own:
             inputs[GUIDANCE] = torch.linspace(1, 9.5, batch)
+        if fills:
+            size = sizes["height"], sizes["width"]
+            anew, filled = (torch.randn(batch, width, *size, generator=random) for width in (1, channels))
+            inputs |= {DRAWN_ANEW: (anew > 0).float(), FILLED_LATENTS: filled}
         for kind, axis in kinds.items():
             for name, width in zip(layer_names(kind, layers), layers.values(), strict=True):
                 inputs[name] = torch.randn(batch, sizes[axis], width, generator=random)
@@ -151,17 +166,17 @@ def denoiser_component(unet: UNet2DConditionModel, injected: bool = False) -> Co
 
     return Component(
         name="denoiser",
-        module=NoisePrediction(unet).eval(),
+        module=NoisePrediction(unet, fills=fills).eval(),
         example=example,
         outputs=("noise",),
-        free=own | free | scalars,
+        free=own | masked | free | scalars,
         trace={"batch": 2, "height": 18, "width": 22, "tokens": 9, "patches": 12},
         proof={"batch": 3, "height": 9, "width": 13, "tokens": 5, "patches": 7},
     )
 
 
-def denoiser_context(injected: bool = False, slots: str = "") -> dict[str, str]:
+def denoiser_context(injected: bool = False, fills: bool = False, slots: str = "") -> dict[str, str]:
     """What the graph reads besides latents and timestep, from slots of the same names behind the prefix `slots`."""
     kinds = (KEYS, VALUES, *((LOCAL_KEYS, LOCAL_VALUES) if injected else ()))
     names = [pattern(kind) for kind in kinds] + ([TOKEN_INDEX, STRENGTH] if injected else [])
-    return {name: slots + name for name in names}
+    return {name: name for name in (FILLED if fills else ())} | {name: slots + name for name in names}

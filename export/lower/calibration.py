@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from x2i.runtime.bundle.plan import Plan
 from x2i.runtime.bundle.reader import Bundle
 from x2i.runtime.commands.progress import track
 from x2i.runtime.pipeline import Pipeline
-from x2i.runtime.samplers.settings import SamplerSettings
 from x2i.runtime.sessions.backends import open_session
 from x2i.runtime.sessions.session import Arrays, BoundCall, Outputs, Session, SessionWrapper
 
@@ -47,8 +45,9 @@ def record_calibration(
         bundle, lambda name: recorder.over(name, open_session(name)) if name in denoisers else open_session(name)
     )
     for number, case in enumerate(track(cases, "calibrating", unit="run")):
-        recorder.begin(number, _calls_of(plan, case))
-        _draw(pipeline, {"seed": seed + number} | dict(case), recorder)
+        run = {"seed": seed + number} | dict(case)
+        recorder.begin(number, pipeline.check(**run).calls)
+        _draw(pipeline, run, recorder)
     # A full-size denoiser's session must be gone before the next one opens.
     del pipeline
     gc.collect()
@@ -63,15 +62,6 @@ def _draw(pipeline: Pipeline, case: dict[str, Any], recorder: "_Recorder") -> No
             recorder.tell(step.count)
             if recorder.has_all:
                 return
-
-
-def _calls_of(plan: Plan, case: Mapping[str, Any]) -> int | None:
-    """How many calls of the network a run makes; None of a walk through tokens, whose first step tells."""
-    if not plan.walks_latents:
-        return None
-    return plan.latents.sampler.make(
-        plan.latents.schedule, case.get("sampler"), case.get("steps"), SamplerSettings.from_options(case)
-    ).calls
 
 
 def _calls(random: np.random.Generator, calls: int, wanted: int) -> set[int]:

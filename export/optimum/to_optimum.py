@@ -13,6 +13,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, compose, helper
 from x2i.runtime.bundle.plan import Plan
 from x2i.runtime.bundle.reader import Bundle, open_bundle
 from x2i.runtime.bundle.writer import new_folder
+from x2i.runtime.inputs.pictures.start_picture import StartPicture
 from x2i.runtime.inputs.text.learned import LearnedInput
 from x2i.runtime.inputs.text.prompt import TextInput
 from x2i.runtime.inputs.text.windows import WindowsInput
@@ -164,8 +165,11 @@ def export_folder(bundle: Path, out: Path, report: Callable[[str], None] = lambd
 
 def _problems(plan: Plan) -> list[str]:
     """What a plain text-to-image pipeline does not know."""
-    stages = [stage.graph for conditioner in plan.conditioners for stage in conditioner.stages]
-    reads_text_alone = {type(each) for each in plan.inputs()} <= {TextInput, LearnedInput, WindowsInput}
+    # Its folder has no place for the encoder of a start, which its text-to-image pipeline does without.
+    needed = plan.needed_graphs()
+    stages = [stage.graph for each in plan.conditioners for stage in each.stages if stage.graph in needed]
+    kinds = {type(each) for each in plan.inputs()}
+    reads_text_alone = kinds <= {TextInput, LearnedInput, WindowsInput, StartPicture}
     if tuple(stages) == STAGES and reads_text_alone and plan.walks_latents and len(plan.process.segments) == 1:
         return [*_prompt_problems(plan)]
     return [
@@ -176,7 +180,7 @@ def _problems(plan: Plan) -> list[str]:
 
 def _prompt_problems(plan: Plan) -> Iterator[str]:
     """Optimum's pipeline hands the text encoder one prompt after the other, and its ids alone."""
-    (conditioner,) = plan.conditioners
+    conditioner = next(each for each in plan.conditioners if each.text is not None)
     if "attention_mask" in conditioner.stages[0].inputs:
         yield "bundle: expected a text encoder that reads ids alone, got one that reads the mask of the padding, too"
     if conditioner.text is not None and conditioner.text.clip_skip:

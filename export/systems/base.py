@@ -25,7 +25,15 @@ from x2i.runtime.processes.guidance import Guidance
 from x2i.runtime.processes.latents import LatentsProcess, SamplerChoice
 from x2i.runtime.processes.segment import Segment
 
-from ..components.decoder import DECODER, PREVIEW_DECODER, decoder_component, decoder_factor, decoder_plan
+from ..components.decoder import (
+    DECODER,
+    PREVIEW_DECODER,
+    decoder_component,
+    decoder_factor,
+    decoder_plan,
+    encoder_component,
+    start_conditioners,
+)
 from ..components.denoiser import denoiser_component, denoiser_context, embeds_guidance
 from ..components.projection import projection_component
 from ..errors import PlanError
@@ -46,7 +54,7 @@ def read_base(plan: ExportPlan, reads_text: bool = True) -> StableDiffusion:
         base = base if reads_text else replace(base, text_encoder=None, tokenizer=None)
     else:
         assert plan.base is not None
-        instead = Replacements(plan.parts.get("tokenizer"), plan.parts.get("vae"), reads_text)
+        instead = Replacements(plan.parts.get("tokenizer"), plan.parts.get("vae"), reads_text, plan.inpainting)
         base = read_stable_diffusion(plan.base, plan.base_config, instead)
     base = with_tiny_decoders(base, plan)
     if plan.few_step is None:
@@ -78,15 +86,16 @@ def with_tiny_decoders(base: StableDiffusion, plan: ExportPlan) -> StableDiffusi
 
 
 def base_components(base: StableDiffusion, local_weights: KeyValueWeights | None = None) -> list[Component]:
-    """Decoders, projections and denoiser, in this order; `local_weights` bring those of a second attention."""
+    """Decoders, encoder, projections and denoiser, in this order; `local_weights` bring those of a second attention."""
     return [
         *(
             decoder_component(vae, base.scaling_factor if vae is base.vae else vae.config.scaling_factor, name)
             for name, vae in base.decoders().items()
         ),
+        encoder_component(base.vae, base.scaling_factor),
         projection_component(cross_attention_weights(base.unet)),
         *([projection_component(local_weights, local=True)] if local_weights is not None else []),
-        denoiser_component(base.unet, injected=local_weights is not None),
+        denoiser_component(base.unet, injected=local_weights is not None, fills=base.fills),
     ]
 
 
@@ -111,13 +120,14 @@ def base_plan(
     }
     usual = Guidance(guidance, "embedded" if embeds else "noise")
     process = LatentsProcess(
-        segments=(Segment("denoiser", schedule.train_steps, denoiser_context(injection is not None)),),
+        segments=(Segment("denoiser", schedule.train_steps, denoiser_context(injection is not None, base.fills)),),
         sampler=few_step_sampling(own) if base.few_step else sampler or own.sampler or DIFFUSERS_SAMPLING,
         decoder=decoders[DECODER],
         schedule=schedule,
         guidance=few_step_guidance(embeds) if base.few_step else usual,
         preview=decoders.get(PREVIEW_DECODER),
     )
+    conditioners += start_conditioners(base.vae, base.fills)
     return Plan(conditioners=conditioners, processes=(process,), injection=injection)
 
 

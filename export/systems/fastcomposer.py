@@ -57,7 +57,7 @@ def build_fastcomposer(plan: ExportPlan) -> Build:
         *base_components(base),
     ]
     plan_data = base_plan(base, conditioners, None, "diffusers", guidance=GUIDANCE)
-    process = replace(plan_data.latents, segments=_segments(plan_data.latents.schedule.train_steps))
+    process = replace(plan_data.latents, segments=_segments(plan_data.latents.schedule.train_steps, base.fills))
     plan_data = replace(plan_data, processes=(process,))
     return Build(plan_data, {TOKENIZER: text.tokenizer_json}, consume(components), len(components), text.notes)
 
@@ -67,11 +67,11 @@ def _fusion() -> GraphCall:
     return GraphCall("postfuse", inputs, {"fused": "context"})
 
 
-def _segments(first: float) -> tuple[Segment, ...]:
+def _segments(first: float, fills: bool) -> tuple[Segment, ...]:
     """The same denoiser twice: it reads the words alone, and from the delay on the subjects with them."""
     return (
-        Segment("denoiser", first, denoiser_context(slots=PLAIN)),
-        Segment("denoiser", first, denoiser_context(), DELAY),
+        Segment("denoiser", first, denoiser_context(fills=fills, slots=PLAIN)),
+        Segment("denoiser", first, denoiser_context(fills=fills), DELAY),
     )
 
 

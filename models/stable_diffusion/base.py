@@ -56,15 +56,22 @@ class StableDiffusion:
         found: dict[str, AutoencoderKL | AutoencoderTiny] = {"decoder": self.decoder or self.vae}
         return found | ({} if self.preview_decoder is None else {"preview_decoder": self.preview_decoder})
 
+    @property
+    def fills(self) -> bool:
+        """Whether the UNet reads a mask and a masked picture beside the latents, and fills what is masked."""
+        return bool(self.unet.config.in_channels > self.unet.config.out_channels)
+
 
 @dataclass(frozen=True, slots=True)
 class Replacements:
     """What stands in for parts of a base: `tokenizer`, a folder with CLIP's, which a CompVis file lacks; `vae`, a
-    diffusers folder or a file with a VAE. Without `reads_text` the base's text side is left out."""
+    diffusers folder or a file with a VAE. Without `reads_text` the base's text side is left out. `inpainting` says that
+    the UNet reads a mask and a masked picture, too."""
 
     tokenizer: str | Path | None = None
     vae: str | Path | None = None
     reads_text: bool = True
+    inpainting: bool = False
 
 
 def read_stable_diffusion(
@@ -111,7 +118,7 @@ def _from_folder(folder: Path, instead: Replacements) -> StableDiffusion:
     own = folder / "vae" / "config.json"
     like = read_json(own) if instead.vae is not None and own.is_file() else SD_VAE
     vae, tokenizer = _replacements(instead, like)
-    parts = read_diffusers_folder(folder, vae, tokenizer, instead.reads_text)
+    parts = read_diffusers_folder(folder, vae, tokenizer, instead.reads_text, instead.inpainting)
     return StableDiffusion(
         parts.unet,
         parts.vae,
@@ -127,7 +134,7 @@ def _from_folder(folder: Path, instead: Replacements) -> StableDiffusion:
 def _from_compvis(path: Path, config: str | Path | None, instead: Replacements) -> StableDiffusion:
     settings = read_compvis_config(Path(config) if config is not None else None)
     vae, tokenizer = _replacements(instead, settings.vae)
-    parts = read_compvis(path, settings, vae, tokenizer, instead.reads_text)
+    parts = read_compvis(path, settings, vae, tokenizer, instead.reads_text, instead.inpainting)
     notes = tuple(ignored_notes(parts.vae.config, "vae"))
     if parts.open_clip and tokenizer is not None and tokenizer.pad_id != OPEN_CLIP_PAD:
         notes += (f"{tokenizer.source}: pads with {tokenizer.pad_token}; OpenCLIP's prompts are padded with id 0, !",)

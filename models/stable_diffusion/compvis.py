@@ -63,10 +63,12 @@ def read_compvis(
     vae: "AutoencoderKL | AutoencoderTiny | None",
     tokenizer: PublishedTokenizer | None,
     reads_text: bool,
+    inpainting: bool = False,
 ) -> CompVisParts:
     """The parts of a CompVis `.ckpt` or `.safetensors`, in eval mode and float32.
 
-    `vae` stands in for the file's own; `tokenizer` is only held against the text encoder.
+    `vae` stands in for the file's own; `tokenizer` is only held against the text encoder; `inpainting` is what the UNet
+    is for.
 
     Every key of the file is accounted for: a parameter, or one of the known extras. A text encoder is read where it is
     wanted and the file holds one with its embeddings and layers. Raises CheckpointError with everything that does not
@@ -78,7 +80,7 @@ def read_compvis(
         lambda: _empty_unet(config),
         lambda: empty_vae(config.vae, config.source) if vae is None else vae,
         lambda: empty_text_encoder(config.text_encoder, config.source) if layout is not None else None,
-        lambda: _require_fit(config, vae, tokenizer, layout),
+        lambda: _require_fit(config, vae, tokenizer, layout, inpainting),
     )
     loads = [_unet_load(unet, tensors, path, config)]
     if vae is None:
@@ -106,8 +108,9 @@ def _require_fit(
     vae: "AutoencoderKL | AutoencoderTiny | None",
     tokenizer: PublishedTokenizer | None,
     layout: TextLayout | None,
+    inpainting: bool,
 ) -> None:
-    problems = channel_problems(config.unet, config.vae if vae is None else vae.config, config.source)
+    problems = channel_problems(config.unet, config.vae if vae is None else vae.config, config.source, inpainting)
     if layout is not None:
         problems += text_problems(config.unet, config.text_encoder, tokenizer, config.source)
     if layout is not None and layout.open_clip and config.source == V1_SOURCE:

@@ -44,10 +44,14 @@ class FolderParts(NamedTuple):
 
 
 def read_diffusers_folder(
-    folder: Path, vae: "AutoencoderKL | AutoencoderTiny | None", tokenizer: PublishedTokenizer | None, reads_text: bool
+    folder: Path,
+    vae: "AutoencoderKL | AutoencoderTiny | None",
+    tokenizer: PublishedTokenizer | None,
+    reads_text: bool,
+    inpainting: bool = False,
 ) -> FolderParts:
     """The parts of a Stable Diffusion folder, in eval mode and float32; text encoder and tokenizer where they are
-    present and `reads_text`. `vae` and `tokenizer` stand in for the folder's own.
+    present and `reads_text`. `vae` and `tokenizer` stand in for the folder's own; `inpainting` is what its UNet is for.
 
     Raises CheckpointError with every absent or damaged file, every unfit setting of every part, or every key that does
     not fit.
@@ -67,7 +71,7 @@ def read_diffusers_folder(
         lambda: _empty_unet(settings["unet"], str(folder / "unet" / "config.json")),
         lambda: empty_vae(vae_settings, str(folder / "vae" / "config.json")) if vae is None else vae,
         lambda: _empty_text_encoder(settings["text_encoder"], folder) if has_text else None,
-        lambda: _require_fit(folder, settings, vae_settings, tokenizer),
+        lambda: _require_fit(folder, settings, vae_settings, tokenizer, inpainting),
     )
     loads = [_load(unet, folder / "unet")]
     if vae is None:
@@ -121,9 +125,10 @@ def _require_fit(
     settings: Mapping[str, Mapping[str, Any]],
     vae: Mapping[str, Any],
     tokenizer: PublishedTokenizer | None,
+    inpainting: bool,
 ) -> None:
     """Raises CheckpointError for parts that do not fit one another, or that the index names as other classes."""
-    problems = channel_problems(settings["unet"], vae, str(folder))
+    problems = channel_problems(settings["unet"], vae, str(folder), inpainting)
     if "text_encoder" in settings:
         problems += text_problems(settings["unet"], text_settings(settings["text_encoder"]), tokenizer, str(folder))
         problems += _class_problems(folder / "model_index.json")

@@ -54,12 +54,13 @@ LEAST_SCALE = 4
 PICTURE_CHANNELS = {1: "grey", 3: "RGB"}
 PIPELINE_IGNORES = ("shift_factor", "latents_mean", "latents_std")
 """Settings of a VAE that other pipelines apply to latents, and StableDiffusionPipeline does not."""
+INPAINTING_CHANNELS = 9
 # What the channels of a UNet's input are besides the VAE's four, by their number.
 _OTHER_TASKS = {
     5: "depth beside the latents",
     7: "a small picture beside the latents, for upscaling",
     8: "a picture's latents beside the noise, as instruct-pix2pix does",
-    9: "a mask and a masked picture beside the latents, for inpainting",
+    INPAINTING_CHANNELS: "a mask and a masked picture beside the latents, for inpainting",
 }
 
 
@@ -136,18 +137,28 @@ def vae_problems(vae: Settings, source: str) -> list[str]:
     return problems
 
 
-def channel_problems(unet: Settings, vae: Settings, source: str) -> list[str]:
-    """One line where the UNet's latents are not the VAE's, or it gives others than it takes."""
+def channel_problems(unet: Settings, vae: Settings, source: str, inpainting: bool = False) -> list[str]:
+    """One line where the UNet's latents are not the VAE's, or it gives others than it takes; a UNet for `inpainting`
+    takes a mask and a masked picture's latents, too."""
     read, latents = unet.get("in_channels", 4), vae.get("latent_channels", 4)
     given = unet.get("out_channels", 4)
+    if inpainting:
+        if given == latents and isinstance(latents, int) and read == 2 * latents + 1:
+            return []
+        return [
+            f"{source}: expected a UNet with in_channels 9 and out_channels 4 for --inpainting, and a VAE with "
+            f"latent_channels 4, got {read!r}, {given!r} and {latents!r}; fix: leave --inpainting out, or give a base "
+            "for inpainting"
+        ]
     if read == given == latents:
         return []
-    task = (
-        f"; it reads {_OTHER_TASKS[read]}" if latents != read and isinstance(read, int) and read in _OTHER_TASKS else ""
-    )
+    task, fix = "", "give a text-to-image base, or its own VAE"
+    if latents != read and isinstance(read, int) and read in _OTHER_TASKS:
+        task = f"; it reads {_OTHER_TASKS[read]}"
+        fix = f"add --inpainting, or {fix}" if read == INPAINTING_CHANNELS else fix
     return [
         f"{source}: expected one number of channels in latents, got a UNet with in_channels {read!r} and out_channels "
-        f"{given!r}, and a VAE with latent_channels {latents!r}{task}; fix: give a text-to-image base, or its own VAE"
+        f"{given!r}, and a VAE with latent_channels {latents!r}{task}; fix: {fix}"
     ]
 
 

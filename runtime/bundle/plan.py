@@ -13,6 +13,7 @@ from typing import Any, Self, TypeVar
 from ..inputs.delay import Delay
 from ..inputs.option import Input
 from ..inputs.pictures.start import StartInput
+from ..inputs.pictures.start_picture import StartPicture
 from ..inputs.pictures.subjects import SubjectsInput
 from ..inputs.registry import input_options, input_types, option_names
 from ..inputs.sound import SoundStart
@@ -57,7 +58,8 @@ class Conditioner:
     def optional(self) -> bool:
         """Whether a run may go without its stages: they read a start that the caller need not give."""
         start = self.find(StartInput)
-        return self.find(SoundStart) is not None or (start is not None and not start.required)
+        drawn_over = self.find(SoundStart) is not None or self.find(StartPicture) is not None
+        return drawn_over or (start is not None and not start.required)
 
     def find(self, kind: type[Kind]) -> Kind | None:
         """Its input of a kind."""
@@ -150,10 +152,31 @@ class Plan:
 
     def needed_graphs(self, preset: str | None = None) -> list[str]:
         """Those of `graphs` that every run calls, whatever start it is given and whether or not its steps are shown."""
-        optional = {stage.graph for each in self.conditioners if each.optional for stage in each.stages}
+        calls = {
+            optional: {stage.graph for each in self.conditioners if each.optional == optional for stage in each.stages}
+            for optional in (True, False)
+        }
         by_preview = preset is not None and self.presets[preset].preview_decoder
-        optional |= {graph for process in self.processes for graph in process.optional_graphs(by_preview)}
-        return [graph for graph in self.graphs(preset) if graph not in optional]
+        unneeded = calls[True] - calls[False]
+        unneeded |= {graph for process in self.processes for graph in process.optional_graphs(by_preview)}
+        return [graph for graph in self.graphs(preset) if graph not in unneeded]
+
+    def start_graphs(self) -> list[str]:
+        """Names of the graphs that make latents of pictures, a row for each picture that is drawn."""
+        slots = self.picture_slots()
+        calls = (stage for each in self.conditioners for stage in each.stages)
+        return list(dict.fromkeys(call.graph for call in calls if not slots.isdisjoint(call.inputs.values())))
+
+    def picture_slots(self) -> frozenset[str]:
+        """Slots with a row for each picture that is drawn: those of a start, and what is made of them. All others have
+        one for each side of the guidance, or one for both."""
+        found = set[str]()
+        for conditioner in self.conditioners:
+            start = conditioner.find(StartPicture)
+            found |= set() if start is None else set(start.slots())
+            for stage in conditioner.stages:
+                found |= set(stage.outputs.values()) if found & set(stage.inputs.values()) else set()
+        return frozenset(found)
 
     def graphs(self, preset: str | None = None) -> list[str]:
         """Names of all graphs that a run may need, options still in braces; with a preset its variants."""

@@ -85,6 +85,7 @@ class _PlanWalk:
     def __init__(self, manifest: Manifest, call: CallShape):
         self._graphs, self._plan, self._call = manifest.graphs, manifest.plan, call
         self._slots: dict[str, Shape] = {}
+        self._picture_slots = manifest.plan.picture_slots()
         self._found: dict[str, dict[str, list[int]]] = {}
 
     def sizes(self) -> dict[str, dict[str, list[int]]]:
@@ -152,7 +153,8 @@ class _PlanWalk:
             graph = self._graphs[name]
             inputs = expand_wildcards(stage.inputs, (tensor.name for tensor in graph.inputs))
             shapes = {tensor: self._slots[slot] for tensor, slot in inputs.items()}
-            if any(shape[0] > 1 for shape in shapes.values()):
+            per_picture = not self._picture_slots.isdisjoint(inputs.values())
+            if not per_picture and any(shape[0] > 1 for shape in shapes.values()):
                 shapes = {tensor: (self._call.rows, *shape[1:]) for tensor, shape in shapes.items()}
             values = self._read(name, shapes)
             made = expand_wildcards(stage.outputs, (tensor.name for tensor in graph.outputs))

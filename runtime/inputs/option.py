@@ -207,8 +207,9 @@ class PreparedInputs:
     Where markers stand in the prompt, `unmarked_prompt` is the text without them, `marked_ids`, int64 [window], are the
     ids that the marking conditioner reads, and `marked` is the number of subjects. A delayed segment waits until the
     UNet call number `delay_until_call`, counted from 0. `size` is (height, width) in pixels of a picture that is drawn
-    over, and takes the place of the call's. `tokenizer` is the prompt's with the words that the call brings, None where
-    it brings none; `windows` are those that the longer of prompt and negative prompt fills.
+    over, and takes the place of the call's; `start_strength` is the share of the steps that redraw it, None for all of
+    them from noise. `tokenizer` is the prompt's with the words that the call brings, None where it brings none;
+    `windows` are those that the longer of prompt and negative prompt fills.
     """
 
     slots: NamedTensors = field(default_factory=dict)
@@ -219,6 +220,7 @@ class PreparedInputs:
     size: tuple[int, int] | None = None
     tokenizer: Tokenizer | None = None
     windows: int = 1
+    start_strength: float | None = None
     notes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 

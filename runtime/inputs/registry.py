@@ -14,6 +14,7 @@ from .option import CallContext, Input, Option, PreparedInputs
 from .pictures.image import ImageInput, SeenImageInput
 from .pictures.options import ImageOptions, MaskOptions, StrengthOptions
 from .pictures.start import StartInput, StartOptions
+from .pictures.start_picture import StartPicture, StartPictureOptions
 from .pictures.subject import SubjectInput, SubjectOptions
 from .pictures.subjects import SubjectsInput, SubjectsOptions
 from .sampling import SAMPLING_OPTIONS, LatentsOptions, SamplingOptions
@@ -39,6 +40,7 @@ CONDITIONER_INPUTS: list[type[Input]] = [
     SoundInput,
     MixInput,
     StartInput,
+    StartPicture,
     MicroConditions,
     DanceInput,
     SoundStart,
@@ -68,6 +70,7 @@ class RunOptions(
     DanceOptions,
     TokenSamplerOptions,
     StartOptions,
+    StartPictureOptions,
     MicroOptions,
     total=False,
 ):

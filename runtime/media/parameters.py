@@ -38,7 +38,7 @@ SAMPLER_TITLES = {
     "lcm": "LCM",
 }
 """Those that AUTOMATIC1111 has by another name."""
-TOLD_APART = ("negative", "seed", "steps", "sampler", "sigmas", "guidance", "size", "strength")
+TOLD_APART = ("negative", "seed", "steps", "sampler", "sigmas", "guidance", "size", "strength", "start_strength")
 """Options that have a place of their own in the line."""
 _PLAIN = re.compile(r'[^\s,:"]([^,:"\n]*[^\s,:"])?')
 
@@ -171,8 +171,9 @@ class Parameters:
         yield "Model hash", (self.bundle.manifest or "")[:HASH_DIGITS]
         yield "Model", self.bundle.name
         # Where a start decides the size, the strength is how much of it is drawn anew.
-        key = "Strength" if "size" in values else "Denoising strength"
+        key = "Strength" if "size" in values or "start_strength" in values else "Denoising strength"
         yield key, f"{values['strength']:g}" if "strength" in values else ""
+        yield "Denoising strength", f"{values['start_strength']:g}" if "start_strength" in values else ""
         for name, value in self.options.values.items():
             if name not in TOLD_APART:
                 yield name.replace("_", " ").capitalize(), value if isinstance(value, str) else json.dumps(value)

@@ -1,6 +1,6 @@
 """The process that walks latents: noise to latents by a sampler over guided noise, then one picture decoder."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
@@ -11,16 +11,21 @@ from PIL import Image
 from ..bundle.calls import PlannedCall
 from ..bundle.records import Count, Few, Side
 from ..errors import InputError
-from ..inputs.option import CallShape, Input, Shape
+from ..inputs.option import CallShape, Input, NamedTensors, Shape
 from ..output import Decoded, Step, to_images
 from ..samplers.registry import SAMPLERS, make_sampler
-from ..samplers.sampler import Noise, Sampler
+from ..samplers.sampler import CLEAN, Begin, Level, Noise, Sampler
 from ..samplers.schedule import Schedule
 from ..samplers.settings import SamplerSettings
 from .canvas import Canvas
 from .guidance import Guidance
 from .run import ProcessRun
 from .segment import Segment, segment_problems
+
+START_LATENTS, DRAWN_ANEW = "start_latents", "drawn_anew"
+"""The slots of a start: clean latents [count, C, h, w], and 1 where a mask has them drawn anew, [count, 1, h, w]."""
+START_NOISE = "noise"
+"""The start noise among recorded draws, [1, count, C, h, w]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,14 +208,20 @@ class LatentsProcess:
         sampler = run.sampler
         assert sampler is not None, "latents without a sampler"
         draw = Noise(run.seed, run.count, (self.decoder.channels, *run.grid))
-        start = draw() if run.noise is None else run.noise
-        assert isinstance(start, np.ndarray)
-        walk = sampler.run(start * np.float32(sampler.noise_scale), run.noise_of, draw)
-        for index, timestep in enumerate(sampler.timesteps):
+        recorded = run.noise.get(START_NOISE) if isinstance(run.noise, Mapping) else run.noise
+        noise = draw() if recorded is None else recorded.reshape(run.count, self.decoder.channels, *run.grid)
+        kept = self._kept(run.slots)
+        begin = Begin(run.first_step or 0, partial(kept.over, noise))
+        if run.first_step is None:
+            x = noise * np.float32(sampler.noise_scale)
+        else:
+            x = sampler.starts[run.first_step].of(run.slots[START_LATENTS], noise)
+        walk, timesteps = sampler.run(x, run.noise_of, draw, begin), sampler.timesteps[begin.step :]
+        for index, timestep in enumerate(timesteps):
             with run.timings("denoise"):
                 latents = next(walk)
             preview = partial(self._preview, run, sampler, *run.latest())
-            yield Step(index, len(sampler.timesteps), timestep, latents, preview)
+            yield Step(index, len(timesteps), timestep, latents, preview)
 
     def decode(self, state: np.ndarray, run: ProcessRun) -> Decoded:
         """The pictures of the last latents. Raises InputError for a run that ran away: it would be a black picture."""
@@ -228,7 +239,28 @@ class LatentsProcess:
         """What the latest call of the denoiser means, decoded."""
         run.before_preview()
         assert sampler.clean is not None, "a sampler that was not made by its name"
-        return _images(self.preview or self.decoder, sampler.clean(shown, noise, timestep), run)
+        clean = sampler.clean(shown, noise, timestep)
+        return _images(self.preview or self.decoder, self._kept(run.slots).over(clean, clean, CLEAN), run)
+
+    def _kept(self, slots: NamedTensors) -> "_Kept":
+        """What of a start stays as it is: all that is not drawn anew, unless the UNet fills that itself."""
+        reads_mask = any(DRAWN_ANEW in segment.context.values() for segment in self.segments)
+        mask = None if reads_mask else slots.get(DRAWN_ANEW)
+        return _Kept(slots.get(START_LATENTS), mask)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """Clean latents [B, C, h, w], and a mask [B, 1, h, w] that is 1 where they are drawn anew; None keeps nothing."""
+
+    latents: np.ndarray | None
+    mask: np.ndarray | None
+
+    def over(self, noise: np.ndarray, drawn: np.ndarray, level: Level) -> np.ndarray:
+        """What is drawn, with what stays at the same level in its place."""
+        if self.latents is None or self.mask is None:
+            return drawn
+        return (1 - self.mask) * level.of(self.latents, noise) + self.mask * drawn
 
 
 def _images(decoder: Decoder, latents: np.ndarray, run: ProcessRun) -> list[Image.Image]:

@@ -25,9 +25,10 @@ class ProcessRun:
     """One run of a process, for `count` pictures with `grid` = (height, width) cells each.
 
     Latents' samplers call `noise_of`, and `latest` gives its latest call. `noise` replaces the draws from `seed`;
-    `sampler` is a latents' own. `values` holds every option of the call, `slots` what inputs, conditioners and earlier
-    processes left. `before_preview` is called before a step is decoded. `by_preview` says that the decoder of previews,
-    where there is one, draws the picture, too.
+    `sampler` is a latents' own, and `first_step` the one that a start is noised for, None for a walk from pure noise.
+    `values` holds every option of the call, `slots` what inputs, conditioners and earlier processes left.
+    `before_preview` is called before a step is decoded. `by_preview` says that the decoder of previews, where there is
+    one, draws the picture, too.
     """
 
     predict: PredictStep
@@ -41,6 +42,7 @@ class ProcessRun:
     grid: tuple[int, int]
     noise: np.ndarray | Mapping[str, np.ndarray] | None
     sampler: Sampler | None
+    first_step: int | None
     values: Mapping[str, Any]
     slots: NamedTensors
     before_preview: Callable[[], None]

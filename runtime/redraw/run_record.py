@@ -6,11 +6,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from ..bundle.reader import Bundle
 from ..inputs.option import Option
+from ..inputs.pictures.start_picture import start_share
 from ..inputs.registry import run_options
 from ..machine import package_version
 from ..media.parameters import BundleMark, Parameters, RunValues, Walked
@@ -135,8 +135,11 @@ def _defaults(bundle: Bundle, request: Request) -> tuple[str, dict[str, Any]]:
     """
     plan, values = bundle.manifest.plan, request.values
     found: dict[str, Any] = {"guidance": float(request.guidance)}
-    if request.inputs.size is None and not isinstance(request.noise, np.ndarray):
+    from_noise = plan.walks_latents and request.noise is not None
+    if request.inputs.size is None and not from_noise:
         found["size"] = tuple(map(int, request.size))
+    if values["start"] is not None:
+        found["start_strength"] = start_share(values)
     steps = plan.process.steps if values["steps"] is None else int(values["steps"])
     if not plan.walks_latents:
         sampler = plan.tokens.sampler

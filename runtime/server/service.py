@@ -111,7 +111,7 @@ class Service:
             raise InputError(*problems)
         request = served.check(prompt, options)
         usual = served.bundle.manifest.plan.process.steps
-        steps = request.values["steps"] or usual if request.sampler is None else len(request.sampler.timesteps)
+        steps = request.steps or request.values["steps"] or usual
         if problems := limit_problems(request, steps, self.limits):
             raise InputError(*problems)
         kept = folder if folder.is_dir() else None

@@ -159,3 +159,16 @@ def test_the_denoiser_holds_a_node_for_every_cross_attention(pipelines, system):
         (DOMAIN, NAME)
     ]
     assert {node.input[3] for node in nodes} == set(layers), "a layer does not get its own patches"
+
+
+def test_a_start_and_the_subject_both_count(draw, system):
+    """A subject put into a given scene."""
+    scene, white = RANDOM.integers(0, 256, (24, 40, 3), dtype=np.uint8), np.zeros((24, 40), np.uint8)
+    white[4:20, 8:32] = 255
+    started = {"start": scene, "inpaint": white, "start_strength": 0.9, "steps": 3}
+    before = draw(**started)
+    picture = {"subject": OTHER} if system == "elite" else {"image": OTHER}
+    for change in (picture, {"strength": 0.0}, {"start": scene[::-1]}, {"inpaint": 255 - white}, {"seed": 9}):
+        assert differ(before, draw(**started | change)), change
+    black = white[::8, ::8] == 0
+    assert np.array_equal(before[0, :, black], draw(**started | picture)[0, :, black])

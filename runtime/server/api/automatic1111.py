@@ -16,7 +16,7 @@ from ...samplers.registry import SAMPLERS
 from ..bodies import body_read
 from ..jobs.job import Job
 from ..models.bundles import ServedBundle
-from ..models.capabilities import pictures_option
+from ..models.capabilities import mask_option, pictures_option
 from ..refusals import CLIENT_CLOSED, ApiError
 from ..settings import ServerLimits
 from .body import Body, read_body
@@ -242,7 +242,9 @@ def _pictures(values: dict[str, Any], served: ServedBundle) -> dict[str, Any]:
     reads = pictures_option(served.bundle.manifest) or "image"
     found[reads] = pictures if reads == "subjects" else pictures[0] if len(pictures) == 1 else pictures
     if values.get("mask") is not None:
-        found["mask"] = values["mask"]
+        found[mask_option(reads)] = values["mask"]
+    if reads == "start" and "denoising_strength" in values:
+        found["start_strength"] = values["denoising_strength"]
     # Elsewhere strength says how much a picture adds.
     if plan.find(StartInput) is not None and "strength" in plan.options() and "denoising_strength" in values:
         found["strength"] = values["denoising_strength"]

@@ -13,7 +13,7 @@ from ...inputs.registry import run_options
 from ..bodies import body_read
 from ..jobs.job import Job, PictureFormat, Watch
 from ..models.bundles import ServedBundle
-from ..models.capabilities import pictures_option, prompt_need
+from ..models.capabilities import mask_option, pictures_option, prompt_need
 from ..refusals import CLIENT_CLOSED, ApiError
 from ..service import Service
 from ..settings import ServerLimits
@@ -226,6 +226,7 @@ def _pictures_of(served: ServedBundle, body: Body, notes: list[str]) -> Body:
         masks = [marked_where_transparent(blob) for blob in files["mask"]]
         files["mask"] = [blob for blob, _ in masks]
         notes += ["mask: what is transparent in it is what it marks" for _, changed in masks if changed]
+        files[mask_option(reads)] = files.pop("mask")
     return Body(values, files, body.typed)
 
 

@@ -49,7 +49,12 @@ def pictures_option(manifest: Manifest) -> str | None:
     """The option by which a bundle reads pictures, for interfaces that have one field for them; None where it reads
     none."""
     takes = manifest.plan.options()
-    return next((name for name in ("subjects", "subject", "image") if name in takes), None)
+    return next((name for name in ("subjects", "subject", "image", "start") if name in takes), None)
+
+
+def mask_option(pictures: str | None) -> str:
+    """The option by which a bundle reads a mask of the pictures that it reads so."""
+    return "inpaint" if pictures == "start" else "mask"
 
 
 def bundle_capabilities(name: str, manifest: Manifest, limits: ServerLimits, loaded: bool) -> dict[str, Any]:

@@ -45,6 +45,12 @@ CASES = {
     ),
     "reference": ("ip-adapter", "a cat", {"image": [PICTURE, PICTURE[:30]], "steps": 2, "count": 2}),
     "marked": ("fastcomposer", "a man<|image|> runs", {"subjects": [PICTURE], "steps": 4, "alpha": 0.5, "count": 2}),
+    "started": ("gluegen-text", "a cat", {**SPOKEN, "start": PICTURE, "start_strength": 0.6, "count": 2}),
+    "filled": (
+        "elite",
+        "a S",
+        {"subject": PICTURE, "start": PICTURE[:40, :32], "inpaint": MASK[:40, :32], "steps": 3, "count": 2},
+    ),
     "sound": ("gluegen-sound", None, {"sound": (np.sin(np.arange(9000) / 7), 8000), "steps": 2, "count": 2}),
     "tokens": ("vq-diffusion", "a cat", {"count": 2, "seed": 4, "truncation": 0.8}),
     "fast": ("vq-diffusion", "a cat", {"fast": 3, "count": 2, "guidance": 2.0}),

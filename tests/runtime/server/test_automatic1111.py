@@ -128,3 +128,16 @@ def test_bad_input(server: Running, more: dict[str, Any], param: str) -> None:
 
 def test_a_picture_is_needed(server: Running) -> None:
     assert server.post("/sdapi/v1/img2img", QUICK).error["param"] == "init_images"
+
+
+def test_a_start_and_a_mask_of_a_bundle_that_reads_no_other_picture(server: Running) -> None:
+    """Where no reference is read, the picture is redrawn, or filled where the mask is white."""
+    coded = base64.b64encode(picture(size=(72, 48))).decode()
+    body = QUICK | {"seed": 4, "init_images": [coded], "denoising_strength": 0.5}
+    sent = server.post("/sdapi/v1/img2img", body)
+    assert sent.status == 200, sent.json
+    drawn = sent.json["images"][0]
+    other = server.post("/sdapi/v1/img2img", body | {"denoising_strength": 1.0}).json["images"][0]
+    plain = server.post("/sdapi/v1/txt2img", QUICK | {"seed": 4}).json["images"][0]
+    filled = server.post("/sdapi/v1/img2img", body | {"mask": coded}).json["images"][0]
+    assert len({drawn, other, plain, filled}) == 4

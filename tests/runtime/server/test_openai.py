@@ -238,13 +238,25 @@ def test_edits_of_several_pictures_in_their_order(
         assert [event.type for event in stream] == ["image_edit.completed"]
 
 
+def test_edits_of_a_bundle_that_reads_no_other_picture(client: OpenAI) -> None:
+    """The picture is the start, which is filled where the mask is transparent."""
+    alpha = np.full((48, 40, 4), 255, np.uint8)
+    alpha[8:30, 8:30, 3] = 0
+    mask = io.BytesIO()
+    Image.fromarray(alpha).save(mask, "PNG")
+    redrawn = client.images.edit(image=picture(), prompt="S", extra_body=QUICK)
+    filled = client.images.edit(image=picture(), mask=mask.getvalue(), prompt="S", extra_body=QUICK)
+    assert "image: drawn from as start" in told(redrawn)["warnings"]
+    assert image_of(redrawn) != image_of(filled) and image_of(filled).size == (40, 48)
+
+
 def test_edits_that_cannot_be(editor: OpenAI, several: Running, client: OpenAI, elite_bundle: Path) -> None:
     for image, words in ((b"none", "expected a picture"), (picture()[:2000], "")):
         with pytest.raises(openai.BadRequestError) as failed:
             editor.images.edit(image=image, prompt="S", model=elite_bundle.name)
         assert words in failed.value.message and "x2i-server" not in failed.value.message
-    with pytest.raises(openai.BadRequestError, match="reads no picture"):
-        client.images.edit(image=picture(), prompt="S", extra_body=QUICK)
+    with pytest.raises(openai.BadRequestError, match="inpaint: expected"):
+        client.images.edit(image=picture(), mask=picture(size=(8, 8)), prompt="S", extra_body=QUICK)
     body, kind = form({"prompt": "S", "steps": "two", "n": "x", "stream": "maybe"}, [("image", picture())])
     answer = several.post("/v1/images/edits", body, Content_Type=kind)
     assert answer.status == 400 and {"n", "stream"} <= {
