@@ -135,7 +135,7 @@ def test_run_at_other_sizes_and_step_counts_equals_torch(pipeline, torch_base, h
     assert_close(pipeline.session("decoder")(latents=actual.latents)["image"], decoded.numpy(), "unet")
 
 
-@pytest.mark.parametrize("graph", ["encoder", "translator.French", "projection", "denoiser", "decoder"])
+@pytest.mark.parametrize("graph", ["encoder", "translator.French", "projection", "denoiser", "decoder", "vae_encoder"])
 def test_graphs_react_to_every_input(pipeline, graph):
     record = pipeline.bundle.manifest.graphs[graph]
     arrays = {t.name: np.load(pipeline.bundle.path(record.proof[t.name])) for t in record.inputs}

@@ -194,7 +194,7 @@ def test_every_input_counts(pipeline):
         assert differ(before, drawn(pipeline, **change)), change
     filled = drawn(pipeline, inpaint=mask())
     for change in ({"start": PHOTO[::-1]}, {"inpaint": 255 - mask()}, {"start_strength": None}):
-        assert differ(filled, drawn(pipeline, inpaint=mask(), **change)), change
+        assert differ(filled, drawn(pipeline, **{"inpaint": mask()} | change)), change
 
 
 def test_what_the_mask_leaves_black_is_the_encoded_start(pipeline):
@@ -224,7 +224,7 @@ def test_without_a_start_nothing_has_changed_and_its_graph_stays_closed(plain):
 
 
 def test_previews_are_pictures_with_what_is_kept(pipeline):
-    steps = list(pipeline.steps(PROMPT, start=PHOTO, inpaint=mask(), start_strength=0.6, steps=5))
+    steps = list(pipeline.steps(PROMPT, start=PHOTO, inpaint=mask(), start_strength=0.6, steps=5, sampler="ddim"))
     assert [(step.index, step.count) for step in steps] == [(0, 3), (1, 3), (2, 3)]
     sizes = {step.preview()[0].size for step in pipeline.steps(PROMPT, start=PHOTO, steps=5)}
     assert sizes == {(WIDTH, HEIGHT)}
@@ -249,7 +249,10 @@ def test_under_a_memory_limit_the_picture_is_the_same(plain):
 
 
 BAD = {
-    "no start to fill": ({"start": None, "inpaint": mask()}, "inpaint: expected a start to fill"),
+    "no start to fill": (
+        {"start": None, "inpaint": mask(), "start_strength": None},
+        "inpaint: expected a start to fill",
+    ),
     "no start to redraw": ({"start": None}, "start_strength: expected a start to redraw"),
     "all black": ({"inpaint": mask() * 0}, "inpaint: expected white on at least one of the 3x5 latents"),
     "another size": ({"inpaint": mask()[:-1]}, "inpaint: expected 24x40 pixels .* got 23x40"),
@@ -313,9 +316,9 @@ def test_bundles_of_before_say_what_to_do(plain, tmp_path):
 
 
 def test_the_encoder_is_lowered_with_the_decoder(plain, filling, tmp_path):
-    for base, precision in ((plain, "fp16"), (filling, "int8+fp16")):
-        out = tmp_path / precision
-        run("lower", base / "bundle", out, "--precision", precision, "--trial-steps", 2, "--accept", "--level", 2)
+    for number, base in enumerate((plain, filling)):
+        out = tmp_path / str(number)
+        run("lower", base / "bundle", out, "--precision", "fp16", "--trial-steps", 2)
         graphs = json.loads((out / "manifest.json").read_text("utf-8"))["graphs"]
         assert graphs["vae_encoder"]["precision"] == "fp16"
         run("verify", out)

@@ -39,6 +39,7 @@ def test_roles_of_a_bundle(tiny_bundle):
         "projection": "fp32",
         "denoiser": "int8+fp16",
         "decoder": "fp16",
+        "vae_encoder": "fp16",
     }
 
 
