@@ -16,6 +16,8 @@ JUDGED = ("--steps", "50", "--judge", "emoji")
 UNJUDGED = ("--steps", "20", "--runs", "1", "--size", "256x256", "--accept")
 EXPORTED = ("-c", "import sys; from pathlib import Path; from full_size.full import exported; "
             "exported('sd', Path(sys.argv[1]), 'sd15')")  # fmt: skip
+TINY_VAE = ("-c", "import sys; from diffusers import AutoencoderTiny as Tiny; from x2i.models.random import weights; "
+            "weights.draw_weights(Tiny(), 0).save_pretrained(sys.argv[1])")  # fmt: skip
 EMBEDDED = ("-c", "import sys; from pathlib import Path; from x2i.emoji.embedded import embedded, embedded_sd; "
             "embedded(embedded_sd, Path(sys.argv[1]), print)")  # fmt: skip
 
@@ -24,8 +26,9 @@ EMBEDDED = ("-c", "import sys; from pathlib import Path; from x2i.emoji.embedded
 class Folders:
     """The folder of a model and a kind, made now where it is not there yet.
 
-    Kinds are `bundle`, `bundle-int8,decoder=bf16` (lowered to these precisions), `diffusers`, `optimum`,
-    `openvino-fp32` and `openvino-int8`; a bundle without the `preset` is tuned for it.
+    Kinds are `bundle`, `bundle-int8,decoder=bf16` (lowered to these precisions), `few-steps`, `few-steps-elite` and
+    both with `-int8` behind (drawn in few steps, decoded by `tiny-vae`), `diffusers`, `optimum`, `openvino-fp32` and
+    `openvino-int8`; a bundle without the `preset` is tuned for it.
 
     Bundles of the full-size model are those that `make full` and `make precisions` leave in `full`. Raises SetupError
     where a folder cannot be made.
@@ -62,6 +65,15 @@ class Folders:
         name, _, precision = kind.partition("-")
         if kind == "bundle":
             self._ours(*(EXPORTED if model == "sd15" else EMBEDDED), self.full if model == "sd15" else folder)
+        elif kind == "tiny-vae":
+            self._ours(*TINY_VAE, folder)
+        elif name == "few" and kind.endswith("-int8"):
+            whole = self(model, kind.removesuffix("-int8"))
+            self._ours(*X2I, "lower", whole, folder, "--precision", "int8", *TRIALS)
+        elif name == "few":
+            system, tiny = "elite" if kind.endswith("-elite") else "sd", self(model, "tiny-vae")
+            drawn = ("--few-step", "lcm", "--decoder", tiny)
+            self._ours(*X2I, "export", system, folder, "--random-weights", model, *drawn)
         elif name == "bundle":
             trials = TRIALS if model == "sd15" else ("--accept",)
             precisions = [word for one in precision.split(",") for word in ("--precision", one)]

@@ -11,7 +11,7 @@ EMPTY = ""
 def speed_table(rows: Sequence[Row], picture_steps: int) -> Iterator[str]:
     """Markdown of speeds and errors: a row for every contestant that is shown, also for what could not run."""
     heads = ["", "step, s", f"{picture_steps} steps, s", "load, s", "first step, s", "peak, GB", "latents off by"]
-    yield from _lines([*heads, "picture, dB"], [_cells(row) for row in rows if row.contestant.shown])
+    yield from lines_of([*heads, "picture, dB"], [_cells(row) for row in rows if row.contestant.shown])
 
 
 def ratio_table(rows: Sequence[Row], figure: Figure) -> Iterator[str]:
@@ -20,7 +20,7 @@ def ratio_table(rows: Sequence[Row], figure: Figure) -> Iterator[str]:
     others = [row for row in rows if row.contestant.shown and not row.contestant.ours and row.counts and figure(row)]
     if ours and others:
         heads = ["takes so many times as long as", *(row.contestant.name for row in ours)]
-        yield from _lines(heads, [_ratio_cells(other, ours, figure) for other in others])
+        yield from lines_of(heads, [_ratio_cells(other, ours, figure) for other in others])
 
 
 def fastest_line(rows: Sequence[Row], what: str, figure: Figure) -> Iterator[str]:
@@ -82,7 +82,8 @@ def _seconds(value: float) -> str:
     return f"{value:.4f}" if value < 0.1 else f"{value:.3f}" if value < 1 else f"{value:.2f}"
 
 
-def _lines(heads: list[str], rows: list[list[str]]) -> Iterator[str]:
+def lines_of(heads: list[str], rows: list[list[str]]) -> Iterator[str]:
+    """A table in Markdown."""
     yield f"| {' | '.join(heads)} |"
     yield f"|{'---|' * len(heads)}"
     for cells in rows:

@@ -68,7 +68,8 @@ def answer(open_peer: Callable[[PeerJob], Draw], packages: Iterable[str]) -> Non
 
 
 def measure(open_peer: Callable[[PeerJob], Draw], job: PeerJob) -> dict[str, Any]:
-    """Seconds of loading, of the first step, of every timed one and of a whole picture; what was drawn is saved.
+    """Seconds of loading, of the first step, of every timed one, of the first picture and of a whole one, and what was
+    drawn is saved.
 
     Raises AssertionError where the peer reports another number of steps than it was asked for.
     """
@@ -81,6 +82,7 @@ def measure(open_peer: Callable[[PeerJob], Draw], job: PeerJob) -> dict[str, Any
     timed = ticks[job.warm - 1 :]
     steps = [after - before for before, after in itertools.pairwise(timed)]
     facts = {"load": loaded - began, "first": ticks[0] - loaded, "steps": steps, "step": statistics.median(steps)}
+    facts["first_picture"] = time.perf_counter() - loaded
     _save(drawn, Path(job.out), "short")
     if job.picture_steps:
         began = time.perf_counter()

@@ -1,9 +1,11 @@
 """stable-diffusion.cpp through its Python binding.
 
-Options: `type` (of the weights), `flash` (fused attention), `direct` (convolutions without unfolding).
+Options: `type` (of the weights), `flash` (fused attention), `direct` (convolutions without unfolding), `taesd` (a tiny
+autoencoder's file, seen from the model's folder).
 """
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -20,7 +22,8 @@ def open_peer(job: PeerJob) -> Draw:
     """
     from stable_diffusion_cpp import StableDiffusion
 
-    assert job.sampler == "euler", "its samplers have none other in common with diffusers"
+    assert job.sampler in ("euler", "lcm"), "its samplers have no others in common with diffusers"
+    tiny = job.options.get("taesd")
     model = StableDiffusion(
         model_path=job.model,
         wtype=job.options["type"],
@@ -30,18 +33,21 @@ def open_peer(job: PeerJob) -> Draw:
         diffusion_flash_attn=job.options.get("flash", False),
         diffusion_conv_direct=job.options.get("direct", False),
         vae_conv_direct=job.options.get("direct", False),
+        taesd_path="" if tiny is None else str(Path(job.model) / tiny),
         verbose=False,
     )
 
     def draw(steps: int, tick: Callable[[], None]) -> PeerPicture:
+        # Consistency models have its own spacing.
+        sigmas = {"sigmas": ",".join(f"{each:.9g}" for each in euler_sigmas(steps))} if job.sampler == "euler" else {}
         (image,) = model.generate_image(
             job.prompt,
             width=job.width,
             height=job.height,
             cfg_scale=job.guidance,
-            sample_method="euler",
+            sample_method=job.sampler,
             sample_steps=steps,
-            sigmas=",".join(f"{sigma:.9g}" for sigma in euler_sigmas(steps)),
+            **sigmas,
             seed=job.seed,
             progress_callback=lambda step, count, seconds: tick() if step and count == steps else None,
         )

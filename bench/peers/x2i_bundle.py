@@ -1,7 +1,7 @@
 """This project's runtime on a bundle.
 
 Options: `backend`; `attention` on the CPU; `preset` where the bundle has one of that name, and `own_loop` where a whole
-picture takes the preset's own sampler and steps.
+picture takes the preset's own sampler and steps; `stand_ins` draws the bundle's own stand-ins, such as a subject.
 """
 
 from collections.abc import Callable
@@ -10,6 +10,7 @@ import numpy as np
 from x2i.runtime import load
 from x2i.runtime.inputs.registry import RunOptions
 from x2i.runtime.output import to_images
+from x2i.runtime.profiling.job import stand_ins
 
 from peers.protocol import Draw, PeerJob, PeerPicture, answer
 
@@ -30,7 +31,8 @@ def open_peer(job: PeerJob) -> Draw:
         }
         if not own or steps != job.picture_steps:
             run |= {"steps": steps, "sampler": job.sampler}
-        walk = pipeline.steps(job.prompt, **run)
+        given = {"prompt": job.prompt} | (stand_ins(pipeline.bundle) if job.options.get("stand_ins") else {})
+        walk = pipeline.steps(**given, **run)
         for step in walk:
             tick()
             latents = step.state
