@@ -171,7 +171,8 @@ def _problems(plan: Plan) -> list[str]:
     kinds = {type(each) for each in plan.inputs()}
     reads_text_alone = kinds <= {TextInput, LearnedInput, WindowsInput, StartPicture}
     if tuple(stages) == STAGES and reads_text_alone and plan.walks_latents and len(plan.process.segments) == 1:
-        return [*_prompt_problems(plan)]
+        embedded = "bundle: expected a denoiser that is guided by two calls, got one that reads its guidance scale"
+        return [*_prompt_problems(plan), *([embedded] if plan.process.guidance.rule == "embedded" else [])]
     return [
         "bundle: expected plain Stable Diffusion as `x2i export sd` writes it, got one that runs "
         f"{', '.join(plan.graphs())}; Optimum has no pipeline for it"

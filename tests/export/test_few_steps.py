@@ -89,6 +89,8 @@ def test_the_latents_of_diffusers(tmp_path, drawn_alike, unet, scheduler, steps,
     own = LCMScheduler.from_config(PNDM.config) if scheduler is PNDM else None
     assert_close(latents, peer(folder, noise, steps, guidance, own).numpy(), "latents")
     if unet:
+        said = refused("to-optimum", tmp_path / "bundle", tmp_path / "optimum")
+        assert "reads its guidance scale" in said and not (tmp_path / "optimum").exists()
         other, _ = draw(tmp_path, "--steps", steps, "--guidance", guidance + 1)
         assert np.abs(other - latents).max() > 1e-3
 
