@@ -12,7 +12,7 @@ ROOMS := models kernels export runtime emoji
 export PYTHONSAFEPATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo serve judge subjects pairs sounds tokens judge-precision parity full adapter-cost precisions footprint bench bench-full cpu-kernels docs hostile interop test test-gpu lint typecheck clean
+.PHONY: help demo serve judge subjects few-steps pairs sounds tokens judge-precision parity full adapter-cost precisions footprint bench bench-full cpu-kernels docs hostile interop test test-gpu lint typecheck clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' $(MAKEFILE_LIST) | expand -t 18
@@ -29,6 +29,9 @@ judge: $(VENV)/.export ## score the embedded model's pictures, per language
 
 subjects: $(VENV)/.export ## draw subjects the embedded ELITE has never seen, and score them: demo/subjects.png
 	$(BIN)/python -m x2i.emoji.judges.subjects
+
+few-steps: $(VENV)/.export ## draw in 4, 2 and 1 steps and by the tiny decoder, and score it all: demo/few-steps.png
+	$(BIN)/python -m x2i.emoji.judges.few_steps
 
 pairs: $(VENV)/.export ## draw two unseen subjects at once with the embedded FastComposer, and score them: demo/pairs.png
 	$(BIN)/python -m x2i.emoji.judges.pairs

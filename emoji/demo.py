@@ -10,7 +10,7 @@ from x2i.export.errors import GateError
 from x2i.runtime import Output, Pipeline, load
 from x2i.runtime.bundle.proof import check_against_fp32
 
-from .embedded import embedded_bundle
+from .embedded import EMBEDDED, FEW_STEPS, Made, embedded_bundle
 from .judges.pairs import draw_pair
 from .judges.report import contact_sheet
 from .judges.sounds import draw_sound
@@ -25,6 +25,7 @@ COLUMNS = [f"{subject}, {background}" for subject, background in SUBJECTS]
 HEARD = ("English", "German", "French", "Spanish", "Italian")
 PAIRS = (0, 11, 22, 33, 44)
 PAIR_ROW = "two subjects"
+FEW_STEPS_ROW = "four steps"
 ALPHA = 0.8
 """Of few steps, the default of 11 text-only calls leaves too few."""
 
@@ -48,6 +49,7 @@ def demo(out: Path, seed: int) -> None:
     subjects, have each picture described, and save OUT/contact-sheet.png."""
     sheet = Sheet()
     _draw_languages(_verified("gluegen-text", out), seed, sheet)
+    _draw_in_few_steps(_verified("gluegen-text", out, FEW_STEPS), seed, sheet)
     _draw_sounds(_verified("gluegen-sound", out), seed, sheet)
     for system in PAINTERS:
         _draw_tokens(_verified(system, out), system, seed, sheet)
@@ -57,8 +59,8 @@ def demo(out: Path, seed: int) -> None:
     click.echo("\n".join(["", *_table(sheet.outputs), "", f"contact sheet: {out / 'contact-sheet.png'}"]))
 
 
-def _verified(system: str, out: Path) -> Pipeline:
-    bundle = embedded_bundle(system, out, click.echo)
+def _verified(system: str, out: Path, made: Made = EMBEDDED) -> Pipeline:
+    bundle = embedded_bundle(system, out, click.echo, made)
     pipeline = load(bundle)
     for proven in check_against_fp32(pipeline.bundle, pipeline.session):
         if not proven.passed:
@@ -75,6 +77,15 @@ def _draw_languages(pipeline: Pipeline, seed: int, sheet: Sheet) -> None:
             click.echo(f"{language:9} {prompt}")
             sheet.rows.setdefault(language, []).append(output.images[0])
             sheet.outputs.append(output)
+
+
+def _draw_in_few_steps(pipeline: Pipeline, seed: int, sheet: Sheet) -> None:
+    """Without guidance, every picture in another language."""
+    for (subject, background), language in zip(SUBJECTS, languages(), strict=False):
+        prompt = caption(language, subject, background)
+        click.echo(f"{FEW_STEPS_ROW} {prompt}")
+        sheet.rows.setdefault(FEW_STEPS_ROW, []).append(pipeline(prompt, language=language, seed=seed).images[0])
+        sheet.titles.setdefault(FEW_STEPS_ROW, []).append(f"{subject}, {background}, {language}")
 
 
 def _draw_sounds(pipeline: Pipeline, seed: int, sheet: Sheet) -> None:

@@ -118,7 +118,8 @@ def _in_few_steps(plan: ExportPlan) -> ExportPlan:
     return replace(plan, sampler=None, steps=None, guidance=None, **distilled)
 
 
-EMBEDDED: dict[str, tuple[Callable[[Path], ExportPlan], str]] = {
+Made = dict[str, tuple[Callable[[Path], ExportPlan], str]]
+EMBEDDED: Made = {
     "gluegen-text": (embedded_text, "bundle"),
     "sd": (embedded_sd, "bundle-sd"),
     "elite": (embedded_elite, "bundle-elite"),
@@ -129,7 +130,7 @@ EMBEDDED: dict[str, tuple[Callable[[Path], ExportPlan], str]] = {
     "ddcap": (embedded_ddcap, "bundle-ddcap"),
 }
 """What each system is exported from, and the name of its folder."""
-FEW_STEPS: dict[str, tuple[Callable[[Path], ExportPlan], str]] = {
+FEW_STEPS: Made = {
     "sd": (embedded_few_steps_sd, "bundle-few-steps-sd"),
     "gluegen-text": (embedded_few_steps_text, "bundle-few-steps"),
     "elite": (embedded_few_steps_elite, "bundle-few-steps-elite"),
@@ -149,9 +150,9 @@ def embedded(plan_of: Callable[[Path], ExportPlan], out: Path, report: Callable[
     return up_to_date(out, source, lambda: export_bundle(plan_of(out), report), report)
 
 
-def embedded_bundle(system: str, folder: Path, report: Callable[[str], None]) -> Path:
-    """The bundle of a system in its own folder below `folder`, as `embedded` makes it."""
-    plan_of, name = EMBEDDED[system]
+def embedded_bundle(system: str, folder: Path, report: Callable[[str], None], made: Made = EMBEDDED) -> Path:
+    """The bundle of a system in its own folder below `folder`, as `embedded` makes it; `made` says of what."""
+    plan_of, name = made[system]
     return embedded(plan_of, folder / name, report)
 
 

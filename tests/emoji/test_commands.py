@@ -15,6 +15,7 @@ from tests.processes import run
 
 COMMANDS = {
     "demo": "demo",
+    "judges.few_steps": "judge_few_steps",
     "judges.languages": "judge",
     "judges.pairs": "judge_pairs",
     "judges.precision": "judge_precision",
