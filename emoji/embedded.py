@@ -114,8 +114,8 @@ def embedded_few_steps_fastcomposer(out: Path) -> ExportPlan:
 
 def _in_few_steps(plan: ExportPlan) -> ExportPlan:
     """A plan with the LoRA that distils its base, sampled as that wants it; previews have the tiny decoder."""
-    distilled = {"loras": (LoraChoice(LORA),), "few_step": "lcm", "preview_decoder": TINY_VAE}
-    return replace(plan, sampler=None, steps=None, guidance=None, **distilled)
+    usual = replace(plan, sampler=None, steps=None, guidance=None)
+    return replace(usual, loras=(LoraChoice(LORA),), few_step="lcm", preview_decoder=TINY_VAE)
 
 
 Made = dict[str, tuple[Callable[[Path], ExportPlan], str]]

@@ -5,6 +5,7 @@ import json
 import statistics
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def few_steps(out: Path, full: Path, only: str) -> None:
     for number in range(CASE.rounds):
         for contestant in chosen:
             name = f"{contestant.name}: turn {number + 1}"
-            answer = store.answer(name, lambda c=contestant: _turn(c, folders, environments, out))
+            answer = store.answer(name, partial(_turn, contestant, folders, environments, out))
             click.echo(f"{name}: {json.dumps({key: value for key, value in answer.items() if key != 'versions'})}")
     click.echo("\n".join(_report(chosen, store, out)))
 

@@ -119,7 +119,8 @@ def teachers_step(unet: UNet2DConditionModel, noisy: Tensor, timesteps: Tensor, 
 
 def loss(unet: UNet2DConditionModel, known: Known, number: int) -> Tensor:
     """How far the student's clean latents at two neighbouring timesteps are apart, on the batch of step `number`."""
-    pictures, grounds, texts = (drawn[:BATCH] for drawn in draw_scenes(number))
+    pictures, grounds, texts = draw_scenes(number)
+    pictures, grounds, texts = pictures[:BATCH], grounds[:BATCH], texts[:BATCH]
     context = text.context(known.encoder, texts)
     empty = text.context(known.encoder, [""]).expand_as(context)
     latents = known.latents[pictures, grounds]

@@ -89,6 +89,7 @@ def _judge_decoder(tiny: Pipeline, whole: Pipeline) -> list[Image.Image]:
     scores, images, near = (Score(), Score()), [], []
     for key, colour, seed in evaluation_grid(picture_keys(), 1):
         output = tiny(caption("English", key, colour), seed=seed)
+        assert output.latents is not None, "a bundle that walks latents"
         decoded = to_images(whole.session("decoder")(latents=output.latents)["image"], "round")[0]
         near.append(psnr(np.asarray(output.images[0]), np.asarray(decoded)))
         for score, image in zip(scores, (output.images[0], decoded), strict=True):
