@@ -28,7 +28,7 @@ STAGES = {
     "vq_diffusion": ("tokens.vq_diffusion_stage:train", 20.0),
     "muse": ("tokens.muse_stage:train", 20.0),
     "ddcap": ("tokens.ddcap_stage:train", 12.0),
-    "few_step": ("few_steps.lora_stage:train", 32.0),
+    "few_step": ("few_steps.lora_stage:train", 44.0),
     "tiny_vae": ("few_steps.tiny_vae_stage:train", 10.0),
     "publish_few_steps": ("few_steps.publish:publish_few_steps", 0.0),
     "publish_tokens": ("tokens.publish:publish_tokens", 0.0),
