@@ -34,7 +34,7 @@ WORDS: dict[Form, str] = {
     "picture": "picture: file, PIL image or uint8 array",
     "sound": "sound: file, or (samples, rate)",
     "array": "array",
-    "weights": "NAME=FILE as text, or in Python files by name",
+    "weights": "NAME=FILE or FILE:WEIGHT as text, or in Python files by name or with a number",
 }
 
 

@@ -17,12 +17,13 @@ from x2i.runtime.media.tokenizer import Tokenizer
 from x2i.runtime.sessions.backends import open_session
 from x2i.runtime.sessions.session import GraphFile
 
+from .lora.variants import LoraVariant, check_lora_variant, lora_input, write_lora_variant
 from .plan import ExportPlan
 from .proofs import check_against_proof, write_proof
 from .provenance import sources
 from .system import SystemSpec
 from .systems.registry import system_spec
-from .to_onnx import Component, to_onnx
+from .to_onnx import Component, numpy_arrays, to_onnx
 
 PRODUCERS = ("x2i-edge", "torch", "diffusers", "transformers", "onnx", "onnxscript", "onnxruntime")
 
@@ -55,6 +56,8 @@ def _export_fp32(system: SystemSpec, plan: ExportPlan, report: Callable[[str], N
         gc.collect()
         checked = track(gates.items(), "checking", unit="graph")
         graphs = {name: _check(folder, name, gate, report) for name, gate in checked}
+        for variant in runtime_plan.lora.graphs if runtime_plan.lora is not None else ():
+            graphs[variant.variant] = check_lora_variant(folder, variant, graphs[variant.graph])
         manifest = Manifest(
             system=plan.system,
             plan=runtime_plan,
@@ -83,19 +86,22 @@ def _trace_all(
             # What a run refuses is refused here, before the graphs.
             Tokenizer(folder / read.tokenizer, read.window, read.pad_id, read.cleans)(["a"])
     gates: dict[str, float] = {}
+    loras: list[LoraVariant] = []
     for component in track(build.components, "tracing", build.count, "graph"):
         start = time.perf_counter()
         to_onnx(component, folder / f"{component.name}.onnx")
         write_proof(folder, component.name, _proof_arrays(component))
         gates[component.name] = component.gate
+        if (variant := write_lora_variant(component, folder)) is not None:
+            loras.append(variant)
         report(f"[{len(gates)}/{build.count}] {component.name}: traced in {time.perf_counter() - start:.1f} s")
-    return runtime_plan, gates
+    return replace(runtime_plan, lora=lora_input(loras)), gates
 
 
 def _proof_arrays(component: Component) -> dict[str, np.ndarray]:
     """Example inputs and the fp32 torch outputs, by the names of their tensors."""
     inputs = component.example(component.proof)
-    return {name: tensor.numpy() for name, tensor in (inputs | component.run(inputs)).items()}
+    return numpy_arrays(inputs | component.run(inputs))
 
 
 def _check(folder: Path, name: str, gate: float, report: Callable[[str], None]) -> Graph:

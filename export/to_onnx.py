@@ -3,12 +3,13 @@
 import inspect
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx_ir
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from x2i.kernels.injected_attention.op import DOMAIN, VERSION
 
 from .graphs.graph_io import EXTERNAL_DATA_BYTES
 from .graphs.part_names import SCOPES
+from .lora.target import LoraTarget
 
 Sizes = dict[str, int]
 """A number for each free size by its name, such as batch, height or tokens."""
@@ -30,7 +32,7 @@ class Component:
     names the axes that may change, input by input, and a multiple of another as `8*height`; `outputs` names what
     `forward` returns. The graph is traced at `trace` and proven at `proof`, two different sets of sizes, so that a size
     frozen by mistake fails at export. `gate` bounds the error against fp32 torch as a share of the output's standard
-    deviation.
+    deviation. `lora` are the weights that a LoRA may change.
     """
 
     name: str
@@ -41,12 +43,18 @@ class Component:
     trace: Sizes
     proof: Sizes
     gate: float = 1e-4
+    lora: LoraTarget | None = None
 
     def run(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """The module's outputs for one set of inputs, by their names."""
         with torch.no_grad():
             returned = self.module(*inputs.values())
         return dict(zip(self.outputs, returned if isinstance(returned, tuple) else (returned,), strict=True))
+
+
+def numpy_arrays(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    """The tensors' numbers by their names."""
+    return {name: tensor.numpy() for name, tensor in tensors.items()}
 
 
 OPSET = 20

@@ -100,14 +100,15 @@ class Conditions:
         return unused - {stage.graph for conditioner in served for stage in conditioner.stages}
 
     def _run(self, stage: GraphCall, slots: NamedTensors, request: Request) -> NamedTensors:
-        session = self._session(stage.graph.format(**request.choices))
+        graph = stage.graph.format(**request.choices)
+        session, lora = self._session(request.serving(graph)), request.inputs.lora.get(graph, {})
         read = {
             name: slots[slot] for name, slot in expand_wildcards(stage.inputs, (t.name for t in session.inputs)).items()
         }
         per_picture = not self._picture_slots.isdisjoint(stage.inputs.values())
         if not per_picture and any(len(array) > 1 for array in read.values()):
             read = {name: expand_cfg(array, request.rows) for name, array in read.items()}
-        outputs = session(**read)
+        outputs = session(**read, **lora)
         return {slot: outputs[name] for name, slot in expand_wildcards(stage.outputs, outputs).items()}
 
 

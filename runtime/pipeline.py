@@ -167,7 +167,7 @@ class Pipeline:
         height, width = self._plan.process.canvas.cells(request.size)
         unused = self._conditions.unused_graphs(request)
         wanted = [name for name in self._plan.graphs(request.preset_name) if name not in unused]
-        graphs = dict.fromkeys(name.format(**request.choices) for name in wanted)
+        graphs = dict.fromkeys(request.serving(name.format(**request.choices)) for name in wanted)
         ends = request.preset.guidance_interval is not None
         shapes = [
             RunShape(height * width, request.count, rows, 2 if ends and rows == 2 else 1)

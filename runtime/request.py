@@ -11,6 +11,7 @@ from .bundle.manifest import Manifest
 from .bundle.plan import Plan
 from .bundle.preset import Preset
 from .errors import InputError, UnknownOptionError, reason
+from .inputs.lora import lora_variant
 from .inputs.option import CallContext, PreparedInputs, is_count, is_number, is_same_size, short, unknown_options
 from .inputs.pictures.start_picture import FILLED_DRAW, START_DRAW, StartPicture
 from .inputs.registry import RunOptions, filled_in, prepare_inputs, run_options
@@ -67,6 +68,10 @@ class Request:
         """How often its sampler calls the network; None for tokens."""
         skipped = self.first_step or 0
         return None if self.sampler is None else self.sampler.calls - skipped * self.sampler.calls_a_step
+
+    def serving(self, graph: str) -> str:
+        """The graph that serves in this run: the variant with a LoRA's inputs where it changes one of the layers."""
+        return lora_variant(graph) if graph in self.inputs.lora else graph
 
 
 def options_of_prompts(plan: Plan, prompts: Sequence[Any], options: RunOptions) -> list[RunOptions]:
@@ -147,7 +152,7 @@ def make_request(
             count,
         ),
     )
-    problems += made.problems
+    problems += made.problems + _lora_problems(plan, preset, values["preset"], made)
     if made.size is not None:
         size = made.size
         problems += process.canvas.problems(size) or process.canvas.memory_problems(size, count)
@@ -180,6 +185,14 @@ def make_request(
         notes=notes,
         first_step=first_step,
     )
+
+
+def _lora_problems(plan: Plan, preset: Preset, name: str | None, made: PreparedInputs) -> list[str]:
+    """One line for a preset that calls graphs which take no LoRA."""
+    others = [v.name for graph in plan.denoisers() if graph in made.lora for v in preset.variants(graph)]
+    if set(others) <= made.lora.keys():
+        return []
+    return [f"lora: the preset {name} calls {others[-1]}, which takes none; leave the preset out, or fold it at export"]
 
 
 def _readable(values: Mapping[str, Any], noise: RecordedNoise | None, misshapen: bool) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from x2i.kernels.injected_attention.reference import injected_attention
 from x2i.models.context_attention import InjectedContext, InjectedOp, cross_attention_layers, install_context_attention
 from x2i.runtime.processes.latents import DRAWN_ANEW
 
+from ..lora.target import module_target
 from ..to_onnx import Component, Sizes
 from .projection import KEYS, LOCAL_KEYS, LOCAL_VALUES, STRENGTH, TOKEN_INDEX, VALUES, layer_names, pattern
 
@@ -136,6 +137,7 @@ def denoiser_component(unet: UNet2DConditionModel, injected: bool = False, fills
     channels = unet.config.out_channels
     layers = {path: layer.to_k.out_features for path, layer in cross_attention_layers(unet).items()}
     kinds = {KEYS: "tokens", VALUES: "tokens"} | ({LOCAL_KEYS: "patches", LOCAL_VALUES: "patches"} if injected else {})
+    lora = module_target("unet", unet)
     free = {name: {0: "batch", 1: axis} for kind, axis in kinds.items() for name in layer_names(kind, layers)}
     plane = {0: "batch", 2: "height", 3: "width"}
     masked = {name: plane for name in FILLED} if fills else {}
@@ -172,6 +174,7 @@ def denoiser_component(unet: UNet2DConditionModel, injected: bool = False, fills
         free=own | masked | free | scalars,
         trace={"batch": 2, "height": 18, "width": 22, "tokens": 9, "patches": 12},
         proof={"batch": 3, "height": 9, "width": 13, "tokens": 5, "patches": 7},
+        lora=lora,
     )
 
 

@@ -3,10 +3,11 @@
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from x2i.models.context_attention import ContextProjection, KeyValueWeights
 from x2i.runtime.bundle.calls import GraphCall
 
+from ..lora.target import LoraTarget
 from ..to_onnx import Component, Sizes
 
 KEYS, VALUES = "key", "value"
@@ -53,7 +54,14 @@ def projection_component(
         free={"context": {0: "batch", 1: "tokens"}},
         trace={"batch": 2, "tokens": 9},
         proof={"batch": 3, "tokens": 5},
+        lora=None if local or biases else LoraTarget("unet", _named_weights(projection)),
     )
+
+
+def _named_weights(projection: ContextProjection) -> dict[str, nn.Parameter]:
+    """The matrices by the paths of the layers that they are of."""
+    paths = [f"{layer}.{name}" for name in ("to_k", "to_v") for layer in projection.layers]
+    return dict(zip(paths, projection.matrices, strict=True))
 
 
 def drawn_rows(contexts: Tensor, batch: int, tokens: int, random: torch.Generator) -> Tensor:

@@ -8,6 +8,7 @@ from x2i.models.clip.learned_words import open_embeddings
 from x2i.models.clip.text_layers import TextLayers, causal_mask
 from x2i.models.translators.gluenet import GlueNetConditioner
 
+from ..lora.target import module_target
 from ..to_onnx import Component, Sizes
 
 
@@ -93,6 +94,7 @@ def clip_component(model: CLIPTextModel, tokens: int, masks: bool = False, skipp
         | ({"attention_mask": {0: "batch"}} if masks else {}),
         trace={"batch": 2, "learned": 3},
         proof={"batch": 3, "learned": 4},
+        lora=module_target("text_encoder", model),
     )
 
 
@@ -157,6 +159,7 @@ def injected_text_component(model: InjectedText, tokens: int) -> Component:
         },
         trace={"batch": 2, "words": 3, "learned": 5},
         proof={"batch": 3, "words": 2, "learned": 4},
+        lora=module_target("text_encoder", model.model),
     )
 
 

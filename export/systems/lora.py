@@ -17,6 +17,7 @@ from x2i.runtime.lora.lora import Lora, read_lora
 from x2i.runtime.lora.names import TEXT, UNET, Shape
 
 from ..errors import PlanError
+from ..lora.target import changed_layers
 from ..plan import ExportPlan
 
 
@@ -43,11 +44,6 @@ def fold_loras(base: StableDiffusion, plan: ExportPlan) -> StableDiffusion:
                 total += choice.weight * change.matrix(shape)
         _add(layers[part][path], total)
     return replace(base, notes=(*base.notes, *notes))
-
-
-def changed_layers(module: nn.Module) -> dict[str, nn.Linear | nn.Conv2d]:
-    """The layers that a LoRA may change, by module path."""
-    return {path: layer for path, layer in module.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)}
 
 
 def read_lora_file(choice: LoraChoice, shapes: dict[str, dict[str, Shape]]) -> Lora:

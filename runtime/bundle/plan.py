@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
 
 from ..inputs.delay import Delay
+from ..inputs.lora import LoraInput, lora_problems
 from ..inputs.option import Input
 from ..inputs.pictures.start import StartInput
 from ..inputs.pictures.start_picture import StartPicture
@@ -94,6 +95,7 @@ class Plan:
     processes: tuple[Process, ...]
     injection: Injection | None = None
     presets: dict[str, Preset] = field(default_factory=dict)
+    lora: LoraInput | None = None
 
     @property
     def process(self) -> Process:
@@ -127,7 +129,7 @@ class Plan:
         """Everything that it takes from the caller, in the order in which it is prepared."""
         for conditioner in self.conditioners:
             yield from conditioner.inputs
-        yield from (each for each in (self.injection, self.delay) if each is not None)
+        yield from (each for each in (self.injection, self.delay, self.lora) if each is not None)
         for process in self.processes:
             yield from process.inputs()
 
@@ -220,6 +222,7 @@ class Plan:
         for process in self.processes:
             found += process.problems()
         found += self._slot_problems()
+        found += [] if self.lora is None else lora_problems(self.lora, graphs)
         denoisers = set(self.denoisers())
         found += [
             problem for name, preset in self.presets.items() for problem in preset.problems(name, graphs, denoisers)
@@ -231,6 +234,10 @@ class Plan:
             if preset.preview_decoder and not shows
         ]
         return list(dict.fromkeys(found)) + self._word_problems() + self._marker_problems()
+
+    def lora_graphs(self) -> dict[str, str]:
+        """The graphs that take LoRAs, by those in whose place they do."""
+        return {} if self.lora is None else {each.graph: each.variant for each in self.lora.graphs}
 
     def _slot_problems(self) -> Iterator[str]:
         """Slots that are read before anything fills them, and processes in the wrong order."""

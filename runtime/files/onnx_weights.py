@@ -50,6 +50,34 @@ def graph_and_weights(path: Path) -> tuple[bytes, dict[str, np.ndarray]]:
     return b"".join(parts), weights
 
 
+class WeightPlace(NamedTuple):
+    """Where a weight's bytes lie in its graph's own file."""
+
+    offset: int
+    length: int
+
+
+def weight_places(path: Path, least: int) -> dict[str, WeightPlace]:
+    """The places of the weights of `least` bytes and more that lie in a graph's own file, by their names; those in
+    others are left out.
+
+    Raises NotApart for what is no graph, and OSError for a file that cannot be read at all.
+    """
+    content = map_file(path, path)
+    try:
+        tensors = [
+            tensor
+            for graph in message_fields(content, 0, len(content))
+            if graph.number == _MODEL_GRAPH and graph.long
+            for field in message_fields(content, graph.begin, graph.stop)
+            if field.number == _GRAPH_INITIALIZER and (tensor := _tensor(content, field)) is not None
+        ]
+    except (IndexError, ValueError) as error:
+        raise NotApart(f"{path}: {error}") from error
+    own = [tensor for tensor in tensors if not tensor.location and tensor.nbytes >= least]
+    return {tensor.name: WeightPlace(tensor.offset, tensor.nbytes) for tensor in own}
+
+
 class _Files:
     """A graph's file, under an empty name, and those that its tensors name, mapped on their first use."""
 

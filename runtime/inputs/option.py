@@ -67,7 +67,8 @@ class Option:
     well as one value. `flag` is the spelling on the command line where it is not the name's. `stored` says whether the
     gate's cases and calibration files may hold it: what decides the number of pictures, or needs a second bundle, may
     not. `checked_by_input` leaves the value to its input, which knows bounds that depend on the plan. `locate` finds
-    the file in a text that names more, and `absent` is what to do where a bundle does not take the option.
+    the file in a text that names more, `spelled` writes a value of Python's as such texts, and `absent` is what to do where a bundle does
+    not take the option.
     """
 
     form: Form
@@ -81,6 +82,7 @@ class Option:
     stored: bool = True
     checked_by_input: bool = False
     locate: Callable[[str], Path] = Path
+    spelled: Callable[[Any], Sequence[str]] | None = None
     absent: str = "leave it out"
     name: str = ""
 
@@ -209,7 +211,8 @@ class PreparedInputs:
     UNet call number `delay_until_call`, counted from 0. `size` is (height, width) in pixels of a picture that is drawn
     over, and takes the place of the call's; `start_strength` is the share of the steps that redraw it, None for all of
     them from noise. `tokenizer` is the prompt's with the words that the call brings, None where it brings none;
-    `windows` are those that the longer of prompt and negative prompt fills.
+    `windows` are those that the longer of prompt and negative prompt fills. `lora` has the factors by the graphs whose
+    variants take them: they are the run's, without a row for each picture.
     """
 
     slots: NamedTensors = field(default_factory=dict)
@@ -221,6 +224,7 @@ class PreparedInputs:
     tokenizer: Tokenizer | None = None
     windows: int = 1
     start_strength: float | None = None
+    lora: dict[str, NamedTensors] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 

@@ -9,6 +9,7 @@ from ..token_samplers.registry import TOKEN_SAMPLERS, TokenSamplerOptions
 from .class_label import ClassInput, ClassOptions
 from .dance import DanceInput, DanceOptions
 from .delay import Delay, DelayOptions
+from .lora import LoraInput, LoraOptions
 from .micro import MicroConditions, MicroOptions
 from .option import CallContext, Input, Option, PreparedInputs
 from .pictures.image import ImageInput, SeenImageInput
@@ -46,7 +47,7 @@ CONDITIONER_INPUTS: list[type[Input]] = [
     SoundStart,
 ]
 """What a conditioner may take, in the order in which a manifest writes them."""
-PLAN_INPUTS: list[type[Input]] = [Injection, Delay, *TOKEN_SAMPLERS]
+PLAN_INPUTS: list[type[Input]] = [Injection, Delay, LoraInput, *TOKEN_SAMPLERS]
 """What belongs to the loop."""
 
 
@@ -72,6 +73,7 @@ class RunOptions(
     StartOptions,
     StartPictureOptions,
     MicroOptions,
+    LoraOptions,
     total=False,
 ):
     """The keywords of a run beside its prompt, for editors and type checkers."""

@@ -118,6 +118,8 @@ class Denoiser:
     ):
         self._process, self._session, self._slots, self._written = process, session, slots, written
         self._scale, self._count, self._split = scale, request.count, request.split_cfg_batch
+        self._serving = request.serving
+        self._lora = {request.serving(graph): arrays for graph, arrays in request.inputs.lora.items()}
         self._delay_until_call = request.inputs.delay_until_call
         self._prompts = request.prompts
         self._sides = rows = process.guidance.rows(scale)
@@ -136,7 +138,7 @@ class Denoiser:
         segments = self._process.segments
         number = segment_at(segments, timestep, delayed=len(self.served) <= self._delay_until_call)
         step = self._reuse.next(number, timestep)
-        graph = step.variant(segments[number].graph).name
+        graph = self._serving(step.variant(segments[number].graph).name)
         sides = range(step.rows) if self._split else (None,)
         outputs = _joined([self._outputs(number, graph, step, side, given) for side in sides])
         self._reuse.keep(step, outputs)
@@ -187,6 +189,8 @@ class Denoiser:
         wires = expand_wildcards(self._process.segments[number].context, (tensor.name for tensor in session.inputs))
         # What a variant takes from an earlier call has no use for some of the context.
         rows = {name: self._row(slot, sides, side) for name, slot in wires.items() if name in names}
+        # A LoRA's factors are the run's: no row of them is a picture's.
+        rows |= self._lora.get(graph, {})
         return _BoundGraph(session.bind(**rows), frozenset(names - rows.keys()))
 
     def _row(self, slot: str, sides: int, side: int | None) -> np.ndarray:

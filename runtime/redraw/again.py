@@ -95,8 +95,16 @@ def _file_notes(parameters: Parameters, given: Mapping[str, Any]) -> Iterator[st
     known = run_options()
     for name, files in parameters.files.items():
         found = given_files(known[name], given[name])
-        if [file.sha256 for file in found] != [file.sha256 for file in files]:
+        told = [_marks(known[name].form, each) for each in (found, files)]
+        if told[0] != told[1]:
             yield f"{name}: expected {_described(files)}, got another; it is drawn from that"
+
+
+def _marks(form: str, files: tuple[GivenFile, ...]) -> list[tuple[str, ...]]:
+    """What files are told apart by: their contents, and of weights also how strongly they are used."""
+    return [
+        (file.sha256, (file.name or "").rpartition(":")[2]) if form == "weights" else (file.sha256,) for file in files
+    ]
 
 
 def _bundle_notes(what: str, marked: BundleMark, bundle: Bundle) -> list[str]:

@@ -26,6 +26,8 @@ OF_DRAWS = 1
 def given_files(option: Option, value: Any, share: int | None = None) -> tuple[GivenFile, ...]:
     """A file for each value of the option; `share` is what `cut_share` cut it by. Raises InputError for a file that
     cannot be read any more."""
+    if option.spelled is not None:
+        value = option.spelled(value)
     if option.form == "weights" and isinstance(value, Mapping):
         value = [f"{name}={path}" for name, path in value.items()]
     each = value if option.several and isinstance(value, Sequence) and not isinstance(value, str) else [value]

@@ -9,8 +9,9 @@ import torch
 from peft import LoHaConfig, LoKrConfig, LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch import nn
+from x2i.export.lora.target import changed_layers
 from x2i.export.plan import ExportPlan
-from x2i.export.systems.lora import changed_layers, fold_loras
+from x2i.export.systems.lora import fold_loras
 from x2i.models.random.weights import random_stable_diffusion
 from x2i.models.stable_diffusion.base import StableDiffusion
 from x2i.runtime.lora.choice import LoraChoice

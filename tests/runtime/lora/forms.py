@@ -131,5 +131,5 @@ def written(form: str, changes: Mapping[tuple[str, str], Halves], alphas: bool =
         tensors[FORMS[form](part, path, "up")] = up
         if alphas:
             key = FORMS[form](part, path, "down").replace(".lora_down.weight", ".alpha")
-            tensors[key] = np.float32(alpha_of((part, path))).reshape(())
+            tensors[key] = np.array(alpha_of((part, path)), np.float32)
     return tensors

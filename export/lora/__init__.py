@@ -1,0 +1,1 @@
+"""Variants of a bundle's graphs that take LoRAs as inputs."""
