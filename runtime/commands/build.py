@@ -21,6 +21,7 @@ from ..engines.estimates import (
 )
 from ..engines.tensorrt_key import RTX_TARGETS
 from ..errors import InputError
+from ..inputs.lora import MOST_RANK
 from ..inputs.sampling import MOST_PICTURES
 from .console import command, echo_json
 from .options import Size
@@ -42,6 +43,7 @@ COUNT = click.IntRange(1, MOST_PICTURES)
 @click.option("--count", type=COUNT, default=1, show_default=True, help="Pictures drawn at once, at most.")
 @click.option("--graph", multiple=True, help="A graph to build, by its name; all if left out.")
 @click.option("--kernels", type=click.Path(path_type=Path), help="Folder of python -m x2i.kernels.build, for fp16.")
+@click.option("--lora", type=click.IntRange(1, MOST_RANK), help="Rank of LoRAs together; build their engines, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
 def build(
     bundle: Path,
@@ -51,6 +53,7 @@ def build(
     count: int,
     graph: tuple[str, ...],
     kernels: Path | None,
+    lora: int | None,
     as_json: bool,
 ) -> None:
     """Build the engines of the folder BUNDLE into its engines/: each graph's, in a process that Ctrl-C ends."""
@@ -58,7 +61,7 @@ def build(
     if name not in (*LIBRARIES, "cuda"):
         raise InputError(f"--for: expected one of {', '.join((*LIBRARIES, 'cuda'))}, got {backend!r}")
     opened = open_bundle(bundle)
-    wanted = BuildRequest(name, device, target, size, count, graph, kernels)
+    wanted = BuildRequest(name, device, target, size, count, graph, kernels, lora)
     if name == "cuda":
         if wanted != BuildRequest(name):
             raise InputError("--for cuda: nothing is built, for ONNX Runtime opens the graphs; leave the rest out")

@@ -89,7 +89,8 @@ backends."""
 
 @dataclass(frozen=True, slots=True)
 class BuildRequest:
-    """One call of the command: `backend` is a key of `LIBRARIES`, `sizes` are (height, width) in pixels."""
+    """One call of the command: `backend` is a key of `LIBRARIES`, `sizes` are (height, width) in pixels, `lora` is the
+    rank of engines that take LoRAs, which are built with the others then."""
 
     backend: str
     device: str = ""
@@ -98,13 +99,14 @@ class BuildRequest:
     count: int = 1
     graphs: tuple[str, ...] = ()
     kernels: Path | None = None
+    lora: int | None = None
 
     def jobs(self, bundle: Bundle) -> list[BuildJob]:
         """One job for every engine wanted, in the plan's order; raises InputError with every problem."""
         if problems := list(self._problems(bundle)):
             raise InputError(*problems)
         manifest = bundle.manifest
-        profiles = shape_ranges(manifest, self.sizes, self.count)
+        profiles = shape_ranges(manifest, self.sizes, self.count, lora=self.lora)
         return [
             self._job(file, shapes)
             for file in map(bundle.graph_file, profiles)
@@ -119,7 +121,7 @@ class BuildRequest:
         """One set of shapes for each size, and for guided and unguided calls where there are both."""
         for size in self.sizes or (manifest.plan.process.canvas.size,):
             for sides in cfg_batch_sizes(manifest.plan, name):
-                yield shape_ranges(manifest, [size], self.count, sides)[name]
+                yield shape_ranges(manifest, [size], self.count, sides, self.lora)[name]
 
     def _job(self, graph: GraphFile, shapes: dict[str, Range]) -> BuildJob:
         assert graph.engines is not None, "a bundle's graph without its folder of engines"
@@ -137,6 +139,11 @@ class BuildRequest:
         there = bundle.manifest.graphs
         if missing := [name for name in self.graphs if name not in there]:
             yield f"--graph: expected one of {', '.join(there)}, got {', '.join(missing)}"
+        takes_lora = bundle.manifest.plan.lora_graphs().values()
+        if self.lora is None and (asked := [name for name in self.graphs if name in takes_lora]):
+            yield f"--graph: {', '.join(asked)} takes LoRAs; add --lora with the largest rank of theirs together"
+        if self.lora is not None and not takes_lora:
+            yield "--lora: expected a bundle whose graphs take LoRAs, got one from before; export it again"
         library = LIBRARIES[self.backend]
         if find_spec(library) is None:
             yield f"--for {self.backend}: needs {library}; pip install 'x2i-edge[{self.backend}]'"

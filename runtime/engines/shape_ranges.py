@@ -9,6 +9,7 @@ from ..bundle.calls import GraphCall, Tensor, expand_wildcards, matches
 from ..bundle.manifest import Graph, Manifest
 from ..bundle.plan import IS_NULL, Plan, Process
 from ..errors import InputError
+from ..inputs.lora import DOWN, UP, padded_rank
 from ..inputs.option import CallShape, Shape, short
 from ..inputs.text.windows import WindowsInput
 from ..inputs.text.word import WordInput
@@ -27,14 +28,18 @@ Sizes = dict[str, int]
 
 
 def shape_ranges(
-    manifest: Manifest, sizes: Iterable[tuple[int, int]] = (), count: int = 1, sides: int = 2
+    manifest: Manifest,
+    sizes: Iterable[tuple[int, int]] = (),
+    count: int = 1,
+    sides: int = 2,
+    lora: int | None = None,
 ) -> dict[str, dict[str, Range]]:
     """The range of every free size, by graph and by the size's name in it; graphs without one have none.
 
     `sizes` are (height, width) in pixels: the first is the usual one, and the range spans them all; the plan's size
     where none is given. `count` is the largest number of pictures, and the usual one; `sides` are the usual rows of the
-    guidance. Raises InputError for what the
-    plan cannot draw.
+    guidance; with `lora`, the largest rank and the usual one, the graphs that take LoRAs are among those of the plan.
+    Raises InputError for what the plan cannot draw.
     """
     plan = manifest.plan
     wanted = list(sizes) or [plan.process.canvas.size]
@@ -50,7 +55,10 @@ def shape_ranges(
             (max(heights), max(widths)), count, 2, MOST_PICTURES, most_words, MOST_CHANNELS, most_windows, MOST_LEARNED
         ),
     )
-    walks = [_PlanWalk(manifest, call).sizes() for call in calls]
+    usual = None if lora is None else padded_rank(lora)
+    least = None if lora is None else padded_rank(1)
+    ranks = zip(calls, (least, usual, usual), strict=True)
+    walks = [_PlanWalk(manifest, call, rank).sizes() for call, rank in ranks]
     return {
         graph: {name: _range([walk[graph][name] for walk in walks]) for name in free}
         for graph, free in walks[0].items()
@@ -82,8 +90,9 @@ def _check(plan: Plan, sizes: list[tuple[int, int]], count: int) -> None:
 class _PlanWalk:
     """The shapes of all slots in one call, filled as the runtime fills them."""
 
-    def __init__(self, manifest: Manifest, call: CallShape):
+    def __init__(self, manifest: Manifest, call: CallShape, rank: int | None):
         self._graphs, self._plan, self._call = manifest.graphs, manifest.plan, call
+        self._rank, self._takes_lora = rank, manifest.plan.lora_graphs()
         self._slots: dict[str, Shape] = {}
         self._picture_slots = manifest.plan.picture_slots()
         self._found: dict[str, dict[str, list[int]]] = {}
@@ -163,6 +172,12 @@ class _PlanWalk:
 
     def _read(self, name: str, shapes: dict[str, Shape]) -> Sizes:
         """The free sizes of one call."""
+        values = self._note(name, shapes)
+        if self._rank is not None and (variant := self._takes_lora.get(name)) is not None:
+            self._note(variant, shapes | {DOWN: (1, self._rank), UP: (self._rank, 1)})
+        return values
+
+    def _note(self, name: str, shapes: dict[str, Shape]) -> Sizes:
         values = _free(self._graphs[name], shapes)
         known = self._found.setdefault(name, {})
         for size, value in values.items():

@@ -169,6 +169,11 @@ class LoraInput:
         return {}
 
 
+def padded_rank(rank: int) -> int:
+    """The rank of the inputs for factors of a rank of 1 or more."""
+    return max(LEAST_RANK, 1 << (rank - 1).bit_length())
+
+
 def lora_problems(lora: LoraInput, graphs: set[str]) -> Iterator[str]:
     """What does not fit, given the graphs present."""
     for graph in lora.graphs:
@@ -228,7 +233,7 @@ def _arrays(graph: LoraGraph, loras: Sequence[tuple[float, Lora]]) -> NamedTenso
         return None
     if rank > MOST_RANK:
         raise InputError(f"lora: expected at most {MOST_RANK} as the ranks together, got {rank}; fold some at export")
-    padded = max(LEAST_RANK, 1 << (rank - 1).bit_length())
+    padded = padded_rank(rank)
     down = np.zeros((sum(layer.width_in for layer in graph.layers), padded), np.float32)
     up = np.zeros((padded, sum(layer.width_out for layer in graph.layers)), np.float32)
     row = column = 0

@@ -16,7 +16,7 @@ from tests.runtime.lora.forms import written
 from tests.runtime.lora.test_at_run_time import pointwise
 
 NOISE = np.random.default_rng(5).standard_normal((1, 4, 9, 14), np.float32)
-QUICK: dict[str, Any] = {"noise": NOISE, "steps": 3, "guidance": 4.0, "language": "French"}
+QUICK: dict[str, Any] = {"noise": NOISE, "steps": 4, "guidance": 4.0, "language": "French"}
 
 
 @pytest.fixture(scope="module")
