@@ -110,7 +110,8 @@ def test_presets_stay_behind(preset_bundle, tmp_path):
     lower(preset_bundle, tmp_path / "out", replace(QUICK, precision={"": "fp16"}), told.append)
     manifest = open_bundle(tmp_path / "out").manifest
     assert not manifest.plan.presets and [name for name in manifest.graphs if name.startswith("denoiser")] == [
-        "denoiser"
+        "denoiser",
+        "denoiser.lora",
     ]
     assert not list((tmp_path / "out").glob("denoiser.*-*")) and not (tmp_path / "out/proof/denoiser.features").exists()
     assert sum("left out; x2i tune" in line for line in told) == len(PRESETS)
