@@ -34,12 +34,30 @@ LoraSpec = str | PathLike[str] | tuple[str | PathLike[str], float]
 """A file with its weight behind a colon, or beside it."""
 
 
+def lora_file(text: str) -> Path:
+    """The file in PATH:WEIGHT. Raises InputError for a weight that is no number."""
+    return parse_lora(text).file()
+
+
+def lora_texts(given: Any) -> list[str]:
+    """An option's value as PATH:WEIGHT. Raises InputError for what is neither a path nor a pair."""
+    return [f"{choice.file()}:{choice.weight:g}" for choice in given_loras(given)]
+
+
 class LoraOptions(TypedDict, total=False):
     """What a bundle takes whose graphs were cut for LoRAs."""
 
     lora: Annotated[
         LoraSpec | list[LoraSpec] | None,
-        Option("weights", "LoRA's .safetensors with its weight behind a colon: style.safetensors:0.6.", several=True),
+        Option(
+            "weights",
+            "LoRA's .safetensors with its weight behind a colon: style.safetensors:0.6.",
+            several=True,
+            stored=False,
+            locate=lora_file,
+            spelled=lora_texts,
+            absent="leave it out, or export its base again with this x2i",
+        ),
     ]
 
 

@@ -67,8 +67,8 @@ class Option:
     well as one value. `flag` is the spelling on the command line where it is not the name's. `stored` says whether the
     gate's cases and calibration files may hold it: what decides the number of pictures, or needs a second bundle, may
     not. `checked_by_input` leaves the value to its input, which knows bounds that depend on the plan. `locate` finds
-    the file in a text that names more, `spelled` writes a value of Python's as such texts, and `absent` is what to do where a bundle does
-    not take the option.
+    the file in a text that names more, `spelled` writes a value of Python's as such texts, and `absent` is what to do
+    where a bundle does not take the option.
     """
 
     form: Form

@@ -102,9 +102,8 @@ def _file_notes(parameters: Parameters, given: Mapping[str, Any]) -> Iterator[st
 
 def _marks(form: str, files: tuple[GivenFile, ...]) -> list[tuple[str, ...]]:
     """What files are told apart by: their contents, and of weights also how strongly they are used."""
-    return [
-        (file.sha256, (file.name or "").rpartition(":")[2]) if form == "weights" else (file.sha256,) for file in files
-    ]
+    told = form == "weights"
+    return [(file.sha256, *((file.name or "").split(":")[1:] if told else ())) for file in files]
 
 
 def _bundle_notes(what: str, marked: BundleMark, bundle: Bundle) -> list[str]:
