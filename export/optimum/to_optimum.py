@@ -13,10 +13,8 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, compose, helper
 from x2i.runtime.bundle.plan import Plan
 from x2i.runtime.bundle.reader import Bundle, open_bundle
 from x2i.runtime.bundle.writer import new_folder
-from x2i.runtime.inputs.pictures.start_picture import StartPicture
 from x2i.runtime.inputs.text.learned import LearnedInput
-from x2i.runtime.inputs.text.prompt import TextInput
-from x2i.runtime.inputs.text.windows import WindowsInput
+from x2i.runtime.text_bundle import OF_TEXT
 
 from ..errors import PlanError
 from ..graphs.graph_ends import (
@@ -169,7 +167,7 @@ def _problems(plan: Plan) -> list[str]:
     needed = plan.needed_graphs()
     stages = [stage.graph for each in plan.conditioners for stage in each.stages if stage.graph in needed]
     kinds = {type(each) for each in plan.inputs()}
-    reads_text_alone = kinds <= {TextInput, LearnedInput, WindowsInput, StartPicture}
+    reads_text_alone = kinds <= set(OF_TEXT)
     if tuple(stages) == STAGES and reads_text_alone and plan.walks_latents and len(plan.process.segments) == 1:
         embedded = "bundle: expected a denoiser that is guided by two calls, got one that reads its guidance scale"
         return [*_prompt_problems(plan), *([embedded] if plan.process.guidance.rule == "embedded" else [])]

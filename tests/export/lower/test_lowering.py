@@ -14,6 +14,7 @@ from onnx import numpy_helper
 from x2i.export.errors import GateError, PlanError
 from x2i.export.gate import LIMITS
 from x2i.export.graphs.part_names import SCOPES, path_of, scopes_of
+from x2i.export.lora.variants import without_lora
 from x2i.export.lower import lowered_bundle
 from x2i.export.lower.lowered_bundle import lower
 from x2i.export.lower.lowering import Lowering, choose_precisions
@@ -30,7 +31,7 @@ RUN = {"prompt": "a red cat", "language": "French", "steps": 2, "seed": 5}
 
 
 def test_roles_of_a_bundle(tiny_bundle):
-    manifest = open_bundle(tiny_bundle).manifest
+    manifest = without_lora(open_bundle(tiny_bundle).manifest)
     chosen = choose_precisions(manifest.plan, manifest.graphs, {"": "int8+fp16", "translator.*": "fp32"})
     assert chosen == {
         "encoder": "fp16",
