@@ -75,7 +75,7 @@ def traced(embedded_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> T
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_every_graph_becomes_an_engine(traced: Traced, precision: str, tmp_path: Path) -> None:
-    assert len(traced.graphs) == 16
+    assert len(traced.graphs) == 17
     for graph in traced.graphs.values():
         path = traced.folder / graph.file
         if precision == "fp16":

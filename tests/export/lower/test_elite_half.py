@@ -115,7 +115,13 @@ def test_run(halved):
     arrays = golden_arrays("elite/golden/validate_local.npz")
     guidance, count = float(arrays["guidance"]), len(arrays["index"])
     request = SimpleNamespace(
-        guidance=guidance, rows=2, count=count, inputs=PreparedInputs(), preset=Preset(), split_cfg_batch=False
+        guidance=guidance,
+        rows=2,
+        count=count,
+        inputs=PreparedInputs(),
+        preset=Preset(),
+        split_cfg_batch=False,
+        serving=str,
     )
     process = halved.plan.latents
     denoise = Denoiser(process, halved.sessions.__getitem__, halved.slots(arrays), request, guidance).noise_of

@@ -89,13 +89,13 @@ def test_layers_left_out_as_diffusers_counts_them(model, skipped, masked):
     ids = torch.randint(0, 38, (2, 9), generator=torch.Generator().manual_seed(1))
     mask = torch.ones_like(ids)
     mask[0, 3:] = mask[1, 7:] = 0
-    given = (ids, mask) if masked else (ids,)
-    states = model(*given, output_hidden_states=True).hidden_states
+    given = {"input_ids": ids} | ({"attention_mask": mask} if masked else {})
+    states = model(**given, output_hidden_states=True).hidden_states
     norm = getattr(model, "text_model", model).final_layer_norm
     expected = torch.stack([norm(states[-1][0]), norm(states[-(skipped + 1)][1])])
-    assert torch.allclose(ClipContext(model, skipped)(*given), expected, atol=1e-6)
-    alone = tuple(each[1:] for each in given)
-    assert torch.allclose(ClipContext(model, skipped)(*alone), expected[1:], atol=1e-6)
+    assert torch.allclose(ClipContext(model, skipped)(**given), expected, atol=1e-6)
+    alone = {name: each[1:] for name, each in given.items()}
+    assert torch.allclose(ClipContext(model, skipped)(**alone), expected[1:], atol=1e-6)
 
 
 def test_settings_of_a_whole_clip():

@@ -50,7 +50,7 @@ def test_an_engine_is_built_remembered_and_not_built_again(bundle: Path) -> None
     name = next(file for file in engines(bundle) if file.endswith(".engine"))
     record = store.read_record((bundle / "engines" / name).with_suffix(".json"))
     assert engines(bundle) == [name, name.replace(".engine", ".json")]
-    assert record.key.shapes == {"batch": (1, 2, 2), "tokens": (77, 77, 77)}
+    assert record.key.shapes == {"batch": (1, 2, 2), "tokens": (77, 77, 231)}
     assert (record.key.device, record.key.digest) == (
         "sm_89 sm_120",
         open_bundle(bundle).graph_file("projection").digest,

@@ -116,7 +116,7 @@ def test_progress_and_interrupt(server: Running, gate: Gate) -> None:
         ({"scheduler": "none", "sampler_name": "Euler"}, "sampler_name"),
         ({"init_images": 5}, "init_images"),
         ({"init_images": {"a": 1}}, "init_images"),
-        ({"init_images": ["/etc/passwd"]}, "image"),
+        ({"init_images": ["/etc/passwd"]}, "start"),
         ({"prompt": ["red"]}, "prompt"),
         ({"override_settings": {"sd_model_checkpoint": 5}}, "model"),
     ],
