@@ -118,6 +118,7 @@ def test_run(halved):
         guidance=guidance,
         rows=2,
         count=count,
+        prompts=1,
         inputs=PreparedInputs(),
         preset=Preset(),
         split_cfg_batch=False,
