@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from x2i.runtime.bundle.plan import Plan
+from x2i.runtime.inputs.text.learned import WORD_NAME
 from x2i.runtime.processes.latents import SamplerChoice
 from x2i.runtime.samplers.schedule import Schedule
 
@@ -149,6 +150,5 @@ def _fits(part: str, known: dict[str, str]) -> bool:
     kind, colon, name = part.partition(":")
     if not colon:
         return part in known
-    # A learned word's name is what prompts write, and many are written in angle brackets.
-    pattern = r"[\w-]+|<[\w-]+>" if kind == "embedding" else r"[\w-]+"
+    pattern = WORD_NAME if kind == "embedding" else r"[\w-]+"
     return any(k.startswith(f"{kind}:") for k in known) and re.fullmatch(pattern, name) is not None

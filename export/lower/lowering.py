@@ -11,7 +11,6 @@ from x2i.runtime.bundle.plan import Plan
 from x2i.runtime.inputs.option import is_count, short
 from x2i.runtime.inputs.sampling import MOST_PIXELS, MOST_STEPS
 
-from ..components.decoder import ENCODER
 from ..components.projection import KEYS, LOCAL_KEYS
 from ..errors import PlanError
 from ..judge import judge_problems
@@ -71,7 +70,7 @@ def _of_graph(name: str, role: str, wanted: Mapping[str, str]) -> Precision:
 def _role(name: str, graph: Graph, plan: Plan) -> str:
     if name in plan.denoisers():
         return "denoiser"
-    if any(name in process.tail_graphs() for process in plan.processes) or name == ENCODER:
+    if any(name in process.tail_graphs() for process in plan.processes) or name in plan.start_graphs():
         # The VAE's two halves are lowered alike.
         return "decoder"
     projects = any(tensor.name.startswith((f"{KEYS}.", f"{LOCAL_KEYS}.")) for tensor in graph.outputs)

@@ -33,7 +33,8 @@ class TokenNoise:
             return self._next(name, shape)
         made = np.empty((self._count, *shape), np.float32)
         length = math.prod(shape)
-        for values, seed in zip(made.reshape(self._count, length), self._seeds(name), strict=True):
+        seeds = stream_seeds(name, self._seed, self._count)
+        for values, seed in zip(made.reshape(self._count, length), seeds, strict=True):
             for_each_block(length, 1, partial(_fill_uniform, values, seed, self._drawn[name]))
         self._drawn[name] += length
         return made
@@ -43,16 +44,12 @@ class TokenNoise:
         if self._recorded is not None:
             return self._next(name, shape)
         if name not in self._streams:
-            self._streams[name] = [np.random.Generator(np.random.PCG64(seed)) for seed in self._seeds(name)]
+            seeds = stream_seeds(name, self._seed, self._count)
+            self._streams[name] = [np.random.Generator(np.random.PCG64(seed)) for seed in seeds]
         made = np.empty((self._count, *shape), np.float32)
         for values, stream in zip(made, self._streams[name], strict=True):
             stream.standard_exponential(dtype=np.float32, out=values)
         return made
-
-    def _seeds(self, name: str) -> list[np.random.SeedSequence]:
-        """Those of the stream of this name, one for each picture."""
-        key = int.from_bytes(name.encode(), "big")
-        return [np.random.SeedSequence([self._seed + k, key]) for k in range(self._count)]
 
     def _next(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         assert self._recorded is not None
@@ -70,6 +67,12 @@ class TokenNoise:
                 "record them with this bundle"
             )
         return np.asarray(draws[number], np.float32)
+
+
+def stream_seeds(name: str, seed: int, count: int) -> list[np.random.SeedSequence]:
+    """Those of the stream of a name, one for each of `count` pictures: picture k's is made of `seed + k`."""
+    key = int.from_bytes(name.encode(), "big")
+    return [np.random.SeedSequence([seed + k, key]) for k in range(count)]
 
 
 def _fill_uniform(values: np.ndarray, seed: np.random.SeedSequence, drawn: int, part: slice) -> None:

@@ -31,6 +31,12 @@ TEXT = {
     "bos_token_id": 512,
     "eos_token_id": 513,
 }
+TINY_VAE = {
+    "encoder_block_out_channels": [8, 8],
+    "decoder_block_out_channels": [8, 8],
+    "num_encoder_blocks": [1, 1],
+    "num_decoder_blocks": [2, 1],
+}
 SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 PNDM = PNDMScheduler(**SCHEDULE, skip_prk_steps=True, steps_offset=1)
 

@@ -21,16 +21,10 @@ from x2i.models.stable_diffusion.tiny_autoencoder import read_tiny_decoder
 from x2i.runtime import load
 from x2i.runtime.samplers.sampler import Noise
 
-from tests.export.published_folders import PNDM, SCHEDULE, publish, refused, run
+from tests.export.published_folders import PNDM, SCHEDULE, TINY_VAE, publish, refused, run
 from tests.numerics import assert_close
 
 SIZE = (8, 12)
-TINY = {
-    "encoder_block_out_channels": [8, 8],
-    "decoder_block_out_channels": [8, 8],
-    "num_encoder_blocks": [1, 1],
-    "num_decoder_blocks": [2, 1],
-}
 LCM = LCMScheduler(**SCHEDULE, original_inference_steps=40)
 TRAILING = {"timestep_spacing": "trailing", **SCHEDULE}
 
@@ -98,10 +92,10 @@ def test_the_latents_of_diffusers(tmp_path, drawn_alike, unet, scheduler, steps,
 @torch.no_grad()
 def test_a_tiny_decoder_draws_and_shows_steps(tmp_path):
     folder, noise = publish(tmp_path), start_noise(tmp_path)
-    tiny = draw_weights(AutoencoderTiny(**TINY), 4)
+    tiny = draw_weights(AutoencoderTiny(**TINY_VAE), 4)
     tiny.register_to_config(scaling_factor=0.7)
     tiny.save_pretrained(tmp_path / "tiny")
-    other = draw_weights(AutoencoderTiny(**TINY), 6)
+    other = draw_weights(AutoencoderTiny(**TINY_VAE), 6)
     other.save_pretrained(tmp_path / "other")
     decoders = ("--decoder", tmp_path / "tiny", "--preview-decoder", tmp_path / "other")
     run("export", "sd", tmp_path / "bundle", "--base", folder, *decoders)
@@ -134,7 +128,7 @@ def test_the_authors_own_file_of_a_decoder(tmp_path):
 
 def test_what_is_no_tiny_decoder_of_this_base(tmp_path):
     folder = publish(tmp_path)
-    draw_weights(AutoencoderTiny(**TINY, latent_channels=5), 4).save_pretrained(tmp_path / "five")
+    draw_weights(AutoencoderTiny(**TINY_VAE, latent_channels=5), 4).save_pretrained(tmp_path / "five")
     draw_weights(AutoencoderTiny(), 4).save_pretrained(tmp_path / "eighth")
     settings = json.loads((tmp_path / "five" / "config.json").read_text("utf-8"))
     (tmp_path / "widths").mkdir()

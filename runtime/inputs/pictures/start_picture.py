@@ -11,6 +11,7 @@ from PIL import Image
 from ...bundle.records import Few, Side
 from ...errors import InputError
 from ...media.pictures import PictureSource, open_pictures, stand_in_mask, stand_in_picture
+from ...token_samplers.noise import stream_seeds
 from ..option import CallContext, CallShape, Option, PreparedInputs, Shape, is_number, options_of, short
 from .start import HALF, resized
 
@@ -193,6 +194,5 @@ def _draw(name: str, shape: tuple[int, int, int], call: CallContext) -> np.ndarr
     recorded = call.values["noise"]
     if isinstance(recorded, Mapping) and name in recorded:
         return np.asarray(recorded[name][0], np.float32)
-    key = int.from_bytes(name.encode(), "big")
-    seeds = [np.random.SeedSequence([call.values["seed"] + k, key]) for k in range(call.count)]
+    seeds = stream_seeds(name, call.values["seed"], call.count)
     return np.stack([np.random.Generator(np.random.PCG64(seed)).standard_normal(shape, np.float32) for seed in seeds])

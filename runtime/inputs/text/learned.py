@@ -19,7 +19,8 @@ MOST_VECTORS = 75
 """Of one word: more than a window of CLIP's holds nobody can write."""
 WORD_BYTES = 16_000_000
 """Of a word's file; 75 vectors of 1024 in float32 have 0.3 MB."""
-NAME = r"[\w-]+|<[\w-]+>"
+WORD_NAME = r"[\w-]+|<[\w-]+>"
+"""What a word may be called: many are written in angle brackets."""
 PARAMETERS = "emb_params"
 """The key of AUTOMATIC1111's safetensors files."""
 EmbeddingSource = str | Sequence[str] | Mapping[str, str | os.PathLike[str]]
@@ -108,7 +109,7 @@ def named_files(given: Any) -> list[tuple[str, Path]]:
         f"embedding: expected a name of letters, digits, _ and -, with or without angle brackets, got {short(name)}; "
         "choose one such as cat-toy"
         for name, _ in found
-        if not isinstance(name, str) or re.fullmatch(NAME, name) is None
+        if not isinstance(name, str) or re.fullmatch(WORD_NAME, name) is None
     ]
     problems += [
         f"{expected}, got {short(path)} as the file of {short(name)}"

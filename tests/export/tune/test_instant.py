@@ -14,22 +14,15 @@ from x2i.runtime.bundle.preset import Preset
 from x2i.runtime.bundle.reader import open_bundle
 from x2i.runtime.processes.guidance import Guidance
 
-from tests.export.published_folders import publish, run
+from tests.export.published_folders import TINY_VAE, publish, run
 from tests.numerics import assert_close
-
-TINY = {
-    "encoder_block_out_channels": [8, 8],
-    "decoder_block_out_channels": [8, 8],
-    "num_encoder_blocks": [1, 1],
-    "num_decoder_blocks": [1, 1],
-}
 
 
 @pytest.fixture(scope="module")
 def distilled(tmp_path_factory):
     """A bundle of few steps with a tiny decoder for previews, and that decoder."""
     folder = tmp_path_factory.mktemp("instant")
-    tiny = draw_weights(AutoencoderTiny(**TINY), 4)
+    tiny = draw_weights(AutoencoderTiny(**TINY_VAE), 4)
     tiny.save_pretrained(folder / "tiny")
     made = ("--few-step", "lcm", "--preview-decoder", folder / "tiny")
     run("export", "sd", folder / "bundle", "--base", publish(folder), *made)
