@@ -34,7 +34,7 @@ COPIES = """(number) => {
 
 def draw(page: Page, prompt: str) -> Locator:
     """Asks for a picture; its card."""
-    page.get_by_label("Prompt").fill(prompt)
+    page.get_by_label("Prompt", exact=True).fill(prompt)
     page.get_by_role("button", name="Draw", exact=True).click()
     return card(page, prompt)
 
@@ -50,7 +50,7 @@ def in_state(shown: Locator, state: str) -> None:
 def test_draws_by_the_keyboard_alone(page: Page, stub: Stub) -> None:
     for _ in range(3):
         page.keyboard.press("Tab")
-    expect(page.get_by_label("Prompt")).to_be_focused()
+    expect(page.get_by_label("Prompt", exact=True)).to_be_focused()
     page.keyboard.type("青い魚")
     page.keyboard.press("Tab")
     page.keyboard.type("Japanese")
@@ -255,7 +255,7 @@ def test_tells_what_went_wrong(page: Page, stub: Stub) -> None:
 
 
 def test_a_value_that_cannot_be_right_is_not_sent(page: Page, stub: Stub) -> None:
-    page.get_by_label("Prompt").fill("a red apple")
+    page.get_by_label("Prompt", exact=True).fill("a red apple")
     page.get_by_text("More options").click()
     page.get_by_label("Eta").fill("3")
     page.get_by_text("More options").click()
@@ -313,7 +313,7 @@ def test_plays_and_downloads_sounds(page: Page, stub: Stub) -> None:
 @pytest.mark.parametrize("given", [b"<svg xmlns='http://www.w3.org/2000/svg' width='30' height='20'/>", b"no picture"])
 def test_texts_and_pictures_of_other_kinds(page: Page, stub: Stub, given: bytes) -> None:
     page.get_by_label("Bundle").select_option("captions")
-    expect(page.get_by_label("Prompt")).to_be_hidden()
+    expect(page.get_by_label("Prompt", exact=True)).to_be_hidden()
     expect(page.get_by_label("Guidance")).to_have_count(0)
     page.locator("#option-image").set_input_files({"name": "a.svg", "mimeType": "image/svg+xml", "buffer": given})
     if given == b"no picture":

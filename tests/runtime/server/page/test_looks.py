@@ -46,7 +46,7 @@ def everything(page: Page, stub: Stub) -> None:
     """A page full of what it can show."""
     page.get_by_label("Bundle").select_option("pictures")
     page.get_by_text("More options").click()
-    page.get_by_label("Prompt").fill("a-very-long-word-" * 20)
+    page.get_by_label("Prompt", exact=True).fill("a-very-long-word-" * 20)
     draw = page.get_by_role("button", name="Draw", exact=True)
     draw.click()
     expect(page.locator(".card[data-state=done]")).to_have_count(1)
