@@ -75,7 +75,6 @@ class NoisePrediction(nn.Module):
             anew, filled, *others = context
             latents, context = torch.cat([latents, anew, filled], dim=1), tuple(others)
         self._hand_out(context)
-        self._hand_out(context)
         time = unet.time_embedding(unet.time_proj(timestep).to(latents.dtype), guidance)
         if unet.time_embed_act is not None:
             time = unet.time_embed_act(time)
