@@ -10,7 +10,7 @@ from x2i.export.errors import GateError
 from x2i.runtime import Output, Pipeline, load
 from x2i.runtime.bundle.proof import check_against_fp32
 
-from .embedded import EMBEDDED, FEW_STEPS, Made, embedded_bundle
+from .embedded import EMBEDDED, FEW_STEPS, OTHER_ENCODERS, Made, embedded_bundle
 from .judges.pairs import draw_pair
 from .judges.report import contact_sheet
 from .judges.sounds import draw_sound
@@ -25,6 +25,7 @@ COLUMNS = [f"{subject}, {background}" for subject, background in SUBJECTS]
 HEARD = ("English", "German", "French", "Spanish", "Italian")
 PAIRS = (0, 11, 22, 33, 44)
 PAIR_ROW = "two subjects"
+T5_ROW = "English, T5"
 FEW_STEPS_ROW = "four steps"
 ALPHA = 0.8
 """Of few steps, the default of 11 text-only calls leaves too few."""
@@ -49,6 +50,7 @@ def demo(out: Path, seed: int) -> None:
     subjects, have each picture described, and save OUT/contact-sheet.png."""
     sheet = Sheet()
     _draw_languages(_verified("gluegen-text", out), seed, sheet)
+    _draw_behind_t5(_verified("gluegen-text", out, OTHER_ENCODERS), seed, sheet)
     _draw_in_few_steps(_verified("gluegen-text", out, FEW_STEPS), seed, sheet)
     _draw_sounds(_verified("gluegen-sound", out), seed, sheet)
     for system in PAINTERS:
@@ -77,6 +79,13 @@ def _draw_languages(pipeline: Pipeline, seed: int, sheet: Sheet) -> None:
             click.echo(f"{language:9} {prompt}")
             sheet.rows.setdefault(language, []).append(output.images[0])
             sheet.outputs.append(output)
+
+
+def _draw_behind_t5(pipeline: Pipeline, seed: int, sheet: Sheet) -> None:
+    for subject, background in SUBJECTS:
+        prompt = caption("English", subject, background)
+        click.echo(f"{T5_ROW} {prompt}")
+        sheet.rows.setdefault(T5_ROW, []).append(pipeline(prompt, language="T5", seed=seed).images[0])
 
 
 def _draw_in_few_steps(pipeline: Pipeline, seed: int, sheet: Sheet) -> None:

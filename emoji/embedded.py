@@ -31,6 +31,17 @@ def embedded_text(out: Path) -> ExportPlan:
     return ExportPlan("gluegen-text", out, str(WEIGHTS / "sd"), parts=parts, licences=LICENCES, **SAMPLING)
 
 
+def embedded_t5(out: Path) -> ExportPlan:
+    """`gluegen-text` on the small models behind a T5 in the place of XLM-R: English alone, under the name T5."""
+    found = WEIGHTS / "t5"
+    parts = {
+        "encoder": found,
+        "translator:T5": found / "gluenet_T5_clip_overnorm_over3_noln.ckpt",
+        "tensor-norm": WEIGHTS / "tensor_norm.pt",
+    }
+    return ExportPlan("gluegen-text", out, str(WEIGHTS / "sd"), parts=parts, licences=LICENCES, **SAMPLING)
+
+
 def embedded_sd(out: Path) -> ExportPlan:
     """`sd` on the small models: their own CLIP text encoder, English only."""
     return ExportPlan("sd", out, str(WEIGHTS / "sd"), licences=LICENCES, **SAMPLING)
@@ -130,6 +141,8 @@ EMBEDDED: Made = {
     "ddcap": (embedded_ddcap, "bundle-ddcap"),
 }
 """What each system is exported from, and the name of its folder."""
+OTHER_ENCODERS: Made = {"gluegen-text": (embedded_t5, "bundle-t5")}
+"""The same behind an encoder that is not its authors'."""
 FEW_STEPS: Made = {
     "sd": (embedded_few_steps_sd, "bundle-few-steps-sd"),
     "gluegen-text": (embedded_few_steps_text, "bundle-few-steps"),

@@ -51,14 +51,17 @@ class EvalPrompt:
         return self.picture, result
 
 
-def eval_prompts(system: str, each: int = 1) -> list[EvalPrompt]:
+def eval_prompts(system: str, each: int = 1, named: Sequence[str] = ()) -> list[EvalPrompt]:
     """64 drawings, or `each` times as many (1 to 8) for systems that read a background in every prompt.
 
+    `named` are the bundle's languages; where none of the world's is among them, they are encoders, which read English.
     Raises PlanError for a system that has no embedded model.
     """
     if system not in PROMPTS_OF:
         known = ", ".join(PROMPTS_OF)
         raise PlanError(f"judge: expected one of the systems {known}, got {system!r}; leave out the judge")
+    if named and not set(named) & set(languages()):
+        return _behind_encoders(each, named)
     return PROMPTS_OF[system](each)
 
 
@@ -82,6 +85,13 @@ def _multilingual(each: int) -> list[EvalPrompt]:
     spoken = languages()
     return [
         _caption(key, colour, seed, spoken[number % len(spoken)], {"language": spoken[number % len(spoken)]})
+        for number, (key, colour, seed) in enumerate(evaluation_grid(picture_keys(), each))
+    ]
+
+
+def _behind_encoders(each: int, named: Sequence[str]) -> list[EvalPrompt]:
+    return [
+        _caption(key, colour, seed, "English", {"language": named[number % len(named)]})
         for number, (key, colour, seed) in enumerate(evaluation_grid(picture_keys(), each))
     ]
 

@@ -61,7 +61,7 @@ class EmojiJudge:
                 f"judge: the emoji judge expects the embedded models' pictures of {CANVAS}x{CANVAS}, got a bundle of "
                 f"{height}x{width}; leave out the judge"
             )
-        return eval_prompts(manifest.system, self.backgrounds)
+        return eval_prompts(manifest.system, self.backgrounds, manifest.languages)
 
 
 def draw_and_score(draw: Draw, prompts: Sequence[EvalPrompt]) -> Scores:

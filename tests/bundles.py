@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from x2i.emoji.embedded import EMBEDDED, embedded_text
+from x2i.emoji.embedded import EMBEDDED, embedded_t5, embedded_text
 from x2i.emoji.world.vocabulary import languages
 from x2i.export.exporter import export_bundle
 from x2i.export.plan import ExportPlan
@@ -56,6 +56,11 @@ def embedded_bundle() -> Path:
         export_bundle(replace(plan, parts={name: path for name, path in plan.parts.items() if name not in others}))
 
     return made_once("embedded-text", export)
+
+
+def t5_bundle() -> Path:
+    """The embedded GlueGen behind a T5. Tests must not change it."""
+    return made_once("embedded-t5", lambda out: export_bundle(embedded_t5(out)))
 
 
 def whole_embedded(system: str) -> Path:

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from x2i.runtime.cli import main
 
-from tests.bundles import whole_embedded
+from tests.bundles import t5_bundle, whole_embedded
 from tests.made_once import ROOT
 from tests.markdown import Block, anchors, blocks, links, long_lines, spans
 
@@ -103,6 +103,7 @@ def folder(
     """What `make demo` leaves, from the tests' own bundles; the pictures of the docs; a reader starts here."""
     (tmp_path / "demo").mkdir()
     bundles = {"": embedded_bundle, "-elite": elite_bundle, "-fastcomposer": fastcomposer_bundle}
+    bundles |= {"-t5": t5_bundle()}
     bundles |= {f"-{system}": whole_embedded(system) for system in ("vq-diffusion", "ddcap")}
     for name, bundle in bundles.items():
         (tmp_path / "demo" / f"bundle{name}").symlink_to(bundle)

@@ -6,7 +6,7 @@ from typing import Any
 import click
 from x2i.runtime import load
 
-from ..embedded import embedded, embedded_sd, embedded_text
+from ..embedded import embedded, embedded_sd, embedded_t5, embedded_text
 from ..world.vocabulary import languages, picture_keys
 from .report import draw_world, judge_options
 
@@ -28,10 +28,13 @@ def judge(out: Path, per_picture: int, batch: int, **options: Any) -> None:
     """Draw the whole vocabulary in every language and let the nearest rendered picture name each drawing."""
     text = embedded(embedded_text, out / "bundle", click.echo)
     english = embedded(embedded_sd, out / "bundle-sd", click.echo)
+    behind_t5 = embedded(embedded_t5, out / "bundle-t5", click.echo)
     click.echo(f"{len(picture_keys())} pictures x {per_picture} backgrounds, {options}")
     click.echo(f"{'':22} {'picture':>8} {'background':>12} {'drawings':>9}")
     score, _ = draw_world(load(english), "English", per_picture, batch, **options)
     click.echo(f"{'English (CLIP)':22} {score}")
+    score, _ = draw_world(load(behind_t5), "English", per_picture, batch, **options, language="T5")
+    click.echo(f"{'English (T5)':22} {score}")
     pipeline = load(text)
     for language in languages():
         score, _ = draw_world(pipeline, language, per_picture, batch, **options, language=language)

@@ -17,6 +17,7 @@ from x2i.models.subjects.elite import EliteCheckpoint
 from ..elite import global_stage, local_stage
 from ..fastcomposer import composer_stage
 from ..fastcomposer.checkpoint import CHANGED, base_tensors, changed_tensors
+from ..t5 import encoder_stage, translator_stage, words
 from ..world import english, multilingual, vocabulary
 from ..world.speech import DIALECTS, HELD_OUT_VOICES, RATE, name, say
 from ..world.spoken import RECORDINGS
@@ -139,6 +140,26 @@ def publish_fastcomposer(folder: Path, minutes: float) -> None:
     CHANGED.parent.mkdir(exist_ok=True)
     save_file(changed_tensors(tensors, base_tensors()), CHANGED, metadata={"format": "pt"})
     print(f"{CHANGED}: {CHANGED.stat().st_size / 1e6:.1f} MB")
+
+
+T5_TARGET = WEIGHTS / "t5"
+
+
+def publish_t5(folder: Path, minutes: float) -> None:
+    """Writes `emoji/weights/t5` anew from the stages' states in `folder`; there is nothing to train.
+
+    Beside the encoder's folder, as `T5EncoderModel` saves it, stands its translator.
+    """
+    encoder = encoder_stage.trained(folder)
+    tensors = {key: value for key, value in encoder.state_dict().items() if key != "encoder.embed_tokens.weight"}
+    T5_TARGET.mkdir(parents=True, exist_ok=True)
+    save_file(half(tensors), T5_TARGET / "model.safetensors", metadata={"format": "pt"})
+    (T5_TARGET / "config.json").write_text(encoder.config.to_json_string(), encoding="utf-8")
+    words.save(T5_TARGET)
+    translator = half(translator_stage.trained(folder).state_dict())
+    torch.save(translator, T5_TARGET / "gluenet_T5_clip_overnorm_over3_noln.ckpt")
+    size = sum(path.stat().st_size for path in T5_TARGET.iterdir())
+    print(f"{T5_TARGET}: {size / 1e6:.1f} MB")
 
 
 SOUND_TARGET = WEIGHTS / "sound"

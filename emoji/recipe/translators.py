@@ -60,10 +60,15 @@ def draw_pairs(language: str, number: int) -> tuple[list[str], list[str]]:
     return [*said, *[""] * EMPTY], [*(caption("English", *scene) for scene in scenes), *[""] * EMPTY]
 
 
+def canonical_captions() -> list[str]:
+    """Every canonical English caption, with a background and without, and the empty one first."""
+    colours = [None, *(background.key for background in vocabulary.backgrounds())]
+    return ["", *(caption("English", key, colour) for key in vocabulary.picture_keys() for colour in colours)]
+
+
 def targets(folder: Path) -> dict[str, Tensor]:
     """The text encoder's context, [24, 128], of every canonical English caption and of the empty one."""
-    colours = [None, *(background.key for background in vocabulary.backgrounds())]
-    texts = ["", *(caption("English", key, colour) for key in vocabulary.picture_keys() for colour in colours)]
+    texts = canonical_captions()
     return dict(zip(texts, text.context(text.trained(folder), texts), strict=True))
 
 

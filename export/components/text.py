@@ -2,10 +2,11 @@
 
 import torch
 from torch import Tensor, nn
-from transformers import CLIPTextModel, XLMRobertaModel
+from transformers import CLIPTextModel
 from x2i.models.clip.injected_text import InjectedText
 from x2i.models.clip.learned_words import open_embeddings
 from x2i.models.clip.text_layers import TextLayers, causal_mask
+from x2i.models.text_encoders.prompt_encoder import PromptEncoder
 from x2i.models.translators.gluenet import GlueNetConditioner
 
 from ..lora.target import module_target
@@ -61,14 +62,16 @@ class UnitContext(nn.Module):
         return torch.where(is_null[:, None, None], self.null_text, context)
 
 
-class XlmrFeatures(nn.Module):
-    """`forward(input_ids [B, T], attention_mask [B, T])` returns XLM-R's last hidden state, [B, T, D], with padding."""
+class PromptFeatures(nn.Module):
+    """`forward(input_ids [B, T], attention_mask [B, T])` returns an encoder's last hidden state, [B, T, D]: what no
+    token reads, the places of the padding have a state of their own all the same. An encoder without a mask reads none.
+    """
 
-    def __init__(self, model: XLMRobertaModel):
+    def __init__(self, model: nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         return self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
 
 
@@ -163,27 +166,27 @@ def injected_text_component(model: InjectedText, tokens: int) -> Component:
     )
 
 
-def xlmr_component(model: XLMRobertaModel, tokens: int) -> Component:
-    """The multilingual encoder's graph, which all translators share: ids and mask int64 [B, tokens] to features."""
-    config = model.config
+def prompt_encoder_component(encoder: PromptEncoder, tokens: int) -> Component:
+    """The encoder's graph, which all translators share: ids and, where it masks the padding, mask int64 [B, tokens] to
+    features float32 [B, tokens, D]; B is free."""
 
     def example(sizes: Sizes) -> dict[str, Tensor]:
-        ids = prompt_ids(sizes["batch"], tokens, config.vocab_size, pad=config.pad_token_id)
-        return {"input_ids": ids, "attention_mask": (ids != config.pad_token_id).long()}
+        ids = prompt_ids(sizes["batch"], tokens, encoder.vocabulary, encoder.pad_id)
+        return {"input_ids": ids} | ({"attention_mask": (ids != encoder.pad_id).long()} if encoder.masks else {})
 
     return Component(
         name="encoder",
-        module=XlmrFeatures(model).eval(),
+        module=PromptFeatures(encoder.model).eval(),
         example=example,
         outputs=("features",),
-        free={"input_ids": {0: "batch"}, "attention_mask": {0: "batch"}},
+        free={name: {0: "batch"} for name in encoder.inputs},
         trace={"batch": 2},
         proof={"batch": 3},
     )
 
 
 def translator_component(language: str, conditioner: GlueNetConditioner, tokens: int, width: int) -> Component:
-    """One language's translator, its `/ 3` and `tensor_norm / 2` inside the graph."""
+    """One language's or encoder's translator, its `/ 3` and `tensor_norm / 2` inside the graph."""
 
     def example(sizes: Sizes) -> dict[str, Tensor]:
         random = torch.Generator().manual_seed(3)

@@ -17,6 +17,7 @@ from ..subjects.elite import Elite, EliteCheckpoint, GlobalMapper, LocalMapper
 from ..subjects.fastcomposer import FastComposerCheckpoint, Postfuse
 from ..subjects.ip_adapter import EmbedTokens
 from ..subjects.ip_adapter_checkpoint import IpAdapter, IpAdapterCheckpoint
+from ..text_encoders.prompt_encoder import PromptEncoder, xlmr_prompt_encoder
 from ..translators.gluenet import GlueNetConditioner, TranslatorNoLN
 from ..translators.gluenet_sound import SoundConditioner, TranslatorWithHead
 from .byte_tokenizer import byte_clip_json, byte_xlmr_json
@@ -57,15 +58,14 @@ def _byte_tokenizer(vocab_size: int, window: int) -> PublishedTokenizer:
     return PublishedTokenizer(byte_clip_json(vocab_size), vocab_size, END, vocab_size - 1, window, "byte tokenizer")
 
 
-def random_gluegen_text(
-    variant: str = "sd15", seed: int = 0
-) -> tuple["XLMRobertaModel", str, dict[str, GlueNetConditioner]]:
-    """GlueGen's text path: the encoder, its byte tokenizer's JSON, and a conditioner for each of two languages."""
+def random_gluegen_text(variant: str = "sd15", seed: int = 0) -> tuple[PromptEncoder, dict[str, GlueNetConditioner]]:
+    """GlueGen's text path: the encoder with its byte tokenizer, and a conditioner for each of two languages."""
     conditioners = {
         language: GlueNetConditioner(random_translator(variant, seed + number), random_tensor_norm(variant))
         for number, language in enumerate(LANGUAGES)
     }
-    return random_xlmr(variant, seed), byte_xlmr_json(model_sizes(variant).xlmr["vocab_size"]), conditioners
+    tokenizer = byte_xlmr_json(model_sizes(variant).xlmr["vocab_size"])
+    return xlmr_prompt_encoder(random_xlmr(variant, seed), tokenizer), conditioners
 
 
 def random_xlmr(variant: str = "sd15", seed: int = 0) -> "XLMRobertaModel":

@@ -1,1 +1,1 @@
-"""GlueNet's translators, and the multilingual encoder that they read."""
+"""GlueNet's translators, from an encoder's features to the context of a denoiser."""

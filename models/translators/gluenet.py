@@ -80,21 +80,23 @@ class TranslatorNoLN(Translator):
 
 
 class GlueNetConditioner(nn.Module):
-    """From XLM-R's features to the UNet's context: last_hidden_state [B, tokens, width] -> [B, tokens, width_out].
+    """From an encoder's features to the UNet's context: last_hidden_state [B, tokens, width] -> [B, tokens, width_out].
 
     The features are divided by 3 before the translator, and its output is scaled by half the average norm of CLIP's
-    features at each position: `tensor_norm` [tokens, 1]. Source: GlueGen's `RobMlgEmbedder_multi`.
+    features at each position: `tensor_norm` [tokens, 1]. Source: GlueGen's `RobMlgEmbedder_multi`, which reads XLM-R.
+    Without a `tensor_norm` the translator's output is the context: an assumption, as no such translator was released.
     """
 
-    tensor_norm: Tensor
+    tensor_norm: Tensor | None
 
-    def __init__(self, translator: Translator, tensor_norm: Tensor):
+    def __init__(self, translator: Translator, tensor_norm: Tensor | None):
         super().__init__()
         self.translator = translator
         self.register_buffer("tensor_norm", tensor_norm)
 
     def forward(self, last_hidden_state: Tensor) -> Tensor:
-        return self.translator(last_hidden_state / 3) * (self.tensor_norm / 2)
+        translated = self.translator(last_hidden_state / 3)
+        return translated if self.tensor_norm is None else translated * (self.tensor_norm / 2)
 
 
 def read_translator(path: str | Path) -> Translator:

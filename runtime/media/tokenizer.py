@@ -19,6 +19,7 @@ from .prompts.cleaning import cleaned_prompt
 
 TOKENIZER_BYTES = 200_000_000
 """What a tokenizer.json may have; XLM-R's has 17 MB."""
+LETTER = "a"
 MOST_GROWTH = 64
 """How much longer replacements may make a text, all together."""
 
@@ -102,6 +103,20 @@ class Tokenizer:
                 "tokens around nothing; export the bundle again"
             )
         return ids[0], ids[1]
+
+    def around(self) -> tuple[list[int], list[int]]:
+        """The special tokens that open every prompt, and those that close it: of CLIP's one each, of T5's no opening.
+
+        Raises InputError for a tokenizer that has no token for a letter, which would tell them apart.
+        """
+        encoding = self._encoded(LETTER)
+        special = encoding.special_tokens_mask
+        if 0 not in special:
+            raise InputError(
+                f"{self._path}: expected a tokenizer with a token for {LETTER!r}, got none; export the bundle again"
+            )
+        opening, closing = special.index(0), special[::-1].index(0)
+        return encoding.ids[:opening], encoding.ids[len(special) - closing :]
 
     def pieces(self, text: str) -> list[int]:
         """The ids of a part of a prompt, however many, without the special tokens around it."""

@@ -71,6 +71,13 @@ def test_every_language_takes_its_turn():
     assert len({prompt.options["seed"] for prompt in prompts}) == 64 and len(eval_prompts("sd", each=3)) == 192
 
 
+def test_an_encoder_in_the_place_of_a_language_reads_english():
+    prompts = eval_prompts("gluegen-text", named=("T5",))
+    assert {prompt.options["language"] for prompt in prompts} == {"T5"} and len(prompts) == 64
+    assert all(prompt.options["prompt"] == prompt.caption for prompt in prompts)
+    assert eval_prompts("gluegen-text", named=("T5", "German"))[0].options["language"] == "English"
+
+
 def test_both_bundles_draw_the_same_runs(no_clip):
     """What fp32 draws right and the other does not is lost."""
     runs = {"fp32": [], "int8": []}
@@ -86,7 +93,7 @@ def test_both_bundles_draw_the_same_runs(no_clip):
 
     canvas = SimpleNamespace(size=(64, 64))
     plan = SimpleNamespace(process=SimpleNamespace(canvas=canvas), find=lambda kind: None)
-    manifest = SimpleNamespace(system="sd", plan=plan)
+    manifest = SimpleNamespace(system="sd", plan=plan, languages=())
     found = find_judge("emoji").against(manifest, drawing("fp32"))(drawing("int8"))
     assert runs["fp32"] == runs["int8"] == EmojiJudge().runs(manifest) and found.lost == pytest.approx(100 * 4 / 64)
 

@@ -1,16 +1,16 @@
 import pytest
 import torch
 from x2i.emoji.recipe import decoder, text, translators, unet, vae, xlmr
+from x2i.emoji.t5 import encoder_stage, translator_stage, words
 
 
 def state(path):
     return torch.load(path, weights_only=True)
 
 
-@pytest.mark.parametrize("stage", [text, xlmr], ids=["text", "xlmr"])
-def test_a_stage_goes_on_where_it_stopped(tmp_path, stage, monkeypatch):
+@pytest.mark.parametrize(("name", "stage"), [("text", text), ("xlmr", xlmr), ("t5", encoder_stage)])
+def test_a_stage_goes_on_where_it_stopped(tmp_path, name, stage, monkeypatch):
     monkeypatch.setattr(stage, "BATCH", 8)
-    name = stage.__name__.rsplit(".", 1)[1]
     stage.train(tmp_path, minutes=1e6, steps=2)
     before = state(tmp_path / f"{name}.pt")
     stage.train(tmp_path, minutes=1e6, steps=2)
@@ -50,6 +50,22 @@ def test_translator_pairs_say_the_same_scene_and_end_in_empty_prompts():
     assert len(said) == len(meant) == translators.BATCH
     assert said[-translators.EMPTY :] == meant[-translators.EMPTY :] == [""] * translators.EMPTY
     assert all(said[: -translators.EMPTY]) and all(meant[: -translators.EMPTY])
+
+
+def test_t5_learns_from_masked_words_and_its_translator_from_t5(tmp_path):
+    torch.manual_seed(0)
+    model = encoder_stage.build()
+    encoder_stage.loss(model, 1).backward()
+    assert all(value.grad is not None and value.grad.abs().max() > 0 for value in model.parameters())
+    ids = torch.from_numpy(words.encode(["a red apple"]))
+    others = torch.from_numpy(words.encode(["a green apple"]))
+    states = encoder_stage.features(model, ids)
+    assert states.shape == (1, words.POSITIONS, encoder_stage.WIDTH)
+    assert (encoder_stage.features(model, others) - states).abs().amax(-1).gt(1e-6).all()
+    encoder_stage.train(tmp_path, minutes=1e6, steps=1)
+    translator_stage.train(tmp_path, minutes=1e6, steps=2)
+    assert state(tmp_path / "t5_translator.pt")["steps"] == 2
+    assert {len(context) for context in translator_stage.contexts().values()} == {words.POSITIONS}
 
 
 def test_the_decoder_stage_leaves_the_latents_alone(tmp_path):

@@ -10,6 +10,7 @@ import torch
 from tokenizers import Tokenizer
 from x2i import emoji
 from x2i.emoji.fastcomposer.checkpoint import write_checkpoint
+from x2i.emoji.t5 import words
 from x2i.emoji.world import english, multilingual, vocabulary
 from x2i.emoji.world.captions import caption
 from x2i.emoji.world.spoken import prepared, spoken_words
@@ -19,14 +20,16 @@ from x2i.models.clip.vision import VisionLevels
 from x2i.models.sound.audioclip_checkpoint import read_audioclip
 from x2i.models.stable_diffusion.base import read_stable_diffusion
 from x2i.models.subjects.elite import read_elite
+from x2i.models.text_encoders.prompt_encoder import read_prompt_encoder
+from x2i.models.text_encoders.xlmr import read_xlmr, xlmr_tokenizer_json
 from x2i.models.translators.gluenet import read_tensor_norm, read_translator
 from x2i.models.translators.gluenet_sound import SoundConditioner, read_sound_translator, read_unconditional
-from x2i.models.translators.xlmr import read_xlmr, xlmr_tokenizer_json
 
 from tests.numerics import assert_close
 
 WEIGHTS = Path(emoji.__path__[0]) / "weights"
 BUDGETS = {"base": (10, 32), "elite": (5, 12), "sound": (1, 3), "clip": (0.3, 0.8), "fastcomposer": (5, 8.5)}
+BUDGETS |= {"t5": (1, 3)}
 BUDGETS |= {"vq_diffusion": (1, 4), "muse": (3, 7), "ddcap": (1, 3)}
 TEXTS = [caption("English", key, "green") for key in vocabulary.picture_keys()]
 
@@ -59,6 +62,17 @@ def test_multilingual_encoder_and_its_tokenizer():
         text = caption(language, "red apple", "yellow")
         found = tokenizer.encode(text).ids
         assert_close(np.asarray(found), multilingual.encode([text])[0, : len(found)], "exact")
+
+
+def test_t5_its_tokenizer_and_its_translator():
+    encoder = read_prompt_encoder(WEIGHTS / "t5")
+    tokenizer = Tokenizer.from_str(encoder.tokenizer_json)
+    assert (tokenizer.get_vocab_size(), encoder.positions) == (encoder.vocabulary, None)
+    for text, ids in zip(TEXTS, words.encode(TEXTS), strict=True):
+        found = tokenizer.encode(text).ids
+        assert_close(np.asarray(found), ids[: len(found)], "exact")
+    translator = read_translator(WEIGHTS / "t5" / "gluenet_T5_clip_overnorm_over3_noln.ckpt")
+    assert (translator.tokens, translator.width, translator.width_out) == (english.POSITIONS, encoder.width, 128)
 
 
 @pytest.mark.parametrize("language", vocabulary.languages())

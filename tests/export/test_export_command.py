@@ -67,9 +67,8 @@ def test_all_missing_pieces_are_told_together(tmp_path):
         result,
         tmp_path,
         "--base: expected",
-        "--part encoder: expected the XLM-R folder, got nothing",
+        "--part encoder: expected the text encoder's folder: XLM-R, T5, mT5, UMT5, BERT, RoBERTa or CLIP, got nothing",
         "--part translator:LANGUAGE: expected",
-        "--part tensor-norm: expected",
         "--part colour: unknown for this system",
         "--part colour: expected a file or folder, found none at red",
         "sampler: expected one of",
@@ -124,6 +123,11 @@ def test_parts_that_do_not_fit_each_other_are_all_named(tmp_path):
         "translator:Elvish",
         "got 10 tokens of 12 to 8",
     )
+
+
+def test_the_translators_of_xlmr_want_their_norms(tmp_path):
+    result = export("gluegen-text", tmp_path / "out", *golden_options(**{"tensor-norm": None}))
+    refused(result, tmp_path, "--part tensor-norm: expected the per-position norms", "give GlueGen's tensor_norm")
 
 
 def test_checkpoint_with_missing_extra_and_misshapen_keys_lists_them_all(tmp_path):

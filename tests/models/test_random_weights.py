@@ -30,20 +30,20 @@ def test_one_seed_one_model():
 
 def test_no_parameter_is_constant():
     base = random_stable_diffusion("tiny")
-    encoder, _, conditioners = random_gluegen_text("tiny")
-    for module in (base.unet, base.vae, base.text_encoder, encoder, *conditioners.values()):
+    encoder, conditioners = random_gluegen_text("tiny")
+    for module in (base.unet, base.vae, base.text_encoder, encoder.model, *conditioners.values()):
         assert all(value.std() > 0 and value.isfinite().all() for value in module.parameters())
 
 
 @torch.no_grad()
 def test_a_prompt_reaches_the_context_and_the_context_the_noise():
     base = random_stable_diffusion("tiny")
-    encoder, tokenizer_json, conditioners = random_gluegen_text("tiny")
-    tokenizer = Tokenizer.from_str(tokenizer_json)
+    encoder, conditioners = random_gluegen_text("tiny")
+    tokenizer = Tokenizer.from_str(encoder.tokenizer_json)
     tokenizer.enable_padding(length=77, pad_id=1, pad_token="<pad>")
     batch = tokenizer.encode_batch(["a red apple", "a red apples"])
     ids, mask = (torch.tensor([getattr(each, name) for each in batch]) for name in ("ids", "attention_mask"))
-    features = encoder(ids, mask).last_hidden_state
+    features = encoder.model(ids, mask).last_hidden_state
     contexts = [conditioner(features) for conditioner in conditioners.values()]
     assert not torch.allclose(*contexts) and 0.1 < contexts[0].std() < 10
     x = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0)).expand(2, -1, -1, -1)

@@ -49,13 +49,14 @@ def windows_of(reading: PromptReading, tokenizer: Tokenizer, style: PromptStyle)
     break leaves a window empty. Raises InputError for more than MOST_WINDOWS.
     Source: AUTOMATIC1111's web UI, which also looks for a comma to part windows at, unless it is told not to.
     """
-    room = tokenizer.window - 2
+    opening, closing = tokenizer.around()
+    room = tokenizer.window - len(opening) - len(closing)
     bounds = _bounds(reading, room) if style.long else [(0, min(room, len(reading.ids)))]
     if len(bounds) > MOST_WINDOWS:
         raise InputError(f"prompt: expected at most {MOST_WINDOWS} windows, got {len(bounds)}; shorten it")
     places = np.full(len(reading.ids), CUT)
     for number, (first, last) in enumerate(bounds):
-        places[first:last] = number * tokenizer.window + 1 + np.arange(last - first)
+        places[first:last] = number * tokenizer.window + len(opening) + np.arange(last - first)
     rows = [tuple(zip(reading.ids[a:b], reading.weights[a:b], strict=True)) for a, b in bounds]
     rest = bounds[-1][1]
     cut = reading.text[reading.spans[rest][0] :].strip() if rest < len(reading.ids) else ""
@@ -95,12 +96,12 @@ def _windows(
     rows: list[tuple[tuple[int, float], ...]] | list[tuple[()]], tokenizer: Tokenizer
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Ids, masks and weights of windows with these tokens and weights."""
-    opening, closing = tokenizer.ends()
+    opening, closing = tokenizer.around()
     shape = len(rows), tokenizer.window
     ids, mask = np.full(shape, tokenizer.pad_id, np.int64), np.zeros(shape, np.int64)
     weights = np.ones(shape, np.float32)
     for number, row in enumerate(rows):
-        own = [opening, *(token for token, _ in row), closing]
+        own = [*opening, *(token for token, _ in row), *closing]
         ids[number, : len(own)], mask[number, : len(own)] = own, 1
-        weights[number, 1 : len(row) + 1] = [weight for _, weight in row]
+        weights[number, len(opening) : len(opening) + len(row)] = [weight for _, weight in row]
     return ids, mask, weights

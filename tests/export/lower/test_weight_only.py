@@ -8,14 +8,14 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 from x2i.emoji.embedded import WEIGHTS
-from x2i.export.components.text import clip_component, xlmr_component
+from x2i.export.components.text import clip_component, prompt_encoder_component
 from x2i.export.errors import PlanError
 from x2i.export.graphs.graph_io import read_graph, write_graph
 from x2i.export.precision import fp16
 from x2i.export.precision.weight_only import SMALLEST_WEIGHT_NUMBERS, to_weight_only
 from x2i.export.to_onnx import Component, to_onnx
 from x2i.models.stable_diffusion.base import read_stable_diffusion
-from x2i.models.translators.xlmr import read_xlmr
+from x2i.models.text_encoders.prompt_encoder import read_prompt_encoder
 
 from tests.export.lower.weight_graphs import constants, proof, run, save
 from tests.numerics import assert_close
@@ -58,7 +58,7 @@ def test_every_number_is_near_its_own(encoder, tmp_path, monkeypatch, bits):
 
 
 def embedded_xlmr() -> Component:
-    return xlmr_component(read_xlmr(WEIGHTS / "xlmr"), 24)
+    return prompt_encoder_component(read_prompt_encoder(WEIGHTS / "xlmr"), 24)
 
 
 def embedded_clip() -> Component:

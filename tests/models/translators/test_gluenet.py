@@ -83,6 +83,13 @@ def test_context(case):
 
 
 @torch.no_grad()
+def test_without_norms_the_translators_output_is_the_context():
+    translator = read_translator(golden("gluegen/translators/small_noln_10_12_8.safetensors"))
+    features = torch.randn(2, 10, 12, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(GlueNetConditioner(translator, None)(features), translator(features / 3))
+
+
+@torch.no_grad()
 def test_every_token_and_feature_reaches_the_output():
     torch.manual_seed(0)
     translator = TranslatorNoLN(7, 6, 5, depth=2)

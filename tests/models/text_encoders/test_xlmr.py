@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from x2i.models.errors import CheckpointError
-from x2i.models.translators.xlmr import read_xlmr, xlmr_tokenizer_json
+from x2i.models.text_encoders.xlmr import read_xlmr, xlmr_tokenizer_json
 
 from tests.goldens import golden, golden_tensors
 from tests.numerics import assert_close
@@ -84,7 +84,7 @@ def test_shards_and_half_precision(tmp_path, models):
 
 
 def test_a_config_that_is_elsewhere():
-    with pytest.raises(CheckpointError, match=r"config\.json: expected XLM-R's config\.json.*name it separately"):
+    with pytest.raises(CheckpointError, match=r"config\.json: expected the encoder's config\.json.*name it separately"):
         read_xlmr(golden(HUB))
     read_xlmr(golden(HUB), config=golden(FOLDER))
 
