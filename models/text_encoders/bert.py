@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import CheckpointError
 from ..readers.loading import build_module, load_strictly
 from ..readers.tokenizer_json import read_tokenizer, to_tokenizer_json
-from .encoder_folder import check_kind, encoder_settings, encoder_tensors
+from .encoder_folder import check_model_type, encoder_settings, encoder_tensors
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -28,7 +28,7 @@ def read_bert(path: str | Path) -> "PreTrainedModel":
     """
     path = Path(path)
     settings, source = encoder_settings(path)
-    kind = check_kind(settings, source, *BERT_KINDS)
+    kind = check_model_type(settings, source, *BERT_KINDS)
     tensors = {re.sub("|".join(OLD_NORM), _new_norm, key): value for key, value in encoder_tensors(path).items()}
     model = build_module(lambda: _bert_of(settings), source)
     prefix = f"{kind}." if any(key.startswith(f"{kind}.") for key in tensors) else ""

@@ -31,7 +31,7 @@ def encoder_settings(path: Path, config: str | Path | None = None) -> tuple[dict
     return read_json(file), str(file)
 
 
-def check_kind(settings: Mapping[str, Any], source: str, *kinds: str) -> str:
+def check_model_type(settings: Mapping[str, Any], source: str, *kinds: str) -> str:
     """The settings' `model_type`, which is one of these kinds; CheckpointError for another."""
     kind = settings.get("model_type")
     if kind not in kinds:

@@ -11,7 +11,7 @@ from ..clip.text_encoder import empty_text_encoder, text_encoder_load
 from ..errors import CheckpointError, read_all
 from ..readers.loading import load_all_strictly
 from .bert import BERT_KINDS, bert_tokenizer_json, read_bert
-from .encoder_folder import check_kind, encoder_settings, encoder_tensors
+from .encoder_folder import check_model_type, encoder_settings, encoder_tensors
 from .t5 import T5_KINDS, read_t5, t5_tokenizer_json
 from .xlmr import read_xlmr, xlmr_tokenizer_json
 
@@ -71,7 +71,7 @@ def read_prompt_encoder(path: str | Path) -> PromptEncoder:
     """
     path = Path(path)
     settings, source = encoder_settings(path)
-    kind = check_kind(settings, source, *ENCODER_KINDS)
+    kind = check_model_type(settings, source, *ENCODER_KINDS)
     encoder = ENCODER_KINDS[kind](path)
     problems = _problems(encoder, path)
     if problems:

@@ -15,7 +15,13 @@ from ..errors import CheckpointError
 from ..readers.loading import build_module, load_strictly
 from ..readers.tokenizer_json import to_tokenizer_json
 from ..readers.weights_folder import read_json
-from .encoder_folder import check_kind, encoder_settings, encoder_tensors, open_sentencepiece, saved_tokenizer_json
+from .encoder_folder import (
+    check_model_type,
+    encoder_settings,
+    encoder_tensors,
+    open_sentencepiece,
+    saved_tokenizer_json,
+)
 
 if TYPE_CHECKING:
     from tokenizers import AddedToken, Tokenizer
@@ -43,7 +49,7 @@ def read_t5(path: str | Path) -> "PreTrainedModel":
     """
     path = Path(path)
     settings, source = encoder_settings(path)
-    check_kind(settings, source, *T5_KINDS)
+    check_model_type(settings, source, *T5_KINDS)
     tensors = encoder_tensors(path)
     model = build_module(lambda: _encoder(settings), source)
     names = {key: f"encoder.{key}" for key in model.state_dict()} | {"embed_tokens.weight": _embedding(tensors, path)}

@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING
 
 from ..readers.loading import build_module, load_strictly
 from ..readers.tokenizer_json import to_tokenizer_json
-from .encoder_folder import check_kind, encoder_settings, encoder_tensors, open_sentencepiece, saved_tokenizer_json
+from .encoder_folder import (
+    check_model_type,
+    encoder_settings,
+    encoder_tensors,
+    open_sentencepiece,
+    saved_tokenizer_json,
+)
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -28,7 +34,7 @@ def read_xlmr(path: str | Path, config: str | Path | None = None) -> "XLMRoberta
     path = Path(path)
     tensors = encoder_tensors(path)
     settings, source = encoder_settings(path, config)
-    check_kind(settings, source, "xlm-roberta")
+    check_model_type(settings, source, "xlm-roberta")
     model = build_module(lambda: XLMRobertaModel(XLMRobertaConfig.from_dict(settings), add_pooling_layer=False), source)
     prefix = HUB_PREFIX if any(key.startswith(HUB_PREFIX) for key in tensors) else ""
     names = {key: prefix + key for key in model.state_dict()}
