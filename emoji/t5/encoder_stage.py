@@ -56,7 +56,7 @@ def loss(model: T5EncoderModel, number: int) -> Tensor:
     rng = np.random.default_rng([21, number])
     scenes, texts = draw_texts(rng, "English", BATCH)
     others = [variant("English", key, ground, rng) for key, ground in scenes]
-    ids = torch.from_numpy(words.encode(texts + others)).to(device())
+    ids = torch.from_numpy(words.encode_spelled(texts + others, rng)).to(device())
     ids = ids[:, : int((ids != words.PAD).sum(1).max())]
     hidden = torch.from_numpy(rng.random(tuple(ids.shape)) < MASKED_SHARE).to(device()) & (ids >= len(words.SPECIAL))
     with low_precision():

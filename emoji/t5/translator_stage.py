@@ -7,6 +7,7 @@ is never seen, and stays as it is.
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -47,7 +48,7 @@ def train(folder: Path, minutes: float, steps: int | None = None) -> None:
 
     def of_step(number: int) -> Tensor:
         said, meant = draw_pairs("English", number)
-        ids = torch.from_numpy(words.encode(said)).to(device())
+        ids = torch.from_numpy(words.encode_spelled(said, np.random.default_rng([22, number]))).to(device())
         with torch.no_grad(), low_precision():
             states = encoder_stage.features(encoder, ids)
         with low_precision():

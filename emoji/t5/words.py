@@ -12,6 +12,7 @@ from ..world import multilingual
 POSITIONS = 24
 SPECIAL = ("<pad>", "</s>", "<unk>")
 PAD, END = 0, 1
+SPELLED_SHARE = 0.3
 SENTINELS = 10
 """Stand-ins for what is masked out of a text, `<extra_id_0>` with the last id; T5 itself has 100."""
 
@@ -35,6 +36,30 @@ def mask_id() -> int:
 def encode(texts: list[str]) -> np.ndarray:
     """int64 [n, POSITIONS], padded with 0; a cut text still ends with `</s>`."""
     return multilingual.encode_padded(tokenizer(), texts, POSITIONS, PAD)
+
+
+def encode_spelled(texts: list[str], rng: np.random.Generator) -> np.ndarray:
+    """`encode`, with a word in SPELLED_SHARE of the texts as its letters, where there is room for them.
+
+    No caption is written so, but words that are in none are; without these, nobody would have taught their letters.
+    """
+    rows = encode(texts)
+    for row, picked in zip(rows, rng.random(len(texts)) < SPELLED_SHARE, strict=True):
+        ids = row[row != PAD].tolist()
+        if not picked or len(ids) < 2:
+            continue
+        place = int(rng.integers(len(ids) - 1))
+        ids[place : place + 1] = _letters(ids[place])
+        if len(ids) <= POSITIONS:
+            row[: len(ids)] = ids
+    return rows
+
+
+@cache
+def _letters(number: int) -> list[int]:
+    """A piece as the pieces of its letters, or the piece where a letter has none."""
+    ids = [tokenizer().token_to_id(letter) for letter in tokenizer().id_to_token(number) or ""]
+    return [each for each in ids if each is not None] if all(each is not None for each in ids) else [number]
 
 
 def save(folder: Path) -> None:

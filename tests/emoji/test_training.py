@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from x2i.emoji.recipe import decoder, text, translators, unet, vae, xlmr
@@ -50,6 +51,19 @@ def test_translator_pairs_say_the_same_scene_and_end_in_empty_prompts():
     assert len(said) == len(meant) == translators.BATCH
     assert said[-translators.EMPTY :] == meant[-translators.EMPTY :] == [""] * translators.EMPTY
     assert all(said[: -translators.EMPTY]) and all(meant[: -translators.EMPTY])
+
+
+def test_some_words_are_spelled_and_no_text_is_cut_for_it(monkeypatch):
+    texts = ["a red apple on a blue background", "", "a" + " red" * 22]
+    plain = words.encode(texts)
+    monkeypatch.setattr(words, "SPELLED_SHARE", 1.0)
+    spelled = words.encode_spelled(texts, np.random.default_rng(0))
+    tokenizer = words.tokenizer()
+    assert [tokenizer.decode(row) for row in spelled.tolist()] == [tokenizer.decode(row) for row in plain.tolist()]
+    assert (spelled[0] != words.PAD).sum() > (plain[0] != words.PAD).sum()
+    assert (spelled[1:] == plain[1:]).all()
+    monkeypatch.setattr(words, "SPELLED_SHARE", 0.0)
+    assert (words.encode_spelled(texts, np.random.default_rng(0)) == plain).all()
 
 
 def test_t5_learns_from_masked_words_and_its_translator_from_t5(tmp_path):
