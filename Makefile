@@ -5,14 +5,14 @@ GOLDENS ?= $(or $(X2I_GOLDENS),../shared/goldens)
 BIN := $(VENV)/bin
 PARITY := tests/runtime/samplers tests/runtime/token_samplers tests/runtime/inputs tests/runtime/test_segments.py tests/models tests/kernels/test_reference.py \
 	tests/export/test_gluegen_text.py tests/export/test_gluegen_sound.py tests/export/test_elite.py tests/export/test_fastcomposer.py \
-	tests/export/token_systems tests/export/test_to_onnx.py tests/export/lower/test_elite_half.py
+	tests/export/test_painted_words.py tests/export/token_systems tests/export/test_to_onnx.py tests/export/lower/test_elite_half.py
 ROOMS := models kernels export runtime emoji
 
 # Keeps the repository root off sys.path: there, kernels/ would pass for a package that transformers and diffusers look for.
 export PYTHONSAFEPATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo serve judge subjects few-steps pairs sounds tokens judge-precision parity full adapter-cost precisions footprint bench bench-full cpu-kernels docs hostile interop test test-gpu lint typecheck clean
+.PHONY: help demo serve judge subjects few-steps pairs painted sounds tokens judge-precision parity full adapter-cost precisions footprint bench bench-full cpu-kernels docs hostile interop test test-gpu lint typecheck clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' $(MAKEFILE_LIST) | expand -t 18
@@ -35,6 +35,9 @@ few-steps: $(VENV)/.export ## draw in 4, 2 and 1 steps and by the tiny decoder, 
 
 pairs: $(VENV)/.export ## draw two unseen subjects at once with the embedded FastComposer, and score them: demo/pairs.png
 	$(BIN)/python -m x2i.emoji.judges.pairs
+
+painted: $(VENV)/.export ## draw two things, each painted on its half, with the embedded model, and score them: demo/painted.png
+	$(BIN)/python -m x2i.emoji.judges.painted
 
 sounds: $(VENV)/.export ## draw words spoken by unheard voices, and score them: demo/sounds.png
 	$(BIN)/python -m x2i.emoji.judges.sounds

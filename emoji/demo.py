@@ -11,12 +11,13 @@ from x2i.runtime import Output, Pipeline, load
 from x2i.runtime.bundle.proof import check_against_fp32
 
 from .embedded import EMBEDDED, FEW_STEPS, OTHER_ENCODERS, Made, embedded_bundle
+from .judges.painted import draw_painted
 from .judges.pairs import draw_pair
-from .judges.report import contact_sheet
+from .judges.report import contact_sheet, squared
 from .judges.sounds import draw_sound
 from .judges.tokens import PAINTERS
 from .world.captions import caption
-from .world.pairs import pairs
+from .world.pairs import painted_pairs, pairs
 from .world.spoken import spoken_words
 from .world.vocabulary import languages
 
@@ -26,6 +27,7 @@ HEARD = ("English", "German", "French", "Spanish", "Italian")
 PAIRS = (0, 11, 22, 33, 44)
 PAIR_ROW = "two subjects"
 T5_ROW = "English, T5"
+PAINTED_ROW = "painted"
 FEW_STEPS_ROW = "four steps"
 ALPHA = 0.8
 """Of few steps, the default of 11 text-only calls leaves too few."""
@@ -46,8 +48,8 @@ class Sheet:
 @click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Folder to fill.")
 @click.option("--seed", type=int, default=0, show_default=True)
 def demo(out: Path, seed: int) -> None:
-    """Export the embedded models, verify them, draw in every language, from spoken words, token by token and of two
-    subjects, have each picture described, and save OUT/contact-sheet.png."""
+    """Export the embedded models, verify them, draw in every language, from spoken words, token by token, of two
+    subjects and of painted words, have each picture described, and save OUT/contact-sheet.png."""
     sheet = Sheet()
     _draw_languages(_verified("gluegen-text", out), seed, sheet)
     _draw_behind_t5(_verified("gluegen-text", out, OTHER_ENCODERS), seed, sheet)
@@ -56,6 +58,7 @@ def demo(out: Path, seed: int) -> None:
     for system in PAINTERS:
         _draw_tokens(_verified(system, out), system, seed, sheet)
     _draw_pairs(_verified("fastcomposer", out), seed, sheet)
+    _draw_painted(_verified("sd", out), seed, sheet)
     _describe(_verified("ddcap", out), seed, sheet)
     contact_sheet(sheet.rows, COLUMNS, sheet.titles, sheet.captions).save(out / "contact-sheet.png")
     click.echo("\n".join(["", *_table(sheet.outputs), "", f"contact sheet: {out / 'contact-sheet.png'}"]))
@@ -122,10 +125,17 @@ def _draw_pairs(pipeline: Pipeline, seed: int, sheet: Sheet) -> None:
         sheet.titles.setdefault(PAIR_ROW, []).append(f"{pair.left}, {pair.right}")
 
 
+def _draw_painted(pipeline: Pipeline, seed: int, sheet: Sheet) -> None:
+    for pair in painted_pairs()[: len(COLUMNS)]:
+        click.echo(f"painted   {' | '.join(pair.captions)}")
+        sheet.rows.setdefault(PAINTED_ROW, []).append(squared(draw_painted(pipeline, pair, seed)))
+        sheet.titles.setdefault(PAINTED_ROW, []).append(f"{pair.left}, {pair.right}")
+
+
 def _describe(pipeline: Pipeline, seed: int, sheet: Sheet) -> None:
-    """Every picture but those of two subjects, which the captioner has no words for."""
+    """Every picture but those of two things, which the captioner has no words for."""
     for label, images in sheet.rows.items():
-        if label != PAIR_ROW:
+        if label not in (PAIR_ROW, PAINTED_ROW):
             sheet.captions[label] = [pipeline(image=image, seed=seed).texts[0] for image in images]
 
 

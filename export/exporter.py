@@ -12,14 +12,16 @@ from x2i.runtime.bundle.plan import Plan
 from x2i.runtime.bundle.writer import file_records, new_bundle, write_manifest
 from x2i.runtime.commands.progress import track
 from x2i.runtime.files.staging import staging_folder
+from x2i.runtime.inputs.paint import PaintInput
 from x2i.runtime.machine import package_versions
 from x2i.runtime.media.tokenizer import Tokenizer
 from x2i.runtime.sessions.backends import open_session
 from x2i.runtime.sessions.session import GraphFile
 
-from .lora.variants import LoraVariant, check_lora_variant, lora_input, write_lora_variant
+from .lora.variants import LoraVariant, lora_input, write_lora_variant
+from .paint.variants import write_paint_variant
 from .plan import ExportPlan
-from .proofs import check_against_proof, write_proof
+from .proofs import check_against_proof, check_variant, write_proof
 from .provenance import sources
 from .system import SystemSpec
 from .systems.registry import system_spec
@@ -57,7 +59,9 @@ def _export_fp32(system: SystemSpec, plan: ExportPlan, report: Callable[[str], N
         checked = track(gates.items(), "checking", unit="graph")
         graphs = {name: _check(folder, name, gate, report) for name, gate in checked}
         for variant in runtime_plan.lora.graphs if runtime_plan.lora is not None else ():
-            graphs[variant.variant] = check_lora_variant(folder, variant, graphs[variant.graph])
+            graphs[variant.variant] = check_variant(folder, variant.variant, graphs[variant.graph])
+        if (paint := runtime_plan.paint) is not None:
+            graphs[paint.variant] = check_variant(folder, paint.variant, graphs[paint.graph])
         manifest = Manifest(
             system=plan.system,
             plan=runtime_plan,
@@ -87,6 +91,7 @@ def _trace_all(
             Tokenizer(folder / read.tokenizer, read.window, read.pad_id, read.cleans)(["a"])
     gates: dict[str, float] = {}
     loras: list[LoraVariant] = []
+    paint: PaintInput | None = None
     for component in track(build.components, "tracing", build.count, "graph"):
         start = time.perf_counter()
         to_onnx(component, folder / f"{component.name}.onnx")
@@ -94,8 +99,9 @@ def _trace_all(
         gates[component.name] = component.gate
         if (variant := write_lora_variant(component, folder)) is not None:
             loras.append(variant)
+        paint = paint or write_paint_variant(component, runtime_plan, folder)
         report(f"[{len(gates)}/{build.count}] {component.name}: traced in {time.perf_counter() - start:.1f} s")
-    return replace(runtime_plan, lora=lora_input(loras)), gates
+    return replace(runtime_plan, lora=lora_input(loras), paint=paint), gates
 
 
 def _proof_arrays(component: Component) -> dict[str, np.ndarray]:

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from x2i.runtime.bundle.manifest import Graph, Measured, Precision
 from x2i.runtime.bundle.proof import proof_error
-from x2i.runtime.sessions.session import Session
+from x2i.runtime.sessions.backends import open_session
+from x2i.runtime.sessions.session import GraphFile, Session
 
 from .errors import GateError
 
@@ -44,3 +45,28 @@ def check_against_proof(
             f"nothing was written; please report {evidence}"
         )
     return replace(graph, measured=Measured(error, gate))
+
+
+def check_variant(folder: Path, name: str, original: Graph) -> Graph:
+    """Describes a graph that was cut from another and reads its weights, with its error on its own proof.
+
+    Raises GateError where it is above the original's gate.
+    """
+    proof = {path.stem: f"proof/{name}/{path.name}" for path in sorted((folder / "proof" / name).iterdir())}
+    file = folder / f"{name}.onnx"
+    session = open_session("cpu", GraphFile(name, file, original.precision))
+    made = replace(
+        original,
+        file=file.name,
+        inputs=session.inputs,
+        outputs=session.outputs,
+        data=(original.file, *original.data),
+        proof=proof,
+    )
+    error, gate = proof_error(folder, made, session), original.measured.gate
+    if not error <= gate:
+        raise GateError(
+            f"{name}: differs from torch with the same changes by {error:.2g} of the output's spread, the gate is "
+            f"{gate:.2g}; nothing was written; please report the versions `x2i doctor` prints"
+        )
+    return replace(made, measured=Measured(error, gate))

@@ -13,12 +13,12 @@ import numpy as np
 import onnx_ir
 import torch
 from torch import Tensor, nn
-from x2i.kernels.injected_attention.onnx_function import function_proto
-from x2i.kernels.injected_attention.op import DOMAIN, VERSION
 
 from .graphs.graph_io import EXTERNAL_DATA_BYTES
+from .graphs.own_operators import define_functions
 from .graphs.part_names import SCOPES
 from .lora.target import LoraTarget
+from .paint.target import PaintTarget
 
 Sizes = dict[str, int]
 """A number for each free size by its name, such as batch, height or tokens."""
@@ -32,7 +32,7 @@ class Component:
     names the axes that may change, input by input, and a multiple of another as `8*height`; `outputs` names what
     `forward` returns. The graph is traced at `trace` and proven at `proof`, two different sets of sizes, so that a size
     frozen by mistake fails at export. `gate` bounds the error against fp32 torch as a share of the output's standard
-    deviation. `lora` are the weights that a LoRA may change.
+    deviation. `lora` are the weights that a LoRA may change, `paint` the cross-attention that takes painted words.
     """
 
     name: str
@@ -44,6 +44,7 @@ class Component:
     proof: Sizes
     gate: float = 1e-4
     lora: LoraTarget | None = None
+    paint: PaintTarget | None = None
 
     def run(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """The module's outputs for one set of inputs, by their names."""
@@ -87,7 +88,7 @@ def to_onnx(component: Component, path: Path, external_data_bytes: int = EXTERNA
             verbose=False,
         )
     assert program is not None
-    _define_functions(program.model)
+    define_functions(program.model)
     _drop_origins(program.model)
     weights = sum(p.numel() * p.element_size() for p in component.module.parameters())
     program.save(path, external_data=weights > external_data_bytes)
@@ -108,14 +109,6 @@ def _as_arguments(module: nn.Module, axes: list[Any]) -> tuple:
     named = len(parameters) - 1
     others = tuple(axes[named:])
     return (*axes[:named], others) if others else tuple(axes)
-
-
-def _define_functions(model: onnx_ir.Model) -> None:
-    """Gives the nodes of our own domain their bodies."""
-    if any(node.domain == DOMAIN for node in model.graph):
-        function = onnx_ir.serde.deserialize_function(function_proto())
-        model.functions[function.identifier()] = function
-        model.opset_imports[DOMAIN] = VERSION
 
 
 def _drop_origins(model: onnx_ir.Model) -> None:

@@ -7,6 +7,7 @@ tokens (arXiv 2308.06721).
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
@@ -22,6 +23,8 @@ KeyValueWeights = Mapping[str, tuple[Tensor, Tensor]]
 """Attention layer's path to its key and value matrices, each [C, D], or to their biases."""
 InjectedOp = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, int], Tensor]
 """`x2i.kernels.injected_attention.reference.injected_attention`, or what stands for it in a graph."""
+AttentionOp = Callable[[Tensor, Tensor, Tensor, int], Tensor]
+"""(query [B, N, C], key and value [B, T, C], heads) -> attention [B, N, C]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,8 @@ def set_cross_attention_weights(unet: UNet2DConditionModel, weights: KeyValueWei
 class ContextAttention:
     """A diffusers attention processor for the one `attn2` at `path`, which reads what `take` has handed it.
 
-    `injected` computes the attention where a second one joins it.
+    `injected` computes the attention where a second one joins it. What `paint` was given stands in the place of the
+    first; the second is weighted as if it did not.
     """
 
     def __init__(self, path: str, injected: InjectedOp):
@@ -87,6 +91,11 @@ class ContextAttention:
         self._key: Tensor | None = None
         self._value: Tensor | None = None
         self._injection: InjectedContext | None = None
+        self._painted: AttentionOp | None = None
+
+    def paint(self, op: AttentionOp | None) -> None:
+        """Keeps what computes the attention over the context instead for the coming calls; None takes it away."""
+        self._painted = op
 
     def take(self, key: Tensor, value: Tensor, injection: InjectedContext | None) -> None:
         """Keeps key and value [B, T, C], and what a second attention reads, for the coming calls."""
@@ -96,20 +105,28 @@ class ContextAttention:
         """[B, N, C] to [B, N, C]; whatever context the block passes along is ignored."""
         assert self._key is not None and self._value is not None, f"{self._path} was called before take"
         query = attn.to_q(hidden_states)
+        op = self._painted or _attention
         if self._injection is None:
-            out = _attention(query, self._key, self._value, attn.heads)
+            out = op(query, self._key, self._value, attn.heads)
+        elif self._painted is None:
+            out = self._with_second(query, self._key, self._value, self._injection, attn.heads)
         else:
-            out = self._injected(
-                query,
-                self._key,
-                self._value,
-                self._injection.local_key[self._path],
-                self._injection.local_value[self._path],
-                self._injection.token_index,
-                self._injection.strength,
-                attn.heads,
-            )
+            nothing = torch.zeros_like(self._value)
+            second = self._with_second(query, self._key, nothing, self._injection, attn.heads)
+            out = op(query, self._key, self._value, attn.heads) + second
         return attn.to_out[0](out)
+
+    def _with_second(self, query: Tensor, key: Tensor, value: Tensor, injection: InjectedContext, heads: int) -> Tensor:
+        return self._injected(
+            query,
+            key,
+            value,
+            injection.local_key[self._path],
+            injection.local_value[self._path],
+            injection.token_index,
+            injection.strength,
+            heads,
+        )
 
 
 def install_context_attention(unet: UNet2DConditionModel, injected: InjectedOp) -> dict[str, ContextAttention]:

@@ -30,7 +30,7 @@ class Conditions:
 
     def __init__(self, bundle: Bundle, session: Callable[[str], Session]):
         self._session, self._picture_slots = session, bundle.manifest.plan.picture_slots()
-        texts = _Tokenizers(bundle)
+        texts, self._paints = _Tokenizers(bundle), bundle.manifest.plan.paint is not None
         self._conditioners = [
             (conditioner, None if conditioner.text is None else texts(conditioner.text))
             for conditioner in bundle.manifest.plan.conditioners
@@ -38,9 +38,11 @@ class Conditions:
 
     @property
     def prompt_tokenizer(self) -> Tokenizer | None:
-        """The tokenizer of the prompt that the plan's inputs look into: for a placeholder word, a marker, weights."""
-        standing = (t for c, t in self._conditioners if any(c.find(kind) for kind in LOOKS_INTO_PROMPTS))
-        return next(standing, None)
+        """The tokenizer of the prompt that the plan's inputs look into: for a placeholder word, a marker, weights,
+        painted words."""
+        standing = [t for c, t in self._conditioners if any(c.find(kind) for kind in LOOKS_INTO_PROMPTS)]
+        read = [t for _, t in self._conditioners if t is not None] if self._paints else []
+        return next(iter((*standing, *read)), None)
 
     def __call__(
         self, request: Request, other: np.ndarray | None = None, until: str | None = None

@@ -10,15 +10,17 @@ from .bundle.calls import matches
 from .bundle.manifest import Manifest
 from .bundle.plan import Plan
 from .bundle.preset import Preset
-from .errors import InputError, UnknownOptionError, reason
+from .errors import InputError, UnknownOptionError
 from .inputs.lora import lora_variant
 from .inputs.option import CallContext, PreparedInputs, is_count, is_number, is_same_size, short, unknown_options
 from .inputs.pictures.start_picture import FILLED_DRAW, START_DRAW, StartPicture
+from .inputs.recorded_noise import checked_draws, checked_latents_draws, checked_noise, noise_count
 from .inputs.registry import RunOptions, filled_in, prepare_inputs, run_options
-from .inputs.sampling import LATENTS_OPTIONS, MOST_PICTURES, MOST_PIXELS, MOST_STEPS, SAMPLING_OPTIONS
+from .inputs.sampling import LATENTS_OPTIONS, MOST_PICTURES, MOST_STEPS, SAMPLING_OPTIONS
 from .inputs.sound import MixInput
 from .inputs.text.prompt import TextInput
 from .media.tokenizer import Tokenizer, is_text
+from .paint.gains import paint_variant
 from .processes.latents import START_NOISE
 from .samplers.sampler import Sampler
 from .samplers.settings import SamplerSettings
@@ -70,7 +72,10 @@ class Request:
         return None if self.sampler is None else self.sampler.calls - skipped * self.sampler.calls_a_step
 
     def serving(self, graph: str) -> str:
-        """The graph that serves in this run: the variant with a LoRA's inputs where it changes one of the layers."""
+        """The graph that serves in this run: the variant with a LoRA's inputs where it changes one of the layers, or
+        the one that takes painted words."""
+        if self.inputs.paint is not None and self.inputs.paint.graph == graph:
+            return paint_variant(graph)
         return lora_variant(graph) if graph in self.inputs.lora else graph
 
 
@@ -152,7 +157,7 @@ def make_request(
             count,
         ),
     )
-    problems += made.problems + _lora_problems(plan, preset, values["preset"], made)
+    problems += made.problems + _variant_problems(plan, preset, values["preset"], made)
     if made.size is not None:
         size = made.size
         problems += process.canvas.problems(size) or process.canvas.memory_problems(size, count)
@@ -187,12 +192,18 @@ def make_request(
     )
 
 
-def _lora_problems(plan: Plan, preset: Preset, name: str | None, made: PreparedInputs) -> list[str]:
-    """One line for a preset that calls graphs which take no LoRA."""
+def _variant_problems(plan: Plan, preset: Preset, name: str | None, made: PreparedInputs) -> list[str]:
+    """One line for a preset that calls graphs which take no LoRA, or no painted words, where some are given."""
+    found = []
     others = [v.name for graph in plan.denoisers() if graph in made.lora for v in preset.variants(graph)]
-    if set(others) <= made.lora.keys():
-        return []
-    return [f"lora: the preset {name} calls {others[-1]}, which takes none; leave the preset out, or fold it at export"]
+    if not set(others) <= made.lora.keys():
+        fix = "leave the preset out, or fold it at export"
+        found.append(f"lora: the preset {name} calls {others[-1]}, which takes none; {fix}")
+    painted = made.paint
+    others = [] if painted is None else [v.name for v in preset.variants(painted.graph) if v.name != painted.graph]
+    if others:
+        found.append(f"paint: the preset {name} calls {others[-1]}, which takes no painted words; leave the preset out")
+    return found
 
 
 def _readable(values: Mapping[str, Any], noise: RecordedNoise | None, misshapen: bool) -> dict[str, Any]:
@@ -294,20 +305,20 @@ def _shape(
     canvas = plan.process.canvas
     problems: list[str] = []
     if isinstance(noise, Mapping) and plan.walks_latents:
-        noise, problems = _check_latents_draws(noise, plan)
+        noise, problems = _latents_draws(noise, plan)
         if not problems:
             rows, columns = next(iter(noise.values())).shape[3:]
             from_noise, drawn = (rows * canvas.factor, columns * canvas.factor), noise_count(noise)
             problems = _disagreements(from_noise, size, drawn, count)
             size, count = from_noise, drawn
     elif noise is not None and plan.walks_latents:
-        noise, problems = _check_noise(noise, plan.latents.decoder.channels)
+        noise, problems = checked_noise(noise, plan.latents.decoder.channels)
         if not problems:
             from_noise, drawn = (noise.shape[2] * canvas.factor, noise.shape[3] * canvas.factor), noise_count(noise)
             problems = _disagreements(from_noise, size, drawn, count)
             size, count = from_noise, drawn
     elif noise is not None:
-        noise, problems = _check_draws(noise)
+        noise, problems = checked_draws(noise)
         if not problems:
             drawn = noise_count(noise)
             problems = _disagreements(None, size, drawn, count)
@@ -320,64 +331,10 @@ def _shape(
     return noise, wanted, count, canvas.memory_problems(wanted, count)
 
 
-def noise_count(noise: Any) -> int | None:
-    """How many pictures recorded noise is for, None where there is none that says it."""
-    axis, arrays = (1, [*noise.values()]) if isinstance(noise, Mapping) else (0, [noise])
-    return next((draws.shape[axis] for draws in arrays if isinstance(draws, np.ndarray) and draws.ndim > axis), None)
-
-
-def _check_draws(noise: Any) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Recorded draws by their names, and what is wrong with them."""
-    if not isinstance(noise, Mapping) or not noise:
-        return {}, [f"noise: expected draws by their names, as in an .npz file, got {short(noise)}"]
-    found, problems = {}, []
-    for name, draws in noise.items():
-        if not isinstance(draws, np.ndarray) or draws.dtype.kind != "f" or draws.ndim < 2 or 0 in draws.shape:
-            got = f"{draws.dtype} {list(draws.shape)}" if isinstance(draws, np.ndarray) else short(draws)
-            problems.append(f"noise: expected {name} as float32 [draws, count, ...], got {got}")
-        elif not np.isfinite(draws).all():
-            problems.append(f"noise: expected finite numbers in {name}, got NaN or infinite values; draw it again")
-        else:
-            found[name] = draws
-    counts = {name: draws.shape[1] for name, draws in found.items()}
-    if len(set(counts.values())) > 1:
-        problems.append(f"noise: expected draws for one number of pictures, got {counts}")
-    return found, problems
-
-
-def _check_latents_draws(noise: Mapping[str, Any], plan: Plan) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Recorded draws of a walk through latents, each [1, count, C, h, w], and what is wrong with them."""
-    found, problems = _check_draws(noise)
-    known = [START_NOISE, *([START_DRAW, FILLED_DRAW] if plan.find(StartPicture) else [])]
-    if strange := [short(name) for name in found if name not in known]:
-        problems.append(f"noise: expected draws named {', '.join(known)}, got {', '.join(strange)}; leave them out")
-    shapes = {draws.shape for draws in found.values()}
-    channels = plan.latents.decoder.channels
-    for shape in shapes:
-        if len(shape) != 5 or shape[::2][:2] != (1, channels) or 0 in shape or max(shape) > MOST_PIXELS:
-            problems.append(f"noise: expected draws of shape [1, count, {channels}, height, width], got {list(shape)}")
-    if len(shapes) > 1 and not problems:
-        problems.append(f"noise: expected draws of one shape, got {', '.join(map(str, map(list, shapes)))}")
-    return {name: np.ascontiguousarray(draws, np.float32) for name, draws in found.items()}, problems
-
-
-def _check_noise(noise: Any, channels: int) -> tuple[np.ndarray, list[str]]:
-    try:
-        noise = np.asarray(noise)
-    except (ValueError, TypeError, OverflowError, RecursionError) as error:
-        return np.empty(0), [
-            f"noise: expected an array of float32, got {short(noise)}, which is none ({reason(error)})"
-        ]
-    if noise.ndim != 4 or noise.shape[1] != channels or 0 in noise.shape or noise.dtype.kind != "f":
-        return noise, [
-            f"noise: expected float32 [count, {channels}, height, width], got {noise.dtype} {list(noise.shape)}"
-        ]
-    if max(noise.shape) > MOST_PIXELS:
-        return noise, [f"noise: expected at most {MOST_PIXELS} along each axis, got {list(noise.shape)}; draw less"]
-    if not np.isfinite(noise).all():
-        bad = int((~np.isfinite(noise)).sum())
-        return noise, [f"noise: expected finite numbers, got {bad} NaN or infinite values; draw it again"]
-    return np.ascontiguousarray(noise, np.float32), []
+def _latents_draws(noise: Mapping[str, Any], plan: Plan) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Recorded draws of a plan that walks latents, and what is wrong with them."""
+    names = [START_NOISE, *([START_DRAW, FILLED_DRAW] if plan.find(StartPicture) else [])]
+    return checked_latents_draws(noise, plan.latents.decoder.channels, names, plan.paint is not None)
 
 
 def _disagreements(from_noise: tuple | None, size: tuple | None, pictures: int | None, count: int | None) -> list[str]:

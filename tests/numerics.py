@@ -105,6 +105,12 @@ TOLERANCES = {
     "ddcap-pixels": Tolerance(absolute=1e-5, source="ddcap SPEC 6"),
     "one-level": Tolerance(absolute=0.02, source="a level of 255, of normalised pixels"),
     "ddcap-probabilities": Tolerance(absolute=1e-5, source="ddcap SPEC 6: the smallest gap of a token is 1e-3"),
+    "painted-map": Tolerance(absolute=1e-4, source="ediffi SPEC 1.8: maps"),
+    "painted-noise": Tolerance(absolute=1e-5, source="one float32 product"),
+    "painted-scores": Tolerance(absolute=1e-3, source="ediffi SPEC 1.8: qk_max"),
+    "painted-unet": Tolerance(relative=1e-4, source="ediffi SPEC 1.8: of the latents, for one prediction"),
+    "painted-latents": Tolerance(relative=1e-4, source="ediffi SPEC 1.8: latents, relative L2"),
+    "painted-picture": Tolerance(absolute=2, source="ediffi SPEC 1.8: pictures"),
     "ddcap-confidence": Tolerance(absolute=1e-7, source="ddcap SPEC 4: order is decided from 1.4e-4 of a probability"),
 }
 

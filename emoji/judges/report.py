@@ -99,6 +99,13 @@ def contact_sheet(
     return sheet
 
 
+def squared(image: Image.Image) -> Image.Image:
+    """A wide drawing in the middle of white, as a sheet has squares."""
+    made = Image.new("RGB", (image.width, image.width), "white")
+    made.paste(image, (0, (image.width - image.height) // 2))
+    return made
+
+
 def _line(draw: ImageDraw.ImageDraw, texts: list[str], y: int) -> None:
     """One text a column, its middle at `y`."""
     for x, text in enumerate(texts):

@@ -1,17 +1,20 @@
-"""Pairs of held-out subjects, one left and one right, and the judge of what was drawn of them.
+"""Pairs, one left and one right, and the judge of what was drawn of them: of held-out subjects, and of the vocabulary's
+pictures, each painted on its half.
 
 Needs numpy and Pillow only.
 """
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from .judge import behind, blurred, nearest_background
+from .captions import caption
+from .judge import behind, blurred, judge, nearest_background
 from .subjects import subject_keys, subject_picture, subject_scene
-from .vocabulary import CANVAS, backgrounds
+from .vocabulary import CANVAS, backgrounds, picture_keys
 
 MARKER = "<|image|>"
 NOUN = "toy"
@@ -158,3 +161,59 @@ def _small(key: str) -> np.ndarray:
 def _smalls() -> np.ndarray:
     """Every held-out subject at a pair's size, uint8 RGBA [64, 30, 30, 4]."""
     return np.stack([_small(key) for key in subject_keys()])
+
+
+COLOURS = (208, 66, 66), (66, 100, 208)
+"""Of the painted map's halves."""
+
+
+@dataclass(frozen=True, slots=True)
+class PaintedPair:
+    """Two pictures of the vocabulary by their keys, on a background, for a drawing of 64 x 128 pixels.
+
+    The prompt reads each caption by itself: behind another, the small text encoder takes every word for the first's.
+    """
+
+    left: str
+    right: str
+    background: str
+
+    @property
+    def captions(self) -> tuple[str, str]:
+        """What is painted on each half."""
+        return caption("English", self.left, self.background), caption("English", self.right, self.background)
+
+    def options(self) -> dict[str, Any]:
+        """A run that paints it."""
+        words = dict(zip(COLOURS, self.captions, strict=True))
+        return {"paint": painted_map(), "paint_words": words, "long_prompt": True}
+
+    @property
+    def prompt(self) -> str:
+        """Both captions, each in a window of its own."""
+        return " BREAK ".join(self.captions)
+
+
+def painted_map() -> np.ndarray:
+    """The left half and the right half, uint8 [64, 128, 3]."""
+    halves = [np.full((CANVAS, CANVAS, 3), colour, np.uint8) for colour in COLOURS]
+    return np.concatenate(halves, axis=1)
+
+
+@cache
+def painted_pairs() -> tuple[PaintedPair, ...]:
+    """64 pairs in a fixed order: each picture once on the left and once on the right, each colour 8 times.
+
+    The first is a red apple and a panda.
+    """
+    keys, colours = picture_keys(), [background.key for background in backgrounds()]
+    first, second = (keys.index(key) for key in ("red apple", "panda"))
+    others = [number for number in np.random.default_rng(53).permutation(len(keys)) if number not in (first, second)]
+    order = [second, first, *others]
+    chosen = zip(np.roll(order, -1), order, strict=True)
+    return tuple(PaintedPair(keys[a], keys[b], colour) for (a, b), colour in zip(chosen, colours * 8, strict=True))
+
+
+def judge_painted(image: np.ndarray) -> tuple[str, str]:
+    """What each half of a drawing shows, uint8 [64, 128, 3]: the picture that `judge` names."""
+    return judge(image[:, :CANVAS]).key, judge(image[:, CANVAS:]).key

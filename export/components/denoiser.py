@@ -14,6 +14,7 @@ from x2i.models.context_attention import InjectedContext, InjectedOp, cross_atte
 from x2i.runtime.processes.latents import DRAWN_ANEW
 
 from ..lora.target import module_target
+from ..paint.target import paint_target
 from ..to_onnx import Component, Sizes
 from .projection import KEYS, LOCAL_KEYS, LOCAL_VALUES, STRENGTH, TOKEN_INDEX, VALUES, layer_names, pattern
 
@@ -63,7 +64,8 @@ class NoisePrediction(nn.Module):
     def __init__(self, unet: UNet2DConditionModel, op: InjectedOp = injected_op, fills: bool = False):
         super().__init__()
         self.unet, self.fills = unet, fills
-        self._attention = install_context_attention(unet, op)
+        self.attention = install_context_attention(unet, op)
+        """The processors of the cross-attention, by its layers' paths."""
         self.own_upsamplers = nn.ModuleDict(_detached_upsamplers(unet))
 
     def forward(self, latents: Tensor, timestep: Tensor, *context: Tensor) -> Tensor:
@@ -95,13 +97,13 @@ class NoisePrediction(nn.Module):
 
     def _hand_out(self, context: Sequence[Tensor]) -> None:
         """Splits the context by layer."""
-        layers = tuple(self._attention)
+        layers = tuple(self.attention)
         injected = len(context) > 2 * len(layers)
         groups = [
             dict(zip(layers, context[group * len(layers) :], strict=False)) for group in range(4 if injected else 2)
         ]
         injection = InjectedContext(groups[2], groups[3], *context[4 * len(layers) :]) if injected else None
-        for path, attention in self._attention.items():
+        for path, attention in self.attention.items():
             attention.take(groups[0][path], groups[1][path], injection)
 
 
@@ -165,15 +167,17 @@ def denoiser_component(unet: UNet2DConditionModel, injected: bool = False, fills
             inputs[STRENGTH] = torch.linspace(0.5, 1.5, batch)
         return inputs
 
+    module = NoisePrediction(unet, fills=fills).eval()
     return Component(
         name="denoiser",
-        module=NoisePrediction(unet, fills=fills).eval(),
+        module=module,
         example=example,
         outputs=("noise",),
         free=own | masked | free | scalars,
         trace={"batch": 2, "height": 18, "width": 22, "tokens": 9, "patches": 12},
         proof={"batch": 3, "height": 9, "width": 13, "tokens": 5, "patches": 7},
         lora=lora,
+        paint=paint_target(unet, module.attention),
     )
 
 

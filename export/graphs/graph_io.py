@@ -5,7 +5,11 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
+from x2i.runtime.files.onnx_weights import weight_places
 from x2i.runtime.files.staging import staging_folder
+
+SHARED_BYTES = 1024
+"""Of a weight that is read from another graph's file; smaller ones are written again."""
 
 
 class HardlinkedTensor(ir.ExternalTensor):
@@ -61,6 +65,25 @@ def read_graph(path: Path) -> ir.Model:
     if any(value.dtype is None for node in model.graph for value in node.outputs if value.name):
         common.ShapeInferencePass()(model)
     return model
+
+
+def refer_to_weights(graph: ir.Graph, source: Path) -> None:
+    """Lets every weight but the smallest of the graph's own file be read from there, and none be written again."""
+    places = weight_places(source, SHARED_BYTES)
+    for value in graph.initializers.values():
+        place = places.get(value.name or "")
+        tensor = value.const_value
+        if place is None or tensor is None or isinstance(tensor, ir.ExternalTensor):
+            continue
+        value.const_value = HardlinkedTensor(
+            source.name,
+            place.offset,
+            place.length,
+            tensor.dtype,
+            shape=tensor.shape,  # type: ignore[arg-type]
+            name=value.name or "",
+            base_dir=source.parent,
+        )
 
 
 def write_beside(model: ir.Model, path: Path) -> None:

@@ -12,16 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
-from x2i.runtime.files.onnx_weights import weight_places
 from x2i.runtime.inputs.lora import DOWN, UP, LoraLayer
 
 from ..errors import PlanError
 from ..graphs import graph_io
 from ..graphs.part_names import path_of
+from ..graphs.rewiring import unquantized
 
 RANK = "rank"
-SHARED_BYTES = 1024
-"""Of a weight that is read from the other file; smaller ones are written again."""
 PRODUCTS = ("MatMul", "Gemm", "Conv")
 _PASSED = ("Add", "Cast", "Identity")
 """Between a product and the output of a projection graph."""
@@ -46,7 +44,7 @@ def write_lora_graph(source: Path, target: Path, layers: Sequence[LoraLayer]) ->
     """
     assert source.parent == target.parent, "a variant refers to the weights beside it"
     model = graph_io.read_graph(source)
-    _refer_to_weights(model.graph, source)
+    graph_io.refer_to_weights(model.graph, source)
     pieces = {layer.path: _pieces(model.graph, layer) for layer in layers}
     if missing := [path for path, found in pieces.items() if not found]:
         raise PlanError(f"{source.name}: expected the layers {', '.join(missing)}, found none to change")
@@ -61,25 +59,6 @@ def changeable(source: Path, layers: Iterable[LoraLayer]) -> list[LoraLayer]:
     """Those of the layers that a graph computes."""
     model = graph_io.read_graph(source)
     return [layer for layer in layers if _pieces(model.graph, layer)]
-
-
-def _refer_to_weights(graph: ir.Graph, source: Path) -> None:
-    """Lets every weight but the smallest of the graph's own file be read from there, and none be written again."""
-    places = weight_places(source, SHARED_BYTES)
-    for value in graph.initializers.values():
-        place = places.get(value.name or "")
-        tensor = value.const_value
-        if place is None or tensor is None or isinstance(tensor, ir.ExternalTensor):
-            continue
-        value.const_value = graph_io.HardlinkedTensor(
-            source.name,
-            place.offset,
-            place.length,
-            tensor.dtype,
-            shape=tensor.shape,  # type: ignore[arg-type]
-            name=value.name or "",
-            base_dir=source.parent,
-        )
 
 
 def _pieces(graph: ir.Graph, layer: LoraLayer) -> list[_Piece]:
@@ -173,7 +152,7 @@ class _Branch:
     def add(self, down: ir.Value, up: ir.Value, narrow: dict[tuple[str | None, int], ir.Value], first_in: int) -> None:
         """Adds up(down(x)) to the product's output, where x is what the product reads before it was quantized."""
         users = tuple(self._output.uses())
-        read = _unquantized(self._node.inputs[0])
+        read = unquantized(self._node.inputs[0])
         key = read.name, first_in
         if key not in narrow:
             narrow[key] = self._narrow(self._cast(read, "read"), self._cast(down, "down"))
@@ -221,13 +200,3 @@ class _Branch:
 
 def _value(name: str, dtype: ir.DataType, rank: int) -> ir.Value:
     return ir.Value(name=name, type=ir.TensorType(dtype), shape=ir.Shape([None] * rank))
-
-
-def _unquantized(value: ir.Value | None) -> ir.Value:
-    """The value before its Q/DQ pair, as float layers read it."""
-    assert value is not None
-    producer = value.producer()
-    while producer is not None and producer.op_type in ("DequantizeLinear", "QuantizeLinear"):
-        assert producer.inputs[0] is not None
-        value, producer = producer.inputs[0], producer.inputs[0].producer()
-    return value

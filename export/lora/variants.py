@@ -4,15 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from x2i.runtime.bundle.manifest import Graph, Manifest, Measured
-from x2i.runtime.bundle.proof import proof_error
+from x2i.runtime.bundle.manifest import Manifest
 from x2i.runtime.bundle.reader import Bundle
 from x2i.runtime.inputs.lora import LoraGraph, LoraInput, LoraLayer
-from x2i.runtime.sessions.backends import open_session
-from x2i.runtime.sessions.session import GraphFile
 
-from ..errors import GateError
-from ..proofs import write_proof
+from ..proofs import check_variant, write_proof
 from ..to_onnx import Component, numpy_arrays
 from .target import random_factors, with_factors
 from .variant_graph import changeable, write_lora_graph
@@ -52,32 +48,6 @@ def lora_input(variants: Sequence[LoraVariant]) -> LoraInput | None:
     return LoraInput(tuple(variant.graph for variant in variants), kernels)
 
 
-def check_lora_variant(folder: Path, graph: LoraGraph, original: Graph) -> Graph:
-    """Describes the variant of a graph, which reads the original's weights, with its error on its own proof.
-
-    Raises GateError where it is above the original's gate.
-    """
-    name = graph.variant
-    proof = {path.stem: f"proof/{name}/{path.name}" for path in sorted((folder / "proof" / name).iterdir())}
-    file = folder / f"{name}.onnx"
-    session = open_session("cpu", GraphFile(name, file, original.precision))
-    made = replace(
-        original,
-        file=file.name,
-        inputs=session.inputs,
-        outputs=session.outputs,
-        data=(original.file, *original.data),
-        proof=proof,
-    )
-    error, gate = proof_error(folder, made, session), original.measured.gate
-    if not error <= gate:
-        raise GateError(
-            f"{name}: differs from torch with the same changes by {error:.2g} of the output's spread, the gate is "
-            f"{gate:.2g}; nothing was written; please report the versions `x2i doctor` prints"
-        )
-    return replace(made, measured=Measured(error, gate))
-
-
 def without_lora(manifest: Manifest) -> Manifest:
     """The manifest without the variants, whose proofs stay among its files."""
     graphs = {
@@ -98,5 +68,5 @@ def with_lora(lowered: Bundle, lora: LoraInput | None) -> Manifest:
     for graph in lora.graphs:
         original = graphs[graph.graph]
         write_lora_graph(lowered.path(original.file), lowered.path(f"{graph.variant}.onnx"), graph.layers)
-        graphs[graph.variant] = check_lora_variant(lowered.folder, graph, original)
+        graphs[graph.variant] = check_variant(lowered.folder, graph.variant, original)
     return replace(manifest, plan=replace(manifest.plan, lora=lora), graphs=graphs)

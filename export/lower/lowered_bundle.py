@@ -23,6 +23,7 @@ from ..gate import draw_references, limits_of, measure_gate
 from ..gate_cases import compared_runs
 from ..judge import Judge, find_judge
 from ..lora.variants import with_lora, without_lora
+from ..paint.variants import with_paint, without_paint
 from ..precision import fp16_emulation
 from ..precision.int8 import Recipe, check_recipe
 from ..tune.publish import without_presets
@@ -46,7 +47,7 @@ def lower(folder: Path, out: Path, lowering: Lowering, report: Report = lambda l
         raise PlanError(*problems)
     opened = open_bundle(folder)
     # Found for other speeds and another error, and cut out of other graphs.
-    source = replace(opened, manifest=without_lora(without_presets(opened.manifest)))
+    source = replace(opened, manifest=without_paint(without_lora(without_presets(opened.manifest))))
     for name in opened.manifest.plan.presets:
         report(f"preset {name}: left out; x2i tune {out} finds one for the lowered bundle")
     precisions = precisions_of(source, lowering)
@@ -67,6 +68,7 @@ def lower(folder: Path, out: Path, lowering: Lowering, report: Report = lambda l
             }
         manifest = replace(source.manifest, graphs=graphs, producer=_producer(source.manifest), revision=REVISION)
         manifest = with_lora(Bundle(made, manifest), opened.manifest.plan.lora)
+        manifest = with_paint(Bundle(made, manifest), opened.manifest.plan.paint)
         manifest = replace(manifest, files=file_records(made))
         manifest = _with_gate(manifest, source, made, lowering, judge, report)
         write_manifest(made, replace(manifest, files=file_records(made)))

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 import onnx
 import onnx_ir as ir
-from x2i.kernels.injected_attention.onnx_function import function_proto
-from x2i.kernels.injected_attention.op import DOMAIN, NAME
 
+from ..graphs.own_operators import own_operator
 from ..graphs.part_names import is_under, path_of
 from .weight_rounding import ROUNDING_LIMIT, rounding_error
 
@@ -98,9 +97,8 @@ def positions(node: ir.Node, opset: int) -> Positions | None:
     """The positions of a node that may be float16; None where its operator has no float16 or is a foreign one."""
     inputs = [i for i, value in enumerate(node.inputs) if _is_single(value)]
     outputs = [i for i, value in enumerate(node.outputs) if _is_single(value)]
-    if (node.domain, node.op_type) == (DOMAIN, NAME):
-        names = function_proto().input
-        return Positions(tuple(i for i in inputs if names[i] != "strength"), tuple(outputs))
+    if (own := own_operator(node)) is not None:
+        return Positions(tuple(i for i in inputs if own.inputs[i] not in own.in_single), tuple(outputs))
     # The type of some outputs is an attribute's.
     if node.domain not in ("", "ai.onnx") or "dtype" in node.attributes or node.op_type == "ConstantOfShape":
         return None

@@ -4,12 +4,12 @@ import re
 from pathlib import Path
 
 import onnx_ir as ir
-from onnx_ir.passes import common
 from x2i.runtime.bundle.preset import CROSS, DenoiserVariant, deep_feature, is_feature_tensor
 
 from ..errors import PlanError
 from ..graphs import graph_io
 from ..graphs.part_names import path_of
+from ..graphs.rewiring import cast_value, prune, unquantized
 from .kv_downsample import downsample_kv
 
 JOIN = re.compile(r"(^|\.)up_blocks\.\d+\.[^.]+$")
@@ -28,7 +28,7 @@ def feature_tensors(model: ir.Model) -> dict[str, ir.Value]:
 
 def _deep_tensors(model: ir.Model) -> dict[str, ir.Value]:
     joins = [node for node in model.graph if node.op_type == "Concat" and JOIN.search(path_of(node))]
-    return {deep_feature(depth): _unquantized(node.inputs[0]) for depth, node in enumerate(reversed(joins), 1)}
+    return {deep_feature(depth): unquantized(node.inputs[0]) for depth, node in enumerate(reversed(joins), 1)}
 
 
 def _cross_tensors(model: ir.Model) -> dict[str, ir.Value]:
@@ -38,17 +38,6 @@ def _cross_tensors(model: ir.Model) -> dict[str, ir.Value]:
             # A later node of the same layer replaces an earlier one, so that the last node's output remains.
             found[f"{CROSS}.{matched[1]}"] = node.outputs[0]
     return found
-
-
-def _unquantized(value: ir.Value | None) -> ir.Value:
-    """The value before its Q/DQ pairs: a feature cut behind them would leave layers in int8 without their input."""
-    assert value is not None
-    producer = value.producer()
-    while producer is not None and producer.op_type in ("DequantizeLinear", "QuantizeLinear"):
-        value = producer.inputs[0]
-        assert value is not None
-        producer = value.producer()
-    return value
 
 
 INTERFACE = ir.DataType.FLOAT
@@ -76,7 +65,7 @@ def write_variant_graph(source: Path, target: Path, variant: DenoiserVariant) ->
     for tensor, value in found.items():
         if any(is_feature_tensor(tensor, feature) for feature in variant.features_in):
             _replace_by_input(model.graph, value, tensor)
-    _prune(model)
+    prune(model)
     graph_io.write_beside(model, target)
 
 
@@ -88,7 +77,7 @@ def _output(graph: ir.Graph, value: ir.Value, name: str) -> ir.Value:
     if value.dtype == INTERFACE:
         value.name = name
         return value
-    return _cast(graph, value, name, INTERFACE)
+    return cast_value(graph, value, name, INTERFACE)
 
 
 def _replace_by_input(graph: ir.Graph, value: ir.Value, name: str) -> None:
@@ -97,22 +86,6 @@ def _replace_by_input(graph: ir.Graph, value: ir.Value, name: str) -> None:
     feature = ir.Value(name=name, type=ir.TensorType(INTERFACE), shape=value.shape)
     graph.inputs.append(feature)
     uses = tuple(value.uses())
-    typed = feature if value.dtype == INTERFACE else _cast(graph, feature, f"{name}.taken", value.dtype)
+    typed = feature if value.dtype == INTERFACE else cast_value(graph, feature, f"{name}.taken", value.dtype)
     for node, place in uses:
         node.replace_input_with(place, typed)
-
-
-def _cast(graph: ir.Graph, value: ir.Value, name: str, dtype: ir.DataType) -> ir.Value:
-    out = ir.Value(name=name, type=ir.TensorType(dtype), shape=value.shape)
-    graph.append(ir.node("Cast", [value], attributes={"to": dtype}, outputs=[out], name=f"node_{name}"))
-    return out
-
-
-def _prune(model: ir.Model) -> None:
-    """Drops nodes, constants, functions and inputs that no output needs."""
-    # The pass goes backwards once: what was added last must first be where it belongs.
-    model.graph.sort()
-    common.RemoveUnusedNodesPass()(model)
-    common.RemoveUnusedFunctionsPass()(model)
-    for value in [value for value in model.graph.inputs if not value.uses()]:
-        model.graph.inputs.remove(value)

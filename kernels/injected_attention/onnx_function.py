@@ -13,25 +13,15 @@ from .op import DOMAIN, NAME
 
 OPSET = 20
 """The version of the standard operators that the body uses."""
-_BODY = f"""
-<domain: "{DOMAIN}", opset_import: ["" : {OPSET}]>
-{NAME} <num_heads, scale, plugin_namespace, plugin_version>
-    (query, key, value, local_key, local_value, token_index, strength) => (output)
-{{
-    zero = Constant <value = int64[1] {{0}}> ()
-    one = Constant <value = int64[1] {{1}}> ()
-    eight = Constant <value = int64[1] {{8}}> ()
-    last = Constant <value = int64[1] {{-1}}> ()
-    end_of_values = Constant <value = int64[1] {{-8}}> ()
-    end_of_column = Constant <value = int64[1] {{-7}}> ()
-    channels = Constant <value = int64[1] {{3}}> ()
-    per_sample = Constant <value = int64[4] {{-1, 1, 1, 1}}> ()
-    per_token = Constant <value = int64[4] {{1, 1, -1, 1}}> ()
-    merged = Constant <value = int64[3] {{0, 0, -1}}> ()
+HEADS = """
+    zero = Constant <value = int64[1] {0}> ()
+    one = Constant <value = int64[1] {1}> ()
+    last = Constant <value = int64[1] {-1}> ()
+    per_sample = Constant <value = int64[4] {-1, 1, 1, 1}> ()
+    merged = Constant <value = int64[3] {0, 0, -1}> ()
     heads_0 = Constant <value_int: int = @num_heads> ()
     heads = Reshape (heads_0, one)
     split = Concat <axis = 0> (zero, zero, heads, last)
-
     query_split = Reshape (query, split)
     query_heads = Transpose <perm = [0, 2, 1, 3]> (query_split)
     scale_0 = Constant <value_float: float = @scale> ()
@@ -41,6 +31,20 @@ _BODY = f"""
     k = Transpose <perm = [0, 2, 3, 1]> (key_split)
     value_split = Reshape (value, split)
     v = Transpose <perm = [0, 2, 1, 3]> (value_split)
+"""
+"""Lines of a body that split `query`, `key` and `value` into heads: `q` [B, heads, N, D], scaled, `k` [B, heads, D, T]
+and `v` [B, heads, T, D]; `per_sample` is the shape [B, 1, 1, 1], and `merged` joins heads again."""
+_BODY = f"""
+<domain: "{DOMAIN}", opset_import: ["" : {OPSET}]>
+{NAME} <num_heads, scale, plugin_namespace, plugin_version>
+    (query, key, value, local_key, local_value, token_index, strength) => (output)
+{{
+{HEADS}
+    eight = Constant <value = int64[1] {{8}}> ()
+    end_of_values = Constant <value = int64[1] {{-8}}> ()
+    end_of_column = Constant <value = int64[1] {{-7}}> ()
+    channels = Constant <value = int64[1] {{3}}> ()
+    per_token = Constant <value = int64[4] {{1, 1, -1, 1}}> ()
 
     token = Reshape (token_index, per_sample)
     zero_0 = Constant <value_int = 0> ()

@@ -25,18 +25,18 @@ def extension() -> ConversionExtension:
 def _convert(node: NodeContext) -> list[Output]:
     query, key, value, local_key, local_value, token_index, strength = (node.get_input(i) for i in range(7))
     heads = node.get_attribute("num_heads")
-    q, k, v, kl, vl = (_split(tensor, heads) for tensor in (query, key, value, local_key, local_value))
+    q, k, v, kl, vl = (head_split(tensor, heads) for tensor in (query, key, value, local_key, local_value))
     scale = ops.convert_like(ops.constant(np.float32(node.get_attribute("scale"))), query)
-    token = ops.reshape(token_index, _whole(-1, 1, 1, 1), special_zero=False)
+    token = ops.reshape(token_index, whole_numbers(-1, 1, 1, 1), special_zero=False)
     attended, column = _attended(q, k, v, token, scale)
     mask = _mask(ops.convert(column, Type.f32), token)
-    factor = ops.reshape(strength, _whole(-1, 1, 1, 1), special_zero=False)
+    factor = ops.reshape(strength, whole_numbers(-1, 1, 1, 1), special_zero=False)
     # A token that no query sees at all would make the mask 0 / 0; at strength 0 nothing of it may come through.
     weight = ops.select(ops.equal(factor, np.float32(0)), factor, ops.multiply(factor, mask))
     local = ops.scaled_dot_product_attention(q, kl, vl, scale=scale)
     injected = ops.multiply(ops.convert_like(weight, local), local)
-    out = ops.transpose(ops.add(attended, injected), _whole(0, 2, 1, 3))
-    merged = ops.reshape(out, _whole(0, 0, -1), special_zero=True)
+    out = ops.transpose(ops.add(attended, injected), whole_numbers(0, 2, 1, 3))
+    merged = ops.reshape(out, whole_numbers(0, 0, -1), special_zero=True)
     merged.get_rt_info()[_MARK] = str(heads)
     return merged.outputs()
 
@@ -72,7 +72,7 @@ def _before(node: Node, number: int = 0) -> Node:
 
 
 def _unsplit(heads: Node) -> Output:
-    """What `_split` was given."""
+    """What `head_split` was given."""
     return _before(heads).input_value(0)
 
 
@@ -81,27 +81,30 @@ def _attended(q: Node, k: Node, v: Node, token: Node, scale: Node) -> tuple[Node
 
     The values' last column is one-hot at the token: the product that gives the attention gives its share as well.
     """
-    tokens = ops.gather(ops.shape_of(k), _whole(2), np.int64(0))
+    tokens = ops.gather(ops.shape_of(k), whole_numbers(2), np.int64(0))
     positions = ops.range(np.int64(0), ops.squeeze(tokens, np.int64(0)), np.int64(1), Type.i64)
-    one_hot = ops.equal(ops.reshape(positions, _whole(1, 1, -1, 1), special_zero=False), token)
-    first = ops.slice(v, _whole(0), _whole(1), _whole(1), _whole(3))
+    one_hot = ops.equal(ops.reshape(positions, whole_numbers(1, 1, -1, 1), special_zero=False), token)
+    first = ops.slice(v, whole_numbers(0), whole_numbers(1), whole_numbers(1), whole_numbers(3))
     column = ops.broadcast(ops.convert_like(one_hot, v), ops.shape_of(first))
     wide = ops.scaled_dot_product_attention(q, k, ops.concat([v, column], 3), scale=scale)
-    attended = ops.slice(wide, _whole(0), _whole(-1), _whole(1), _whole(3))
-    return attended, ops.slice(wide, _whole(-1), _whole(np.iinfo(np.int64).max), _whole(1), _whole(3))
+    attended = ops.slice(wide, whole_numbers(0), whole_numbers(-1), whole_numbers(1), whole_numbers(3))
+    return attended, ops.slice(
+        wide, whole_numbers(-1), whole_numbers(np.iinfo(np.int64).max), whole_numbers(1), whole_numbers(3)
+    )
 
 
 def _mask(column: Node, token: Node) -> Node:
     """A token's probabilities over their maximum in the sample; 1 for an index below 0."""
-    share = ops.divide(column, ops.reduce_max(column, _whole(1, 2, 3), keep_dims=True))
+    share = ops.divide(column, ops.reduce_max(column, whole_numbers(1, 2, 3), keep_dims=True))
     return ops.select(ops.less(token, np.int64(0)), np.float32(1), share)
 
 
-def _split(tokens: Output, heads: int) -> Node:
+def head_split(tokens: Output, heads: int) -> Node:
     """[B, N, C] to [B, heads, N, C / heads]."""
-    split = ops.reshape(tokens, _whole(0, 0, heads, -1), special_zero=True)
-    return ops.transpose(split, _whole(0, 2, 1, 3))
+    split = ops.reshape(tokens, whole_numbers(0, 0, heads, -1), special_zero=True)
+    return ops.transpose(split, whole_numbers(0, 2, 1, 3))
 
 
-def _whole(*numbers: int) -> np.ndarray:
+def whole_numbers(*numbers: int) -> np.ndarray:
+    """A constant of sizes, axes or an order of axes."""
     return np.array(numbers, np.int64)

@@ -13,6 +13,7 @@ from typing import Any, Self, TypeVar
 from ..inputs.delay import Delay
 from ..inputs.lora import LoraInput, lora_problems
 from ..inputs.option import Input
+from ..inputs.paint import PaintInput, paint_problems
 from ..inputs.pictures.start import StartInput
 from ..inputs.pictures.start_picture import StartPicture
 from ..inputs.pictures.subjects import SubjectsInput
@@ -96,6 +97,7 @@ class Plan:
     injection: Injection | None = None
     presets: dict[str, Preset] = field(default_factory=dict)
     lora: LoraInput | None = None
+    paint: PaintInput | None = None
 
     @property
     def process(self) -> Process:
@@ -129,7 +131,7 @@ class Plan:
         """Everything that it takes from the caller, in the order in which it is prepared."""
         for conditioner in self.conditioners:
             yield from conditioner.inputs
-        yield from (each for each in (self.injection, self.delay, self.lora) if each is not None)
+        yield from (each for each in (self.injection, self.delay, self.lora, self.paint) if each is not None)
         for process in self.processes:
             yield from process.inputs()
 
@@ -223,6 +225,7 @@ class Plan:
             found += process.problems()
         found += self._slot_problems()
         found += [] if self.lora is None else lora_problems(self.lora, graphs)
+        found += [] if self.paint is None else paint_problems(self.paint, graphs)
         denoisers = set(self.denoisers())
         found += [
             problem for name, preset in self.presets.items() for problem in preset.problems(name, graphs, denoisers)
@@ -238,6 +241,10 @@ class Plan:
     def lora_graphs(self) -> dict[str, str]:
         """The graphs that take LoRAs, by those in whose place they do."""
         return {} if self.lora is None else {each.graph: each.variant for each in self.lora.graphs}
+
+    def side_graphs(self) -> set[str]:
+        """The graphs that serve only where a call brings a LoRA, or painted words."""
+        return {*self.lora_graphs().values(), *([] if self.paint is None else [self.paint.variant])}
 
     def _slot_problems(self) -> Iterator[str]:
         """Slots that are read before anything fills them, and processes in the wrong order."""

@@ -44,6 +44,7 @@ COUNT = click.IntRange(1, MOST_PICTURES)
 @click.option("--graph", multiple=True, help="A graph to build, by its name; all if left out.")
 @click.option("--kernels", type=click.Path(path_type=Path), help="Folder of python -m x2i.kernels.build, for fp16.")
 @click.option("--lora", type=click.IntRange(1, MOST_RANK), help="Rank of LoRAs together; build their engines, too.")
+@click.option("--paint", is_flag=True, help="Build the engine for painted words, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
 def build(
     bundle: Path,
@@ -54,6 +55,7 @@ def build(
     graph: tuple[str, ...],
     kernels: Path | None,
     lora: int | None,
+    paint: bool,
     as_json: bool,
 ) -> None:
     """Build the engines of the folder BUNDLE into its engines/: each graph's, in a process that Ctrl-C ends."""
@@ -61,7 +63,7 @@ def build(
     if name not in (*LIBRARIES, "cuda"):
         raise InputError(f"--for: expected one of {', '.join((*LIBRARIES, 'cuda'))}, got {backend!r}")
     opened = open_bundle(bundle)
-    wanted = BuildRequest(name, device, target, size, count, graph, kernels, lora)
+    wanted = BuildRequest(name, device, target, size, count, graph, kernels, lora, paint)
     if name == "cuda":
         if wanted != BuildRequest(name):
             raise InputError("--for cuda: nothing is built, for ONNX Runtime opens the graphs; leave the rest out")

@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from ..errors import InputError
-from ..files.reading import read_array, read_arrays
+from ..files.reading import parse_json, read_array, read_arrays, read_text
 from ..inputs.option import Form, Option
 from ..inputs.registry import run_options
 from ..sessions.session import ATTENTIONS, MOST_THREADS
@@ -38,7 +38,10 @@ TYPES: dict[Form, Any] = {
     "sound": FILE,
     "array": FILE,
     "weights": str,
+    "table": FILE,
 }
+TABLE_BYTES = 1_000_000
+"""What a file of a table may have."""
 """What the command line makes of the words behind an option; flags have none, and choices their own."""
 text_bundle_option = click.option(
     "--text-bundle", type=FILE, help="Bundle of the same base that reads PROMPT, to mix with the sound."
@@ -81,12 +84,16 @@ def given_keywords(taken: Collection[str], values: Mapping[str, Any]) -> dict[st
     """
     found: dict[str, Any] = {}
     for group in _groups().values():
-        option = next((each for each in group if each.name in taken), group[0])
         value = values.get(group[0].name)
+        option = _meant(group, taken, value)
+        if _is_mixed(group):
+            value = _of_form(option, value)
         if isinstance(value, tuple) and any(each.several for each in group):
             value = _one_or_all(option, value)
         if option.form == "array" and value is not None:
             value = _read(value, f"{option.spelling} {value}")
+        if option.form == "table" and value is not None:
+            value = _read_table(Path(value), f"{option.spelling} {value}")
         if value is not None and not option.is_default(value):
             found[option.name] = value
     return found
@@ -100,6 +107,36 @@ def named_options(taken: Collection[str], context: click.Context) -> set[str]:
         for group in _groups().values()
         if context.get_parameter_source(group[0].name) not in (None, ParameterSource.DEFAULT)
     }
+
+
+def _meant(group: list[Option], taken: Collection[str], value: Any) -> Option:
+    """Which of the options that are spelled alike a value is for: the first that the plan takes and that it may be of,
+    for numbers stand for no file."""
+    those = [each for each in group if each.name in taken] or group[:1]
+    numbers = isinstance(value, str) and re.fullmatch(r"[-+]?[0-9.]+", value) is not None
+    fitting = [each for each in those if each.is_default(value) or (each.form in ("number", "count")) == numbers]
+    return (fitting or those)[0]
+
+
+def _is_mixed(group: list[Option]) -> bool:
+    """Whether options that are spelled alike take values of different kinds."""
+    return len({option.form for option in group}) > 1
+
+
+def _of_form(option: Option, value: Any) -> Any:
+    """A text as the value that it stands for. Raises InputError."""
+    if option.form not in ("number", "count") or not isinstance(value, str):
+        return value
+    kind: type = int if option.form == "count" else float
+    try:
+        return kind(value)
+    except ValueError as error:
+        said = "a whole number" if option.form == "count" else "a number"
+        raise InputError(f"{option.name}: expected {said}, got {value!r:.60}; correct it") from error
+
+
+def _read_table(path: Path, where: str) -> Any:
+    return parse_json(read_text(path, where, "a JSON file", TABLE_BYTES), where)
 
 
 def _read(path: Path, where: str) -> Any:
@@ -133,9 +170,13 @@ def _click_option(group: list[Option]) -> Callable[[Callable[..., Any]], Callabl
     if first.form == "flag":
         return click.option(first.spelling, first.name, is_flag=True, help=text)
     kind = click.Choice(first.choices) if first.form == "choice" else TYPES[first.form]
+    mixed = _is_mixed(group)
+    if mixed:
+        # Which of them is meant, and so what it must be, its value says.
+        kind = str
     several = any(option.several for option in group)
     shown = first.default not in (None, "")
-    default = {} if several else {"default": first.default, "show_default": shown}
+    default = {} if several or mixed else {"default": first.default, "show_default": shown}
     return click.option(first.spelling, first.name, type=kind, multiple=several, help=text, **default)
 
 

@@ -100,6 +100,8 @@ def plan_lines(plan: Plan, graphs: set[str]) -> list[str]:
         lines.append(f"  {plan.injection.describe()} -> {', '.join(plan.injection.slots())}")
     for process in plan.processes:
         lines += _process_lines(process)
+    if plan.paint is not None:
+        lines.append(f"  {plan.paint.describe()}")
     return lines + [line for name, preset in plan.presets.items() for line in preset_lines(name, preset)]
 
 

@@ -90,7 +90,8 @@ backends."""
 @dataclass(frozen=True, slots=True)
 class BuildRequest:
     """One call of the command: `backend` is a key of `LIBRARIES`, `sizes` are (height, width) in pixels, `lora` is the
-    rank of engines that take LoRAs, which are built with the others then."""
+    rank of engines that take LoRAs, which are built with the others then, as is the one that takes painted words with
+    `paint`."""
 
     backend: str
     device: str = ""
@@ -100,13 +101,14 @@ class BuildRequest:
     graphs: tuple[str, ...] = ()
     kernels: Path | None = None
     lora: int | None = None
+    paint: bool = False
 
     def jobs(self, bundle: Bundle) -> list[BuildJob]:
         """One job for every engine wanted, in the plan's order; raises InputError with every problem."""
         if problems := list(self._problems(bundle)):
             raise InputError(*problems)
         manifest = bundle.manifest
-        profiles = shape_ranges(manifest, self.sizes, self.count, lora=self.lora)
+        profiles = shape_ranges(manifest, self.sizes, self.count, lora=self.lora, paint=self.paint)
         return [
             self._job(file, shapes)
             for file in map(bundle.graph_file, profiles)
@@ -121,7 +123,7 @@ class BuildRequest:
         """One set of shapes for each size, and for guided and unguided calls where there are both."""
         for size in self.sizes or (manifest.plan.process.canvas.size,):
             for sides in cfg_batch_sizes(manifest.plan, name):
-                yield shape_ranges(manifest, [size], self.count, sides, self.lora)[name]
+                yield shape_ranges(manifest, [size], self.count, sides, self.lora, self.paint)[name]
 
     def _job(self, graph: GraphFile, shapes: dict[str, Range]) -> BuildJob:
         assert graph.engines is not None, "a bundle's graph without its folder of engines"
@@ -144,6 +146,11 @@ class BuildRequest:
             yield f"--graph: {', '.join(asked)} takes LoRAs; add --lora with the largest rank of theirs together"
         if self.lora is not None and not takes_lora:
             yield "--lora: expected a bundle whose graphs take LoRAs, got one from before; export it again"
+        paint = bundle.manifest.plan.paint
+        if not self.paint and paint is not None and paint.variant in self.graphs:
+            yield f"--graph: {paint.variant} takes painted words; add --paint"
+        if self.paint and paint is None:
+            yield "--paint: expected a bundle whose denoiser takes painted words, got another; export it again"
         library = LIBRARIES[self.backend]
         if find_spec(library) is None:
             yield f"--for {self.backend}: needs {library}; pip install 'x2i-edge[{self.backend}]'"

@@ -33,13 +33,14 @@ def shape_ranges(
     count: int = 1,
     sides: int = 2,
     lora: int | None = None,
+    paint: bool = False,
 ) -> dict[str, dict[str, Range]]:
     """The range of every free size, by graph and by the size's name in it; graphs without one have none.
 
     `sizes` are (height, width) in pixels: the first is the usual one, and the range spans them all; the plan's size
     where none is given. `count` is the largest number of pictures, and the usual one; `sides` are the usual rows of the
-    guidance; with `lora`, the largest rank and the usual one, the graphs that take LoRAs are among those of the plan.
-    Raises InputError for what the plan cannot draw.
+    guidance; with `lora`, the largest rank and the usual one, the graphs that take LoRAs are among those of the plan,
+    and with `paint` the one that takes painted words. Raises InputError for what the plan cannot draw.
     """
     plan = manifest.plan
     wanted = list(sizes) or [plan.process.canvas.size]
@@ -58,7 +59,7 @@ def shape_ranges(
     usual = None if lora is None else padded_rank(lora)
     least = None if lora is None else padded_rank(1)
     ranks = zip(calls, (least, usual, usual), strict=True)
-    walks = [_PlanWalk(manifest, call, rank).sizes() for call, rank in ranks]
+    walks = [_PlanWalk(manifest, call, rank, paint).sizes() for call, rank in ranks]
     return {
         graph: {name: _range([walk[graph][name] for walk in walks]) for name in free}
         for graph, free in walks[0].items()
@@ -90,9 +91,10 @@ def _check(plan: Plan, sizes: list[tuple[int, int]], count: int) -> None:
 class _PlanWalk:
     """The shapes of all slots in one call, filled as the runtime fills them."""
 
-    def __init__(self, manifest: Manifest, call: CallShape, rank: int | None):
+    def __init__(self, manifest: Manifest, call: CallShape, rank: int | None, paints: bool):
         self._graphs, self._plan, self._call = manifest.graphs, manifest.plan, call
         self._rank, self._takes_lora = rank, manifest.plan.lora_graphs()
+        self._paint = manifest.plan.paint if paints else None
         self._slots: dict[str, Shape] = {}
         self._picture_slots = manifest.plan.picture_slots()
         self._found: dict[str, dict[str, list[int]]] = {}
@@ -175,6 +177,12 @@ class _PlanWalk:
         values = self._note(name, shapes)
         if self._rank is not None and (variant := self._takes_lora.get(name)) is not None:
             self._note(variant, shapes | {DOWN: (1, self._rank), UP: (self._rank, 1)})
+        if self._paint is not None and self._paint.graph == name:
+            key = next(shape for tensor, shape in shapes.items() if tensor.startswith("key."))
+            painted = self._paint.shapes(self._call, {"key": key})
+            self._note(
+                self._paint.variant, shapes | {tensor: (key[0], *shape[1:]) for tensor, shape in painted.items()}
+            )
         return values
 
     def _note(self, name: str, shapes: dict[str, Shape]) -> Sizes:

@@ -17,13 +17,15 @@ import numpy as np
 
 from ..errors import one_line
 from ..media.tokenizer import Tokenizer
+from ..paint.gains import Painted
 
 NamedTensors = dict[str, np.ndarray]
 """What graphs hand to one another: arrays by the names of slots."""
 Shape = tuple[int, ...]
-Form = Literal["text", "number", "count", "flag", "choice", "size", "picture", "sound", "array", "weights"]
+Form = Literal["text", "number", "count", "flag", "choice", "size", "picture", "sound", "array", "weights", "table"]
 """How a value is given: as words, a number, a whole number, a switch, one of some words, HEIGHTxWIDTH, or a file. One
-of weights is named within a text, which also says what it is for."""
+of weights is named within a text, which also says what it is for. A table is a JSON object, on the command line in a
+file."""
 FLOAT_MOST = sys.float_info.max
 MOST_VALUES = 64
 """Of an option that takes several."""
@@ -42,6 +44,7 @@ JSON_TYPES: dict[Form, Any] = {
     "sound": str,
     "array": str,
     "weights": str,
+    "table": str,
 }
 """What stands for a value in the gate's cases: a file is named there."""
 SCHEMA_TYPES: dict[Form, dict[str, Any]] = {
@@ -55,6 +58,7 @@ SCHEMA_TYPES: dict[Form, dict[str, Any]] = {
     "sound": {"type": "string", "contentMediaType": "audio/*"},
     "array": {"type": "string", "contentMediaType": "application/octet-stream"},
     "weights": {"type": "string"},
+    "table": {"type": ["object", "string"]},
 }
 """JSON Schema's word for each form; files are uploaded."""
 
@@ -212,7 +216,8 @@ class PreparedInputs:
     over, and takes the place of the call's; `start_strength` is the share of the steps that redraw it, None for all of
     them from noise. `tokenizer` is the prompt's with the words that the call brings, None where it brings none;
     `windows` are those that the longer of prompt and negative prompt fills. `lora` has the factors by the graphs whose
-    variants take them: they are the run's, without a row for each picture.
+    variants take them: they are the run's, without a row for each picture. `paint` says which graph's variant takes
+    painted words, and how strongly they count.
     """
 
     slots: NamedTensors = field(default_factory=dict)
@@ -225,6 +230,7 @@ class PreparedInputs:
     windows: int = 1
     start_strength: float | None = None
     lora: dict[str, NamedTensors] = field(default_factory=dict)
+    paint: Painted | None = None
     notes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 

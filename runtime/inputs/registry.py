@@ -12,6 +12,7 @@ from .delay import Delay, DelayOptions
 from .lora import LoraInput, LoraOptions
 from .micro import MicroConditions, MicroOptions
 from .option import CallContext, Input, Option, PreparedInputs
+from .paint import PaintInput, PaintOptions
 from .pictures.image import ImageInput, SeenImageInput
 from .pictures.options import ImageOptions, MaskOptions, StrengthOptions
 from .pictures.start import StartInput, StartOptions
@@ -47,7 +48,7 @@ CONDITIONER_INPUTS: list[type[Input]] = [
     SoundStart,
 ]
 """What a conditioner may take, in the order in which a manifest writes them."""
-PLAN_INPUTS: list[type[Input]] = [Injection, Delay, LoraInput, *TOKEN_SAMPLERS]
+PLAN_INPUTS: list[type[Input]] = [Injection, Delay, LoraInput, PaintInput, *TOKEN_SAMPLERS]
 """What belongs to the loop."""
 
 
@@ -74,6 +75,7 @@ class RunOptions(
     StartPictureOptions,
     MicroOptions,
     LoraOptions,
+    PaintOptions,
     total=False,
 ):
     """The keywords of a run beside its prompt, for editors and type checkers."""

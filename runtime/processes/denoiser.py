@@ -11,6 +11,8 @@ from ..bundle.cfg_batch import expand_prompts
 from ..bundle.plan import Process
 from ..bundle.preset import CROSS, DenoiserVariant, Preset, is_feature_tensor
 from ..inputs.option import NamedTensors
+from ..inputs.paint import CONTEXT, GAIN_DEVIATION, GAIN_MAX
+from ..paint.gains import Painted
 from ..request import Request
 from ..sessions.session import Outputs, Session
 from .run import LatestCall
@@ -120,6 +122,8 @@ class Denoiser:
         self._scale, self._count, self._split = scale, request.count, request.split_cfg_batch
         self._serving = request.serving
         self._lora = {request.serving(graph): arrays for graph, arrays in request.inputs.lora.items()}
+        self._painted = _painted_here(request, process)
+        self._sampler = request.sampler
         self._delay_until_call = request.inputs.delay_until_call
         self._prompts = request.prompts
         self._sides = rows = process.guidance.rows(scale)
@@ -152,6 +156,10 @@ class Denoiser:
         given = {"latents": latents, "timestep": np.full(len(latents), timestep, np.float32)}
         if self._process.guidance.rule == "embedded":
             given["guidance"] = np.full(len(latents), self._scale, np.float32)
+        if self._painted is not None:
+            assert self._sampler is not None, "painted words in a walk without noise levels"
+            sigma = self._sampler.sigma_at(timestep)
+            given[GAIN_MAX], given[GAIN_DEVIATION] = self._painted.gains.at(sigma, len(latents))
         noise = self(given, timestep)["noise"]
         self._latest = latents, timestep, noise
         return noise
@@ -186,7 +194,8 @@ class Denoiser:
     def _bind(self, number: int, graph: str, sides: int, side: int | None) -> _BoundGraph:
         session = self._session(graph)
         names = {tensor.name for tensor in session.inputs}
-        wires = expand_wildcards(self._process.segments[number].context, (tensor.name for tensor in session.inputs))
+        context = self._process.segments[number].context | ({} if self._painted is None else CONTEXT)
+        wires = expand_wildcards(context, (tensor.name for tensor in session.inputs))
         # What a variant takes from an earlier call has no use for some of the context.
         rows = {name: self._row(slot, sides, side) for name, slot in wires.items() if name in names}
         # A LoRA's factors are the run's: no row of them is a picture's.
@@ -204,6 +213,13 @@ class Denoiser:
                 rows = _side_rows(rows, side, self._prompts)
                 self._rows[key] = np.repeat(rows, self._count // self._prompts, axis=0)
         return self._rows[key]
+
+
+def _painted_here(request: Request, process: Process) -> Painted | None:
+    """What is painted into this process's graph."""
+    painted = request.inputs.paint
+    graphs = {segment.graph for segment in process.segments}
+    return painted if painted is not None and painted.graph in graphs else None
 
 
 def _side_rows(array: np.ndarray, side: int | None, count: int) -> np.ndarray:

@@ -13,6 +13,7 @@ from ..bundle.records import Count, Few, Side
 from ..errors import InputError
 from ..inputs.option import CallShape, Input, NamedTensors, Shape
 from ..output import Decoded, Step, to_images
+from ..paint.noise import over_regions
 from ..samplers.registry import SAMPLERS, make_sampler
 from ..samplers.sampler import CLEAN, Begin, Level, Noise, Sampler
 from ..samplers.schedule import Schedule
@@ -210,6 +211,7 @@ class LatentsProcess:
         draw = Noise(run.seed, run.count, (self.decoder.channels, *run.grid))
         recorded = run.noise.get(START_NOISE) if isinstance(run.noise, Mapping) else run.noise
         noise = draw() if recorded is None else recorded.reshape(run.count, self.decoder.channels, *run.grid)
+        noise = over_regions(noise, run.slots)
         kept = self._kept(run.slots)
         begin = Begin(run.first_step or 0, partial(kept.over, noise))
         if run.first_step is None:

@@ -13,7 +13,7 @@ from .given_files import cut_share, given_files, has_shares
 OF_A_SAMPLER = ("spacing", "sigmas", "eta")
 REPLACED_DEFAULTS = {"preset": ("sampler", "steps", *OF_A_SAMPLER), "sampler": OF_A_SAMPLER}
 """Defaults that a picture was drawn with and that another value of an option makes void."""
-STARTS = ("image", "start", "tokens", "noise")
+STARTS = ("image", "start", "tokens", "noise", "paint", "regions")
 """Options that decide the size of what is drawn."""
 
 

@@ -1,5 +1,6 @@
 """What a run's pictures were drawn from, taken down as it begins."""
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -115,11 +116,20 @@ def bundle_mark(bundle: Bundle) -> BundleMark:
 
 def _plain(option: Option, value: Any) -> Any:
     """A value that was found right, as JSON has it."""
+    if option.form == "table":
+        return value if isinstance(value, str) else json.dumps(_texts(value), ensure_ascii=False)
     if option.form == "size":
         return tuple(int(side) for side in value)
     if option.several:
         return tuple(_one(option, each) for each in (value if isinstance(value, list | tuple) else [value]))
     return _one(option, value)
+
+
+def _texts(value: Any) -> Any:
+    """A table as JSON has it, whose keys are texts."""
+    if isinstance(value, Mapping):
+        return {key if isinstance(key, str) else ",".join(map(str, key)): _texts(one) for key, one in value.items()}
+    return list(map(_texts, value)) if isinstance(value, list | tuple) else value
 
 
 def _one(option: Option, value: Any) -> Any:

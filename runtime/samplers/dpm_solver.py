@@ -87,7 +87,8 @@ def dpm_multistep(schedule: Schedule, steps: int, settings: SamplerSettings) -> 
         output = denoise(x, walked.timesteps[index])
         return solver_prediction(model, integrator.data, x, output, points[index])
 
-    return Sampler(walked.timesteps, 1.0, _multistep(points, orders, integrator, predicted), tuple(points[:-1]))
+    run = _multistep(points, orders, integrator, predicted)
+    return Sampler(walked.timesteps, 1.0, run, tuple(points[:-1]), sigmas=walked.sigmas)
 
 
 def edm_dpmpp_2m(schedule: Schedule, steps: int, settings: SamplerSettings) -> Sampler:
@@ -192,7 +193,7 @@ def dpm_singlestep(schedule: Schedule, steps: int, settings: SamplerSettings) ->
             x = begin.keep(x, marks[index + 1])
             yield x
 
-    return Sampler(walked.timesteps, 1.0, run, marks[:-1])
+    return Sampler(walked.timesteps, 1.0, run, marks[:-1], sigmas=walked.sigmas)
 
 
 def singlestep_terms(history: Sequence[np.ndarray], log_snrs: Sequence[float], solver_type: str) -> list[np.ndarray]:
@@ -277,7 +278,7 @@ def deis(schedule: Schedule, steps: int, settings: SamplerSettings) -> Sampler:
             x = begin.keep(x, marks[index + 1])
             yield x
 
-    return Sampler(walked.timesteps, 1.0, run, marks[:-1])
+    return Sampler(walked.timesteps, 1.0, run, marks[:-1], sigmas=walked.sigmas)
 
 
 def deis_weights(sigmas: Sequence[float]) -> list[float]:

@@ -74,7 +74,7 @@ def euler(schedule: Schedule, steps: int, settings: SamplerSettings) -> Sampler:
             yield x
 
     scale = start_scale(sigmas, settings)
-    return Sampler(timesteps, scale, run, marks[:-1], clean=_clean_at(model, timesteps, sigmas))
+    return Sampler(timesteps, scale, run, marks[:-1], clean=_clean_at(model, timesteps, sigmas), sigmas=sigmas)
 
 
 def euler_a(schedule: Schedule, steps: int, settings: SamplerSettings) -> Sampler:
@@ -95,7 +95,7 @@ def euler_a(schedule: Schedule, steps: int, settings: SamplerSettings) -> Sample
             x = begin.keep(x, marks[index + 1])
             yield x
 
-    return Sampler(timesteps, start_scale(sigmas, settings), run, marks[:-1])
+    return Sampler(timesteps, start_scale(sigmas, settings), run, marks[:-1], sigmas=sigmas)
 
 
 def ancestral(sigma: float, sigma_next: float) -> tuple[float, float]:
@@ -126,12 +126,13 @@ def heun(schedule: Schedule, steps: int, settings: SamplerSettings) -> Sampler:
             x = ahead
             yield x
 
-    return _two_calls(timesteps, start_scale(sigmas, settings), run, marks[:-1])
+    return _two_calls(walked, start_scale(sigmas, settings), run)
 
 
-def _two_calls(timesteps: tuple[float, ...], scale: float, run: SamplerRun, starts: tuple[Level, ...]) -> Sampler:
+def _two_calls(walked: NoiseLevels, scale: float, run: SamplerRun) -> Sampler:
     """A sampler that calls the model twice in every step but the last."""
-    return Sampler(timesteps, scale, run, starts, extra_calls=len(timesteps) - 1, calls_a_step=2)
+    starts, extra = sigma_marks(walked.sigmas)[:-1], len(walked.timesteps) - 1
+    return Sampler(walked.timesteps, scale, run, starts, extra_calls=extra, calls_a_step=2, sigmas=walked.sigmas)
 
 
 def dpm2(schedule: Schedule, steps: int, settings: SamplerSettings) -> Sampler:
@@ -175,7 +176,7 @@ def _dpm2(
             x = begin.keep(x, marks[index + 1])
             yield x
 
-    return _two_calls(timesteps, start_scale(sigmas, settings), run, marks[:-1])
+    return _two_calls(walked, start_scale(sigmas, settings), run)
 
 
 def dpmpp_sde(schedule: Schedule, steps: int, settings: SamplerSettings) -> Sampler:
@@ -209,7 +210,7 @@ def dpmpp_sde(schedule: Schedule, steps: int, settings: SamplerSettings) -> Samp
             x = begin.keep(x, marks[index + 1])
             yield x
 
-    return _two_calls(timesteps, start_scale(sigmas, settings), run, marks[:-1])
+    return _two_calls(walked, start_scale(sigmas, settings), run)
 
 
 def _middle(sigma: float, down: float) -> float:
@@ -275,7 +276,7 @@ class Preconditioned:
             return self.clean(shown * math.sqrt(sigma**2 + self.sigma_data**2), output, sigma)
 
         scale = math.sqrt((settings.sigma_max or 0.0) ** 2 + 1)
-        return Sampler(timesteps, scale, run, sigma_marks(sigmas)[:-1], clean=clean)
+        return Sampler(timesteps, scale, run, sigma_marks(sigmas)[:-1], clean=clean, sigmas=sigmas)
 
 
 def edm_sigmas(settings: SamplerSettings, steps: int) -> tuple[float, ...]:

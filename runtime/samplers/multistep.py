@@ -194,7 +194,7 @@ def lms(schedule: Schedule, steps: int, settings: SamplerSettings) -> Sampler:
             x = begin.keep(x, marks[index + 1])
             yield x
 
-    return Sampler(timesteps, start_scale(sigmas, settings), run, marks[:-1])
+    return Sampler(timesteps, start_scale(sigmas, settings), run, marks[:-1], sigmas=sigmas)
 
 
 def lagrange_integrals(nodes: Sequence[float], end: float) -> list[float]:

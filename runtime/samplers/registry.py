@@ -16,7 +16,7 @@ from .lcm import lcm, tcd
 from .multistep import lms, plms, pndm
 from .prediction import Prediction, alpha_levels
 from .sampler import Clean, Sampler
-from .schedule import ALMOST_NO_SIGNAL, Schedule
+from .schedule import ALMOST_NO_SIGNAL, Schedule, training_sigmas
 from .settings import SamplerSettings
 from .unipc import unipc
 
@@ -138,7 +138,7 @@ def make_sampler(name: str, schedule: Schedule, steps: int, settings: SamplerSet
     kind = SAMPLERS[name]
     sampler = kind.make(schedule, int(steps), (settings or SamplerSettings()).over(kind.settings))
     clean = _clean_of(schedule) if sampler.clean is None else sampler.clean
-    return dataclasses.replace(sampler, clean=clean, asked=int(steps))
+    return dataclasses.replace(sampler, clean=clean, asked=int(steps), trained=training_sigmas(schedule))
 
 
 def _unread(name: str, settings: SamplerSettings | None) -> list[str]:

@@ -101,11 +101,23 @@ class Sampler:
     """Steps beyond those asked for, of which a run that begins midway leaves out as many more."""
     asked: int = 0
     """Steps asked for."""
+    sigmas: tuple[float, ...] = ()
+    """The noise per unit of signal at each of `timesteps`, of a sampler that walks such levels."""
+    trained: np.ndarray | None = None
+    """The same after each training step, which says it of any other timestep."""
 
     @property
     def calls(self) -> int:
         """How often a run calls the model."""
         return len(self.timesteps) + self.extra_calls
+
+    def sigma_at(self, timestep: float) -> float:
+        """The noise per unit of signal of the latents that the model sees at a timestep: the sampler's own level, or
+        the schedule's, between whole timesteps by the logarithm. Of one visited twice it is the first's."""
+        if timestep in self.timesteps and self.sigmas:
+            return self.sigmas[self.timesteps.index(timestep)]
+        assert self.trained is not None, "a sampler that was not made by its name"
+        return math.exp(np.interp(timestep, np.arange(len(self.trained)), np.log(self.trained)))
 
     def first_step(self, strength: float) -> int:
         """The step to begin with where a share `strength` of the steps asked for is made, as diffusers counts it.

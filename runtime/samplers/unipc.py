@@ -45,7 +45,7 @@ def unipc(schedule: Schedule, steps: int, settings: SamplerSettings) -> Sampler:
             x = begin.keep(update.step(start, index, history, last_order, None), marks[index + 1])
             yield x
 
-    return Sampler(walked.timesteps, 1.0, run, marks[:-1])
+    return Sampler(walked.timesteps, 1.0, run, marks[:-1], sigmas=sigmas)
 
 
 class _Update:

@@ -17,6 +17,7 @@ COMMANDS = {
     "demo": "demo",
     "judges.few_steps": "judge_few_steps",
     "judges.languages": "judge",
+    "judges.painted": "judge_paint",
     "judges.pairs": "judge_pairs",
     "judges.precision": "judge_precision",
     "judges.sounds": "judge_sounds",

@@ -103,3 +103,20 @@ def test_each_subject_stays_in_its_half():
         assert (scene[:, 31:33] == colours[pair.background]).all()
         other = pair_scene(Pair(pair.left, pair.left, pair.background, ""))
         assert (scene[:, :32] == other[:, :32]).all() and (scene[:, 32:] != other[:, 32:]).any()
+
+
+def test_painted_pairs_ask_for_every_picture_on_both_sides():
+    found = pairs.painted_pairs()
+    assert Counter(pair.left for pair in found) == Counter(pair.right for pair in found)
+    assert {pair.left for pair in found} == set(vocabulary.picture_keys())
+    assert (found[0].left, found[0].right) == ("red apple", "panda") and all(pair.left != pair.right for pair in found)
+    assert set(Counter(pair.background for pair in found).values()) == {8}
+
+
+def test_the_judge_of_painted_pairs_names_both_sides():
+    for pair in pairs.painted_pairs():
+        left, right = (vocabulary.scene(key, pair.background) for key in (pair.left, pair.right))
+        assert pairs.judge_painted(np.concatenate([left, right], 1)) == (pair.left, pair.right)
+        assert pairs.judge_painted(np.concatenate([right, left], 1)) == (pair.right, pair.left)
+        colours = pair.options()["paint"].reshape(-1, 3)
+        assert {tuple(colour) for colour in np.unique(colours, axis=0).tolist()} == set(pair.options()["paint_words"])

@@ -110,7 +110,7 @@ def test_the_negative_prompt_is_used(draw):
 def test_no_change_opens_a_graph_again(draw, system):
     opened = list(draw.pipeline.opened)
     manifest = draw.pipeline.bundle.manifest
-    unused = {*manifest.plan.lora_graphs().values(), "vae_encoder"}
+    unused = {*manifest.plan.side_graphs(), "vae_encoder"}
     assert sorted(opened) == sorted(manifest.graphs.keys() - unused)
     changes = [{"strength": 0.3}, {"prompt": "a S"}, {"guidance": 1.0}, {"count": 2}, {"size": (16, 16)}]
     if system == "elite":

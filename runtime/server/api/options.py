@@ -90,7 +90,7 @@ def limit_problems(request: Request, steps: int, limits: ServerLimits) -> list[s
 
 def _typed(option: Option, text: Any) -> Any:
     """A form's text as the value that it stands for; left as it is where it stands for none."""
-    if not isinstance(text, str) or option.form in ("text", "choice"):
+    if not isinstance(text, str) or option.form in ("text", "choice", "table"):
         return text
     if option.form == "flag":
         return FLAGS.get(text.lower(), text)

@@ -37,6 +37,12 @@ function textControl(name, schema, bundle) {
   return inputControl(name, schema, input, JSON.stringify);
 }
 
+// A JSON object, which goes out as the text that it is.
+function tableControl(name, schema) {
+  const input = element("textarea", { rows: 3, spellcheck: false, autocomplete: "off", placeholder: "{}" });
+  return inputControl(name, schema, input, JSON.stringify);
+}
+
 function numberControl(name, schema, bundle) {
   if (schema.type === "array") return numbersControl(name, schema);
   const whole = schema.form === "count";
@@ -165,5 +171,6 @@ const CONTROLS = {
   flag: flagControl,
   choice: choiceControl,
   size: sizeControl,
+  table: tableControl,
 };
 const FILE_CONTROLS = { picture: PictureControl, sound: SoundControl };

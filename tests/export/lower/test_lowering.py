@@ -18,6 +18,7 @@ from x2i.export.lora.variants import without_lora
 from x2i.export.lower import lowered_bundle
 from x2i.export.lower.lowered_bundle import lower
 from x2i.export.lower.lowering import Lowering, choose_precisions
+from x2i.export.paint.variants import without_paint
 from x2i.runtime import load
 from x2i.runtime.bundle.reader import open_bundle
 from x2i.runtime.cli import main
@@ -31,7 +32,7 @@ RUN = {"prompt": "a red cat", "language": "French", "steps": 2, "seed": 5}
 
 
 def test_roles_of_a_bundle(tiny_bundle):
-    manifest = without_lora(open_bundle(tiny_bundle).manifest)
+    manifest = without_paint(without_lora(open_bundle(tiny_bundle).manifest))
     chosen = choose_precisions(manifest.plan, manifest.graphs, {"": "int8+fp16", "translator.*": "fp32"})
     assert chosen == {
         "encoder": "fp16",
@@ -113,6 +114,7 @@ def test_presets_stay_behind(preset_bundle, tmp_path):
     assert not manifest.plan.presets and [name for name in manifest.graphs if name.startswith("denoiser")] == [
         "denoiser",
         "denoiser.lora",
+        "denoiser.paint",
     ]
     assert not list((tmp_path / "out").glob("denoiser.*-*")) and not (tmp_path / "out/proof/denoiser.features").exists()
     assert sum("left out; x2i tune" in line for line in told) == len(PRESETS)

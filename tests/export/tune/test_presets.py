@@ -150,7 +150,9 @@ def test_a_preset_that_replaces_another_takes_its_graphs_along(tiny_bundle, tmp_
     add(folder, "fast", Preset(cache_interval=2, cache_depth=2))
     add(folder, "fast", Preset(cache_interval=2))
     open_bundle(folder)
-    names = sorted(path.name for path in folder.glob("denoiser*") if path.stem != "denoiser.lora")
+    names = sorted(
+        path.name for path in folder.glob("denoiser*") if path.stem not in ("denoiser.lora", "denoiser.paint")
+    )
     assert names == ["denoiser.gives-deep.1.onnx", "denoiser.onnx", "denoiser.takes-deep.1.onnx"]
     add(folder, "fast", Preset(steps=3))
     assert files(folder) == files(tiny_bundle), "a preset of few steps needs no graphs"
@@ -159,7 +161,7 @@ def test_a_preset_that_replaces_another_takes_its_graphs_along(tiny_bundle, tmp_
 def test_engines_know_the_sizes_of_every_graph_of_a_preset(preset_bundle):
     manifest = open_bundle(preset_bundle).manifest
     profiles = shape_ranges(manifest, [(72, 40)])
-    assert profiles.keys() == manifest.graphs.keys() - set(manifest.plan.lora_graphs().values())
+    assert profiles.keys() == manifest.graphs.keys() - manifest.plan.side_graphs()
     for name in ("denoiser.takes-deep.1", "denoiser.takes-deep.2", "denoiser.takes-cross"):
         sizes = {size for tensor in manifest.graphs[name].inputs for size in tensor.shape if isinstance(size, str)}
         assert profiles[name].keys() == sizes

@@ -135,7 +135,7 @@ def test_sizes_follow_the_plan(elite_bundle: Path) -> None:
     assert profiles["decoder"] == {"batch": (1, 3, 3), "height": (8, 9, 9), "width": (5, 5, 16)}
     assert profiles["text_encoder"] == {"batch": (1, 2, 2), "words": (1, 1, 5), "learned": (1, 1, 75)}
     assert profiles["local_mapper"] == {"batch": (1, 1, 1)}
-    assert profiles.keys() == manifest.graphs.keys() - set(manifest.plan.lora_graphs().values())
+    assert profiles.keys() == manifest.graphs.keys() - manifest.plan.side_graphs()
 
 
 @pytest.mark.parametrize("system", ["ip_adapter", "fastcomposer", "sound", "tiny"])

@@ -1,0 +1,1 @@
+"""Variants of a bundle's denoiser that take painted words as inputs."""

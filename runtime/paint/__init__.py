@@ -1,0 +1,1 @@
+"""Words painted onto places: regions, their maps, and how strongly they count."""
