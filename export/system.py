@@ -58,8 +58,8 @@ class SystemSpec:
     names to what the part is, beside BASE_PARTS and TEXT_PARTS; a name that ends in `:NAME` is repeatable. `reads_clip`
     says that the base's own text encoder reads the prompts.
 
-    A system that walks `tokens` has no such base: `base` says what its own is, a folder of other contents, None where
-    it has parts alone; its sampler and its number of steps are its checkpoint's.
+    One that `stands_alone` has no such base: `base` says what its own is, a folder of other contents, None where it has
+    parts alone; its sampler and its number of steps are its checkpoint's.
     """
 
     build: Callable[[ExportPlan], Build]
@@ -68,7 +68,7 @@ class SystemSpec:
     required: dict[str, str] = field(default_factory=dict)
     optional: dict[str, str] = field(default_factory=dict)
     reads_clip: bool = True
-    tokens: bool = False
+    stands_alone: bool = False
     base: str | None = "a diffusers folder, a hub name or a CompVis checkpoint"
 
     def sampler_of(self, layout: str, own: SamplerChoice | None) -> SamplerChoice:
@@ -82,7 +82,7 @@ class SystemSpec:
         A count of steps that depends on a schedule not yet known, as that of a hub's base, is checked after the build.
         """
         problems = [*self._base_problems(plan), *plan.problems()]
-        if self.tokens:
+        if self.stands_alone:
             problems += self._latents_problems(plan)
             problems += self._part_problems(plan.parts) if plan.random_weights is None else []
             if problems:
@@ -123,8 +123,9 @@ class SystemSpec:
         """Options of a Stable Diffusion base, of its LoRAs and of its samplers."""
         names = ("sampler", "steps", "clip_skip", "few_step", "decoder", "preview_decoder")
         given = {f"--{name.replace('_', '-')}": getattr(plan, name) for name in names}
+        given |= {"--inpainting": True if plan.inpainting else None}
         problems = [
-            f"{name}: this system draws tokens by its checkpoint's own steps; leave it out"
+            f"{name}: this system is sampled as its own checkpoint says; leave it out"
             for name, value in given.items()
             if value is not None
         ]
@@ -132,8 +133,8 @@ class SystemSpec:
 
     def _part_problems(self, parts: dict[str, Path]) -> list[str]:
         """Parts that are missing, unknown or badly named."""
-        known = self.required | self.optional | ({} if self.tokens else BASE_PARTS)
-        known |= TEXT_PARTS if self.reads_clip and not self.tokens else {}
+        known = self.required | self.optional | ({} if self.stands_alone else BASE_PARTS)
+        known |= TEXT_PARTS if self.reads_clip and not self.stands_alone else {}
         usage = "; ".join(f"{name} ({meaning})" for name, meaning in known.items())
         problems = [
             f"--part {name}: unknown for this system; it takes {usage}" for name in parts if not _fits(name, known)

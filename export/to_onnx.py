@@ -71,7 +71,8 @@ def to_onnx(component: Component, path: Path, external_data_bytes: int = EXTERNA
     """
     inputs = component.example(component.trace)
     names = {name for axes in component.free.values() for name in axes.values()}
-    sizes: dict[str, Any] = {name: _dimension(name, component.trace[name]) for name in sorted(names) if "*" not in name}
+    plain = sorted({name.rpartition("*")[2] for name in names})
+    sizes: dict[str, Any] = {name: _dimension(name, component.trace[name]) for name in plain}
     for times, _, name in (name.partition("*") for name in names if "*" in name):
         sizes[f"{times}*{name}"] = int(times) * sizes[name]
     axes = [{axis: sizes[name] for axis, name in component.free.get(key, {}).items()} for key in inputs]

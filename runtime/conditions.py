@@ -7,7 +7,7 @@ import numpy as np
 
 from .bundle.calls import GraphCall, expand_wildcards
 from .bundle.cfg_batch import expand_cfg
-from .bundle.plan import IS_NULL, Conditioner
+from .bundle.plan import IS_NULL, UNCONDITIONAL, Conditioner
 from .bundle.reader import Bundle
 from .encoded_texts import EncodedTexts, encoded_texts
 from .inputs.option import NamedTensors
@@ -19,6 +19,7 @@ from .inputs.text.windows import WindowsInput
 from .inputs.text.word import WordInput
 from .media.prompts.windows import weighted_states
 from .media.tokenizer import Tokenizer
+from .processes.picture_rows import PictureRows
 from .request import Request
 from .sessions.session import Session
 
@@ -33,8 +34,9 @@ class Conditions:
         texts, self._paints = _Tokenizers(bundle), bundle.manifest.plan.paint is not None
         self._conditioners = [
             (conditioner, None if conditioner.text is None else texts(conditioner.text))
-            for conditioner in bundle.manifest.plan.conditioners
+            for conditioner in bundle.manifest.plan.conditioners_before(0)
         ]
+        self._plan = bundle.manifest.plan
 
     @property
     def prompt_tokenizer(self) -> Tokenizer | None:
@@ -53,6 +55,7 @@ class Conditions:
         """
         slots, notes = dict(request.inputs.slots), list(request.notes)
         slots[IS_NULL] = np.array([not request.values["negative"], False][-request.rows :])
+        slots[UNCONDITIONAL] = np.array([True, False][-request.rows :])
         for conditioner, tokenizer in self._conditioners:
             if not _is_given(conditioner, slots, request):
                 continue
@@ -77,6 +80,21 @@ class Conditions:
                     return slots, tuple(dict.fromkeys(notes))
         return slots, tuple(dict.fromkeys(notes))
 
+    def joined(
+        self, number: int, slots: NamedTensors, written: frozenset[str], sides: int, request: Request
+    ) -> NamedTensors:
+        """The slots of the conditioners that wait for what is `written`, before the process of a number: a row for each
+        of `sides` and each picture."""
+        made: NamedTensors = {}
+        for conditioner in self._plan.conditioners_before(number):
+            for stage in conditioner.stages:
+                session = self._session(stage.graph)
+                rows = PictureRows(slots | made, request, written, frozenset(made))
+                read = expand_wildcards(stage.inputs, (tensor.name for tensor in session.inputs))
+                outputs = session(**{name: rows(slot, sides) for name, slot in read.items()})
+                made |= {slot: outputs[name] for name, slot in expand_wildcards(stage.outputs, outputs).items()}
+        return made
+
     def _windows(
         self, conditioner: Conditioner, texts: EncodedTexts, slots: NamedTensors, request: Request
     ) -> tuple[NamedTensors, tuple[GraphCall, ...]]:
@@ -99,7 +117,11 @@ class Conditions:
         lacking = [conditioner for conditioner in optional if not _is_given(conditioner, slots, request)]
         unused = {stage.graph for conditioner in lacking for stage in conditioner.stages}
         served = [conditioner for conditioner, _ in self._conditioners if conditioner not in lacking]
-        return unused - {stage.graph for conditioner in served for stage in conditioner.stages}
+        unused -= {stage.graph for conditioner in served for stage in conditioner.stages}
+        filled = set(slots) | {slot for each in served for stage in each.stages for slot in stage.outputs.values()}
+        for process in self._plan.left_out(filled):
+            unused |= self._plan.process_graphs(self._plan.processes[process])
+        return unused
 
     def _run(self, stage: GraphCall, slots: NamedTensors, request: Request) -> NamedTensors:
         graph = stage.graph.format(**request.choices)

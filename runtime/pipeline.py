@@ -124,7 +124,9 @@ class Pipeline:
             texts = [(own, str(each.get("negative", ""))) for own, each in calls] if len(calls) > 1 else []
             record = RunRecord(self.bundle, text, self.backend, calls[0][0], given, request, texts)
         alone = self._limit is not None
-        return Walk(self.bundle, self._sessions, request, slots, notes, timings, alone, record, self._cores)
+        return Walk(
+            self.bundle, self._sessions, self._conditions, request, slots, notes, timings, alone, record, self._cores
+        )
 
     @property
     def _plan(self) -> Plan:
@@ -206,6 +208,7 @@ class Walk(Iterator[Step]):
         self,
         bundle: Bundle,
         sessions: SessionCache,
+        conditions: Conditions,
         request: Request,
         slots: NamedTensors,
         notes: tuple[str, ...],
@@ -214,12 +217,12 @@ class Walk(Iterator[Step]):
         record: RunRecord | None,
         cores: int,
     ):
-        self._bundle, self._sessions, self._request = bundle, sessions, request
+        self._bundle, self._sessions, self._conditions, self._request = bundle, sessions, conditions, request
         self._slots, self._notes, self._alone, self._cores = slots, notes, alone, cores
         self.timings = timings
         """How long each stage took so far."""
         self._record = record
-        self._written = bundle.manifest.plan.picture_slots()
+        self._written, self._joined = bundle.manifest.plan.picture_slots(), frozenset[str]()
         self._denoisers: list[Denoiser] = []
         self._steps = self._walked()
 
@@ -272,7 +275,13 @@ class Walk(Iterator[Step]):
 
     def _walked(self) -> Generator[Step, np.ndarray | None, None]:
         """Each process in turn, the slots that it writes handed on."""
-        for process in self._bundle.manifest.plan.processes:
+        plan = self._bundle.manifest.plan
+        left_out = plan.left_out(self._slots)
+        for number, process in enumerate(plan.processes):
+            if number in left_out:
+                self._write(process, self._slots[str(process.writes)])
+                continue
+            self._condition(number)
             denoiser = self._denoiser(process)
             walk, step, sent = process.walk(self._run(process, denoiser)), None, None
             while True:
@@ -284,19 +293,39 @@ class Walk(Iterator[Step]):
                 sent = yield step
             if process.writes is not None:
                 assert step is not None, "a process without a step"
-                self._slots = self._slots | {process.writes: step.state}
-                self._written |= {process.writes}
+                with self.timings("decode"):
+                    written = process.written(step.state, self._sessions)
+                self._write(process, written)
+
+    def _write(self, process: Process, state: np.ndarray) -> None:
+        """Leaves a process's state, a row for each picture, to those behind it."""
+        assert process.writes is not None
+        rows = np.repeat(state, self._request.count // len(state), axis=0)
+        self._slots = self._slots | {process.writes: rows}
+        self._written |= {process.writes}
+
+    def _condition(self, number: int) -> None:
+        """Runs the conditioners that wait for the process before the one of a number."""
+        plan = self._bundle.manifest.plan
+        if number == 0 or not plan.conditioners_before(number):
+            return
+        sides = plan.processes[number].guidance.rows(self._request.guidance_of(plan, plan.processes[number]))
+        with self.timings("encode"):
+            made = self._conditions.joined(number, self._slots, self._written, sides, self._request)
+        self._slots, self._joined = self._slots | made, self._joined | made.keys()
 
     def _denoiser(self, process: Process) -> Denoiser:
-        """A process's own guidance holds where the caller's is the last one's."""
-        request, own = self._request, process.guidance
-        scale = request.guidance if process is self._bundle.manifest.plan.process else own.scale
-        denoiser = Denoiser(process, self._sessions, self._slots, request, scale, self._written)
+        request, plan = self._request, self._bundle.manifest.plan
+        scale = request.guidance_of(plan, process)
+        preset = request.preset if process is plan.main else None
+        denoiser = Denoiser(process, self._sessions, self._slots, request, scale, self._written, self._joined, preset)
         self._denoisers.append(denoiser)
         return denoiser
 
     def _run(self, process: Process, denoiser: Denoiser) -> ProcessRun:
-        request, last = self._request, process is self._bundle.manifest.plan.process
+        request, plan = self._request, self._bundle.manifest.plan
+        last, main = process is plan.process, process is plan.main
+        stage = main or process.stage is not None
         return ProcessRun(
             predict=denoiser,
             noise_of=denoiser.noise_of,
@@ -307,10 +336,10 @@ class Walk(Iterator[Step]):
             seed=request.seed,
             count=request.count,
             grid=process.canvas.cells(request.size if last else process.canvas.size),
-            noise=request.noise if last else None,
-            sampler=request.sampler if last else process.usual_sampler(),
-            first_step=request.first_step if last else None,
-            values=request.values if last else {**request.values, "steps": None},
+            noise=request.noise if stage else None,
+            sampler=request.sampler if main else process.stage_sampler(request.values),
+            first_step=request.first_step if main else None,
+            values=request.values if main else {**request.values, "steps": None},
             slots=self._slots,
             # Under a limit the next step opens and binds the denoiser again.
             before_preview=denoiser.release if self._alone else lambda: None,

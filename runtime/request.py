@@ -4,29 +4,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Unpack
 
-import numpy as np
-
 from .bundle.calls import matches
 from .bundle.manifest import Manifest
-from .bundle.plan import Plan
+from .bundle.plan import Plan, Process
 from .bundle.preset import Preset
 from .errors import InputError, UnknownOptionError
 from .inputs.lora import lora_variant
-from .inputs.option import CallContext, PreparedInputs, is_count, is_number, is_same_size, short, unknown_options
-from .inputs.pictures.start_picture import FILLED_DRAW, START_DRAW, StartPicture
-from .inputs.recorded_noise import checked_draws, checked_latents_draws, checked_noise, noise_count
+from .inputs.option import CallContext, PreparedInputs, is_count, is_number, short, unknown_options
 from .inputs.registry import RunOptions, filled_in, prepare_inputs, run_options
 from .inputs.sampling import LATENTS_OPTIONS, MOST_PICTURES, MOST_STEPS, SAMPLING_OPTIONS
 from .inputs.sound import MixInput
+from .inputs.stages import stage_value
 from .inputs.text.prompt import TextInput
 from .media.tokenizer import Tokenizer, is_text
 from .paint.gains import paint_variant
-from .processes.latents import START_NOISE
+from .processes.recorded_noise import RecordedNoise, drawn_shape, noise_count
 from .samplers.sampler import Sampler
 from .samplers.settings import SamplerSettings
-
-RecordedNoise = np.ndarray | Mapping[str, np.ndarray]
-"""Latents' start noise, or draws of a walk through tokens by their names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +53,12 @@ class Request:
     first_step: int | None = None
     split_cfg_batch: bool = False
     prompts: int = 1
+
+    def guidance_of(self, plan: Plan, process: Process) -> float:
+        """The scale at which a process is guided: the call's for the main one, a stage's option, or the plan's."""
+        given = stage_value(process.stage, self.values, "guidance")
+        own: float = process.guidance.scale if given is None else given
+        return self.guidance if process is plan.main else own
 
     @property
     def steps(self) -> int | None:
@@ -94,7 +94,7 @@ def options_of_prompts(plan: Plan, prompts: Sequence[Any], options: RunOptions) 
     each = list(negative) if isinstance(negative, list | tuple) else [negative] * given
     if len(each) != given:
         problems.append(f"negative: expected one text, or one for each of {given} prompts, got {len(each)}")
-    drawn = noise.shape[0] if isinstance(noise, np.ndarray) and noise.ndim else None
+    drawn = noise_count(noise)
     if drawn is not None and given and (drawn % given or (count is not None and count * given != drawn)):
         problems.append(f"noise: expected as many for each of {given} prompts, got {drawn} in all; draw it again")
     if problems:
@@ -125,23 +125,19 @@ def make_request(
     context is mixed in.
     """
     plan, values = manifest.plan, filled_in(given)
-    process = plan.process
+    process, canvas = plan.main, plan.process.canvas
     unknown = unknown_options(given, run_options())
     problems = unknown + preset_problems(plan, values["preset"])
     preset = Preset() if problems or values["preset"] is None else plan.presets[values["preset"]]
     values["steps"] = preset.steps if values["steps"] is None else values["steps"]
     choices, found = _choose(manifest, {"language": values["language"]})
-    noise, size, count, misshapen = _shape(plan, values["noise"], values["size"], values["count"])
+    noise, size, count, misshapen = drawn_shape(plan, values["noise"], values["size"], values["count"])
     problems += found + _prompt_problems(plan, prompt, values["negative"]) + misshapen
     guidance = usual_guidance(plan, preset) if values["guidance"] is None else values["guidance"]
     problems += _value_problems(prompt, values | {"guidance": guidance, "count": count})
     steps = process.steps if values["steps"] is None else values["steps"]
-    rows = 2
-    if is_number(guidance):
-        # Of a scale that is no number nothing can be counted.
-        rows = process.guidance.rows(guidance)
-        problems += process.guidance.problems(guidance)
-    cells = process.canvas.cells(size)
+    rows = max([_rows(process, guidance), *(_stage_rows(each, values) for each in plan.processes)])
+    problems += process.guidance.problems(guidance) if is_number(guidance) else []
     made = prepare_inputs(
         plan.inputs(),
         CallContext(
@@ -152,7 +148,7 @@ def make_request(
             steps,
             mixes,
             preset.delay,
-            cells,
+            canvas.cells(size),
             size,
             count,
         ),
@@ -160,11 +156,12 @@ def make_request(
     problems += made.problems + _variant_problems(plan, preset, values["preset"], made)
     if made.size is not None:
         size = made.size
-        problems += process.canvas.problems(size) or process.canvas.memory_problems(size, count)
+        problems += canvas.problems(size) or canvas.memory_problems(size, count)
     sampler = first_step = None
     try:
         sampler = _sampler(plan, preset.sampler if values["sampler"] is None else values["sampler"], steps, values)
         first_step = _first_step(sampler, made)
+        _check_stages(plan, values)
     except InputError as error:
         problems += error.problems
     if problems:
@@ -173,8 +170,9 @@ def make_request(
     if sampler is not None:
         # A delay is a place in the whole run, of which the calls before the first step are left out.
         made.delay_until_call -= (first_step or 0) * sampler.calls_a_step
+    text = plan.find(TextInput)
     return Request(
-        prompt=prompt,
+        prompt="" if prompt is None and text is not None and text.blank else prompt,
         values=values,
         choices=choices,
         sampler=sampler,
@@ -212,9 +210,29 @@ def _readable(values: Mapping[str, Any], noise: RecordedNoise | None, misshapen:
     return {**values, **wrong, "noise": None if misshapen else noise}
 
 
+def _rows(process: Process, scale: Any) -> int:
+    """Rows of a process's guidance; of a scale that is no number nothing can be counted."""
+    return process.guidance.rows(scale) if is_number(scale) else 2
+
+
+def _stage_rows(process: Process, values: Mapping[str, Any]) -> int:
+    """Rows of the guidance of a process with options of its own; 1 of any other."""
+    if process.stage is None:
+        return 1
+    given = stage_value(process.stage, values, "guidance")
+    return _rows(process, process.guidance.scale if given is None else given)
+
+
+def _check_stages(plan: Plan, values: Mapping[str, Any]) -> None:
+    """Raises InputError for steps that a stage beside the main process cannot make."""
+    for process in plan.processes:
+        if process is not plan.main:
+            process.stage_sampler(values)
+
+
 def usual_guidance(plan: Plan, preset: Preset) -> float:
     """The scale where the caller names none."""
-    return plan.process.guidance.scale if preset.guidance is None else preset.guidance
+    return plan.main.guidance.scale if preset.guidance is None else preset.guidance
 
 
 def check_preset(plan: Plan, name: str | None) -> None:
@@ -272,7 +290,7 @@ def _delay_notes(plan: Plan, made: PreparedInputs, sampler: Sampler | None) -> t
 def _prompt_problems(plan: Plan, prompt: str | None, negative: Any) -> list[str]:
     """A plan with a text input needs a prompt, one without takes neither prompt nor negative."""
     if (text := plan.find(TextInput)) is not None:
-        needed = prompt is None and not text.optional
+        needed = prompt is None and not text.optional and not text.blank
         return ["prompt: expected text, got none; say what to draw"] if needed else []
     lost = [name for name, text in (("prompt", prompt), ("negative", negative)) if isinstance(text, str) and text]
     fix = "leave it out"
@@ -296,54 +314,6 @@ def _choose(manifest: Manifest, given: dict[str, str | None]) -> tuple[dict[str,
         elif value is not None:
             chosen[option] = value
     return chosen, problems
-
-
-def _shape(
-    plan: Plan, noise: Any, size: tuple[int, int] | None, count: int | None
-) -> tuple[RecordedNoise | None, tuple[int, int], int, list[str]]:
-    """The noise as the loop takes it, size and count as the noise or the plan has them, and problems."""
-    canvas = plan.process.canvas
-    problems: list[str] = []
-    if isinstance(noise, Mapping) and plan.walks_latents:
-        noise, problems = _latents_draws(noise, plan)
-        if not problems:
-            rows, columns = next(iter(noise.values())).shape[3:]
-            from_noise, drawn = (rows * canvas.factor, columns * canvas.factor), noise_count(noise)
-            problems = _disagreements(from_noise, size, drawn, count)
-            size, count = from_noise, drawn
-    elif noise is not None and plan.walks_latents:
-        noise, problems = checked_noise(noise, plan.latents.decoder.channels)
-        if not problems:
-            from_noise, drawn = (noise.shape[2] * canvas.factor, noise.shape[3] * canvas.factor), noise_count(noise)
-            problems = _disagreements(from_noise, size, drawn, count)
-            size, count = from_noise, drawn
-    elif noise is not None:
-        noise, problems = checked_draws(noise)
-        if not problems:
-            drawn = noise_count(noise)
-            problems = _disagreements(None, size, drawn, count)
-            count = drawn
-    wanted = canvas.size if size is None else size
-    count = 1 if count is None else count
-    problems += canvas.problems(wanted)
-    if problems:
-        return noise, canvas.size, count, problems
-    return noise, wanted, count, canvas.memory_problems(wanted, count)
-
-
-def _latents_draws(noise: Mapping[str, Any], plan: Plan) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Recorded draws of a plan that walks latents, and what is wrong with them."""
-    names = [START_NOISE, *([START_DRAW, FILLED_DRAW] if plan.find(StartPicture) else [])]
-    return checked_latents_draws(noise, plan.latents.decoder.channels, names, plan.paint is not None)
-
-
-def _disagreements(from_noise: tuple | None, size: tuple | None, pictures: int | None, count: int | None) -> list[str]:
-    problems = []
-    if from_noise is not None and size is not None and not is_same_size(size, from_noise):
-        problems.append(f"size: the noise is for {from_noise[0]}x{from_noise[1]}, got {short(size)}; leave size out")
-    if count is not None and count != pictures:
-        problems.append(f"count: the noise holds {pictures} pictures, got {short(count)}; leave count out")
-    return problems
 
 
 def _value_problems(prompt: str | None, values: Mapping[str, Any]) -> list[str]:

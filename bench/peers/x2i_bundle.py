@@ -10,6 +10,7 @@ import numpy as np
 from x2i.runtime import load
 from x2i.runtime.inputs.registry import RunOptions
 from x2i.runtime.output import to_images
+from x2i.runtime.processes.latents import Decoder
 from x2i.runtime.profiling.job import stand_ins
 
 from peers.protocol import Draw, PeerJob, PeerPicture, answer
@@ -21,6 +22,7 @@ def open_peer(job: PeerJob) -> Draw:
     attention = job.options.get("attention")
     pipeline = load(job.model, job.options["backend"], job.threads, preset=preset, attention=attention)
     decoder = pipeline.bundle.manifest.plan.latents.decoder
+    assert isinstance(decoder, Decoder), "a bundle that decodes latents"
 
     def draw(steps: int, tick: Callable[[], None]) -> PeerPicture:
         latents = np.empty(0)

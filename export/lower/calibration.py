@@ -2,16 +2,18 @@
 
 import gc
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from x2i.runtime.bundle.plan import Plan
 from x2i.runtime.bundle.reader import Bundle
 from x2i.runtime.commands.progress import track
 from x2i.runtime.pipeline import Pipeline
+from x2i.runtime.request import Request
 from x2i.runtime.sessions.backends import open_session
 from x2i.runtime.sessions.session import Arrays, BoundCall, Outputs, Session, SessionWrapper
 
@@ -39,15 +41,16 @@ def record_calibration(
     that name no seed. Raises InputError for a case that the bundle refuses.
     """
     plan, random = bundle.manifest.plan, np.random.default_rng(seed)
-    recorder = _Recorder(folder, lambda calls: _calls(random, calls, calls_per_run))
     denoisers = set(plan.denoisers())
+    recorder = _Recorder(folder, lambda calls: _calls(random, calls, calls_per_run), denoisers)
     pipeline = Pipeline(
         bundle, lambda name: recorder.over(name, open_session(name)) if name in denoisers else open_session(name)
     )
     for number, case in enumerate(track(cases, "calibrating", unit="run")):
         run = {"seed": seed + number} | dict(case)
-        recorder.begin(number, pipeline.check(**run).calls)
+        recorder.begin(number, _calls_by_process(plan, pipeline.check(**run)))
         _draw(pipeline, run, recorder)
+        recorder.end()
     # A full-size denoiser's session must be gone before the next one opens.
     del pipeline
     gc.collect()
@@ -64,6 +67,17 @@ def _draw(pipeline: Pipeline, case: dict[str, Any], recorder: "_Recorder") -> No
                 return
 
 
+def _calls_by_process(plan: Plan, request: Request) -> list[int] | None:
+    """How often each process calls the network; None where only its walk knows."""
+    found = []
+    for process in plan.processes:
+        sampler = request.sampler if process is plan.main else process.stage_sampler(request.values)
+        if sampler is None:
+            return None
+        found.append((request.calls or 0) if process is plan.main else sampler.calls)
+    return found
+
+
 def _calls(random: np.random.Generator, calls: int, wanted: int) -> set[int]:
     """One call of each of `wanted` equal stretches of the run, or all where there are fewer."""
     edges = np.linspace(0, calls, min(calls, wanted) + 1).astype(int)
@@ -71,17 +85,31 @@ def _calls(random: np.random.Generator, calls: int, wanted: int) -> set[int]:
 
 
 class _Recorder:
-    """Counts the calls of a run's denoisers and saves those that `choose(number of calls)` names."""
+    """Counts the calls of a run's denoisers and saves those of each process that `choose(number of calls)` names; of a
+    denoiser that has none of these, its first."""
 
-    def __init__(self, folder: Path, choose: Callable[[int], set[int]]):
-        self._folder, self._choose = folder, choose
+    def __init__(self, folder: Path, choose: Callable[[int], set[int]], denoisers: Collection[str]):
+        self._folder, self._choose, self._denoisers = folder, choose, frozenset(denoisers)
         self.begin(0, None)
 
-    def begin(self, run: int, calls: int | None) -> None:
-        """The next run, of so many calls; with None they are held until `tell` says how many there are."""
+    def begin(self, run: int, calls: Sequence[int] | None) -> None:
+        """The next run, whose processes make so many calls; with None they are held until `tell` says how many there
+        are."""
         self._run, self._call = run, 0
         self._held: list[tuple[str, int, Arrays]] = []
-        self._chosen = None if calls is None else self._choose(calls)
+        self._first: dict[str, tuple[int, Arrays]] = {}
+        self._saved = set[str]()
+        begins = accumulate(calls or (), initial=0)
+        self._chosen = (
+            None
+            if calls is None
+            else {begin + call for begin, count in zip(begins, calls, strict=False) for call in self._choose(count)}
+        )
+
+    def end(self) -> None:
+        """The run is over, or all that is wanted of it is there."""
+        for name in self._first.keys() - self._saved:
+            self._write(name, *self._first[name])
 
     def tell(self, steps: int) -> None:
         """How many steps the run has, each of them a call, where it was not known before."""
@@ -93,13 +121,15 @@ class _Recorder:
 
     @property
     def has_all(self) -> bool:
-        return self._chosen is not None and self._call > max(self._chosen, default=-1)
+        seen = self._first.keys() == self._denoisers
+        return seen and self._chosen is not None and self._call > max(self._chosen, default=-1)
 
     def over(self, name: str, session: Session) -> Session:
         (self._folder / name).mkdir(parents=True, exist_ok=True)
         return _RecordedSession(session, partial(self._see, name))
 
     def _see(self, name: str, arrays: Arrays) -> None:
+        self._first.setdefault(name, (self._call, arrays))
         if self._chosen is None:
             self._held.append((name, self._call, arrays))
         else:
@@ -109,7 +139,11 @@ class _Recorder:
     def _save(self, name: str, call: int, arrays: Arrays) -> None:
         assert self._chosen is not None
         if call in self._chosen:
-            np.savez(self._folder / name / f"{self._run:05}-{call:05}.npz", **arrays)  # type: ignore[arg-type]
+            self._saved.add(name)
+            self._write(name, call, arrays)
+
+    def _write(self, name: str, call: int, arrays: Arrays) -> None:
+        np.savez(self._folder / name / f"{self._run:05}-{call:05}.npz", **arrays)  # type: ignore[arg-type]
 
 
 class _RecordedSession(SessionWrapper):

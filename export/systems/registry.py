@@ -15,6 +15,7 @@ SYSTEMS = {
     "elite": "elite",
     "ip-adapter": "ip_adapter",
     "fastcomposer": "fastcomposer",
+    "unclip": ".cascades.unclip",
     "vq-diffusion": ".token_systems.vq_diffusion",
     "cdcd": ".token_systems.cdcd",
     "ddcap": ".token_systems.ddcap",
@@ -24,8 +25,8 @@ SYSTEMS = {
     "unid3": ".token_systems.unid3",
     "vq-ddm": ".token_systems.vq_ddm",
 }
-"""The module behind each name, in this folder, or in the one beside it for those that walk tokens; its SYSTEM is a
-SystemSpec."""
+"""The module behind each name, in this folder, or in one beside it for those without a Stable Diffusion base; its
+SYSTEM is a SystemSpec."""
 
 
 def system_spec(name: str) -> "SystemSpec":

@@ -28,4 +28,4 @@ def build_cdcd(plan: ExportPlan) -> Build:
     return picture_build(plan, parts, sampler, Guidance(1.0, "log_probabilities", fixed=True))
 
 
-SYSTEM = SystemSpec(build_cdcd, required=REQUIRED, optional=OPTIONAL, tokens=True, base=None)
+SYSTEM = SystemSpec(build_cdcd, required=REQUIRED, optional=OPTIONAL, stands_alone=True, base=None)

@@ -94,6 +94,6 @@ def dance_component(condition: DanceCondition) -> Component:
 SYSTEM = SystemSpec(
     build_cdcd_music,
     required={**REQUIRED, "codec": "Jukebox's VQ-VAE, vqvae.pt"},
-    tokens=True,
+    stands_alone=True,
     base=None,
 )

@@ -74,6 +74,6 @@ SYSTEM = SystemSpec(
         "beside the checkpoint, if there is one"
     },
     reads_clip=False,
-    tokens=True,
+    stands_alone=True,
     base=None,
 )

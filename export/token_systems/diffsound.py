@@ -119,6 +119,6 @@ SYSTEM = SystemSpec(
         "vocoder": "MelGAN's best_netG.pt, with its args.yml beside it",
         "tokenizer": OPTIONAL["tokenizer"],
     },
-    tokens=True,
+    stands_alone=True,
     base=None,
 )

@@ -98,4 +98,4 @@ def _plan(amused: Amused, window: int) -> Plan:
     return Plan(conditioners, (process,))
 
 
-SYSTEM = SystemSpec(build_muse, tokens=True, base="a folder of aMUSEd in diffusers' layout, such as amused-256")
+SYSTEM = SystemSpec(build_muse, stands_alone=True, base="a folder of aMUSEd in diffusers' layout, such as amused-256")

@@ -143,6 +143,6 @@ SYSTEM = SystemSpec(
         "codes": "the map of the codec's codes to the transformer's, taming_vqvae_*.pt, where it knows only some"
     },
     reads_clip=False,
-    tokens=True,
+    stands_alone=True,
     base=None,
 )

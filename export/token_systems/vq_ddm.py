@@ -132,6 +132,6 @@ SYSTEM = SystemSpec(
         "codes": "the map of the codec's codes to the model's, where it knows only some",
     },
     reads_clip=False,
-    tokens=True,
+    stands_alone=True,
     base=None,
 )

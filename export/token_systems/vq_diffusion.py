@@ -41,4 +41,4 @@ def _defaults(networks: Networks) -> tuple[float, float]:
     return LEARNED_CLASS if rows is not None and rows > NULL_CLASS else PLAIN
 
 
-SYSTEM = SystemSpec(build_vq_diffusion, required=REQUIRED, optional=OPTIONAL, tokens=True, base=None)
+SYSTEM = SystemSpec(build_vq_diffusion, required=REQUIRED, optional=OPTIONAL, stands_alone=True, base=None)

@@ -35,14 +35,21 @@ class ProjectedText(nn.Module):
         self.config = model.config
 
     def forward(self, input_ids: Tensor) -> tuple[Tensor, Tensor]:
+        hidden, last = self.states(input_ids)
+        return hidden, self.projected(input_ids, self.final_layer_norm(last))
+
+    def states(self, input_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """The states before the last layer and behind it, [B, T, D] each, without the final LayerNorm."""
         embedded = self.embeddings(input_ids)
         mask = causal_mask(input_ids.shape[1], embedded)
         hidden = self.before(inputs_embeds=embedded, attention_mask=mask).last_hidden_state
-        last = self.last(inputs_embeds=hidden, attention_mask=mask).last_hidden_state
+        return hidden, self.last(inputs_embeds=hidden, attention_mask=mask).last_hidden_state
+
+    def projected(self, input_ids: Tensor, normed: Tensor) -> Tensor:
+        """The projection [B, P] of the end token's normed state, of all of them [B, T, D]."""
         end = self.config.eos_token_id
         place = (input_ids if end == OLD_END else (input_ids == end).int()).argmax(dim=-1)
-        pooled = last.gather(1, place[:, None, None].expand(-1, 1, last.shape[2]))[:, 0]
-        return hidden, self.projection(self.final_layer_norm(pooled))
+        return self.projection(normed.gather(1, place[:, None, None].expand(-1, 1, normed.shape[2]))[:, 0])
 
 
 def projected_text_loads(

@@ -17,7 +17,8 @@ REVISION = 9
 """1 had texts only; 2 knows pictures, placeholder words and a second attention; 3 knows markers, delays, sounds and a
 mix; 4 knows precisions, kept parts and the gate; 5 knows presets; 6 knows
 samplers' settings, predictions, grey pictures and skipped layers; 7 knows processes, and tokens among them; 8 knows
-starts from a picture, LoRAs, learned words and few steps; 9 knows painted words. Older revisions are read."""
+starts from a picture, LoRAs, learned words and few steps; 9 knows painted words, vectors, pixels without a decoder, and
+stages with options of their own. Older revisions are read."""
 FILE_NAME = "manifest.json"
 LONGEST_NAME = 200
 """Characters of a file's name inside the bundle."""

@@ -6,7 +6,7 @@ graph name may hold an option in braces, `translator.{language}`: the caller's c
 opened when it is first chosen.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
 
@@ -17,6 +17,7 @@ from ..inputs.paint import PaintInput, paint_problems
 from ..inputs.pictures.start import StartInput
 from ..inputs.pictures.start_picture import StartPicture
 from ..inputs.pictures.subjects import SubjectsInput
+from ..inputs.pictures.variation import VariationInput
 from ..inputs.registry import input_options, input_types, option_names
 from ..inputs.sound import SoundStart
 from ..inputs.strength import Injection
@@ -26,18 +27,21 @@ from ..inputs.text.word import WordInput
 from ..processes.latents import LatentsProcess
 from ..processes.tails import TextTail
 from ..processes.tokens import TokensProcess
+from ..processes.vectors import VectorsProcess
 from ..token_samplers.joint.process import JointDiffusion
 from .calls import GraphCall, PlannedCall, matches
 from .preset import Preset
 
 Kind = TypeVar("Kind")
-Process = LatentsProcess | TokensProcess
+Process = LatentsProcess | TokensProcess | VectorsProcess
 """What the loop walks."""
 MOST_PARTS = 256
 """Conditioners with their stages of one plan; the longest that is known has 9."""
 MOST_PROCESSES = 16
 IS_NULL = "is_null"
 """The slot, bool [rows of the guidance], that is true on the row that stands for nothing: no prompt, no picture."""
+UNCONDITIONAL = "unconditional"
+"""The slot, bool [rows of the guidance], that is true on the row that is steered away from, whatever it says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,8 @@ class Conditioner:
         """Whether a run may go without its stages: they read a start that the caller need not give."""
         start = self.find(StartInput)
         drawn_over = self.find(SoundStart) is not None or self.find(StartPicture) is not None
+        varied = self.find(VariationInput)
+        drawn_over = drawn_over or (varied is not None and varied.prompts)
         return drawn_over or (start is not None and not start.required)
 
     def find(self, kind: type[Kind]) -> Kind | None:
@@ -89,7 +95,10 @@ class Plan:
     """Everything the loop needs to know of a system; `presets` are ways through it with fewer or cheaper calls.
 
     The processes run one after the other; each but the last `writes` its last state to a slot, which has a row for each
-    picture and which those behind it may read. A caller's steps, size, noise and guidance are the last one's.
+    picture and which those behind it may read; one whose slot a conditioner has filled is left out. A conditioner that
+    reads such a slot runs right before the process behind it, and what it makes has a row for each side of that
+    process's guidance and each picture. A caller's size is the last process's; steps, guidance and sampler are those of
+    the `main` one, the last without a stage of its own.
     """
 
     conditioners: tuple[Conditioner, ...]
@@ -105,10 +114,15 @@ class Plan:
         return self.processes[-1]
 
     @property
+    def main(self) -> Process:
+        """The one whose steps, guidance and sampler are the call's own."""
+        return next((each for each in reversed(self.processes) if each.stage is None), self.process)
+
+    @property
     def latents(self) -> LatentsProcess:
-        """The last one, of a plan whose pictures are decoded from latents."""
-        assert isinstance(self.process, LatentsProcess), f"latents of a plan that walks {self.process.kind}"
-        return self.process
+        """The main one, of a plan that walks latents or pixels."""
+        assert isinstance(self.main, LatentsProcess), f"latents of a plan that walks {self.main.kind}"
+        return self.main
 
     @property
     def tokens(self) -> TokensProcess:
@@ -118,8 +132,30 @@ class Plan:
 
     @property
     def walks_latents(self) -> bool:
-        """Whether its pictures are decoded from latents."""
-        return isinstance(self.process, LatentsProcess)
+        """Whether its main process walks latents or pixels, by a sampler that a caller may choose."""
+        return isinstance(self.main, LatentsProcess)
+
+    def conditioners_before(self, number: int) -> tuple[Conditioner, ...]:
+        """Those that run right before the process of a number: all that need not wait before the first."""
+        return tuple(each for each, place in zip(self.conditioners, self._places(), strict=True) if place == number)
+
+    def _places(self) -> list[int]:
+        """The number of the process before which each conditioner runs."""
+        made = {
+            process.writes: number + 1 for number, process in enumerate(self.processes) if process.writes is not None
+        }
+        found = []
+        for conditioner in self.conditioners:
+            read = {slot for stage in conditioner.stages for slot in stage.inputs.values()}
+            place = max((made.get(slot, 0) for slot in read), default=0)
+            if place:
+                made |= {slot: place for stage in conditioner.stages for slot in stage.outputs.values()}
+            found.append(place)
+        return found
+
+    def left_out(self, filled: Collection[str]) -> frozenset[int]:
+        """The numbers of the processes that a run with these slots filled before the first goes without."""
+        return frozenset(number for number, process in enumerate(self.processes) if process.writes in filled)
 
     @property
     def delay(self) -> Delay | None:
@@ -154,6 +190,10 @@ class Plan:
         """Names of the graphs that the steps call."""
         return list(dict.fromkeys(segment.graph for process in self.processes for segment in process.segments))
 
+    def main_denoisers(self) -> list[str]:
+        """Names of those that the main process's steps call, for which presets have variants."""
+        return list(dict.fromkeys(segment.graph for segment in self.main.segments))
+
     def needed_graphs(self, preset: str | None = None) -> list[str]:
         """Those of `graphs` that every run calls, whatever start it is given and whether or not its steps are shown."""
         calls = {
@@ -163,7 +203,14 @@ class Plan:
         by_preview = preset is not None and self.presets[preset].preview_decoder
         unneeded = calls[True] - calls[False]
         unneeded |= {graph for process in self.processes for graph in process.optional_graphs(by_preview)}
+        made = {slot for each in self.conditioners for stage in each.stages for slot in stage.outputs.values()}
+        for number in self.left_out(made):
+            unneeded |= self.process_graphs(self.processes[number])
         return [graph for graph in self.graphs(preset) if graph not in unneeded]
+
+    def process_graphs(self, process: Process) -> set[str]:
+        """Names of the graphs of a process's steps and of its end."""
+        return {segment.graph for segment in process.segments} | set(process.tail_graphs())
 
     def start_graphs(self) -> list[str]:
         """Names of the graphs that make latents of pictures, a row for each picture that is drawn."""
@@ -186,7 +233,12 @@ class Plan:
         """Names of all graphs that a run may need, options still in braces; with a preset its variants."""
         stages = [stage.graph for conditioner in self.conditioners for stage in conditioner.stages]
         chosen = Preset() if preset is None else self.presets[preset]
-        denoisers = [variant.name for graph in self.denoisers() for variant in chosen.variants(graph)]
+        main = self.main_denoisers()
+        denoisers = [
+            name
+            for graph in self.denoisers()
+            for name in ([variant.name for variant in chosen.variants(graph)] if graph in main else [graph])
+        ]
         tails = [graph for process in self.processes for graph in process.tail_graphs()]
         return list(dict.fromkeys([*stages, *denoisers, *tails]))
 
@@ -226,7 +278,7 @@ class Plan:
         found += self._slot_problems()
         found += [] if self.lora is None else lora_problems(self.lora, graphs)
         found += [] if self.paint is None else paint_problems(self.paint, graphs)
-        denoisers = set(self.denoisers())
+        denoisers = set(self.main_denoisers())
         found += [
             problem for name, preset in self.presets.items() for problem in preset.problems(name, graphs, denoisers)
         ]
@@ -248,14 +300,14 @@ class Plan:
 
     def _slot_problems(self) -> Iterator[str]:
         """Slots that are read before anything fills them, and processes in the wrong order."""
-        slots = {IS_NULL} | {slot for each in self.inputs() for slot in each.slots()}
-        slots |= {slot for c in self.conditioners for stage in c.stages for slot in stage.outputs.values()}
-        read = [slot for c in self.conditioners for stage in c.stages for slot in stage.inputs.values()]
+        slots = {IS_NULL, UNCONDITIONAL} | {slot for each in self.inputs() for slot in each.slots()}
         for number, process in enumerate(self.processes):
+            stages = [stage for each in self.conditioners_before(number) for stage in each.stages]
+            slots |= {slot for stage in stages for slot in stage.outputs.values()}
+            read = [slot for stage in stages for slot in stage.inputs.values()]
             read += [slot for segment in process.segments for slot in segment.context.values()]
             unwritten = [slot for slot in dict.fromkeys(read) if slot not in slots]
             yield from (f"plan: slot {slot!r} is read but never written" for slot in unwritten)
-            read = []
             if (process.writes is None) != (number == len(self.processes) - 1):
                 yield "plan: expected every process but the last to write a slot, and that one to write none"
             if process.writes is not None:

@@ -94,11 +94,14 @@ def _tuned_lines(tuned: Tuned) -> Iterator[str]:
 def plan_lines(plan: Plan, graphs: set[str]) -> list[str]:
     """One line for each input, graph call, segment and choice, in the order of a run."""
     lines = ["plan, once a picture"]
-    for conditioner in plan.conditioners:
+    for conditioner in plan.conditioners_before(0):
         lines += _conditioner_lines(conditioner, graphs)
     if plan.injection is not None:
         lines.append(f"  {plan.injection.describe()} -> {', '.join(plan.injection.slots())}")
-    for process in plan.processes:
+    for number, process in enumerate(plan.processes):
+        waiting = plan.conditioners_before(number) if number else ()
+        lines += ["plan, then once a picture"] if waiting else []
+        lines += [line for conditioner in waiting for line in _conditioner_lines(conditioner, graphs)]
         lines += _process_lines(process)
     if plan.paint is not None:
         lines.append(f"  {plan.paint.describe()}")
@@ -109,12 +112,14 @@ def _process_lines(process: Process) -> list[str]:
     """What is done at every step, and with the last state."""
     sampler, scale = process.sampler.describe(), process.guidance.scale
     lines = [f"plan, at every step: {sampler}, {process.steps} steps, guidance {scale:g}"]
+    lines += [] if process.stage is None else [f"  set by {process.stage.describe()}"]
     several = any(segment.delay is not None for segment in process.segments)
     for segment in process.segments:
         lines += _segment_lines(segment, several, process.steps)
     if process.writes is not None:
         lines.append(f"  its last state -> {process.writes}")
-    return [*lines, "plan, at the end", *(f"  {line}" for line in process.tail_lines())]
+    tail = process.tail_lines() if process.writes is None or process.tail_graphs() else []
+    return [*lines, *(["plan, at the end"] if tail else []), *(f"  {line}" for line in tail)]
 
 
 def _conditioner_lines(conditioner: Conditioner, graphs: set[str]) -> list[str]:

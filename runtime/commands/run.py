@@ -11,11 +11,11 @@ from ..bundle.plan import Plan
 from ..bundle.reader import Bundle, open_bundle
 from ..errors import InputError
 from ..files.writing import check_targets, save_all
-from ..inputs.recorded_noise import noise_count
 from ..inputs.sampling import MOST_PICTURES
 from ..load import load
 from ..media.picture_files import read_parameters
 from ..output import SUFFIXES, Output, numbered_paths, write_array, writes_of, written_kind
+from ..processes.recorded_noise import noise_count
 from ..redraw.again import Again, backend_note, drawn_again
 from .console import announce, command, echo_json, warned
 from .options import (

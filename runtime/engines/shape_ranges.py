@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ..bundle.calls import GraphCall, Tensor, expand_wildcards, matches
 from ..bundle.manifest import Graph, Manifest
-from ..bundle.plan import IS_NULL, Plan, Process
+from ..bundle.plan import IS_NULL, UNCONDITIONAL, Plan, Process
 from ..errors import InputError
 from ..inputs.lora import DOWN, UP, padded_rank
 from ..inputs.option import CallShape, Shape, short
@@ -104,30 +104,36 @@ class _PlanWalk:
         plan, call = self._plan, self._call
         if plan.injection is not None:
             self._slots |= plan.injection.shapes(call, self._slots)
-        for conditioner in plan.conditioners:
+        self._slots |= {IS_NULL: (call.rows,), UNCONDITIONAL: (call.rows,)}
+        for number, process in enumerate(plan.processes):
+            self._condition(number)
+            self._process(process)
+        return self._found
+
+    def _condition(self, number: int) -> None:
+        """The graphs of the conditioners that run right before a process."""
+        call = self._call
+        for conditioner in self._plan.conditioners_before(number):
             for each in conditioner.inputs:
                 self._slots |= each.shapes(call, self._slots)
-            self._slots.setdefault(IS_NULL, (call.rows,))
             windows = conditioner.find(WindowsInput)
             joined = None if windows is None else windows.states
             for stage in conditioner.stages:
-                self._stage(stage)
+                self._stage(stage, self._batch(self._plan.processes[number]) if number else None)
                 if joined in stage.outputs.values():
                     assert joined is not None
                     rows, tokens, *rest = self._slots[joined]
                     self._slots[joined], joined = (rows, tokens * call.windows, *rest), None
-        for process in plan.processes:
-            self._process(process)
-        return self._found
 
     def _process(self, process: Process) -> None:
         """The graphs of its segments and of its tail."""
         call = self._call
         # An earlier process draws its usual size alone.
-        own = call if process is self._plan.process else replace(call, size=process.canvas.size)
+        last = process is self._plan.process
+        own = call if last else replace(call, size=process.canvas.size)
         for each in process.inputs():
             self._slots |= each.shapes(own, self._slots)
-        state, batch = process.state_shapes(own), call.count * call.rows
+        state, batch = process.state_shapes(own), self._batch(process)
         for segment in process.segments:
             graph = self._graphs[segment.graph]
             context = expand_wildcards(segment.context, (tensor.name for tensor in graph.inputs))
@@ -158,8 +164,15 @@ class _PlanWalk:
             values = self._read(variant.name, {t.name: (shapes | kept)[t.name] for t in graph.inputs})
             kept |= {tensor.name: _shape_of(tensor, values) for tensor in graph.outputs}
 
-    def _stage(self, stage: GraphCall) -> None:
-        """One call of the graph, or of each that a choice stands for."""
+    def _batch(self, process: Process) -> int:
+        """Rows of a call of a process's graphs: those of its own guidance where the call's is another's."""
+        sides = self._call.rows
+        if process is not self._plan.main:
+            sides = min(sides, process.guidance.rows(process.guidance.scale))
+        return self._call.count * sides
+
+    def _stage(self, stage: GraphCall, batch: int | None = None) -> None:
+        """One call of the graph, or of each that a choice stands for; of `batch` rows where it reads every picture."""
         for name in matches(stage.graph, set(self._graphs)).values():
             graph = self._graphs[name]
             inputs = expand_wildcards(stage.inputs, (tensor.name for tensor in graph.inputs))
@@ -167,6 +180,8 @@ class _PlanWalk:
             per_picture = not self._picture_slots.isdisjoint(inputs.values())
             if not per_picture and any(shape[0] > 1 for shape in shapes.values()):
                 shapes = {tensor: (self._call.rows, *shape[1:]) for tensor, shape in shapes.items()}
+            if batch is not None:
+                shapes = {tensor: (batch, *shape[1:]) for tensor, shape in shapes.items()}
             values = self._read(name, shapes)
             made = expand_wildcards(stage.outputs, (tensor.name for tensor in graph.outputs))
             outputs = {tensor.name: tensor for tensor in graph.outputs}

@@ -19,8 +19,10 @@ from .pictures.start import StartInput, StartOptions
 from .pictures.start_picture import StartPicture, StartPictureOptions
 from .pictures.subject import SubjectInput, SubjectOptions
 from .pictures.subjects import SubjectsInput, SubjectsOptions
+from .pictures.variation import VariationInput, VariationOptions
 from .sampling import SAMPLING_OPTIONS, LatentsOptions, SamplingOptions
 from .sound import MixInput, MixOptions, SoundInput, SoundOptions, SoundStart
+from .stages import PriorOptions, PriorStage, SuperResolutionOptions, SuperResolutionStage
 from .strength import Injection
 from .text.learned import EmbeddingOptions, LearnedInput
 from .text.marker import MarkerInput, MarkerOptions
@@ -46,9 +48,18 @@ CONDITIONER_INPUTS: list[type[Input]] = [
     MicroConditions,
     DanceInput,
     SoundStart,
+    VariationInput,
 ]
 """What a conditioner may take, in the order in which a manifest writes them."""
-PLAN_INPUTS: list[type[Input]] = [Injection, Delay, LoraInput, PaintInput, *TOKEN_SAMPLERS]
+PLAN_INPUTS: list[type[Input]] = [
+    Injection,
+    Delay,
+    LoraInput,
+    PaintInput,
+    PriorStage,
+    SuperResolutionStage,
+    *TOKEN_SAMPLERS,
+]
 """What belongs to the loop."""
 
 
@@ -76,6 +87,9 @@ class RunOptions(
     MicroOptions,
     LoraOptions,
     PaintOptions,
+    VariationOptions,
+    PriorOptions,
+    SuperResolutionOptions,
     total=False,
 ):
     """The keywords of a run beside its prompt, for editors and type checkers."""

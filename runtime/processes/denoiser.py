@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..bundle.calls import expand_wildcards
-from ..bundle.cfg_batch import expand_prompts
 from ..bundle.plan import Process
 from ..bundle.preset import CROSS, DenoiserVariant, Preset, is_feature_tensor
 from ..inputs.option import NamedTensors
@@ -15,8 +14,10 @@ from ..inputs.paint import CONTEXT, GAIN_DEVIATION, GAIN_MAX
 from ..paint.gains import Painted
 from ..request import Request
 from ..sessions.session import Outputs, Session
+from .picture_rows import PictureRows, side_rows
 from .run import LatestCall
 from .segment import segment_at
+from .tokens import TokensProcess
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +103,12 @@ class _BoundGraph:
 class Denoiser:
     """One run's prediction for a process, `predict(inputs, timestep)`.
 
-    `slots` hold one row for each side of the guidance, or one for both, or one for each prompt of each side; they are
-    repeated for `request.count` pictures once, before the loop, for all segments. Those of `written` are an earlier
-    process's, with a row for each picture. A delayed segment takes over once the calls, counted from 0, have passed the
-    request's `delay_until_call`. Its preset says which calls are made with less. With `split_cfg_batch` the graph is
-    called for one side of the guidance after the other, with half of what a call computes in memory at a time.
+    `slots` hold one row for each side of the guidance, or one for both, or one for each prompt of each side; they
+    are repeated for `request.count` pictures once, before the loop, for all segments. Those of `written` are an
+    earlier process's, with a row for each picture, and those of `joined` have a row for each side and picture. A
+    delayed segment takes over once the calls, counted from 0, have passed the request's `delay_until_call`. Its
+    preset says which calls are made with less. With `split_cfg_batch` the graph is called for one side of the
+    guidance after the other, with half of what a call computes in memory at a time.
     """
 
     def __init__(
@@ -117,18 +119,19 @@ class Denoiser:
         request: Request,
         scale: float,
         written: frozenset[str] = frozenset(),
+        joined: frozenset[str] = frozenset(),
+        preset: Preset | None = None,
     ):
-        self._process, self._session, self._slots, self._written = process, session, slots, written
+        self._process, self._session = process, session
+        self.rows = PictureRows(slots, request, written, joined)
         self._scale, self._count, self._split = scale, request.count, request.split_cfg_batch
         self._serving = request.serving
         self._lora = {request.serving(graph): arrays for graph, arrays in request.inputs.lora.items()}
         self._painted = _painted_here(request, process)
         self._sampler = request.sampler
         self._delay_until_call = request.inputs.delay_until_call
-        self._prompts = request.prompts
-        self._sides = rows = process.guidance.rows(scale)
-        self._reuse = FeatureCache(request.preset, rows, len(process.segments) - 1)
-        self._rows: dict[tuple[str, int, int | None], np.ndarray] = {}
+        self.sides = process.guidance.rows(scale)
+        self._reuse = FeatureCache(preset or Preset(), self.sides, len(process.segments) - 1)
         self._bounds: dict[tuple[int, str, int, int | None], _BoundGraph] = {}
         self.served: list[int] = []
         """The number of the plan's segment behind every call so far."""
@@ -149,20 +152,25 @@ class Denoiser:
         self.served.append(number)
         self.graphs.append(graph)
         guidance = self._process.guidance
-        return {name: guidance.combined(outputs[name], step.rows, self._scale) for name in self._process.outputs}
+        return {name: guidance.combined(outputs[name], step.rows, self._scale, name) for name in self._process.outputs}
 
-    def noise_of(self, latents: np.ndarray, timestep: float) -> np.ndarray:
-        """Guided noise of float32 latents [count, C, h, w] at a timestep, as samplers ask for it."""
-        given = {"latents": latents, "timestep": np.full(len(latents), timestep, np.float32)}
-        if self._process.guidance.rule == "embedded":
-            given["guidance"] = np.full(len(latents), self._scale, np.float32)
+    def noise_of(self, state: np.ndarray, timestep: float) -> np.ndarray:
+        """The guided prediction of a float32 state [count, ...] at a timestep, as samplers ask for it: all that the
+        process's graph gives, along the channels."""
+        process = self._process
+        assert not isinstance(process, TokensProcess), "noise of tokens"
+        given = {process.state: state, "timestep": np.full(len(state), timestep, np.float32)}
+        if process.guidance.rule == "embedded":
+            given["guidance"] = np.full(len(state), self._scale, np.float32)
         if self._painted is not None:
             assert self._sampler is not None, "painted words in a walk without noise levels"
             sigma = self._sampler.sigma_at(timestep)
-            given[GAIN_MAX], given[GAIN_DEVIATION] = self._painted.gains.at(sigma, len(latents))
-        noise = self(given, timestep)["noise"]
-        self._latest = latents, timestep, noise
-        return noise
+            given[GAIN_MAX], given[GAIN_DEVIATION] = self._painted.gains.at(sigma, len(state))
+        made = self(given, timestep)
+        (first, *others) = (made[name] for name in process.outputs)
+        predicted = np.concatenate([first, *others], axis=1) if others else first
+        self._latest = state, timestep, predicted
+        return predicted
 
     def latest(self) -> LatestCall:
         """The latest call of `noise_of`."""
@@ -172,14 +180,14 @@ class Denoiser:
     def release(self) -> None:
         """Lets go of the sessions and what was bound to them."""
         self._bounds.clear()
-        self._rows.clear()
+        self.rows.clear()
 
     def _outputs(self, number: int, graph: str, step: StepPlan, side: int | None, given: NamedTensors) -> Outputs:
         """What the graph gives for one side of the guidance, or for all (None)."""
         count = self._count
         bound = self._bound(number, graph, step.rows, side)
         taken = self._reuse.taken(step, step.rows * count)
-        kept = {name: _side_rows(taken[name], side, count) for name in bound.free & taken.keys()}
+        kept = {name: side_rows(taken[name], side, count) for name in bound.free & taken.keys()}
         both = side is None and step.rows == 2
         rows = {name: np.concatenate([array, array]) if both else array for name, array in given.items()}
         return bound.call(**rows, **kept)
@@ -197,22 +205,10 @@ class Denoiser:
         context = self._process.segments[number].context | ({} if self._painted is None else CONTEXT)
         wires = expand_wildcards(context, (tensor.name for tensor in session.inputs))
         # What a variant takes from an earlier call has no use for some of the context.
-        rows = {name: self._row(slot, sides, side) for name, slot in wires.items() if name in names}
+        rows = {name: self.rows(slot, sides, side) for name, slot in wires.items() if name in names}
         # A LoRA's factors are the run's: no row of them is a picture's.
         rows |= self._lora.get(graph, {})
         return _BoundGraph(session.bind(**rows), frozenset(names - rows.keys()))
-
-    def _row(self, slot: str, sides: int, side: int | None) -> np.ndarray:
-        """A slot's rows for every picture."""
-        key = slot, sides, side
-        if key not in self._rows:
-            if slot in self._written:
-                self._rows[key] = np.concatenate([self._slots[slot]] * (sides if side is None else 1))
-            else:
-                rows = expand_prompts(self._slots[slot], sides, self._sides, self._prompts)
-                rows = _side_rows(rows, side, self._prompts)
-                self._rows[key] = np.repeat(rows, self._count // self._prompts, axis=0)
-        return self._rows[key]
 
 
 def _painted_here(request: Request, process: Process) -> Painted | None:
@@ -220,11 +216,6 @@ def _painted_here(request: Request, process: Process) -> Painted | None:
     painted = request.inputs.paint
     graphs = {segment.graph for segment in process.segments}
     return painted if painted is not None and painted.graph in graphs else None
-
-
-def _side_rows(array: np.ndarray, side: int | None, count: int) -> np.ndarray:
-    """The rows of one side of the guidance, which has `count` of them, or all."""
-    return array if side is None else array[side * count : (side + 1) * count]
 
 
 def _joined(parts: list[Outputs]) -> Outputs:

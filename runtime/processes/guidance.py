@@ -21,11 +21,13 @@ class Guidance:
     as its input `guidance` and is called once, as distilled ones are (arXiv 2210.03142); "logits", above 1 alone, as
     Muse has it; or "log_probabilities", made probabilities again, as VQ-Diffusion and DDCap have them, and logits
     become log-probabilities without guidance, too. A `fixed` scale is the only one, where a system is not guided.
+    Outputs named in `unguided` are the conditional side's, as a learned variance is.
     """
 
     scale: Finite = 7.5
     rule: Rule = "noise"
     fixed: bool = False
+    unguided: tuple[str, ...] = ()
 
     def rows(self, scale: float) -> int:
         """Rows of a call at a scale: 2, [unconditional, conditional], or 1 where there is no guidance."""
@@ -46,13 +48,15 @@ class Guidance:
             return []
         return [f"guidance: expected {self.scale:g}, as this system has no other, got {scale:g}; leave it out"]
 
-    def combined(self, prediction: np.ndarray, rows: int, scale: float) -> np.ndarray:
-        """The guided prediction [count, ...] of the float32 rows [rows * count, ...] of a call."""
+    def combined(self, prediction: np.ndarray, rows: int, scale: float, output: str = "") -> np.ndarray:
+        """The guided prediction [count, ...] of the float32 rows [rows * count, ...] that a call has for an output."""
         if self.rule == "log_probabilities":
             prediction = log_softmax(prediction)
         if rows == 1:
             return prediction
         unconditional, conditional = np.split(prediction, 2)
+        if output in self.unguided:
+            return conditional
         if self.rule == "log_probabilities":
             return guided_log_probabilities(unconditional, conditional, scale)
         guided = conditional - unconditional

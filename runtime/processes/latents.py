@@ -1,6 +1,7 @@
-"""The process that walks latents: noise to latents by a sampler over guided noise, then one picture decoder."""
+"""The process that walks latents, or pixels: noise to a state by a sampler over guided noise, then one picture decoder,
+or none."""
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
@@ -12,21 +13,23 @@ from ..bundle.calls import PlannedCall
 from ..bundle.records import Count, Few, Side
 from ..errors import InputError
 from ..inputs.option import CallShape, Input, NamedTensors, Shape
+from ..inputs.stages import Stage, stage_value
 from ..output import Decoded, Step, to_images
 from ..paint.noise import over_regions
-from ..samplers.registry import SAMPLERS, make_sampler
-from ..samplers.sampler import CLEAN, Begin, Level, Noise, Sampler
+from ..samplers.ddim import LEARNED
+from ..samplers.registry import OWN_SAMPLERS, SAMPLERS, make_sampler, sampler_kind
+from ..samplers.sampler import CLEAN, Begin, Level, Sampler
 from ..samplers.schedule import Schedule
 from ..samplers.settings import SamplerSettings
+from ..sessions.session import Session
 from .canvas import Canvas
 from .guidance import Guidance
 from .run import ProcessRun
 from .segment import Segment, segment_problems
+from .start_noise import draws_of
 
 START_LATENTS, DRAWN_ANEW = "start_latents", "drawn_anew"
 """The slots of a start: clean latents [count, C, h, w], and 1 where a mask has them drawn anew, [count, 1, h, w]."""
-START_NOISE = "noise"
-"""The start noise among recorded draws, [1, count, C, h, w]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +60,17 @@ class SamplerChoice:
 
         Raises InputError as `make_sampler` does.
         """
+        if name not in (None, self.name) and self.name in OWN_SAMPLERS:
+            raise InputError(f"sampler: this bundle has one of its own, {self.name}, got {name!r:.60}; leave it out")
+        if name in OWN_SAMPLERS and name != self.name:
+            raise InputError(f"sampler: expected one of {', '.join(SAMPLERS)}, got {name!r}, which is another system's")
         known, merged = self._merged(name, settings)
         return make_sampler(known, schedule, self.steps if steps is None else steps, merged)
 
     def options(self, name: str | None, settings: SamplerSettings) -> dict[str, Any]:
         """Those of a run's options that make the same sampler, whatever the plan's is, of what `make` takes."""
         known, merged = self._merged(name, settings)
-        return {"sampler": self.name if name is None else name} | merged.over(SAMPLERS[known].settings).to_options()
+        return {"sampler": self.name if name is None else name} | merged.over(sampler_kind(known).settings).to_options()
 
     def _merged(self, name: str | None, settings: SamplerSettings | None) -> tuple[str, SamplerSettings]:
         """The sampler's own name, and what is set on it."""
@@ -91,26 +98,54 @@ class Decoder:
 
 
 @dataclass(frozen=True, slots=True)
+class Pixels:
+    """No decoder: the state [B, channels, h, w] is the picture, in -1..1, and is cut to that range.
+
+    `size` is the default (height, width), and every size a multiple of `size_multiple`; a `fixed` one is the only one.
+    """
+
+    kind: Literal["pixels"] = field(default="pixels", init=False)
+    size: tuple[Side, Side]
+    channels: Few = 3
+    size_multiple: Side = 1
+    fixed: bool = False
+    to_uint8: Literal["truncate", "round"] = "round"
+
+    @property
+    def factor(self) -> int:
+        """Pixels of a cell's side."""
+        return 1
+
+
+@dataclass(frozen=True, slots=True)
 class LatentsProcess:
-    """float32 latents [count, C, h, w].
+    """float32 latents [count, C, h, w], or pixels where there is no decoder.
 
     Its graphs also take `latents` and `timestep` float32 [B], and where the guidance is embedded `guidance` float32
-    [B], and return `noise` like the latents. With a `preview` that decoder shows the steps.
+    [B], and return `noise` like the latents, and with `learned_variance` `variance`, its logits, too. With a `preview`
+    that decoder shows the steps. A `stage` has its own options for steps and guidance.
     """
 
     kind: Literal["latents"] = field(default="latents", init=False)
     segments: tuple[Segment, ...]
     sampler: SamplerChoice
-    decoder: Decoder
+    decoder: Decoder | Pixels
     schedule: Schedule = field(default_factory=Schedule)
     guidance: Guidance = field(default_factory=Guidance)
     writes: str | None = None
     preview: Decoder | None = None
+    stage: Stage | None = None
+    learned_variance: bool = False
 
     @property
     def outputs(self) -> tuple[str, ...]:
         """What its graphs predict."""
-        return ("noise",)
+        return ("noise", "variance") if self.learned_variance else ("noise",)
+
+    @property
+    def state(self) -> str:
+        """What its graphs call the state."""
+        return "latents"
 
     @property
     def gives(self) -> tuple[str, ...]:
@@ -125,29 +160,37 @@ class LatentsProcess:
     @property
     def canvas(self) -> Canvas:
         """The sizes that it draws."""
-        return Canvas(self.decoder.size, self.decoder.factor, self.decoder.size_multiple)
+        fixed = isinstance(self.decoder, Pixels) and self.decoder.fixed
+        return Canvas(self.decoder.size, self.decoder.factor, self.decoder.size_multiple, fixed)
 
-    def usual_sampler(self) -> Sampler | None:
-        """What it samples with where no caller says otherwise."""
-        return self.sampler.make(self.schedule)
+    def state_shape(self, grid: tuple[int, int]) -> Shape:
+        """The shape of one picture's state, of a grid of cells."""
+        return (self.decoder.channels, *grid)
+
+    def stage_sampler(self, values: Mapping[str, Any]) -> Sampler:
+        """What it samples with where it is not the call's own process. Raises InputError as SamplerChoice.make does."""
+        return self.sampler.make(self.schedule, steps=stage_value(self.stage, values, "steps"))
 
     def inputs(self) -> Iterator[Input]:
         """What it takes from the caller beside what every plan does."""
-        yield from ()
+        yield from (() if self.stage is None else (self.stage,))
 
     def tail_graphs(self) -> tuple[str, ...]:
         """The graphs behind the last step, and behind one that is shown."""
-        return (self.decoder.graph, *(() if self.preview is None else (self.preview.graph,)))
+        own = () if isinstance(self.decoder, Pixels) else (self.decoder.graph,)
+        return own if self.preview is None else (*own, self.preview.graph)
 
     def optional_graphs(self, by_preview: bool = False) -> tuple[str, ...]:
         """Those that a run which shows no step does without; `by_preview` is how its picture is decoded."""
-        if self.preview is None:
+        if self.preview is None or isinstance(self.decoder, Pixels):
             return ()
         return (self.decoder.graph,) if by_preview else (self.preview.graph,)
 
     def tail_lines(self) -> list[str]:
         """What is done with the last latents, in words."""
         decoder, (height, width) = self.decoder, self.decoder.size
+        if isinstance(decoder, Pixels):
+            return [f"the pixels themselves, {height}x{width}, {decoder.to_uint8} to bytes"]
         return [
             f"latents -> {decoder.graph} -> {height}x{width} pixels, {decoder.factor} per latent, {decoder.to_uint8} "
             "to bytes",
@@ -160,11 +203,13 @@ class LatentsProcess:
         for segment in self.segments:
             own = ("latents", "timestep", *(("guidance",) if self.guidance.rule == "embedded" else ()))
             fed = segment.context | {name: name for name in own}
-            shapes: dict[str, tuple[int | str, ...]] = {"latents": latents, "noise": latents}
+            shapes: dict[str, tuple[int | str, ...]] = dict.fromkeys(("latents", *self.outputs), latents)
             shapes |= {name: ("batch",) for name in own[1:]}
-            yield PlannedCall(segment.graph, fed, {"noise": "noise"}, shapes)
-        for decoder in (self.decoder, *([] if self.preview is None else [self.preview])):
-            image = ("batch", 1 if decoder.grey else 3, "height", "width")
+            yield PlannedCall(segment.graph, fed, {name: name for name in self.outputs}, shapes)
+        for decoder in (self.decoder, self.preview):
+            if decoder is None or isinstance(decoder, Pixels):
+                continue
+            image: tuple[int | str, ...] = ("batch", 1 if decoder.grey else 3, "height", "width")
             shapes = {"latents": latents, "image": image}
             yield PlannedCall(decoder.graph, {"latents": "latents"}, {"image": "image"}, shapes)
 
@@ -202,15 +247,15 @@ class LatentsProcess:
             self.sampler.make(self.schedule)
         except InputError as error:
             found += [f"plan: {problem}" for problem in error.problems]
+        if self.learned_variance != (self.sampler.settings.variance_type == LEARNED):
+            found.append(f"plan: expected a learned variance with the setting variance_type {LEARNED}, got one of both")
         return found
 
     def walk(self, run: ProcessRun) -> Generator[Step, Any, None]:
         """A step of the sampler after the other."""
         sampler = run.sampler
         assert sampler is not None, "latents without a sampler"
-        draw = Noise(run.seed, run.count, (self.decoder.channels, *run.grid))
-        recorded = run.noise.get(START_NOISE) if isinstance(run.noise, Mapping) else run.noise
-        noise = draw() if recorded is None else recorded.reshape(run.count, self.decoder.channels, *run.grid)
+        noise, draw = draws_of(run, self.stage, self.state_shape(run.grid))
         noise = over_regions(noise, run.slots)
         kept = self._kept(run.slots)
         begin = Begin(run.first_step or 0, partial(kept.over, noise))
@@ -224,6 +269,10 @@ class LatentsProcess:
                 latents = next(walk)
             preview = partial(self._preview, run, sampler, *run.latest())
             yield Step(index, len(timesteps), timestep, latents, preview)
+
+    def written(self, state: np.ndarray, session: Callable[[str], Session]) -> np.ndarray:
+        """What later processes read of the last state: the state."""
+        return state
 
     def decode(self, state: np.ndarray, run: ProcessRun) -> Decoded:
         """The pictures of the last latents. Raises InputError for a run that ran away: it would be a black picture."""
@@ -265,5 +314,7 @@ class _Kept:
         return (1 - self.mask) * level.of(self.latents, noise) + self.mask * drawn
 
 
-def _images(decoder: Decoder, latents: np.ndarray, run: ProcessRun) -> list[Image.Image]:
+def _images(decoder: Decoder | Pixels, latents: np.ndarray, run: ProcessRun) -> list[Image.Image]:
+    if isinstance(decoder, Pixels):
+        return to_images(np.clip(latents, -1, 1), decoder.to_uint8)
     return to_images(run.session(decoder.graph)(latents=latents)["image"], decoder.to_uint8)

@@ -1,6 +1,6 @@
 """The process that walks tokens: ids drawn or revealed from what a network says of them, then one tail or more."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
@@ -12,6 +12,7 @@ from ..bundle.records import Few, Side
 from ..errors import InputError
 from ..inputs.option import CallShape, Input, NamedTensors, Shape
 from ..output import Decoded, Step
+from ..sessions.session import Session
 from ..token_samplers.noise import TokenNoise
 from ..token_samplers.registry import TokenSamplerRecord
 from ..token_samplers.sampler import TokenRun
@@ -47,6 +48,10 @@ class TokensProcess:
     picture_size: tuple[Side, Side] | None = None
 
     @property
+    def stage(self) -> None:
+        """None: what it takes from the caller is its sampler's."""
+
+    @property
     def length(self) -> int:
         """The usual number of tokens of a state."""
         return self.grid[0] * self.grid[1]
@@ -71,7 +76,7 @@ class TokensProcess:
         size = self.grid[0] * self.factor, self.grid[1] * self.factor
         return Canvas(size, self.factor, multiple, fixed=not self.any_grid, pictures=pictures)
 
-    def usual_sampler(self) -> None:
+    def stage_sampler(self, values: Mapping[str, Any]) -> None:
         """None: its sampler is a record of the plan, and keeps nothing of a run."""
 
     def inputs(self) -> Iterator[Input]:
@@ -154,6 +159,10 @@ class TokensProcess:
                 step = walk.send(sent)
             preview = partial(self._preview, run, step.likely)
             sent = yield Step(index, count, step.timestep, None, preview, step.tokens)
+
+    def written(self, state: np.ndarray, session: Callable[[str], Session]) -> np.ndarray:
+        """What later processes read of the last state: the state."""
+        return state
 
     def decode(self, state: np.ndarray, run: ProcessRun) -> Decoded:
         """What the tails make of the last tokens."""

@@ -1,4 +1,4 @@
-"""DDIM and DDPM: steps between two levels of a schedule, with or without fresh noise."""
+"""DDIM, DDPM and unCLIP's own: steps between two levels of a schedule, with or without fresh noise."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -9,12 +9,14 @@ import numpy as np
 from ..errors import InputError
 from .prediction import Prediction, alpha_levels, transfer
 from .sampler import CLEAN, WHOLE, Begin, Denoise, Draw, Level, Sampler
-from .schedule import Schedule, alpha_at, whole_alphas
+from .schedule import Schedule, alpha_at, alphas_cumprod, training_betas, whole_alphas
 from .settings import SamplerSettings
 from .spacing import compvis_starts, compvis_timesteps, whole_timesteps
 
 LEAST_VARIANCE = 1e-20
 """diffusers' floor of DDPM's variance, which its last step reaches."""
+LEARNED = "learned_range"
+"""The variance of a model that says, beside the noise, where it lies between the least and the most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,3 +114,82 @@ def ddpm(schedule: Schedule, steps: int, settings: SamplerSettings) -> Sampler:
             yield x
 
     return Sampler(tuple(map(float, timesteps)), 1.0, run, marks[:-1])
+
+
+@dataclass(frozen=True, slots=True)
+class _Move:
+    """One step from a cumulative alpha to a higher one; all float32."""
+
+    timestep: int
+    alpha: np.float32
+    alpha_next: np.float32
+    beta: np.float32
+
+    @property
+    def variance(self) -> np.float32:
+        """The least of the step's noise."""
+        return (1 - self.alpha_next) / (1 - self.alpha) * self.beta
+
+    def mean(self, clean: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """Where the step leads without noise."""
+        share = np.sqrt(self.alpha_next) * self.beta / (1 - self.alpha)
+        kept = np.sqrt(1 - self.beta) * (1 - self.alpha_next) / (1 - self.alpha)
+        return share * clean + kept * x
+
+    def spread(self, logits: np.ndarray | None) -> np.ndarray:
+        """The standard deviation of its noise, by the model's logits from -1 (least) to 1 (most) where it has some."""
+        if logits is None:
+            return np.exp(np.float32(0.5) * np.log(np.maximum(self.variance, np.float32(LEAST_VARIANCE))))
+        most = (logits + 1) / 2
+        return np.exp(np.float32(0.5) * (most * np.log(self.beta) + (1 - most) * np.log(self.variance)))
+
+
+def unclip(schedule: Schedule, steps: int, settings: SamplerSettings) -> Sampler:
+    """Ancestral sampling of unCLIP (Ramesh et al. 2022, arXiv 2204.06125) as diffusers' UnCLIPScheduler has it: one
+    model call a step, and one draw after each but that of timestep 0.
+
+    With `variance_type` learned_range the model's output has twice the channels: noise, then the variance's logits.
+    The scalars are float32 as there: near timestep 0 doubles give another picture. Raises InputError for one step.
+    """
+    moves = _moves(schedule, steps)
+    model, learned = Prediction.of(schedule, settings), settings.variance_type == LEARNED
+    marks = (*(Level(*alpha_levels(float(move.alpha))) for move in moves), CLEAN)
+
+    def run(x: np.ndarray, denoise: Denoise, draw: Draw, begin: Begin = WHOLE) -> Iterator[np.ndarray]:
+        for index, move in begin.rest(moves):
+            output, logits = _split(denoise(x, float(move.timestep)), learned)
+            clean = model.clean(x, output, np.sqrt(move.alpha), np.sqrt(1 - move.alpha))
+            x = move.mean(clean, x)
+            if move.timestep > 0:
+                x = x + move.spread(logits) * draw()
+            x = begin.keep(x, marks[index + 1])
+            yield x
+
+    levels = {move.timestep: (np.sqrt(move.alpha), np.sqrt(1 - move.alpha)) for move in moves}
+
+    def clean(shown: np.ndarray, output: np.ndarray, timestep: float) -> np.ndarray:
+        return model.clean(shown, _split(output, learned)[0], *levels[round(timestep)])
+
+    return Sampler(tuple(float(move.timestep) for move in moves), 1.0, run, marks[:-1], clean=clean)
+
+
+def _moves(schedule: Schedule, steps: int) -> list[_Move]:
+    if steps < 2:
+        raise InputError(f"steps: expected 2 or more for the sampler unclip, got {steps}; its steps have two ends")
+    last = schedule.train_steps - 1
+    timesteps = [round(number * last / (steps - 1)) for number in range(steps)][::-1]
+    alphas, betas = alphas_cumprod(schedule), training_betas(schedule)
+    moves = []
+    for timestep, following in zip(timesteps, (*timesteps[1:], -1), strict=True):
+        alpha, alpha_next = alphas[timestep], alphas[following] if following >= 0 else np.float32(1)
+        beta = betas[timestep] if following == timestep - 1 else 1 - alpha / alpha_next
+        moves.append(_Move(timestep, alpha, alpha_next, np.float32(beta)))
+    return moves
+
+
+def _split(output: np.ndarray, learned: bool) -> tuple[np.ndarray, np.ndarray | None]:
+    """The prediction and the variance's logits."""
+    if not learned:
+        return output, None
+    prediction, logits = np.split(output, 2, axis=1)
+    return prediction, logits

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from .ddim import ddim, ddim_compvis, ddpm
+from .ddim import ddim, ddim_compvis, ddpm, unclip
 from .dpm_solver import deis, dpm_multistep, dpm_singlestep, edm_dpmpp_2m
 from .euler import dpm2, dpm2_a, dpmpp_sde, edm_euler, euler, euler_a, heun
 from .lcm import lcm, tcd
@@ -117,6 +117,18 @@ SAMPLERS: dict[str, SamplerKind] = {
     "edm_dpmpp_2m": SamplerKind(edm_dpmpp_2m, "EDMDPMSolverMultistepScheduler", {**EDM, **EDM_SOLVER}),
 }
 
+OWN_SAMPLERS: dict[str, SamplerKind] = {
+    "unclip": SamplerKind(
+        unclip, "UnCLIPScheduler", {"clip_sample": True, "clip_sample_range": 1.0, "variance_type": "fixed_small_log"}
+    ),
+}
+"""Those of one system, whose networks give what no other sampler reads, or whose schedule no other has."""
+
+
+def sampler_kind(name: str) -> SamplerKind:
+    """The sampler of a name, whoever's it is."""
+    return SAMPLERS[name] if name in SAMPLERS else OWN_SAMPLERS[name]
+
 
 def make_sampler(name: str, schedule: Schedule, steps: int, settings: SamplerSettings | None = None) -> Sampler:
     """The sampler `name`, set up for `steps` steps; its own settings hold where `settings` say nothing.
@@ -125,7 +137,7 @@ def make_sampler(name: str, schedule: Schedule, steps: int, settings: SamplerSet
     steps, for settings that the sampler does not read, and for what it cannot do.
     """
     problems = schedule.problems()
-    if not isinstance(name, str) or name not in SAMPLERS:
+    if not isinstance(name, str) or name not in SAMPLERS.keys() | OWN_SAMPLERS.keys():
         names = ", ".join(SAMPLERS)
         problems.append(f"sampler: expected one of {names}, got {name!r:.60}; use one of these names")
     else:
@@ -135,14 +147,14 @@ def make_sampler(name: str, schedule: Schedule, steps: int, settings: SamplerSet
         problems.append(f"steps: expected {allowed}, got {steps!r:.60}; choose a count in that range")
     if problems:
         raise InputError(*problems)
-    kind = SAMPLERS[name]
+    kind = sampler_kind(name)
     sampler = kind.make(schedule, int(steps), (settings or SamplerSettings()).over(kind.settings))
     clean = _clean_of(schedule) if sampler.clean is None else sampler.clean
     return dataclasses.replace(sampler, clean=clean, asked=int(steps), trained=training_sigmas(schedule))
 
 
 def _unread(name: str, settings: SamplerSettings | None) -> list[str]:
-    kind = SAMPLERS[name]
+    kind = sampler_kind(name)
     given = {} if settings is None else settings.given()
     found = [
         f"{setting}: the sampler {name} reads none, got {value!r}; leave it out, or use another sampler"

@@ -9,13 +9,15 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from ..errors import InputError
+from ..token_samplers.noise import stream_seeds
 
 Denoise = Callable[[np.ndarray, float], np.ndarray]
 """Guided model output: (model input [B, C, H, W] float32, timestep) -> a new float32 array of that shape, which means
 what the schedule's `prediction_type` says.
 
 Both arguments are what the UNet must see: scaled where the sampler scales, and with a fraction where it has one.
-Multistep samplers keep the returned arrays, so a buffer that the next call overwrites must be copied first.
+With a learned variance the output has twice the channels. Multistep samplers keep the returned arrays, so a buffer that
+the next call overwrites must be copied first.
 """
 Draw = Callable[[], np.ndarray]
 """One more standard-normal draw of the latents' shape (float32), for samplers that add noise on the way."""
@@ -142,13 +144,15 @@ class Sampler:
 class Noise:
     """Standard-normal draws for `count` pictures; picture k is drawn from `seed + k`.
 
-    So a picture does not depend on how many are drawn with it, and the k-th of a batch can be had alone.
+    So a picture does not depend on how many are drawn with it, and the k-th of a batch can be had alone. A named
+    `stream` is another for the same seeds.
     """
 
-    def __init__(self, seed: int, count: int, shape: tuple[int, int, int]):
-        self._generators = [np.random.Generator(np.random.PCG64(seed + k)) for k in range(count)]
+    def __init__(self, seed: int, count: int, shape: tuple[int, ...], stream: str = ""):
+        seeds = stream_seeds(stream, seed, count) if stream else [seed + k for k in range(count)]
+        self._generators = [np.random.Generator(np.random.PCG64(each)) for each in seeds]
         self._shape = shape
 
     def __call__(self) -> np.ndarray:
-        """float32 [count, channels, height, width]."""
+        """float32 [count, *shape]."""
         return np.stack([g.standard_normal(self._shape, np.float32) for g in self._generators])

@@ -113,15 +113,18 @@ def rescale_zero_snr(betas: np.ndarray) -> np.ndarray:
     return 1 - np.concatenate([kept[:1], kept[1:] / kept[:-1]])
 
 
+def training_betas(schedule: Schedule) -> np.ndarray:
+    """The noise added by each training step: float32 [train_steps]."""
+    betas = schedule._betas(np.float32)
+    return rescale_zero_snr(betas) if schedule.rescale_betas_zero_snr else betas
+
+
 def alphas_cumprod(schedule: Schedule) -> np.ndarray:
     """Signal share of the variance after each training step: float32 [train_steps].
 
     Differs from `Schedule.alphas_cumprod` by about 1e-6 of its value: betas and alphas are float32 here.
     """
-    betas = schedule._betas(np.float32)
-    if schedule.rescale_betas_zero_snr:
-        betas = rescale_zero_snr(betas)
-    return np.cumprod(np.float32(1) - betas, dtype=np.float64).astype(np.float32)
+    return np.cumprod(np.float32(1) - training_betas(schedule), dtype=np.float64).astype(np.float32)
 
 
 def alpha_at(schedule: Schedule, alphas: list[float], timestep: int) -> float:

@@ -37,7 +37,7 @@ class SamplerSettings:
     dynamic_thresholding_ratio: Annotated[float, Meta(ge=0, le=1)] | None = None
     sample_max_value: Annotated[float, Meta(ge=1, le=1e6)] | None = None
     skip_prk_steps: bool | None = None
-    variance_type: Literal["fixed_small", "fixed_small_log", "fixed_large"] | None = None
+    variance_type: Literal["fixed_small", "fixed_small_log", "fixed_large", "learned_range"] | None = None
     algorithm_type: Literal["dpmsolver", "dpmsolver++", "sde-dpmsolver", "sde-dpmsolver++"] | None = None
     solver_order: Annotated[int, Meta(ge=1, le=3)] | None = None
     solver_type: Literal["midpoint", "heun", "bh1", "bh2"] | None = None

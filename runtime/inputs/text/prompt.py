@@ -23,7 +23,8 @@ class TextInput:
 
     `tokenizer` is a file of the bundle; a longer prompt is cut so that it still ends with the closing special token.
     `clip_skip` counts the last layers of the text encoder that the prompt, and not the negative one, leaves out. An
-    `optional` prompt may be missing; then its conditioner is passed by. `cleans` is the Tokenizer's.
+    `optional` prompt may be missing; then its conditioner is passed by, or with `blank` an empty one is read. `cleans`
+    is the Tokenizer's.
     """
 
     KEY: ClassVar[str] = "text"
@@ -35,6 +36,7 @@ class TextInput:
     clip_skip: Index = 0
     optional: bool = False
     cleans: bool = False
+    blank: bool = False
 
     def slots(self) -> tuple[str, ...]:
         return ("input_ids", "attention_mask")

@@ -166,7 +166,7 @@ def test_missing_parts_are_told_together(tmp_path: Path) -> None:
     told = refused(tmp_path, "--base", "sd", "--steps", 5)
     assert "--base: this system is made of parts alone; leave it out" in told
     assert "--part checkpoint: expected DDCap's checkpoint" in told and "--part tokenizer: expected the folder" in told
-    assert "--steps: this system draws tokens by its checkpoint's own steps; leave it out" in told
+    assert "--steps: this system is sampled as its own checkpoint says; leave it out" in told
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""unCLIP as it was published: Karlo's prior, decoder and super resolution."""

@@ -1,0 +1,57 @@
+"""The standard-normal draws of a walk: from the seed of each picture, or recorded."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from ..errors import InputError
+from ..inputs.option import Shape
+from ..inputs.stages import Stage
+from ..samplers.sampler import Draw, Noise
+from .run import ProcessRun
+
+START_NOISE, STEP_NOISE = "noise", "step_noise"
+"""Recorded draws, [n, count, ...]: the start's, of which there is one, and those of the steps that add some, in their
+order. Those of a stage have its name in front: `prior_noise`."""
+
+
+def draw_names(stage: Stage | None) -> tuple[str, str]:
+    """What the start noise and the steps' noise of a process are called."""
+    own = "" if stage is None else f"{stage.kind}_"
+    return f"{own}{START_NOISE}", f"{own}{STEP_NOISE}"
+
+
+def draws_of(run: ProcessRun, stage: Stage | None, shape: Shape) -> tuple[np.ndarray, Draw]:
+    """The start noise, float32 [count, *shape], and what draws the steps' noise.
+
+    Raises InputError for recorded draws of another shape. A stage beside the call's own process draws from streams of
+    its own name.
+    """
+    start, steps = draw_names(stage)
+    drawn = Noise(run.seed, run.count, shape, "" if stage is None else start)
+    recorded = {START_NOISE: run.noise[None]} if isinstance(run.noise, np.ndarray) else run.noise or {}
+    # What is recorded is not drawn: the steps' draws come behind it all the same.
+    noise = _read(recorded, start, 0, (run.count, *shape)) if start in recorded else drawn()
+    return noise, _Recorded(recorded, steps, (run.count, *shape)) if steps in recorded else drawn
+
+
+class _Recorded:
+    """The steps' draws one after the other."""
+
+    def __init__(self, recorded: Mapping[str, np.ndarray], name: str, shape: Shape):
+        self._read: Callable[[int], np.ndarray] = lambda number: _read(recorded, name, number, shape)
+        self._next = 0
+
+    def __call__(self) -> np.ndarray:
+        self._next += 1
+        return self._read(self._next - 1)
+
+
+def _read(recorded: Mapping[str, np.ndarray], name: str, number: int, shape: Shape) -> np.ndarray:
+    draws = recorded[name]
+    if len(draws) <= number or draws.shape[1:] != shape:
+        raise InputError(
+            f"noise: expected more than {number} draws named {name} of shape {list(shape)}, got {list(draws.shape)}; "
+            "give them all, or leave them out"
+        )
+    return np.ascontiguousarray(draws[number], np.float32)
