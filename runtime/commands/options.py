@@ -110,12 +110,11 @@ def named_options(taken: Collection[str], context: click.Context) -> set[str]:
 
 
 def _meant(group: list[Option], taken: Collection[str], value: Any) -> Option:
-    """Which of the options that are spelled alike a value is for: the first that the plan takes and that it may be of,
-    for numbers stand for no file."""
-    those = [each for each in group if each.name in taken] or group[:1]
+    """Which of the options that are spelled alike a value is for: the first that it may be of and that the plan takes:
+    numbers stand for no file."""
     numbers = isinstance(value, str) and re.fullmatch(r"[-+]?[0-9.]+", value) is not None
-    fitting = [each for each in those if each.is_default(value) or (each.form in ("number", "count")) == numbers]
-    return (fitting or those)[0]
+    fitting = [each for each in group if each.is_default(value) or (each.form in ("number", "count")) == numbers]
+    return next((each for each in fitting if each.name in taken), (fitting or group)[0])
 
 
 def _is_mixed(group: list[Option]) -> bool:
