@@ -11,6 +11,7 @@ from .bundle.reader import Bundle
 from .conditions import Conditions
 from .errors import InputError
 from .inputs.lora import LoraInput
+from .inputs.paint import PaintInput
 from .inputs.pictures.start_picture import StartPicture
 from .inputs.registry import RunOptions
 from .inputs.sound import MixInput
@@ -23,8 +24,8 @@ from .sessions.session import Session
 
 TEXT_OPTIONS = ("language", "negative", "embedding", "weights")
 """Those of a call's options that go with the prompt to the bundle that reads it."""
-OF_TEXT = (TextInput, LearnedInput, WindowsInput, StartPicture, LoraInput)
-"""What a bundle takes that draws from a prompt alone, or over a picture, with or without LoRAs."""
+OF_TEXT = (TextInput, LearnedInput, WindowsInput, StartPicture, LoraInput, PaintInput)
+"""What a bundle takes that draws from a prompt alone, or over a picture, with or without LoRAs and painted words."""
 
 
 def check_mixable(sound: Bundle, text: Bundle) -> None:

@@ -114,7 +114,9 @@ def _meant(group: list[Option], taken: Collection[str], value: Any) -> Option:
     numbers stand for no file."""
     numbers = isinstance(value, str) and re.fullmatch(r"[-+]?[0-9.]+", value) is not None
     fitting = [each for each in group if each.is_default(value) or (each.form in ("number", "count")) == numbers]
-    return next((each for each in fitting if each.name in taken), (fitting or group)[0])
+    # A bundle without painted words says what its number must be; one without numbers, that it takes none.
+    others = fitting if numbers else [*(each for each in group if each.name in taken), *fitting]
+    return next((each for each in fitting if each.name in taken), (others or group)[0])
 
 
 def _is_mixed(group: list[Option]) -> bool:
