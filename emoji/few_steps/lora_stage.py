@@ -1,8 +1,9 @@
-"""Stage `few_step`: a LoRA by which the denoiser draws in a few steps without guidance.
+"""Stages `few_step` and `few_step_more`: a LoRA each by which the denoiser draws in a few steps without guidance.
 
 It is a LoRA as latent consistency models have it (arXiv 2311.05556), sampled as they are (Luo et al. 2023, arXiv
 2310.04378). The base, ELITE and FastComposer share it: each is drawn in 20 guided steps, and the student learns to say
-from points on the way where such a run ends. The stage reads published weights alone.
+from points on the way where such a run ends. The stages read published weights alone. They differ in how many runs they
+learn from, and for how long: what is published is the mean of both.
 """
 
 from pathlib import Path
@@ -29,8 +30,8 @@ TARGETS = (
 """The layers that LCM-LoRA changes but for what reads the context: ELITE has keys and values of its own."""
 BATCH = 9
 """Rows of each system in a step."""
-RUNS = 320
-"""Runs of each system, whose points these rows are."""
+RUNS, MORE_RUNS = 320, 960
+"""Runs of each system, whose points these rows are, in either stage."""
 RENOISED_SHARE = 0.5
 """How many of the later points are a run's end under fresh noise, as few steps make them, not the run's own."""
 HUBER = 0.001
@@ -59,29 +60,28 @@ def published() -> StableDiffusion:
     return read_stable_diffusion(WEIGHTS / "sd")
 
 
-def trained(folder: Path) -> UNet2DConditionModel:
-    """The denoiser with its LoRA as stage `few_step` left it, averaged weights, in eval mode."""
-    return averaged(build(), folder / "few_step.pt")
+def trained(folder: Path) -> list[UNet2DConditionModel]:
+    """The denoiser with its LoRA as each stage left it, averaged weights, in eval mode."""
+    return [averaged(build(), folder / f"{stage}.pt") for stage in ("few_step", "few_step_more")]
 
 
-def systems(folder: Path, student: UNet2DConditionModel) -> list[System]:
+def systems(folder: Path, student: UNet2DConditionModel, runs: int) -> list[System]:
     """All three with the student's LoRA in their denoisers."""
     made: list[System] = [
-        PlainText(published(), RUNS),
-        ShownSubjects(published(), RUNS),
-        ComposedPairs(published(), RUNS, folder),
+        PlainText(published(), runs),
+        ShownSubjects(published(), runs),
+        ComposedPairs(published(), runs, folder),
     ]
     for system in made:
         share_lora(student, with_lora(system.unet))
     return made
 
 
-def cached_runs(folder: Path, drawn: list[System]) -> list[Tensor]:
-    """Each system's runs as `draw_runs` returns them, kept in `folder/few_step_runs.pt`."""
-    path = folder / "few_step_runs.pt"
+def cached_runs(path: Path, drawn: list[System], runs: int) -> list[Tensor]:
+    """Each system's runs as `draw_runs` returns them, kept in a file."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save([draw_runs(system, RUNS) for system in drawn], path)
+        torch.save([draw_runs(system, runs) for system in drawn], path)
     return torch.load(path, map_location=device(), weights_only=True)
 
 
@@ -118,11 +118,20 @@ def loss(system: System, runs: Tensor, number: int) -> Tensor:
 
 
 def train(folder: Path, minutes: float, steps: int | None = None) -> None:
-    """Trains (or goes on training) the LoRA; the state is `folder/few_step.pt`."""
+    """Trains (or goes on training) the first LoRA; the state is `folder/few_step.pt`."""
+    _train(folder / "few_step.pt", RUNS, minutes, steps)
+
+
+def train_more(folder: Path, minutes: float, steps: int | None = None) -> None:
+    """The same for the LoRA of more runs; the state is `folder/few_step_more.pt`."""
+    _train(folder / "few_step_more.pt", MORE_RUNS, minutes, steps)
+
+
+def _train(path: Path, count: int, minutes: float, steps: int | None) -> None:
     torch.manual_seed(0)
-    stage = TrainingStage.open(build(), folder / "few_step.pt", PEAK, decay=0.998)
-    drawn = systems(folder, stage.module)
-    runs = cached_runs(folder, drawn)
+    stage = TrainingStage.open(build(), path, PEAK, decay=0.998)
+    drawn = systems(path.parent, stage.module, count)
+    runs = cached_runs(path.with_name(f"{path.stem}_runs.pt"), drawn, count)
 
     def of_step(number: int) -> Tensor:
         return torch.stack([loss(system, each, number) for system, each in zip(drawn, runs, strict=True)]).sum()

@@ -9,12 +9,12 @@ import torch
 from diffusers import AutoencoderTiny
 from x2i.emoji.embedded import LORA
 from x2i.emoji.few_steps import lora_stage, tiny_vae_stage, trajectories
-from x2i.emoji.few_steps.publish import publish_few_steps
+from x2i.emoji.few_steps.publish import DOWN, UP, mean_lora, publish_few_steps
 
 from tests.emoji.five_pictures import few_names
 from tests.numerics import assert_close
 
-STAGES = {"few_step": lora_stage, "tiny_vae": tiny_vae_stage}
+STAGES = {"few_step": lora_stage.train, "few_step_more": lora_stage.train_more, "tiny_vae": tiny_vae_stage.train}
 __all__ = ["few_names"]
 
 
@@ -23,18 +23,20 @@ def folder(few_names, tmp_path_factory):
     """State files of both stages behind two steps, the second of them by another call."""
     path = tmp_path_factory.mktemp("emoji")
     with pytest.MonkeyPatch.context() as patch:
-        for name, stage in STAGES.items():
+        for stage in (lora_stage, tiny_vae_stage):
             patch.setattr(stage, "BATCH", 2)
             patch.setattr(stage, "low_precision", nullcontext)
-            patch.setattr(lora_stage, "RUNS", 2)
-            patch.setattr(trajectories, "SUBSTEPS", 1)
-            stage.train(path, minutes=1e6, steps=1)
+        patch.setattr(lora_stage, "RUNS", 2)
+        patch.setattr(lora_stage, "MORE_RUNS", 3)
+        patch.setattr(trajectories, "SUBSTEPS", 1)
+        for name, train in STAGES.items():
+            train(path, minutes=1e6, steps=1)
             before = torch.load(path / f"{name}.pt", weights_only=True)["module"]
-            stage.train(path, minutes=1e6, steps=2)
+            train(path, minutes=1e6, steps=2)
             after = torch.load(path / f"{name}.pt", weights_only=True)
             assert after["steps"] == 2
             moved = {key for key, value in before.items() if not torch.equal(value, after["module"][key])}
-            assert len(moved) > 20 and (name != "few_step" or all("lora_" in key for key in moved))
+            assert len(moved) > 20 and (name == "tiny_vae" or all("lora_" in key for key in moved))
     return path
 
 
@@ -47,6 +49,26 @@ def test_what_is_published_is_read_by_the_libraries(folder, tmp_path, monkeypatc
     for name, value in tiny.state_dict().items():
         assert_close(value.numpy(), expected[name].half().float().cpu().numpy(), "exact")
     assert sum(path.stat().st_size for path in (tmp_path / "lora").iterdir()) <= 1e6
+
+
+def test_the_mean_of_two_is_between_them():
+    """Exact where both changes together have the rank; of a kernel, too."""
+    random = torch.Generator().manual_seed(3)
+    shapes = {
+        f"linear{DOWN}": (4, 6),
+        f"linear{UP}": (5, 4),
+        f"kernel{DOWN}": (4, 2, 3, 3),
+        f"kernel{UP}": (5, 4, 1, 1),
+    }
+    one = {name: torch.randn(shape, generator=random) for name, shape in shapes.items()}
+    for name in (f"linear{DOWN}", f"kernel{DOWN}"):
+        one[name][2:] = 0
+    other = {name: torch.randn(shape, generator=random) if UP in name else one[name] for name, shape in shapes.items()}
+    mean = mean_lora([one, other])
+    for layer in ("linear", "kernel"):
+        changes = [each[layer + UP].flatten(1) @ each[layer + DOWN].flatten(1) for each in (one, other, mean)]
+        assert mean[layer + DOWN].shape == one[layer + DOWN].shape
+        assert_close(changes[2].numpy(), ((changes[0] + changes[1]) / 2).numpy(), "folded")
 
 
 def test_a_student_is_the_identity_where_there_is_no_noise():
@@ -65,9 +87,7 @@ def systems(few_names, tmp_path_factory):
     for name, parameter in student.named_parameters():
         if "lora_B" in name:
             parameter.data = 0.1 * torch.randn(parameter.shape, generator=random)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lora_stage, "RUNS", 2)
-        return student, lora_stage.systems(tmp_path_factory.mktemp("systems"), student)
+    return student, lora_stage.systems(tmp_path_factory.mktemp("systems"), student, 2)
 
 
 def _predicted(system, rows, timestep):
