@@ -5,7 +5,7 @@ GOLDENS ?= $(or $(X2I_GOLDENS),../shared/goldens)
 BIN := $(VENV)/bin
 PARITY := tests/runtime/samplers tests/runtime/token_samplers tests/runtime/inputs tests/runtime/test_segments.py tests/models tests/kernels/test_reference.py \
 	tests/export/test_gluegen_text.py tests/export/test_gluegen_sound.py tests/export/test_elite.py tests/export/test_fastcomposer.py \
-	tests/export/test_painted_words.py tests/export/token_systems tests/export/test_to_onnx.py tests/export/lower/test_elite_half.py
+	tests/export/test_painted_words.py tests/export/cascades tests/export/token_systems tests/export/test_to_onnx.py tests/export/lower/test_elite_half.py
 ROOMS := models kernels export runtime emoji
 
 # Keeps the repository root off sys.path: there, kernels/ would pass for a package that transformers and diffusers look for.

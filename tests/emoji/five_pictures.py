@@ -1,5 +1,6 @@
 """A world of five drawn pictures, so that the stages of training can be tested without a font."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -36,7 +37,18 @@ def few_names() -> Iterator[None]:
         patch.setattr(vocabulary, "picture_keys", lambda: keys)
         for module in (subject_latents, views):
             patch.setattr(module, "low_precision", nullcontext)
+        forget()
         yield
+    forget()
+
+
+def forget() -> None:
+    """Clears what the world has made of other names, or of other pictures."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("x2i.emoji"):
+            for value in vars(module).values():
+                if hasattr(value, "cache_clear"):
+                    value.cache_clear()
 
 
 def save_untrained(folder: Path) -> None:

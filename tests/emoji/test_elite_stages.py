@@ -10,7 +10,7 @@ from x2i.emoji.world import english
 from x2i.models import context_attention
 from x2i.models.subjects.elite import GlobalMapper, LocalMapper, read_elite_mapper
 
-from tests.emoji.five_pictures import EMOJI, few_names, five_pictures, save_untrained
+from tests.emoji.five_pictures import EMOJI, few_names, five_pictures, forget, save_untrained
 from tests.numerics import assert_close
 
 __all__ = ["few_names"]
@@ -36,12 +36,9 @@ def world(monkeypatch):
     for name in ("EMPTY", "PLAIN"):
         monkeypatch.setattr(global_stage, name, 1)
     monkeypatch.setattr(local_stage, "BATCH", 2)
-    cached = (clip.characters, subject_latents.characters, shown_subjects.shown)
-    for each in cached:
-        each.cache_clear()
+    forget()
     yield
-    for each in cached:
-        each.cache_clear()
+    forget()
 
 
 def state(path):

@@ -13,7 +13,7 @@ from x2i.emoji.world import english, pairs, vocabulary
 from x2i.emoji.world.subject_views import normalised
 from x2i.models.context_attention import cross_attention_layers
 
-from tests.emoji.five_pictures import EMOJI, few_names, five_pictures, save_untrained
+from tests.emoji.five_pictures import EMOJI, few_names, five_pictures, forget, save_untrained
 from tests.numerics import assert_close
 
 STAGES = {"fastcomposer_objects": objects_stage, "fastcomposer": composer_stage}
@@ -38,12 +38,9 @@ def world(monkeypatch):
         monkeypatch.setattr(composer_stage, name, 2)
     for name in ("PLAIN", "KNOWN", "EMPTY"):
         monkeypatch.setattr(composer_stage, name, 1)
-    cached = (subject_latents.characters, scenes.tile, scenes._numbers, composer_stage.scene)
-    for each in cached:
-        each.cache_clear()
+    forget()
     yield
-    for each in cached:
-        each.cache_clear()
+    forget()
 
 
 def state(path):
