@@ -220,7 +220,7 @@ def test_the_encoder_needs_no_weights(pipeline, tmp_path):
     (tmp_path / "encoder").mkdir()
     (tmp_path / "encoder" / "config.json").write_bytes(golden("fastcomposer/image_encoder/config.json").read_bytes())
     build = system_spec("fastcomposer").build(golden_plan(tmp_path / "out", encoder=tmp_path / "encoder"))
-    assert build.plan == replace(pipeline.bundle.manifest.plan, lora=None)
+    assert build.plan == replace(pipeline.bundle.manifest.plan, lora=None, paint=None)
 
 
 @pytest.mark.parametrize("guidance", GUIDANCE)

@@ -64,7 +64,7 @@ def write_sd(tiny: Path, out: Path) -> None:
         )
         conditioner = Conditioner(stages, (TextInput("tokenizer.json", WINDOW, 1),))
         process = replace(source.manifest.plan.latents, sampler=SamplerChoice("ddim", 2))
-        plan = replace(source.manifest.plan, conditioners=(conditioner,), processes=(process,), lora=None)
+        plan = replace(source.manifest.plan, conditioners=(conditioner,), processes=(process,), lora=None, paint=None)
         write_manifest(work, Manifest("sd", plan, graphs, file_records(work)))
 
 

@@ -16,7 +16,7 @@ from tests.numerics import assert_close, assert_near
 
 NOISE = np.random.default_rng(5).standard_normal((1, 4, 9, 14), np.float32)
 PICTURE = np.random.default_rng(6).integers(0, 255, (40, 30, 3), np.uint8)
-QUICK: dict[str, Any] = {"noise": NOISE, "steps": 3, "guidance": 4.0}
+QUICK: dict[str, Any] = {"noise": NOISE, "steps": 4, "guidance": 4.0}
 OWN: dict[str, tuple[str, dict[str, Any]]] = {
     "sd": ("a cat on a boat", {}),
     "gluegen-text": ("a cat on a boat", {"language": "French"}),

@@ -19,7 +19,7 @@ from x2i.runtime.samplers.schedule import Schedule
 from tests.goldens import golden
 
 COUNTS = range(1, 61)
-LATENTS = [name for name in SYSTEMS if not system_spec(name).tokens]
+LATENTS = [name for name in SYSTEMS if not system_spec(name).stands_alone]
 """The systems that a caller may sample otherwise than they were made for."""
 
 

@@ -264,7 +264,7 @@ BAD = {
     "no picture": ({"start": 7}, "start: expected a file name, a PIL image or a uint8 array, got int"),
     "a draw too many": (
         {"noise": DRAWS | {"more": DRAWS["noise"]}},
-        "noise: expected draws named noise, start, filled",
+        "noise: expected draws named noise, step_noise, start, filled",
     ),
     "a draw of another shape": (
         {"noise": DRAWS | {"start": DRAWS["start"][..., :1]}},

@@ -16,7 +16,7 @@ from x2i.runtime.lora.choice import LoraChoice
 from tests.numerics import assert_close
 from tests.runtime.lora.forms import halves, written
 
-ON_A_BASE = [name for name in SYSTEMS if not system_spec(name).tokens]
+ON_A_BASE = [name for name in SYSTEMS if not system_spec(name).stands_alone]
 CROSS = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
 WEIGHT = -0.7
 

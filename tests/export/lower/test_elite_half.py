@@ -123,6 +123,7 @@ def test_run(halved):
         preset=Preset(),
         split_cfg_batch=False,
         serving=str,
+        sampler=None,
     )
     process = halved.plan.latents
     denoise = Denoiser(process, halved.sessions.__getitem__, halved.slots(arrays), request, guidance).noise_of
