@@ -80,7 +80,7 @@ class ExportPlan:
 
     def with_defaults(self, plan: Plan) -> Plan:
         """The runtime's plan with this export's sampling defaults; raises PlanError for a count that it cannot run."""
-        process = plan.process
+        main = process = plan.main
         guidance = process.guidance if self.guidance is None else replace(process.guidance, scale=self.guidance)
         if problems := process.guidance.problems(guidance.scale):
             raise PlanError(*(f"--{problem}" for problem in problems))
@@ -89,7 +89,8 @@ class ExportPlan:
             if problems := count_problems(sampler, process.schedule):
                 raise PlanError(*problems)
             process = replace(process, sampler=sampler)
-        return replace(plan, processes=(*plan.processes[:-1], replace(process, guidance=guidance)))
+        changed = replace(process, guidance=guidance)
+        return replace(plan, processes=tuple(changed if each is main else each for each in plan.processes))
 
     def named(self, kind: str) -> dict[str, Path]:
         """The parts of a repeatable kind by their own names: `translator:French` gives {"French": path}."""

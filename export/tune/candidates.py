@@ -46,7 +46,7 @@ def candidates(
 def _unthinned(plan: Plan, steps: int, depths: tuple[int, ...]) -> Iterator[Preset]:
     train = float(plan.latents.schedule.train_steps)
     cheaper = [Preset()]
-    if plan.process.guidance.rows(plan.process.guidance.scale) > 1:
+    if plan.main.guidance.rows(plan.main.guidance.scale) > 1:
         cheaper += [Preset(guidance_interval=(train, share * train)) for share in UNGUIDED_SHARES]
         cheaper.append(Preset(guidance=1.0))
     cheaper += [Preset(tgate_from=share * train) for share in FROZEN_SHARES]
@@ -78,8 +78,8 @@ def _samplers(plan: Plan, steps: int) -> Iterator[tuple[str, int]]:
 
 def is_distilled(plan: Plan) -> bool:
     """Whether a bundle draws in few steps without guidance."""
-    guidance = plan.process.guidance
-    return plan.process.steps <= DISTILLED_STEPS and guidance.rows(guidance.scale) == 1
+    guidance = plan.main.guidance
+    return plan.main.steps <= DISTILLED_STEPS and guidance.rows(guidance.scale) == 1
 
 
 PROBE_STEPS = 12

@@ -24,7 +24,7 @@ def calls_of(plan: Plan, preset: Preset, steps: int | None = None) -> Counter[Co
     steps = preset.steps or steps or plan.latents.sampler.steps
     walk = plan.latents.sampler.make(plan.latents.schedule, preset.sampler, steps)
     last_plain_call = -1.0 if plan.delay is None else plan.delay.last_call(steps, share=preset.delay)
-    sides = plan.process.guidance.rows(usual_guidance(plan, preset))
+    sides = plan.main.guidance.rows(usual_guidance(plan, preset))
     reuse, made = FeatureCache(preset, sides, len(plan.latents.segments) - 1), Counter[CountedCall]()
 
     def noted(latents: np.ndarray, timestep: float) -> np.ndarray:

@@ -37,7 +37,7 @@ def merged_prompts(parts: Sequence[Mapping[str, np.ndarray]], rows: int) -> dict
 
 def cfg_batch_sizes(plan: Plan, graph: str) -> tuple[int, ...]:
     """Those of the plan's own guidance first; a preset that guides part of the way calls its graphs with either."""
-    guidance = plan.process.guidance
+    guidance = plan.main.guidance
     usual = guidance.rows(guidance.scale)
     found: set[int] = set()
     for denoiser in plan.denoisers():

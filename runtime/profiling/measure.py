@@ -17,6 +17,7 @@ from ..errors import EngineWarning
 from ..machine import cpu_features, cpu_model, package_versions, total_memory, usable_cores
 from ..output import Output, Span
 from ..pipeline import Pipeline
+from ..request import usual_guidance
 from ..sessions.backends import on_cpu
 from .cold_start import cold_start
 from .job import ProfileJob, Track, completed_options, pipelines, plain_pipeline, untracked
@@ -153,8 +154,8 @@ def _run_settings(
         size = state.shape[2] * process.canvas.factor, state.shape[3] * process.canvas.factor
     return RunSettings(
         sum(span.name == "denoise" for span in run.output.spans),
-        options.get("sampler") or preset.sampler or process.sampler.name,
-        process.guidance.scale if guidance is None else guidance,
+        options.get("sampler") or preset.sampler or plan.main.sampler.name,
+        usual_guidance(plan, preset) if guidance is None else guidance,
         (size[0], size[1]),
         len(state),
         job.threads,

@@ -150,7 +150,7 @@ def _defaults(bundle: Bundle, request: Request) -> tuple[str, dict[str, Any]]:
         found["size"] = tuple(map(int, request.size))
     if values["start"] is not None:
         found["start_strength"] = start_share(values)
-    steps = plan.process.steps if values["steps"] is None else int(values["steps"])
+    steps = plan.main.steps if values["steps"] is None else int(values["steps"])
     if not plan.walks_latents:
         sampler = plan.tokens.sampler
         return sampler.name, found | ({"steps": steps} if isinstance(sampler, MaskedDecoding) else {})

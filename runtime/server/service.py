@@ -110,7 +110,7 @@ class Service:
         if problems := length_problems({"prompt": prompt, **options}, self.limits):
             raise InputError(*problems)
         request = served.check(prompt, options)
-        usual = served.bundle.manifest.plan.process.steps
+        usual = served.bundle.manifest.plan.main.steps
         steps = request.steps or request.values["steps"] or usual
         if problems := limit_problems(request, steps, self.limits):
             raise InputError(*problems)

@@ -25,7 +25,7 @@ def served_options(manifest: Manifest, limits: ServerLimits) -> dict[str, Option
     left_out |= {"language", "negative"} if text is None else set()
     left_out |= set() if plan.walks_latents else {option.name for option in LATENTS_OPTIONS}
     left_out |= {"size"} if plan.process.canvas.fixed else set()
-    left_out |= {"guidance"} if plan.process.guidance.fixed else set()
+    left_out |= {"guidance"} if plan.main.guidance.fixed else set()
     choices = {"language": manifest.languages, "preset": tuple(plan.presets), "sampler": tuple(SAMPLERS)}
     left_out |= {name for name, words in choices.items() if not words}
     most = {"count": limits.pictures, "steps": limits.steps}
@@ -59,7 +59,7 @@ def mask_option(pictures: str | None) -> str:
 
 def bundle_capabilities(name: str, manifest: Manifest, limits: ServerLimits, loaded: bool) -> dict[str, Any]:
     """One bundle as JSON: see docs/serving.md."""
-    process = manifest.plan.process
+    process, main = manifest.plan.process, manifest.plan.main
     canvas = process.canvas
     height, width = canvas.size
     size = {"height": height, "width": width, "multiple": canvas.multiple, "fixed": canvas.fixed}
@@ -70,8 +70,8 @@ def bundle_capabilities(name: str, manifest: Manifest, limits: ServerLimits, loa
         "gives": list(process.gives),
         "prompt": prompt_need(manifest),
         "size": size if "picture" in process.gives else None,
-        "steps": process.steps,
-        "guidance": None if process.guidance.fixed else process.guidance.scale,
+        "steps": main.steps,
+        "guidance": None if main.guidance.fixed else main.guidance.scale,
         "loaded": loaded,
         "options": {option.name: option.schema() | {"form": option.form} for option in options.values()},
     }

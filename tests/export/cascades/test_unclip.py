@@ -17,9 +17,11 @@ from x2i.export.plan import ExportPlan
 from x2i.models.errors import CheckpointError
 from x2i.models.random.unclip import random_karlo
 from x2i.models.unclip.karlo import read_karlo
+from x2i.runtime.bundle.cfg_batch import cfg_batch_sizes
 from x2i.runtime.bundle.plan import UNCONDITIONAL
 from x2i.runtime.bundle.reader import open_bundle
 from x2i.runtime.cli import main
+from x2i.runtime.engines.shape_ranges import shape_ranges
 from x2i.runtime.errors import InputError
 from x2i.runtime.gate.metrics import relative_l2
 from x2i.runtime.load import load
@@ -28,6 +30,8 @@ from x2i.runtime.processes.denoiser import Denoiser
 from x2i.runtime.samplers.registry import make_sampler
 from x2i.runtime.samplers.schedule import Schedule, alphas_cumprod, training_betas
 from x2i.runtime.samplers.settings import SamplerSettings
+from x2i.runtime.server.models.capabilities import bundle_capabilities
+from x2i.runtime.server.settings import ServerLimits
 from x2i.runtime.sessions.backends import open_session
 
 from tests.bundles import tiny
@@ -463,3 +467,15 @@ def test_every_network_of_every_stage_is_calibrated(random_bundle, tmp_path):
     assert counts["super_resolution"] + counts["super_resolution_last"] == 3
     varied = record_calibration(bundle, opened, [{"image": Image.new("RGB", (9, 9)), "steps": 3}], tmp_path / "varied")
     assert not len(varied["prior"]) and len(varied["super_resolution_last"]) == 1
+
+
+def test_the_calls_own_options_are_the_decoders(random_bundle, tmp_path):
+    """Wherever steps and guidance are told, counted or set, and not those of the last stage."""
+    manifest = open_bundle(random_bundle).manifest
+    set_at_export = ExportPlan("unclip", tmp_path, guidance=3.0).with_defaults(manifest.plan)
+    assert [process.guidance.scale for process in set_at_export.processes] == [4.0, 3.0, 1.0]
+    told = bundle_capabilities("unclip", manifest, ServerLimits(), loaded=False)
+    assert (told["steps"], told["guidance"], told["size"]["height"]) == (25, 8.0, 20)
+    assert cfg_batch_sizes(manifest.plan, "denoiser") == (2,)
+    rows = {graph: ranges["batch"] for graph, ranges in shape_ranges(manifest, count=3).items()}
+    assert rows["prior"] == rows["denoiser"] == (1, 6, 6) and rows["super_resolution"] == (1, 3, 3)
