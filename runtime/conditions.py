@@ -1,6 +1,6 @@
 """Runs the plan's conditioners: what the caller gave in, named slots out, once per picture."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -81,12 +81,16 @@ class Conditions:
         return slots, tuple(dict.fromkeys(notes))
 
     def joined(
-        self, number: int, slots: NamedTensors, written: frozenset[str], sides: int, request: Request
+        self,
+        waiting: Iterable[Conditioner],
+        slots: NamedTensors,
+        written: frozenset[str],
+        sides: int,
+        request: Request,
     ) -> NamedTensors:
-        """The slots of the conditioners that wait for what is `written`, before the process of a number: a row for each
-        of `sides` and each picture."""
+        """The slots of conditioners that waited for what is `written`: a row for each of `sides` and each picture."""
         made: NamedTensors = {}
-        for conditioner in self._plan.conditioners_before(number):
+        for conditioner in waiting:
             for stage in conditioner.stages:
                 session = self._session(stage.graph)
                 rows = PictureRows(slots | made, request, written, frozenset(made))

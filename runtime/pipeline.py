@@ -307,11 +307,12 @@ class Walk(Iterator[Step]):
     def _condition(self, number: int) -> None:
         """Runs the conditioners that wait for the process before the one of a number."""
         plan = self._bundle.manifest.plan
-        if number == 0 or not plan.conditioners_before(number):
+        waiting, process = plan.conditioners_before(number) if number else (), plan.processes[number]
+        if not waiting:
             return
-        sides = plan.processes[number].guidance.rows(self._request.guidance_of(plan, plan.processes[number]))
+        sides = process.guidance.rows(self._request.guidance_of(plan, process))
         with self.timings("encode"):
-            made = self._conditions.joined(number, self._slots, self._written, sides, self._request)
+            made = self._conditions.joined(waiting, self._slots, self._written, sides, self._request)
         self._slots, self._joined = self._slots | made, self._joined | made.keys()
 
     def _denoiser(self, process: Process) -> Denoiser:
@@ -325,7 +326,8 @@ class Walk(Iterator[Step]):
     def _run(self, process: Process, denoiser: Denoiser) -> ProcessRun:
         request, plan = self._request, self._bundle.manifest.plan
         last, main = process is plan.process, process is plan.main
-        stage = main or process.stage is not None
+        # Of what the caller recorded nothing is for a process that has no options of its own.
+        steered = main or process.stage is not None
         return ProcessRun(
             predict=denoiser,
             noise_of=denoiser.noise_of,
@@ -336,7 +338,7 @@ class Walk(Iterator[Step]):
             seed=request.seed,
             count=request.count,
             grid=process.canvas.cells(request.size if last else process.canvas.size),
-            noise=request.noise if stage else None,
+            noise=request.noise if steered else None,
             sampler=request.sampler if main else process.stage_sampler(request.values),
             first_step=request.first_step if main else None,
             values=request.values if main else {**request.values, "steps": None},

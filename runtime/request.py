@@ -56,9 +56,8 @@ class Request:
 
     def guidance_of(self, plan: Plan, process: Process) -> float:
         """The scale at which a process is guided: the call's for the main one, a stage's option, or the plan's."""
-        given = stage_value(process.stage, self.values, "guidance")
-        own: float = process.guidance.scale if given is None else given
-        return self.guidance if process is plan.main else own
+        scale: float = self.guidance if process is plan.main else _stage_scale(process, self.values)
+        return scale
 
     @property
     def steps(self) -> int | None:
@@ -217,10 +216,13 @@ def _rows(process: Process, scale: Any) -> int:
 
 def _stage_rows(process: Process, values: Mapping[str, Any]) -> int:
     """Rows of the guidance of a process with options of its own; 1 of any other."""
-    if process.stage is None:
-        return 1
+    return 1 if process.stage is None else _rows(process, _stage_scale(process, values))
+
+
+def _stage_scale(process: Process, values: Mapping[str, Any]) -> Any:
+    """The scale of a process beside the main one: that of its own option, or the plan's."""
     given = stage_value(process.stage, values, "guidance")
-    return _rows(process, process.guidance.scale if given is None else given)
+    return process.guidance.scale if given is None else given
 
 
 def _check_stages(plan: Plan, values: Mapping[str, Any]) -> None:

@@ -24,6 +24,7 @@ from ..plan import ExportPlan
 from ..system import Build, SystemSpec, consume
 from ..systems.base import TOKENIZER
 from .unclip_networks import (
+    TEXTS,
     decoder_context_component,
     enlarged_component,
     image_embedding_component,
@@ -36,7 +37,6 @@ from .unclip_networks import (
 PRIOR_STEPS, DECODER_STEPS, SUPER_RESOLUTION_STEPS = 25, 25, 7
 PRIOR_GUIDANCE, DECODER_GUIDANCE = 4.0, 8.0
 """Those of Karlo's pipelines."""
-TEXTS = ("text_embeds", "text_states", "attention_mask")
 EMBEDDING = "image_embedding"
 """The slot that the prior, or a picture, fills."""
 DRAWN, ENLARGED = "drawn", "enlarged"

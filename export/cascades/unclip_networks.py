@@ -1,5 +1,6 @@
 """unCLIP's networks as its processes call them: prompts and pictures to an embedding, a small and a large picture."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
     from diffusers.pipelines.deprecated.unclip.text_proj import UnCLIPTextProjModel
     from transformers import CLIPVisionModelWithProjection
+
+
+TEXTS = "text_embeds", "text_states", "attention_mask"
+"""What the networks read of prompts, by its slots."""
 
 
 class PromptStates(nn.Module):
@@ -142,15 +147,7 @@ def prompt_states_component(text: ProjectedText, tokens: int) -> Component:
     def example(sizes: Sizes) -> dict[str, Tensor]:
         return {"input_ids": prompt_ids(sizes["batch"], tokens, text.config.vocab_size, _end(text))}
 
-    return Component(
-        name="text_encoder",
-        module=PromptStates(text).eval(),
-        example=example,
-        outputs=("text_embeds", "text_states"),
-        free={"input_ids": {0: "batch"}},
-        trace={"batch": 2},
-        proof={"batch": 3},
-    )
+    return _batched("text_encoder", PromptStates(text), example, ("input_ids",), ("text_embeds", "text_states"))
 
 
 def image_embedding_component(vision: "CLIPVisionModelWithProjection") -> Component:
@@ -161,15 +158,7 @@ def image_embedding_component(vision: "CLIPVisionModelWithProjection") -> Compon
         random = torch.Generator().manual_seed(31)
         return {"pixels": torch.randn(sizes["batch"], 3, size, size, generator=random)}
 
-    return Component(
-        name="image_encoder",
-        module=_Embedding(vision).eval(),
-        example=example,
-        outputs=("image_embedding",),
-        free={"pixels": {0: "batch"}},
-        trace={"batch": 2},
-        proof={"batch": 3},
-    )
+    return _batched("image_encoder", _Embedding(vision), example, ("pixels",), ("image_embedding",))
 
 
 def prior_components(prior: "PriorTransformer", text: ProjectedText, tokens: int) -> list[Component]:
@@ -185,24 +174,8 @@ def prior_components(prior: "PriorTransformer", text: ProjectedText, tokens: int
         return {"vectors": torch.randn(sizes["batch"], width, generator=torch.Generator().manual_seed(33))}
 
     return [
-        Component(
-            name="prior",
-            module=_Prior(prior).eval(),
-            example=example,
-            outputs=("predicted",),
-            free={name: {0: "batch"} for name in ("vectors", "timestep", *_TEXTS)},
-            trace={"batch": 2},
-            proof={"batch": 3},
-        ),
-        Component(
-            name="prior_tail",
-            module=_Denormalised(prior).eval(),
-            example=vectors,
-            outputs=("written",),
-            free={"vectors": {0: "batch"}},
-            trace={"batch": 2},
-            proof={"batch": 3},
-        ),
+        _batched("prior", _Prior(prior), example, ("vectors", "timestep", *TEXTS), ("predicted",)),
+        _batched("prior_tail", _Denormalised(prior), vectors, ("vectors",), ("written",)),
     ]
 
 
@@ -217,14 +190,12 @@ def decoder_context_component(projection: "UnCLIPTextProjModel", text: Projected
         }
         return inputs | _texts(text, tokens, batch)
 
-    return Component(
-        name="decoder_context",
-        module=_DecoderContext(projection).eval(),
-        example=example,
-        outputs=("context", "added", "read"),
-        free={name: {0: "batch"} for name in ("image_embedding", "unconditional", *_TEXTS)},
-        trace={"batch": 2},
-        proof={"batch": 3},
+    return _batched(
+        "decoder_context",
+        _DecoderContext(projection),
+        example,
+        ("image_embedding", "unconditional", *TEXTS),
+        ("context", "added", "read"),
     )
 
 
@@ -258,15 +229,7 @@ def enlarged_component(small: int, large: int) -> Component:
         random = torch.Generator().manual_seed(36)
         return {"small": torch.randn(sizes["batch"], 3, small, small, generator=random)}
 
-    return Component(
-        name="enlarged",
-        module=_Enlarged(small, large).eval(),
-        example=example,
-        outputs=("enlarged",),
-        free={"small": {0: "batch"}},
-        trace={"batch": 2},
-        proof={"batch": 3},
-    )
+    return _batched("enlarged", _Enlarged(small, large), example, ("small",), ("enlarged",))
 
 
 def super_resolution_component(unet: "UNet2DModel", name: str) -> Component:
@@ -294,7 +257,16 @@ def super_resolution_component(unet: "UNet2DModel", name: str) -> Component:
     )
 
 
-_TEXTS = ("text_embeds", "text_states", "attention_mask")
+def _batched(
+    name: str,
+    module: nn.Module,
+    example: Callable[[Sizes], dict[str, Tensor]],
+    inputs: tuple[str, ...],
+    outputs: tuple[str, ...],
+) -> Component:
+    """A graph whose only free size is the first of every input."""
+    free = {tensor: {0: "batch"} for tensor in inputs}
+    return Component(name, module.eval(), example, outputs, free, trace={"batch": 2}, proof={"batch": 3})
 
 
 def _texts(text: ProjectedText, tokens: int, batch: int) -> dict[str, Tensor]:

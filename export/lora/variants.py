@@ -50,12 +50,8 @@ def lora_input(variants: Sequence[LoraVariant]) -> LoraInput | None:
 
 def without_lora(manifest: Manifest) -> Manifest:
     """The manifest without the variants, whose proofs stay among its files."""
-    graphs = {
-        name: graph for name, graph in manifest.graphs.items() if name not in manifest.plan.lora_graphs().values()
-    }
-    dropped = {manifest.graphs[name].file for name in manifest.graphs.keys() - graphs.keys()}
-    files = {name: record for name, record in manifest.files.items() if name not in dropped}
-    return replace(manifest, plan=replace(manifest.plan, lora=None), graphs=graphs, files=files)
+    kept = manifest.without(manifest.plan.lora_graphs().values(), proofs=False)
+    return replace(kept, plan=replace(manifest.plan, lora=None))
 
 
 def with_lora(lowered: Bundle, lora: LoraInput | None) -> Manifest:

@@ -4,7 +4,7 @@ import gc
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -78,17 +78,21 @@ def _calls_by_process(plan: Plan, request: Request) -> list[int] | None:
     return found
 
 
-def _calls(random: np.random.Generator, calls: int, wanted: int) -> set[int]:
-    """One call of each of `wanted` equal stretches of the run, or all where there are fewer."""
-    edges = np.linspace(0, calls, min(calls, wanted) + 1).astype(int)
-    return {int(random.integers(start, end)) for start, end in pairwise(edges)}
+def _calls(random: np.random.Generator, counts: Sequence[int], wanted: int) -> set[int]:
+    """Of each process's calls one of each of `wanted` equal stretches, or all where there are fewer."""
+    chosen, begin = set[int](), 0
+    for count in counts:
+        edges = begin + np.linspace(0, count, min(count, wanted) + 1).astype(int)
+        chosen |= {int(random.integers(start, end)) for start, end in pairwise(edges)}
+        begin += count
+    return chosen
 
 
 class _Recorder:
-    """Counts the calls of a run's denoisers and saves those of each process that `choose(number of calls)` names; of a
+    """Counts the calls of a run's denoisers and saves those of each process that `choose(numbers of calls)` names; of a
     denoiser that has none of these, its first."""
 
-    def __init__(self, folder: Path, choose: Callable[[int], set[int]], denoisers: Collection[str]):
+    def __init__(self, folder: Path, choose: Callable[[Sequence[int]], set[int]], denoisers: Collection[str]):
         self._folder, self._choose, self._denoisers = folder, choose, frozenset(denoisers)
         self.begin(0, None)
 
@@ -99,12 +103,7 @@ class _Recorder:
         self._held: list[tuple[str, int, Arrays]] = []
         self._first: dict[str, tuple[int, Arrays]] = {}
         self._saved = set[str]()
-        begins = accumulate(calls or (), initial=0)
-        self._chosen = (
-            None
-            if calls is None
-            else {begin + call for begin, count in zip(begins, calls, strict=False) for call in self._choose(count)}
-        )
+        self._chosen = None if calls is None else self._choose(calls)
 
     def end(self) -> None:
         """The run is over, or all that is wanted of it is there."""
@@ -114,7 +113,7 @@ class _Recorder:
     def tell(self, steps: int) -> None:
         """How many steps the run has, each of them a call, where it was not known before."""
         if self._chosen is None:
-            self._chosen = self._choose(steps)
+            self._chosen = self._choose([steps])
             for name, call, arrays in self._held:
                 self._save(name, call, arrays)
             self._held = []

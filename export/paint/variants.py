@@ -39,11 +39,8 @@ def write_paint_variant(component: Component, plan: Plan, folder: Path) -> Paint
 def without_paint(manifest: Manifest) -> Manifest:
     """The manifest without the variant, whose proof stays among its files."""
     paint = manifest.plan.paint
-    if paint is None:
-        return manifest
-    graphs = {name: graph for name, graph in manifest.graphs.items() if name != paint.variant}
-    files = {name: file for name, file in manifest.files.items() if name != manifest.graphs[paint.variant].file}
-    return replace(manifest, plan=replace(manifest.plan, paint=None), graphs=graphs, files=files)
+    kept = manifest if paint is None else manifest.without({paint.variant}, proofs=False)
+    return replace(kept, plan=replace(manifest.plan, paint=None))
 
 
 def with_paint(lowered: Bundle, paint: PaintInput | None) -> Manifest:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from x2i.runtime.bundle.manifest import FILE_NAME, REVISION, Graph, Manifest
+from x2i.runtime.bundle.manifest import FILE_NAME, REVISION, Manifest, graph_files
 from x2i.runtime.bundle.preset import Preset
 from x2i.runtime.bundle.reader import ENGINES, Bundle
 from x2i.runtime.bundle.writer import write_manifest
@@ -62,11 +62,8 @@ def publish(bundle: Bundle, tuned: Bundle, name: str) -> Preset:
 
 def without_presets(manifest: Manifest) -> Manifest:
     """The manifest without presets, the graphs that they alone need, and those graphs' files."""
-    dropped = _variants(manifest, manifest.plan.presets.values())
-    graphs = {graph: made for graph, made in manifest.graphs.items() if graph not in dropped}
-    unused = _files(manifest.graphs.values()) - _files(graphs.values())
-    files = {file: record for file, record in manifest.files.items() if file not in unused}
-    return replace(manifest, plan=replace(manifest.plan, presets={}), graphs=graphs, files=files)
+    kept = manifest.without(_variants(manifest, manifest.plan.presets.values()))
+    return replace(kept, plan=replace(manifest.plan, presets={}))
 
 
 def _merged_manifest(old: Manifest, tuned: Manifest, name: str) -> Manifest:
@@ -76,8 +73,8 @@ def _merged_manifest(old: Manifest, tuned: Manifest, name: str) -> Manifest:
     dropped = _variants(old, old.plan.presets.values()) - needed
     known = old.graphs | {graph: made for graph, made in tuned.graphs.items() if graph in needed}
     graphs = {graph: made for graph, made in known.items() if graph not in dropped}
-    used = _files(graphs.values())
-    unused = _files((old.graphs | tuned.graphs).values()) - used
+    used = graph_files(graphs.values())
+    unused = graph_files((old.graphs | tuned.graphs).values()) - used
     files = {file: record for file, record in (old.files | tuned.files).items() if file not in unused}
     return replace(old, plan=plan, graphs=graphs, files=files, revision=REVISION)
 
@@ -86,7 +83,3 @@ def _variants(manifest: Manifest, presets: Iterable[Preset]) -> set[str]:
     """The graphs that these presets need beyond the denoisers themselves."""
     segments = set(manifest.plan.denoisers())
     return {variant.name for preset in presets for graph in segments for variant in preset.variants(graph)} - segments
-
-
-def _files(graphs: Iterable[Graph]) -> set[str]:
-    return {file for graph in graphs for file in (graph.file, *graph.data, *graph.proof.values())}

@@ -1,5 +1,6 @@
 """Karlo with random weights, at its published size for measuring and tiny for tests."""
 
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -103,7 +104,7 @@ def random_karlo(variant: str = "karlo", seed: int = 0) -> Karlo:
     settings |= {name: SUPER_RES | sizes["super_res"] for name in ("super_res_first", "super_res_last")}
     nets: dict[str, Any] = {}
     for number, (name, given) in enumerate(settings.items()):
-        net = build_module(lambda name=name, given=given: kinds[name](**given), variant)  # type: ignore[misc]
+        net = build_module(partial(kinds[name], **given), variant)
         nets[name] = draw_weights(net, seed + number)
     encoder = empty_text_encoder(sizes["text"], variant)
     config = encoder.config

@@ -60,7 +60,7 @@ class Karlo:
 
 def read_karlo(folder: Path) -> Karlo:
     """Karlo from its folder. Raises CheckpointError with every absent file, unfit setting or key that does not fit."""
-    has_prior, has_vision = (_is_there(folder, part) for part in ("prior", "image_encoder"))
+    has_prior, has_vision = ((folder / part).is_dir() for part in ("prior", "image_encoder"))
     _require(folder, has_prior, has_vision)
     weighed = [*NETS, *(["prior"] if has_prior else [])]
     kinds = net_classes()
@@ -111,10 +111,6 @@ def net_classes() -> dict[str, Any]:
         "super_res_last": UNet2DModel,
         "prior": PriorTransformer,
     }
-
-
-def _is_there(folder: Path, part: str) -> bool:
-    return (folder / part).is_dir()
 
 
 def _require(folder: Path, has_prior: bool, has_vision: bool) -> None:

@@ -1,8 +1,8 @@
 """What `manifest.json` says of a bundle; every field is plain JSON."""
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -58,6 +58,11 @@ class Graph:
     kept: tuple[str, ...] = ()
 
 
+def graph_files(graphs: Iterable[Graph], proofs: bool = True) -> set[str]:
+    """The names of the files of graphs, with or without those of their proofs."""
+    return {file for graph in graphs for file in (graph.file, *graph.data, *(graph.proof.values() if proofs else ()))}
+
+
 @dataclass(frozen=True, slots=True)
 class File:
     """Size in bytes and SHA-256 (hex) of one file of the bundle."""
@@ -99,6 +104,12 @@ class Manifest:
         """Those that the bundle has translators for, none where a caller does not choose one."""
         patterns = (name for name in self.plan.graphs() if "{language}" in name)
         return tuple(sorted({word for name in patterns for word in matches(name, set(self.graphs))}))
+
+    def without(self, names: Collection[str], proofs: bool = True) -> "Manifest":
+        """The same without these graphs and the files that they alone have, of which `proofs` may stay."""
+        graphs = {name: graph for name, graph in self.graphs.items() if name not in names}
+        dropped = graph_files(self.graphs.values(), proofs) - graph_files(graphs.values(), proofs)
+        return replace(self, graphs=graphs, files={name: f for name, f in self.files.items() if name not in dropped})
 
     def problems(self) -> list[str]:
         """What does not fit together inside the manifest."""

@@ -63,11 +63,13 @@ class Conditioner:
     @property
     def optional(self) -> bool:
         """Whether a run may go without its stages: they read a start that the caller need not give."""
-        start = self.find(StartInput)
-        drawn_over = self.find(SoundStart) is not None or self.find(StartPicture) is not None
-        varied = self.find(VariationInput)
-        drawn_over = drawn_over or (varied is not None and varied.prompts)
-        return drawn_over or (start is not None and not start.required)
+        start, varied = self.find(StartInput), self.find(VariationInput)
+        return (
+            self.find(SoundStart) is not None
+            or self.find(StartPicture) is not None
+            or (varied is not None and varied.prompts)
+            or (start is not None and not start.required)
+        )
 
     def find(self, kind: type[Kind]) -> Kind | None:
         """Its input of a kind."""

@@ -40,9 +40,9 @@ TYPES: dict[Form, Any] = {
     "weights": str,
     "table": FILE,
 }
+"""What the command line makes of the words behind an option; flags have none, and choices their own."""
 TABLE_BYTES = 1_000_000
 """What a file of a table may have."""
-"""What the command line makes of the words behind an option; flags have none, and choices their own."""
 text_bundle_option = click.option(
     "--text-bundle", type=FILE, help="Bundle of the same base that reads PROMPT, to mix with the sound."
 )

@@ -129,8 +129,7 @@ class _PlanWalk:
         """The graphs of its segments and of its tail."""
         call = self._call
         # An earlier process draws its usual size alone.
-        last = process is self._plan.process
-        own = call if last else replace(call, size=process.canvas.size)
+        own = call if process is self._plan.process else replace(call, size=process.canvas.size)
         for each in process.inputs():
             self._slots |= each.shapes(own, self._slots)
         state, batch = process.state_shapes(own), self._batch(process)

@@ -123,15 +123,15 @@ class Denoiser:
         preset: Preset | None = None,
     ):
         self._process, self._session = process, session
-        self.rows = PictureRows(slots, request, written, joined)
+        self._rows = PictureRows(slots, request, written, joined)
         self._scale, self._count, self._split = scale, request.count, request.split_cfg_batch
         self._serving = request.serving
         self._lora = {request.serving(graph): arrays for graph, arrays in request.inputs.lora.items()}
         self._painted = _painted_here(request, process)
         self._sampler = request.sampler
         self._delay_until_call = request.inputs.delay_until_call
-        self.sides = process.guidance.rows(scale)
-        self._reuse = FeatureCache(preset or Preset(), self.sides, len(process.segments) - 1)
+        rows = process.guidance.rows(scale)
+        self._reuse = FeatureCache(preset or Preset(), rows, len(process.segments) - 1)
         self._bounds: dict[tuple[int, str, int, int | None], _BoundGraph] = {}
         self.served: list[int] = []
         """The number of the plan's segment behind every call so far."""
@@ -180,7 +180,7 @@ class Denoiser:
     def release(self) -> None:
         """Lets go of the sessions and what was bound to them."""
         self._bounds.clear()
-        self.rows.clear()
+        self._rows.clear()
 
     def _outputs(self, number: int, graph: str, step: StepPlan, side: int | None, given: NamedTensors) -> Outputs:
         """What the graph gives for one side of the guidance, or for all (None)."""
@@ -205,7 +205,7 @@ class Denoiser:
         context = self._process.segments[number].context | ({} if self._painted is None else CONTEXT)
         wires = expand_wildcards(context, (tensor.name for tensor in session.inputs))
         # What a variant takes from an earlier call has no use for some of the context.
-        rows = {name: self.rows(slot, sides, side) for name, slot in wires.items() if name in names}
+        rows = {name: self._rows(slot, sides, side) for name, slot in wires.items() if name in names}
         # A LoRA's factors are the run's: no row of them is a picture's.
         rows |= self._lora.get(graph, {})
         return _BoundGraph(session.bind(**rows), frozenset(names - rows.keys()))

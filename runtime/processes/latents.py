@@ -80,6 +80,36 @@ class SamplerChoice:
         return known, (settings or SamplerSettings()).over(own)
 
 
+class SampledProcess:
+    """What every process is that a sampler walks, whatever its state is."""
+
+    __slots__ = ()
+    sampler: SamplerChoice
+    schedule: Schedule
+    segments: tuple[Segment, ...]
+    stage: Stage | None
+
+    @property
+    def steps(self) -> int:
+        """The usual number."""
+        return self.sampler.steps
+
+    def stage_sampler(self, values: Mapping[str, Any]) -> Sampler:
+        """What it samples with where it is not the call's own process. Raises InputError as SamplerChoice.make does."""
+        return self.sampler.make(self.schedule, steps=stage_value(self.stage, values, "steps"))
+
+    def inputs(self) -> Iterator[Input]:
+        """What it takes from the caller beside what every plan does."""
+        yield from (() if self.stage is None else (self.stage,))
+
+    def sampler_problems(self) -> Iterator[str]:
+        """One line for each reason why the sampler cannot be had."""
+        try:
+            self.sampler.make(self.schedule)
+        except InputError as error:
+            yield from (f"plan: {problem}" for problem in error.problems)
+
+
 @dataclass(frozen=True, slots=True)
 class Decoder:
     """Latents to picture. The graph maps `latents` [B, channels, h, w] to `image` [B, 3, h*factor, w*factor] in -1..1.
@@ -118,7 +148,7 @@ class Pixels:
 
 
 @dataclass(frozen=True, slots=True)
-class LatentsProcess:
+class LatentsProcess(SampledProcess):
     """float32 latents [count, C, h, w], or pixels where there is no decoder.
 
     Its graphs also take `latents` and `timestep` float32 [B], and where the guidance is embedded `guidance` float32
@@ -153,11 +183,6 @@ class LatentsProcess:
         return ("picture",)
 
     @property
-    def steps(self) -> int:
-        """The usual number."""
-        return self.sampler.steps
-
-    @property
     def canvas(self) -> Canvas:
         """The sizes that it draws."""
         fixed = isinstance(self.decoder, Pixels) and self.decoder.fixed
@@ -167,18 +192,9 @@ class LatentsProcess:
         """The shape of one picture's state, of a grid of cells."""
         return (self.decoder.channels, *grid)
 
-    def stage_sampler(self, values: Mapping[str, Any]) -> Sampler:
-        """What it samples with where it is not the call's own process. Raises InputError as SamplerChoice.make does."""
-        return self.sampler.make(self.schedule, steps=stage_value(self.stage, values, "steps"))
-
-    def inputs(self) -> Iterator[Input]:
-        """What it takes from the caller beside what every plan does."""
-        yield from (() if self.stage is None else (self.stage,))
-
     def tail_graphs(self) -> tuple[str, ...]:
         """The graphs behind the last step, and behind one that is shown."""
-        own = () if isinstance(self.decoder, Pixels) else (self.decoder.graph,)
-        return own if self.preview is None else (*own, self.preview.graph)
+        return tuple(decoder.graph for decoder in self._decoders())
 
     def optional_graphs(self, by_preview: bool = False) -> tuple[str, ...]:
         """Those that a run which shows no step does without; `by_preview` is how its picture is decoded."""
@@ -206,9 +222,7 @@ class LatentsProcess:
             shapes: dict[str, tuple[int | str, ...]] = dict.fromkeys(("latents", *self.outputs), latents)
             shapes |= {name: ("batch",) for name in own[1:]}
             yield PlannedCall(segment.graph, fed, {name: name for name in self.outputs}, shapes)
-        for decoder in (self.decoder, self.preview):
-            if decoder is None or isinstance(decoder, Pixels):
-                continue
+        for decoder in self._decoders():
             image: tuple[int | str, ...] = ("batch", 1 if decoder.grey else 3, "height", "width")
             shapes = {"latents": latents, "image": image}
             yield PlannedCall(decoder.graph, {"latents": "latents"}, {"image": "image"}, shapes)
@@ -243,10 +257,7 @@ class LatentsProcess:
             )
         if any(side % decoder.size_multiple for side in decoder.size):
             found.append(f"plan: expected a size in multiples of {decoder.size_multiple}, got {list(decoder.size)}")
-        try:
-            self.sampler.make(self.schedule)
-        except InputError as error:
-            found += [f"plan: {problem}" for problem in error.problems]
+        found += self.sampler_problems()
         if self.learned_variance != (self.sampler.settings.variance_type == LEARNED):
             found.append(f"plan: expected a learned variance with the setting variance_type {LEARNED}, got one of both")
         return found
@@ -292,6 +303,10 @@ class LatentsProcess:
         assert sampler.clean is not None, "a sampler that was not made by its name"
         clean = sampler.clean(shown, noise, timestep)
         return _images(self.preview or self.decoder, self._kept(run.slots).over(clean, clean, CLEAN), run)
+
+    def _decoders(self) -> tuple[Decoder, ...]:
+        """Those with a graph, of the picture and of previews."""
+        return tuple(each for each in (self.decoder, self.preview) if isinstance(each, Decoder))
 
     def _kept(self, slots: NamedTensors) -> "_Kept":
         """What of a start stays as it is: all that is not drawn anew, unless the UNet fills that itself."""

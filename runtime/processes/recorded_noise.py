@@ -10,7 +10,7 @@ from ..errors import reason
 from ..inputs.option import Shape, is_same_size, short
 from ..inputs.pictures.start_picture import FILLED_DRAW, START_DRAW, StartPicture
 from ..inputs.sampling import MOST_PIXELS
-from ..paint.noise import REGION_DRAW
+from ..paint.noise import REGION_DRAW, region_draw
 from .canvas import Canvas
 from .start_noise import STEP_NOISE, draw_names
 from .tokens import TokensProcess
@@ -87,7 +87,7 @@ def _check_latents_draws(noise: Mapping[str, Any], plan: Plan) -> tuple[dict[str
     found, problems = _check_draws(noise)
     known = _draw_shapes(plan)
     regions = [name for name in found if plan.paint is not None and REGION_DRAW.fullmatch(name)]
-    listed = [*known, *(["region.0"] if plan.paint is not None else [])]
+    listed = [*known, *([region_draw(0)] if plan.paint is not None else [])]
     known |= dict.fromkeys(regions)
     problems += [
         f"noise: expected one draw for all pictures in {name}, got {found[name].shape[1]}"

@@ -1,6 +1,7 @@
 """The standard-normal draws of a walk: from the seed of each picture, or recorded."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from itertools import count
 
 import numpy as np
 
@@ -32,19 +33,10 @@ def draws_of(run: ProcessRun, stage: Stage | None, shape: Shape) -> tuple[np.nda
     recorded = {START_NOISE: run.noise[None]} if isinstance(run.noise, np.ndarray) else run.noise or {}
     # What is recorded is not drawn: the steps' draws come behind it all the same.
     noise = _read(recorded, start, 0, (run.count, *shape)) if start in recorded else drawn()
-    return noise, _Recorded(recorded, steps, (run.count, *shape)) if steps in recorded else drawn
-
-
-class _Recorded:
-    """The steps' draws one after the other."""
-
-    def __init__(self, recorded: Mapping[str, np.ndarray], name: str, shape: Shape):
-        self._read: Callable[[int], np.ndarray] = lambda number: _read(recorded, name, number, shape)
-        self._next = 0
-
-    def __call__(self) -> np.ndarray:
-        self._next += 1
-        return self._read(self._next - 1)
+    if steps not in recorded:
+        return noise, drawn
+    numbers = count()
+    return noise, lambda: _read(recorded, steps, next(numbers), (run.count, *shape))
 
 
 def _read(recorded: Mapping[str, np.ndarray], name: str, number: int, shape: Shape) -> np.ndarray:

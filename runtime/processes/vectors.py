@@ -1,6 +1,6 @@
 """The process that walks vectors: an embedding out of noise, which later processes read."""
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -8,23 +8,21 @@ import numpy as np
 
 from ..bundle.calls import PlannedCall
 from ..bundle.records import Few
-from ..errors import InputError
-from ..inputs.option import CallShape, Input, Shape
-from ..inputs.stages import Stage, stage_value
+from ..inputs.option import CallShape, Shape
+from ..inputs.stages import Stage
 from ..output import Decoded, Step
-from ..samplers.sampler import Sampler
 from ..samplers.schedule import Schedule
 from ..sessions.session import Session
 from .canvas import Canvas
 from .guidance import Guidance
-from .latents import SamplerChoice
+from .latents import SampledProcess, SamplerChoice
 from .run import ProcessRun
 from .segment import Segment, segment_problems
 from .start_noise import draws_of
 
 
 @dataclass(frozen=True, slots=True)
-class VectorsProcess:
+class VectorsProcess(SampledProcess):
     """float32 vectors [count, width], such as a prior's embedding of the picture to come.
 
     Its graphs also take `vectors` and `timestep` float32 [B], and return `predicted` like the vectors. The graph `tail`
@@ -57,11 +55,6 @@ class VectorsProcess:
         return ()
 
     @property
-    def steps(self) -> int:
-        """The usual number."""
-        return self.sampler.steps
-
-    @property
     def canvas(self) -> Canvas:
         """No picture: a vector is one cell."""
         return Canvas((1, 1), 1, 1, fixed=True, pictures=False)
@@ -69,14 +62,6 @@ class VectorsProcess:
     def state_shape(self, grid: tuple[int, int]) -> Shape:
         """The shape of one vector."""
         return (self.width,)
-
-    def stage_sampler(self, values: Mapping[str, Any]) -> Sampler:
-        """What it samples with. Raises InputError as SamplerChoice.make does."""
-        return self.sampler.make(self.schedule, steps=stage_value(self.stage, values, "steps"))
-
-    def inputs(self) -> Iterator[Input]:
-        """What it takes from the caller beside what every plan does."""
-        yield from (() if self.stage is None else (self.stage,))
 
     def tail_graphs(self) -> tuple[str, ...]:
         """The graph behind the last step."""
@@ -118,11 +103,7 @@ class VectorsProcess:
         found = segment_problems(self.segments, self.schedule.train_steps - 1)
         if self.writes is None:
             found.append("plan: expected vectors to be written to a slot, for a later process, got none")
-        try:
-            self.sampler.make(self.schedule)
-        except InputError as error:
-            found += [f"plan: {problem}" for problem in error.problems]
-        return found
+        return [*found, *self.sampler_problems()]
 
     def walk(self, run: ProcessRun) -> Generator[Step, Any, None]:
         """A step of the sampler after the other."""

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from numbers import Integral
 from typing import Any
 
@@ -150,7 +151,7 @@ def make_sampler(name: str, schedule: Schedule, steps: int, settings: SamplerSet
     kind = sampler_kind(name)
     sampler = kind.make(schedule, int(steps), (settings or SamplerSettings()).over(kind.settings))
     clean = _clean_of(schedule) if sampler.clean is None else sampler.clean
-    return dataclasses.replace(sampler, clean=clean, asked=int(steps), trained=training_sigmas(schedule))
+    return dataclasses.replace(sampler, clean=clean, asked=int(steps), trained=partial(training_sigmas, schedule))
 
 
 def _unread(name: str, settings: SamplerSettings | None) -> list[str]:

@@ -105,8 +105,8 @@ class Sampler:
     """Steps asked for."""
     sigmas: tuple[float, ...] = ()
     """The noise per unit of signal at each of `timesteps`, of a sampler that walks such levels."""
-    trained: np.ndarray | None = None
-    """The same after each training step, which says it of any other timestep."""
+    trained: Callable[[], np.ndarray] | None = None
+    """The same after each training step, ascending, which says it of any other timestep."""
 
     @property
     def calls(self) -> int:
@@ -119,7 +119,8 @@ class Sampler:
         if timestep in self.timesteps and self.sigmas:
             return self.sigmas[self.timesteps.index(timestep)]
         assert self.trained is not None, "a sampler that was not made by its name"
-        return math.exp(np.interp(timestep, np.arange(len(self.trained)), np.log(self.trained)))
+        trained = self.trained()
+        return math.exp(np.interp(timestep, np.arange(len(trained)), np.log(trained)))
 
     def first_step(self, strength: float) -> int:
         """The step to begin with where a share `strength` of the steps asked for is made, as diffusers counts it.
