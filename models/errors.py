@@ -1,6 +1,6 @@
 """What the checkpoint readers raise when a file is not what they were promised."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 
@@ -12,6 +12,12 @@ class CheckpointError(ValueError):
         super().__init__("\n".join(problems))
 
 
+def refuse(problems: Sequence[str]) -> None:
+    """Raises one CheckpointError with all problems, if there are any."""
+    if problems:
+        raise CheckpointError(*problems)
+
+
 def read_all(*reads: Callable[[], Any]) -> tuple[Any, ...]:
     """What each read returns, in their order. Raises one CheckpointError with the problems of all that raised one."""
     results: list[Any] = []
@@ -21,6 +27,5 @@ def read_all(*reads: Callable[[], Any]) -> tuple[Any, ...]:
             results.append(read())
         except CheckpointError as error:
             problems += error.problems
-    if problems:
-        raise CheckpointError(*problems)
+    refuse(problems)
     return tuple(results)

@@ -6,15 +6,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
 from ..clip.projected_text import ProjectedText, projected_text_loads
 from ..clip.published_tokenizer import PublishedTokenizer, read_clip_tokenizer
 from ..clip.text_encoder import text_settings
-from ..errors import CheckpointError, read_all
-from ..readers.loading import Load, load_all_strictly
-from ..readers.weights_folder import find_weights, read_json, read_weights
-from ..stable_diffusion.diffusers_config import STEMS, build_published
+from ..errors import read_all, refuse
+from ..readers.loading import load_all_strictly
+from ..readers.weights_folder import read_json, read_weights
+from ..stable_diffusion.diffusers_config import STEMS, build_published, missing_parts, part_load
 from .amused_settings import (
     PIPELINES,
     fit_problems,
@@ -82,36 +80,25 @@ def read_amused(folder: Path) -> Amused:
             str(names["text_encoder"]),
             str(folder / "text_encoder"),
         ),
-        lambda: _refuse(scheduler_problems(scheduler, str(names["scheduler"]))),
-        lambda: _refuse(_class_problems(folder / "model_index.json")),
+        lambda: refuse(scheduler_problems(scheduler, str(names["scheduler"]))),
+        lambda: refuse(_class_problems(folder / "model_index.json")),
     )
     text_half = text_settings(settings["text_encoder"])
-    _refuse(fit_problems(transformer_settings, vq_settings, scheduler, text_half, tokenizer, str(folder)))
-    load_all_strictly([*loads, _load(transformer, folder / "transformer"), _load(vq, folder / "vqvae")])
+    refuse(fit_problems(transformer_settings, vq_settings, scheduler, text_half, tokenizer, str(folder)))
+    load_all_strictly([*loads, part_load(transformer, folder / "transformer"), part_load(vq, folder / "vqvae")])
     return Amused(transformer, vq, text, tokenizer, scheduler["mask_token_id"], scheduler["masking_schedule"])
 
 
 def _built(
     kind: Any, settings: Mapping[str, Any], source: str, problems: Callable[[Mapping[str, Any], str], list[str]]
 ) -> Any:
-    _refuse(problems(settings, source))
+    refuse(problems(settings, source))
     return build_published(kind, settings, source)
-
-
-def _refuse(problems: list[str]) -> None:
-    if problems:
-        raise CheckpointError(*problems)
 
 
 def _require_files(folder: Path) -> None:
     wanted = ["model_index.json", "scheduler/scheduler_config.json", *(f"{part}/config.json" for part in WEIGHED)]
-    problems = [f"{folder}: expected {name}, got nothing; {_OTHER}" for name in wanted if not (folder / name).is_file()]
-    problems += [
-        f"{folder}: expected weights in {part}/, got none; fix: download {part}/{STEMS[0]}.safetensors"
-        for part in WEIGHED
-        if (folder / part / "config.json").is_file() and find_weights(folder / part, *STEMS) is None
-    ]
-    _refuse(problems)
+    refuse(missing_parts(folder, wanted, WEIGHED, _OTHER))
 
 
 def _class_problems(file: Path) -> list[str]:
@@ -125,7 +112,3 @@ def _class_problems(file: Path) -> list[str]:
         if kind not in classes:
             problems.append(f"{file}: expected {part} of class {classes[0]}, got {kind!r}; {_OTHER}")
     return problems
-
-
-def _load(module: nn.Module, folder: Path) -> Load:
-    return Load(module, read_weights(folder, *STEMS), str(folder))

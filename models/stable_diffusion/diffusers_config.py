@@ -2,13 +2,15 @@
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
-from ..readers.loading import build_module
+from ..readers.loading import Load, build_module
+from ..readers.weights_folder import find_weights, read_weights
 
 STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
 """How weights files are called in a folder of diffusers' layout, without their suffixes."""
@@ -45,3 +47,19 @@ def _old_name(key: str) -> str:
     for new, old in _OLD_ATTENTION.items():
         key = re.sub(rf"(attentions\.\d+)\.{re.escape(new)}\.", rf"\1.{old}.", key)
     return key
+
+
+def missing_parts(folder: Path, files: Iterable[str], weighed: Iterable[str], fix: str) -> list[str]:
+    """One line for each of the files that a folder in diffusers' layout lacks, and for each part with a configuration
+    that lacks its weights."""
+    problems = [f"{folder}: expected {name}, got nothing; {fix}" for name in files if not (folder / name).is_file()]
+    return problems + [
+        f"{folder}: expected weights in {part}/, got none; fix: download {part}/{STEMS[0]}.safetensors"
+        for part in weighed
+        if (folder / part / "config.json").is_file() and find_weights(folder / part, *STEMS) is None
+    ]
+
+
+def part_load(module: nn.Module, folder: Path, *ignore: str) -> Load:
+    """What fills a module from the weights in the folder of its part."""
+    return Load(module, read_weights(folder, *STEMS), str(folder), ignore)

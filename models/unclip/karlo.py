@@ -9,15 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
 from ..clip.projected_text import ProjectedText, projected_text_loads
 from ..clip.published_tokenizer import PublishedTokenizer, read_clip_tokenizer
 from ..clip.vision import read_clip_vision_projection
-from ..errors import CheckpointError, read_all
-from ..readers.loading import Load, load_all_strictly
-from ..readers.weights_folder import find_weights, read_json, read_weights
-from ..stable_diffusion.diffusers_config import STEMS, build_published
+from ..errors import CheckpointError, read_all, refuse
+from ..readers.loading import load_all_strictly
+from ..readers.weights_folder import read_json, read_weights
+from ..stable_diffusion.diffusers_config import STEMS, build_published, missing_parts, part_load
 from .karlo_settings import (
     decoder_problems,
     image_problems,
@@ -73,7 +71,7 @@ def read_karlo(folder: Path) -> Karlo:
         lambda: read_clip_tokenizer(folder / "tokenizer"), *(partial(read_json, path) for path in names.values())
     )
     settings: dict[str, Mapping[str, Any]] = dict(zip(names, read, strict=True))
-    problems = [*decoder_problems(settings["decoder"], str(names["decoder"]))]
+    problems = decoder_problems(settings["decoder"], str(names["decoder"]))
     for part in ("super_res_first", "super_res_last"):
         problems += super_resolution_problems(settings[part], str(names[part]))
     for part in (part for part in names if part.endswith("_scheduler")):
@@ -81,7 +79,7 @@ def read_karlo(folder: Path) -> Karlo:
     if has_vision and (folder / "feature_extractor" / "preprocessor_config.json").is_file():
         path = folder / "feature_extractor" / "preprocessor_config.json"
         problems += image_problems(read_json(path), str(path))
-    _refuse(problems)
+    refuse(problems)
     nets = read_all(*(partial(build_published, kinds[part], settings[part], str(names[part])) for part in weighed))
     built: dict[str, Any] = dict(zip(weighed, nets, strict=True))
     where = folder / "text_encoder"
@@ -89,9 +87,11 @@ def read_karlo(folder: Path) -> Karlo:
         settings["text_encoder"], read_weights(where, *STEMS), str(names["text_encoder"]), str(where)
     )
     vision = read_clip_vision_projection(folder / "image_encoder") if has_vision else None
-    _refuse(neighbour_problems(text, vision, built, tokenizer, str(folder)))
+    refuse(neighbour_problems(text, vision, built, tokenizer, str(folder)))
     # The prior's mask is made of its sizes, and no file has it.
-    load_all_strictly([*loads, *(_load(net, folder / part) for part, net in built.items())])
+    load_all_strictly(
+        [*loads, *(part_load(net, folder / part, "causal_attention_mask") for part, net in built.items())]
+    )
     schedulers = {part.removesuffix("_scheduler"): settings[part] for part in names if part.endswith("_scheduler")}
     return Karlo(text, tokenizer, **{part: built[part] for part in NETS}, schedulers=schedulers,
                  prior=built.get("prior"), vision=vision)  # fmt: skip
@@ -119,21 +119,7 @@ def _require(folder: Path, has_prior: bool, has_vision: bool) -> None:
     weighed = [*NETS, "text_encoder", *(["prior"] if has_prior else []), *(["image_encoder"] if has_vision else [])]
     wanted = [f"{part}/config.json" for part in weighed]
     wanted += [f"{part}/scheduler_config.json" for part in (*SCHEDULERS, *(["prior_scheduler"] if has_prior else []))]
-    problems = [f"{folder}: expected {name}, got nothing; {_OTHER}" for name in wanted if not (folder / name).is_file()]
+    problems = missing_parts(folder, wanted, weighed, _OTHER)
     if not has_prior and not has_vision:
         problems.append(f"{folder}: expected prior/ to draw from prompts, or image_encoder/ to vary pictures; {_OTHER}")
-    problems += [
-        f"{folder}: expected weights in {part}/, got none; fix: download {part}/{STEMS[0]}.safetensors or .bin"
-        for part in weighed
-        if (folder / part / "config.json").is_file() and find_weights(folder / part, *STEMS) is None
-    ]
-    _refuse(problems)
-
-
-def _refuse(problems: list[str]) -> None:
-    if problems:
-        raise CheckpointError(*problems)
-
-
-def _load(module: nn.Module, folder: Path) -> Load:
-    return Load(module, read_weights(folder, *STEMS), str(folder), ("causal_attention_mask",))
+    refuse(problems)
