@@ -12,14 +12,14 @@ from x2i.runtime.bundle.plan import Plan
 from x2i.runtime.bundle.writer import file_records, new_bundle, write_manifest
 from x2i.runtime.commands.progress import track
 from x2i.runtime.files.staging import staging_folder
-from x2i.runtime.inputs.paint import PaintInput
+from x2i.runtime.inputs.paint import PaintGraph
 from x2i.runtime.machine import package_versions
 from x2i.runtime.media.tokenizer import Tokenizer
 from x2i.runtime.sessions.backends import open_session
 from x2i.runtime.sessions.session import GraphFile
 
 from .lora.variants import LoraVariant, lora_input, write_lora_variant
-from .paint.variants import write_paint_variant
+from .paint.variants import paint_input, write_paint_variant
 from .plan import ExportPlan
 from .proofs import check_against_proof, check_variant, write_proof
 from .provenance import sources
@@ -60,8 +60,8 @@ def _export_fp32(system: SystemSpec, plan: ExportPlan, report: Callable[[str], N
         graphs = {name: _check(folder, name, gate, report) for name, gate in checked}
         for variant in runtime_plan.lora.graphs if runtime_plan.lora is not None else ():
             graphs[variant.variant] = check_variant(folder, variant.variant, graphs[variant.graph])
-        if (paint := runtime_plan.paint) is not None:
-            graphs[paint.variant] = check_variant(folder, paint.variant, graphs[paint.graph])
+        for painted in runtime_plan.paint.graphs if runtime_plan.paint is not None else ():
+            graphs[painted.variant] = check_variant(folder, painted.variant, graphs[painted.graph])
         manifest = Manifest(
             system=plan.system,
             plan=runtime_plan,
@@ -91,7 +91,7 @@ def _trace_all(
             Tokenizer(folder / read.tokenizer, read.window, read.pad_id, read.cleans)(["a"])
     gates: dict[str, float] = {}
     loras: list[LoraVariant] = []
-    paint: PaintInput | None = None
+    painted: list[PaintGraph] = []
     for component in track(build.components, "tracing", build.count, "graph"):
         start = time.perf_counter()
         to_onnx(component, folder / f"{component.name}.onnx")
@@ -99,9 +99,10 @@ def _trace_all(
         gates[component.name] = component.gate
         if (variant := write_lora_variant(component, folder)) is not None:
             loras.append(variant)
-        paint = paint or write_paint_variant(component, runtime_plan, folder)
+        if (paint := write_paint_variant(component, runtime_plan, folder)) is not None:
+            painted.append(paint)
         report(f"[{len(gates)}/{build.count}] {component.name}: traced in {time.perf_counter() - start:.1f} s")
-    return replace(runtime_plan, lora=lora_input(loras), paint=paint), gates
+    return replace(runtime_plan, lora=lora_input(loras), paint=paint_input(painted, runtime_plan)), gates
 
 
 def _proof_arrays(component: Component) -> dict[str, np.ndarray]:

@@ -33,7 +33,8 @@ class ExportPlan:
     as in diffusers. `loras` are added to the base's weights, in any order.
     `few_step` is one of `few_step.FEW_STEPS`; `decoder` and `preview_decoder` are tiny autoencoders
     that decode instead of the base's VAE, all latents or those of steps that are shown.
-    With `inpainting` the base's UNet reads a mask and a masked picture beside the latents.
+    With `inpainting` the base's UNet reads a mask and a masked picture beside the latents. `boundaries` are the
+    timesteps at which one of several experts takes over from the one before.
     """
 
     system: str
@@ -53,6 +54,7 @@ class ExportPlan:
     decoder: Path | None = None
     preview_decoder: Path | None = None
     inpainting: bool = False
+    boundaries: tuple[float, ...] = ()
 
     def problems(self) -> list[str]:
         """What is wrong whatever the system is, one line each; no file is read."""

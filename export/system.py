@@ -82,6 +82,8 @@ class SystemSpec:
         A count of steps that depends on a schedule not yet known, as that of a hub's base, is checked after the build.
         """
         problems = [*self._base_problems(plan), *plan.problems()]
+        if plan.boundaries and not any(name.startswith("expert:") for name in self.required):
+            problems.append("--boundaries: this system has one denoiser for all timesteps; leave it out")
         if self.stands_alone:
             problems += self._latents_problems(plan)
             problems += self._part_problems(plan.parts) if plan.random_weights is None else []

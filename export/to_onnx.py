@@ -3,7 +3,7 @@
 import inspect
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +51,18 @@ class Component:
         with torch.no_grad():
             returned = self.module(*inputs.values())
         return dict(zip(self.outputs, returned if isinstance(returned, tuple) else (returned,), strict=True))
+
+
+def batched_component(
+    name: str,
+    module: nn.Module,
+    example: Callable[[Sizes], dict[str, Tensor]],
+    inputs: Iterable[str],
+    outputs: tuple[str, ...],
+) -> Component:
+    """A component whose only free size is the first of every input, `batch`."""
+    free = {tensor: {0: "batch"} for tensor in inputs}
+    return Component(name, module.eval(), example, outputs, free, trace={"batch": 2}, proof={"batch": 3})
 
 
 def numpy_arrays(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:

@@ -39,12 +39,12 @@ class Conditions:
         self._plan = bundle.manifest.plan
 
     @property
-    def prompt_tokenizer(self) -> Tokenizer | None:
-        """The tokenizer of the prompt that the plan's inputs look into: for a placeholder word, a marker, weights,
-        painted words."""
+    def prompt_tokenizers(self) -> tuple[Tokenizer, ...]:
+        """Those of the prompt that the plan's inputs look into: first where a placeholder word, a marker or weights may
+        stand, then all that read words which may be painted."""
         standing = [t for c, t in self._conditioners if any(c.find(kind) for kind in LOOKS_INTO_PROMPTS)]
-        read = [t for _, t in self._conditioners if t is not None] if self._paints else []
-        return next(iter((*standing, *read)), None)
+        read = [t for _, t in self._conditioners] if self._paints else []
+        return tuple({id(each): each for each in (*standing, *read) if each is not None}.values())
 
     def __call__(
         self, request: Request, other: np.ndarray | None = None, until: str | None = None

@@ -66,7 +66,7 @@ def _sides(conditioner: Conditioner, tokenizer: Tokenizer, request: Request, sty
     marking = conditioner.find(MarkerInput)
     assert request.prompt is not None, "a conditioner of a prompt that is not there"
     marker = None if marking is None else marking.marker_of(request.values)
-    readings = [read_prompt(request.values["negative"], tokenizer, style)] if request.rows == 2 else []
+    readings = [read_prompt(request.negative, tokenizer, style)] if request.rows == 2 else []
     marks = marking is not None and marking.marks
     readings.append(read_prompt(request.prompt, tokenizer, style, marker, marks))
     return [windows_of(reading, tokenizer, style) for reading in readings]
@@ -95,7 +95,7 @@ def _tokens(conditioner: Conditioner, tokenizer: Tokenizer, request: Request) ->
     marker, made = conditioner.find(MarkerInput), request.inputs
     assert request.prompt is not None, "a conditioner of a prompt that is not there"
     prompt = request.prompt if marker is None or made.unmarked_prompt is None else made.unmarked_prompt
-    tokens = tokenizer([prompt] if request.rows == 1 else [request.values["negative"], prompt])
+    tokens = tokenizer([prompt] if request.rows == 1 else [request.negative, prompt])
     if marker is None or not marker.marks:
         return tokens
     assert made.marked_ids is not None, "a marker that nobody read"
@@ -104,7 +104,7 @@ def _tokens(conditioner: Conditioner, tokenizer: Tokenizer, request: Request) ->
 
 def _syntax_notes(tokenizer: Tokenizer, request: Request, style: PromptStyle, weighable: bool) -> Iterator[str]:
     """A warning for each prompt with weights and the like, of which the negative one counts where it is read."""
-    texts = {"negative prompt": request.values["negative"]} if request.rows == 2 else {}
+    texts = {"negative prompt": request.negative} if request.rows == 2 else {}
     texts |= {"prompt": request.prompt or ""}
     for name, text in texts.items():
         if (note := syntax_note(text, name, tokenizer.added, style, weighable)) is not None:

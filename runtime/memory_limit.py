@@ -69,8 +69,9 @@ class MemoryLimit:
     """A limit in bytes for one bundle on one backend, for one call at a time: of the process's own memory, without the
     files that are mapped into it.
 
-    Graphs of the denoising loop stay together, every other graph is alone. Raises InputError for a backend whose graphs
-    lie in another memory than the process's.
+    A denoiser and its variants, between which the steps go to and fro, stay together. Every other graph is alone, and
+    so is each of several denoisers that take over from one another. Raises InputError for a backend whose graphs lie in
+    another memory than the process's.
     """
 
     def __init__(self, limit: int, bundle: Bundle, backend: str):
@@ -81,9 +82,10 @@ class MemoryLimit:
         self._limit, self._bundle, self._name = limit, bundle, name
 
     def co_resident(self, graph: str, other: str) -> bool:
-        """Whether two graphs are in memory together: those of the denoising loop are, no others."""
+        """Whether two graphs are in memory together: a denoiser and its variants are, no others."""
         plan = self._bundle.manifest.plan
-        return plan.in_loop(graph) and plan.in_loop(other)
+        denoiser = plan.denoiser_of(graph)
+        return denoiser is not None and denoiser == plan.denoiser_of(other)
 
     def first_that_fits(self, runs: Sequence[RunShape], graphs: Sequence[str]) -> RunShape:
         """The first of these runs that keeps to the limit.
@@ -105,11 +107,11 @@ class MemoryLimit:
     def peak_bytes(self, run: RunShape, graphs: Sequence[str]) -> dict[str, int]:
         """Bytes that each part of a run needs at its peak, those of the process included.
 
-        Parts are named by their graphs. Those of the denoising loop are one part, "denoiser and denoiser.takes-...".
+        Parts are named by their graphs. A denoiser and its variants are one part, "denoiser and denoiser.takes-...".
         """
         plan = self._bundle.manifest.plan
-        loop = [graph for graph in graphs if plan.in_loop(graph)]
-        found = {graph: PROCESS_BYTES + self._weights(graph, run) for graph in graphs if graph not in loop}
+        denoisers = {graph: plan.denoiser_of(graph) for graph in graphs}
+        found = {graph: PROCESS_BYTES + self._weights(graph, run) for graph, own in denoisers.items() if own is None}
         cells = run.cells * run.count
         for process in plan.processes:
             for graph in (graph for graph in process.tail_graphs() if graph in found):
@@ -118,7 +120,10 @@ class MemoryLimit:
             found[graph] += ENCODER_BYTES_PER_PIXEL * cells * plan.process.canvas.factor**2
         attention = ATTENTION_BYTES_PER_PAIR[self._name] * run.cells
         computed = (DENOISER_BYTES_PER_CELL[self._name] + attention) * cells * run.sides
-        return found | {" and ".join(loop): PROCESS_BYTES + sum(self._weights(graph, run) for graph in loop) + computed}
+        for denoiser in dict.fromkeys(own for own in denoisers.values() if own is not None):
+            loop = [graph for graph, own in denoisers.items() if own == denoiser]
+            found[" and ".join(loop)] = PROCESS_BYTES + sum(self._weights(graph, run) for graph in loop) + computed
+        return found
 
     def _weights(self, graph: str, run: RunShape) -> int:
         file = self._bundle.graph_file(graph)

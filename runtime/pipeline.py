@@ -180,10 +180,10 @@ class Pipeline:
 
     def _request(self, prompt: str | None, options: RunOptions) -> tuple[Request, np.ndarray | None, tuple[str, ...]]:
         """The checked request, the context to mix in where a second bundle reads the prompt, and its warnings."""
-        manifest, tokenizer = self.bundle.manifest, self._conditions.prompt_tokenizer
+        manifest, tokenizers = self.bundle.manifest, self._conditions.prompt_tokenizers
         merged: RunOptions = {"preset": self.preset, **options}
         if self._text is None or prompt is None:
-            return make_request(manifest, prompt, tokenizer, **merged), None, ()
+            return make_request(manifest, prompt, tokenizers, **merged), None, ()
         own = cast(RunOptions, {name: value for name, value in merged.items() if name not in TEXT_OPTIONS})
         if own.get("mix") is None:
             own["mix"] = MIX
@@ -193,7 +193,7 @@ class Pipeline:
         preset = manifest.plan.presets.get(named, Preset()) if isinstance(named, str) else Preset()
         read["guidance"] = usual_guidance(manifest.plan, preset) if guidance is None else guidance
         request, spoken = collect_problems(
-            partial(make_request, manifest, None, None, True, **own), partial(self._text.request, prompt, **read)
+            partial(make_request, manifest, None, (), True, **own), partial(self._text.request, prompt, **read)
         )
         return request, *self._text.context(spoken)
 

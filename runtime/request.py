@@ -60,6 +60,11 @@ class Request:
         return scale
 
     @property
+    def negative(self) -> str:
+        """What is read on the side that is steered away from."""
+        return str(self.values["negative"]) if self.inputs.negative is None else self.inputs.negative
+
+    @property
     def steps(self) -> int | None:
         """How many steps its sampler makes; None for tokens."""
         return None if self.sampler is None else len(self.sampler.timesteps) - (self.first_step or 0)
@@ -73,7 +78,7 @@ class Request:
     def serving(self, graph: str) -> str:
         """The graph that serves in this run: the variant with a LoRA's inputs where it changes one of the layers, or
         the one that takes painted words."""
-        if self.inputs.paint is not None and self.inputs.paint.graph == graph:
+        if self.inputs.paint is not None and graph in self.inputs.paint.graphs:
             return paint_variant(graph)
         return lora_variant(graph) if graph in self.inputs.lora else graph
 
@@ -112,7 +117,7 @@ def options_of_prompts(plan: Plan, prompts: Sequence[Any], options: RunOptions) 
 def make_request(
     manifest: Manifest,
     prompt: str | None = None,
-    tokenizer: Tokenizer | None = None,
+    tokenizers: Sequence[Tokenizer] = (),
     mixes: bool = False,
     /,
     **given: Unpack[RunOptions],
@@ -120,8 +125,8 @@ def make_request(
     """Fills in the plan's defaults and raises InputError with one line per problem; where keywords are no options,
     UnknownOptionError.
 
-    `tokenizer` is the prompt's, for a plan in whose prompt a word or marker stands; `mixes` says that another bundle's
-    context is mixed in.
+    `tokenizers` are the prompt's, for a plan whose inputs look into it: first the one by which a word or marker stands
+    in it. `mixes` says that another bundle's context is mixed in.
     """
     plan, values = manifest.plan, filled_in(given)
     process, canvas = plan.main, plan.process.canvas
@@ -142,7 +147,7 @@ def make_request(
         CallContext(
             _readable(values, noise, bool(misshapen)),
             prompt,
-            tokenizer,
+            next(iter(tokenizers), None),
             rows,
             steps,
             mixes,
@@ -150,6 +155,7 @@ def make_request(
             canvas.cells(size),
             size,
             count,
+            tuple(tokenizers[1:]),
         ),
     )
     problems += made.problems + _variant_problems(plan, preset, values["preset"], made)
@@ -197,7 +203,8 @@ def _variant_problems(plan: Plan, preset: Preset, name: str | None, made: Prepar
         fix = "leave the preset out, or fold it at export"
         found.append(f"lora: the preset {name} calls {others[-1]}, which takes none; {fix}")
     painted = made.paint
-    others = [] if painted is None else [v.name for v in preset.variants(painted.graph) if v.name != painted.graph]
+    graphs = () if painted is None else painted.graphs
+    others = [v.name for graph in sorted(graphs) for v in preset.variants(graph) if v.name != graph]
     if others:
         found.append(f"paint: the preset {name} calls {others[-1]}, which takes no painted words; leave the preset out")
     return found

@@ -91,7 +91,7 @@ class TextBundle:
 
     def request(self, prompt: str | None, **options: Unpack[RunOptions]) -> Request:
         """Checks the prompt and TEXT_OPTIONS; raises InputError."""
-        return make_request(self.bundle.manifest, prompt, self._conditions.prompt_tokenizer, **options)
+        return make_request(self.bundle.manifest, prompt, self._conditions.prompt_tokenizers, **options)
 
     def context(self, request: Request) -> tuple[np.ndarray, tuple[str, ...]]:
         """The context of both sides of the guidance [B, tokens, D], and warnings."""

@@ -114,6 +114,9 @@ TOLERANCES = {
     "painted-unet": Tolerance(relative=1e-4, source="ediffi SPEC 1.8: of the latents, for one prediction"),
     "painted-latents": Tolerance(relative=1e-4, source="ediffi SPEC 1.8: latents, relative L2"),
     "painted-picture": Tolerance(absolute=2, source="ediffi SPEC 1.8: pictures"),
+    "ediffi-net": Tolerance(relative=1e-4, source="ediffi SPEC 2.4: nets"),
+    "ediffi-run": Tolerance(relative=1e-3, source="ediffi SPEC 2.4: runs"),
+    "ediffi-step": Tolerance(relative=1e-5, source="ediffi SPEC 2.4: 2e-6 in float64 with the recorded predictions"),
     "ddcap-confidence": Tolerance(absolute=1e-7, source="ddcap SPEC 4: order is decided from 1.4e-4 of a probability"),
 }
 

@@ -1,6 +1,5 @@
 """unCLIP's networks as its processes call them: prompts and pictures to an embedding, a small and a large picture."""
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -9,7 +8,7 @@ from torch.nn import functional as F
 from x2i.models.clip.projected_text import ProjectedText
 
 from ..components.text import prompt_ids
-from ..to_onnx import Component, Sizes
+from ..to_onnx import Component, Sizes, batched_component
 
 if TYPE_CHECKING:
     from diffusers.models.transformers.prior_transformer import PriorTransformer
@@ -147,7 +146,9 @@ def prompt_states_component(text: ProjectedText, tokens: int) -> Component:
     def example(sizes: Sizes) -> dict[str, Tensor]:
         return {"input_ids": prompt_ids(sizes["batch"], tokens, text.config.vocab_size, _end(text))}
 
-    return _batched("text_encoder", PromptStates(text), example, ("input_ids",), ("text_embeds", "text_states"))
+    return batched_component(
+        "text_encoder", PromptStates(text), example, ("input_ids",), ("text_embeds", "text_states")
+    )
 
 
 def image_embedding_component(vision: "CLIPVisionModelWithProjection") -> Component:
@@ -158,7 +159,7 @@ def image_embedding_component(vision: "CLIPVisionModelWithProjection") -> Compon
         random = torch.Generator().manual_seed(31)
         return {"pixels": torch.randn(sizes["batch"], 3, size, size, generator=random)}
 
-    return _batched("image_encoder", _Embedding(vision), example, ("pixels",), ("image_embedding",))
+    return batched_component("image_encoder", _Embedding(vision), example, ("pixels",), ("image_embedding",))
 
 
 def prior_components(prior: "PriorTransformer", text: ProjectedText, tokens: int) -> list[Component]:
@@ -174,8 +175,8 @@ def prior_components(prior: "PriorTransformer", text: ProjectedText, tokens: int
         return {"vectors": torch.randn(sizes["batch"], width, generator=torch.Generator().manual_seed(33))}
 
     return [
-        _batched("prior", _Prior(prior), example, ("vectors", "timestep", *TEXTS), ("predicted",)),
-        _batched("prior_tail", _Denormalised(prior), vectors, ("vectors",), ("written",)),
+        batched_component("prior", _Prior(prior), example, ("vectors", "timestep", *TEXTS), ("predicted",)),
+        batched_component("prior_tail", _Denormalised(prior), vectors, ("vectors",), ("written",)),
     ]
 
 
@@ -190,7 +191,7 @@ def decoder_context_component(projection: "UnCLIPTextProjModel", text: Projected
         }
         return inputs | _texts(text, tokens, batch)
 
-    return _batched(
+    return batched_component(
         "decoder_context",
         _DecoderContext(projection),
         example,
@@ -229,7 +230,7 @@ def enlarged_component(small: int, large: int) -> Component:
         random = torch.Generator().manual_seed(36)
         return {"small": torch.randn(sizes["batch"], 3, small, small, generator=random)}
 
-    return _batched("enlarged", _Enlarged(small, large), example, ("small",), ("enlarged",))
+    return batched_component("enlarged", _Enlarged(small, large), example, ("small",), ("enlarged",))
 
 
 def super_resolution_component(unet: "UNet2DModel", name: str) -> Component:
@@ -255,18 +256,6 @@ def super_resolution_component(unet: "UNet2DModel", name: str) -> Component:
         trace={"batch": 2, "height": 4, "width": 5},
         proof={"batch": 3, "height": 3, "width": 4},
     )
-
-
-def _batched(
-    name: str,
-    module: nn.Module,
-    example: Callable[[Sizes], dict[str, Tensor]],
-    inputs: tuple[str, ...],
-    outputs: tuple[str, ...],
-) -> Component:
-    """A graph whose only free size is the first of every input."""
-    free = {tensor: {0: "batch"} for tensor in inputs}
-    return Component(name, module.eval(), example, outputs, free, trace={"batch": 2}, proof={"batch": 3})
 
 
 def _texts(text: ProjectedText, tokens: int, batch: int) -> dict[str, Tensor]:

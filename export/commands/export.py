@@ -42,6 +42,16 @@ def _loras(context: click.Context, parameter: click.Parameter, values: tuple[str
         raise click.BadParameter(str(error)) from error
 
 
+def _boundaries(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[float, ...]:
+    try:
+        found = tuple(float(part) for part in (value or "").split(",") if part.strip())
+    except ValueError as error:
+        raise click.BadParameter(f"expected timesteps with commas between them, got {value!r}") from error
+    if any(not abs(part) < float("inf") for part in found):
+        raise click.BadParameter(f"expected finite timesteps, got {value!r}")
+    return found
+
+
 @command(help=f"Export SYSTEM ({', '.join(SYSTEMS)}) to the bundle folder OUT.")
 @click.argument("system")
 @click.argument("out", type=click.Path(path_type=Path))
@@ -62,6 +72,12 @@ def _loras(context: click.Context, parameter: click.Parameter, values: tuple[str
 @click.option("--decoder", type=FILE, help="A tiny autoencoder (TAESD) that decodes instead of the base's VAE.")
 @click.option("--preview-decoder", type=FILE, help="A tiny autoencoder that decodes the steps that are shown.")
 @click.option("--inpainting", is_flag=True, help="The base is one for inpainting: its UNet reads a mask, too.")
+@click.option(
+    "--boundaries",
+    callback=_boundaries,
+    metavar="TIMESTEP[,TIMESTEP]",
+    help="Timesteps below which the next of several experts takes over, from the noisiest on: 600,300.",
+)
 @click.option("--licence", "licences", multiple=True, help="A licence of the weights, kept in the manifest.")
 @lowering_options
 def export(
@@ -80,6 +96,7 @@ def export(
     decoder: Path | None,
     preview_decoder: Path | None,
     inpainting: bool,
+    boundaries: tuple[float, ...],
     licences: tuple[str, ...],
     lowering: dict[str, Any],
 ) -> None:
@@ -89,7 +106,7 @@ def export(
         from ..lower.lowering import Lowering
         from ..plan import ExportPlan
     distilled = loras, few_step, decoder, preview_decoder
-    options = sampler, steps, guidance, licences, Lowering(**lowering), clip_skip, *distilled, inpainting
+    options = sampler, steps, guidance, licences, Lowering(**lowering), clip_skip, *distilled, inpainting, boundaries
     plan = ExportPlan(system, out, base, base_config, parts, random_weights, *options)
     with bars():
         export_bundle(plan, echo)

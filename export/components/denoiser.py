@@ -21,6 +21,8 @@ from .projection import KEYS, LOCAL_KEYS, LOCAL_VALUES, STRENGTH, TOKEN_INDEX, V
 GUIDANCE = "guidance"
 """The input of a denoiser that reads its guidance scale."""
 FILLED_LATENTS = "filled_latents"
+ADDED = "added"
+"""The input of a denoiser that reads a vector [B, W] beside the context, which is added to the time's embedding."""
 FILLED = (DRAWN_ANEW, FILLED_LATENTS)
 """What a UNet that fills pictures reads beside latents, in slots of the same names."""
 
@@ -53,12 +55,13 @@ def injected_op(
 class NoisePrediction(nn.Module):
     """A stock UNet2DConditionModel whose settings `x2i.models.stable_diffusion.drawable` takes, for any latent size.
 
-    `forward(latents [B, C, h, w], timestep [B], *context)` returns the noise, [B, C, h, w]. A UNet that embeds its
-    guidance (`time_cond_proj_dim`) reads the scale [B] before the context. The context is every
+    `forward(latents [B, C, h, w], timestep [B], *context)` returns the noise, [B, C, h, w]. The context is every
     layer's keys, then every layer's values, [B, T, C] each; an injected UNet reads the local keys and values, the token
-    index [B] and the strength [B] behind them. One that `fills` reads, in front of these, what is drawn anew, [B, 1, h,
-    w], and the latents of the picture without it, [B, C, h, w]: channels behind those of the latents. Every upsampler
-    gets the size of the skip connection that it meets, so that sizes which do not halve evenly work in the same graph.
+    index [B] and the strength [B] behind them. In front of it stand, in this order, the scale [B] of a UNet that embeds
+    its guidance (`time_cond_proj_dim`); the vector [B, W] of one whose class embedding is a projection; and of one that
+    `fills`, what is drawn anew, [B, 1, h, w], and the latents of the picture without it, [B, C, h, w]: channels behind
+    those of the latents. Every upsampler gets the size of the skip connection that it meets, so that sizes which do not
+    halve evenly work in the same graph.
     """
 
     def __init__(self, unet: UNet2DConditionModel, op: InjectedOp = injected_op, fills: bool = False):
@@ -73,11 +76,16 @@ class NoisePrediction(nn.Module):
         if embeds_guidance(unet):
             scale, context = context[0], context[1:]
             guidance = embedded_guidance(scale, unet.config.time_cond_proj_dim).to(latents.dtype)
+        added = None
+        if adds_vector(unet):
+            added, context = unet.class_embedding(context[0]), context[1:]
         if self.fills:
             anew, filled, *others = context
             latents, context = torch.cat([latents, anew, filled], dim=1), tuple(others)
         self._hand_out(context)
         time = unet.time_embedding(unet.time_proj(timestep).to(latents.dtype), guidance)
+        if added is not None:
+            time = time + added
         if unet.time_embed_act is not None:
             time = unet.time_embed_act(time)
         x = unet.conv_in(2 * latents - 1 if unet.config.center_input_sample else latents)
@@ -112,6 +120,11 @@ def embeds_guidance(unet: UNet2DConditionModel) -> bool:
     return unet.config.time_cond_proj_dim is not None
 
 
+def adds_vector(unet: UNet2DConditionModel) -> bool:
+    """Whether the UNet adds a vector's projection to the time's embedding."""
+    return unet.config.class_embed_type == "projection"
+
+
 def embedded_guidance(scale: Tensor, width: int) -> Tensor:
     """Sines and cosines of a guidance scale [B], [B, width].
 
@@ -133,7 +146,9 @@ def _detached_upsamplers(unet: UNet2DConditionModel) -> dict[str, nn.Module]:
     return found
 
 
-def denoiser_component(unet: UNet2DConditionModel, injected: bool = False, fills: bool = False) -> Component:
+def denoiser_component(
+    unet: UNet2DConditionModel, injected: bool = False, fills: bool = False, name: str = "denoiser"
+) -> Component:
     """The denoiser's graph, with the second attention if `injected`, and a mask and a masked picture if it `fills`."""
     channels = unet.config.out_channels
     layers = {path: layer.to_k.out_features for path, layer in cross_attention_layers(unet).items()}
@@ -145,6 +160,7 @@ def denoiser_component(unet: UNet2DConditionModel, injected: bool = False, fills
     scalars = {TOKEN_INDEX: {0: "batch"}, STRENGTH: {0: "batch"}} if injected else {}
     own: dict[str, dict[int, str]] = {"latents": plane, "timestep": {0: "batch"}}
     own |= {GUIDANCE: {0: "batch"}} if embeds_guidance(unet) else {}
+    own |= {ADDED: {0: "batch"}} if adds_vector(unet) else {}
 
     def example(sizes: Sizes) -> dict[str, Tensor]:
         random = torch.Generator().manual_seed(1)
@@ -155,6 +171,9 @@ def denoiser_component(unet: UNet2DConditionModel, injected: bool = False, fills
         }
         if GUIDANCE in own:
             inputs[GUIDANCE] = torch.linspace(1, 9.5, batch)
+        if ADDED in own:
+            width = unet.config.projection_class_embeddings_input_dim
+            inputs[ADDED] = torch.randn(batch, width, generator=random)
         if fills:
             size = sizes["height"], sizes["width"]
             anew, filled = (torch.randn(batch, width, *size, generator=random) for width in (1, channels))
@@ -169,7 +188,7 @@ def denoiser_component(unet: UNet2DConditionModel, injected: bool = False, fills
 
     module = NoisePrediction(unet, fills=fills).eval()
     return Component(
-        name="denoiser",
+        name=name,
         module=module,
         example=example,
         outputs=("noise",),

@@ -30,11 +30,12 @@ def projection_component(
     local: bool = False,
     biases: KeyValueWeights | None = None,
     contexts: Tensor | None = None,
+    suffix: str = "",
 ) -> Component:
     """All layers' keys and values, [B, T, C] each, from a context [B, T, D]; B and T are free.
 
     `local` names them as the second attention's. Examples are rows of `contexts` [n, T, D], which the graph before this
-    one gave, or normal numbers where there are none.
+    one gave, or normal numbers where there are none. `suffix` tells the graphs of several denoisers apart.
     """
     projection = ContextProjection(weights, biases).eval()
     width = next(iter(weights.values()))[0].shape[1]
@@ -47,7 +48,7 @@ def projection_component(
 
     kinds = _kinds(local)
     return Component(
-        name=_graph(local),
+        name=_graph(local) + suffix,
         module=projection,
         example=example,
         outputs=tuple(name for kind in kinds for name in layer_names(kind, projection.layers)),
@@ -71,10 +72,10 @@ def drawn_rows(contexts: Tensor, batch: int, tokens: int, random: torch.Generato
     return rows[torch.randint(len(rows), (batch, tokens), generator=random)]
 
 
-def projection_stage(slot: str, prefix: str = "", local: bool = False) -> GraphCall:
+def projection_stage(slot: str, prefix: str = "", local: bool = False, suffix: str = "") -> GraphCall:
     """The call of that graph on the context in `slot`, its outputs in slots of their own names behind `prefix`."""
     return GraphCall(
-        _graph(local), {"context": slot}, {pattern(kind): prefix + pattern(kind) for kind in _kinds(local)}
+        _graph(local) + suffix, {"context": slot}, {pattern(kind): prefix + pattern(kind) for kind in _kinds(local)}
     )
 
 

@@ -1,5 +1,6 @@
 """A calibration set that the user gives: JSON lines, each the options of one run."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,11 @@ def read_cases(path: Path, bundle: Bundle) -> list[dict[str, Any]]:
         raise InputError(
             f"{path}: expected at most {MOST_CASES} runs to calibrate on, got {len(lines)}; leave some out"
         )
-    tokenizer = Conditions(bundle, _never).prompt_tokenizer
+    tokenizers = Conditions(bundle, _never).prompt_tokenizers
     cases, problems = [], []
     for number, line in lines:
         try:
-            cases.append(_case(line, path.parent, bundle, tokenizer))
+            cases.append(_case(line, path.parent, bundle, tokenizers))
         except InputError as error:
             problems += [f"{path}:{number}: {problem}" for problem in error.problems]
     if problems:
@@ -44,7 +45,7 @@ def read_cases(path: Path, bundle: Bundle) -> list[dict[str, Any]]:
     return cases
 
 
-def _case(line: str, folder: Path, bundle: Bundle, tokenizer: Tokenizer | None) -> dict[str, Any]:
+def _case(line: str, folder: Path, bundle: Bundle, tokenizers: Sequence[Tokenizer]) -> dict[str, Any]:
     """One run's options, its files' names made absolute."""
     given = parse_json(line, f"a JSON object such as {EXAMPLE}, {line[:40]!r}")
     if not isinstance(given, dict):
@@ -55,7 +56,7 @@ def _case(line: str, folder: Path, bundle: Bundle, tokenizer: Tokenizer | None) 
     files = _files()
     case: dict[str, Any] = {name: _located(value, folder) if name in files else value for name, value in given.items()}
     others = {name: value for name, value in case.items() if name != "prompt"}
-    make_request(bundle.manifest, case.get("prompt"), tokenizer, **others)
+    make_request(bundle.manifest, case.get("prompt"), tokenizers, **others)
     return case
 
 

@@ -118,10 +118,11 @@ class FolderSampling:
     sampler: SamplerChoice | None
 
 
-def read_sampling(config: Mapping[str, Any], source: str) -> FolderSampling:
+def read_sampling(config: Mapping[str, Any], source: str, as_written: bool = False) -> FolderSampling:
     """A scheduler_config.json as Stable Diffusion's pipeline draws with it; `source` names it in messages.
 
-    The pipeline itself puts `steps_offset` 1 and `clip_sample` false, whatever the file says. Without a class the
+    The pipeline itself puts `steps_offset` 1 and `clip_sample` false, whatever the file says; `as_written` leaves both,
+    as the scheduler has them by itself. Without a class the
     settings are a schedule alone, under the names of diffusers. Raises PlanError with every setting that is of a wrong
     kind or that no sampler here draws.
     """
@@ -139,8 +140,9 @@ def read_sampling(config: Mapping[str, Any], source: str) -> FolderSampling:
     values = {key: config.get(key, default) for key, default in defaults.items() if key not in ignored}
     # diffusers asks whether a switch is set, and null is not.
     values |= {key: False for key, value in values.items() if value is None and isinstance(defaults[key], bool)}
-    values |= {"steps_offset": 1} if "steps_offset" in values else {}
-    values |= {"clip_sample": False} if values.get("clip_sample") is True else {}
+    if not as_written:
+        values |= {"steps_offset": 1} if "steps_offset" in values else {}
+        values |= {"clip_sample": False} if values.get("clip_sample") is True else {}
     for key, others in (OTHER_NAMES | {"solver_type": SOLVER_TYPES.get(name, SOLVER_TYPES[None])}).items():
         if isinstance(values.get(key), str):
             values[key] = others.get(values[key], values[key])

@@ -16,6 +16,7 @@ SYSTEMS = {
     "ip-adapter": "ip_adapter",
     "fastcomposer": "fastcomposer",
     "unclip": ".cascades.unclip",
+    "ediff-i": ".cascades.ediff_i",
     "vq-diffusion": ".token_systems.vq_diffusion",
     "cdcd": ".token_systems.cdcd",
     "ddcap": ".token_systems.ddcap",

@@ -90,7 +90,7 @@ def t5_tokenizer_json(folder: str | Path) -> str:
     config = folder / "tokenizer_config.json"
     stated = read_json(config) if config.is_file() else {}
     if stated.get("tokenizer_class") == "ByT5Tokenizer":
-        return to_tokenizer_json(_byte_tokenizer(_sentinels(stated, BYTE_SENTINELS, config)))
+        return byte_tokenizer_json(_sentinels(stated, BYTE_SENTINELS, config))
     sentinels, file = _sentinels(stated, SENTINELS, config), folder / SENTENCEPIECE
     return saved_tokenizer_json(folder, file.name) or to_tokenizer_json(_converted(file, sentinels))
 
@@ -134,8 +134,8 @@ def _special(*tokens: str, strips: bool = False) -> "list[AddedToken]":
     return [AddedToken(token, lstrip=strips, rstrip=strips, special=True, normalized=False) for token in tokens]
 
 
-def _byte_tokenizer(sentinels: int) -> "Tokenizer":
-    """ByT5's: the bytes of a text as the ids from 3 on, `</s>` behind them."""
+def byte_tokenizer_json(sentinels: int = BYTE_SENTINELS) -> str:
+    """The `tokenizers` serialization of ByT5's: the bytes of a text as the ids from 3 on, `</s>` behind them."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
     plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
@@ -148,4 +148,4 @@ def _byte_tokenizer(sentinels: int) -> "Tokenizer":
     tokenizer.post_processor = processors.TemplateProcessing(
         single="$A </s>", special_tokens=[("</s>", SPECIAL.index("</s>"))]
     )
-    return tokenizer
+    return to_tokenizer_json(tokenizer)

@@ -13,12 +13,12 @@ from .calls import PlannedCall, Tensor, expand_wildcards, matches, shapes_agree
 from .plan import Plan
 from .records import Amount, Bytes, Sha256, encode
 
-REVISION = 9
+REVISION = 10
 """1 had texts only; 2 knows pictures, placeholder words and a second attention; 3 knows markers, delays, sounds and a
 mix; 4 knows precisions, kept parts and the gate; 5 knows presets; 6 knows
 samplers' settings, predictions, grey pictures and skipped layers; 7 knows processes, and tokens among them; 8 knows
 starts from a picture, LoRAs, learned words and few steps; 9 knows painted words, vectors, pixels without a decoder, and
-stages with options of their own. Older revisions are read."""
+stages with options of their own; 10 knows experts, and words painted into several of them. Older revisions are read."""
 FILE_NAME = "manifest.json"
 LONGEST_NAME = 200
 """Characters of a file's name inside the bundle."""
@@ -148,7 +148,14 @@ def in_this_revision(data: Any) -> Any:
     """The JSON of an older manifest as this revision writes it; what is no manifest is left as it is."""
     plan = data.get("plan") if isinstance(data, dict) else None
     revision = data.get("revision", REVISION) if isinstance(data, dict) else None
-    if not isinstance(plan, dict) or not isinstance(revision, int) or revision >= 7 or "processes" in plan:
+    if not isinstance(plan, dict) or not isinstance(revision, int):
+        return data
+    paint = plan.get("paint")
+    if revision == 9 and isinstance(paint, dict) and "graph" in paint:
+        own = {key: paint[key] for key in ("graph", "layers") if key in paint}
+        kept = {key: value for key, value in paint.items() if key not in own}
+        return data | {"plan": plan | {"paint": kept | {"graphs": [own]}}}
+    if revision >= 7 or "processes" in plan:
         return data
     process = {"kind": "latents"} | {key: plan[key] for key in OF_THE_PROCESS if key in plan}
     kept = {key: value for key, value in plan.items() if key not in OF_THE_PROCESS}

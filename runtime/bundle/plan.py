@@ -16,6 +16,7 @@ from ..inputs.option import Input
 from ..inputs.paint import PaintInput, paint_problems
 from ..inputs.pictures.start import StartInput
 from ..inputs.pictures.start_picture import StartPicture
+from ..inputs.pictures.style import StyleInput
 from ..inputs.pictures.subjects import SubjectsInput
 from ..inputs.pictures.variation import VariationInput
 from ..inputs.registry import input_options, input_types, option_names
@@ -67,6 +68,7 @@ class Conditioner:
         return (
             self.find(SoundStart) is not None
             or self.find(StartPicture) is not None
+            or self.find(StyleInput) is not None
             or (varied is not None and varied.prompts)
             or (start is not None and not start.required)
         )
@@ -260,7 +262,11 @@ class Plan:
 
     def in_loop(self, graph: str) -> bool:
         """Whether a graph, or the one that it is a variant of, serves a segment, and so is called by the steps."""
-        return any(graph == denoiser or graph.startswith(f"{denoiser}.") for denoiser in self.denoisers())
+        return self.denoiser_of(graph) is not None
+
+    def denoiser_of(self, graph: str) -> str | None:
+        """The segments' graph that a graph is, or is a variant of; None where it serves none."""
+        return next((each for each in self.denoisers() if graph == each or graph.startswith(f"{each}.")), None)
 
     def problems(self, graphs: set[str]) -> list[str]:
         """What does not fit together, given the names of the graphs present."""
@@ -298,7 +304,7 @@ class Plan:
 
     def side_graphs(self) -> set[str]:
         """The graphs that serve only where a call brings a LoRA, or painted words."""
-        return {*self.lora_graphs().values(), *([] if self.paint is None else [self.paint.variant])}
+        return {*self.lora_graphs().values(), *([] if self.paint is None else self.paint.variants)}
 
     def _slot_problems(self) -> Iterator[str]:
         """Slots that are read before anything fills them, and processes in the wrong order."""

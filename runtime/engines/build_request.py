@@ -147,8 +147,8 @@ class BuildRequest:
         if self.lora is not None and not takes_lora:
             yield "--lora: expected a bundle whose graphs take LoRAs, got one from before; export it again"
         paint = bundle.manifest.plan.paint
-        if not self.paint and paint is not None and paint.variant in self.graphs:
-            yield f"--graph: {paint.variant} takes painted words; add --paint"
+        if not self.paint and paint is not None and (asked := [v for v in paint.variants if v in self.graphs]):
+            yield f"--graph: {', '.join(asked)} takes painted words; add --paint"
         if self.paint and paint is None:
             yield "--paint: expected a bundle whose denoiser takes painted words, got another; export it again"
         library = LIBRARIES[self.backend]

@@ -191,12 +191,16 @@ class _PlanWalk:
         values = self._note(name, shapes)
         if self._rank is not None and (variant := self._takes_lora.get(name)) is not None:
             self._note(variant, shapes | {DOWN: (1, self._rank), UP: (self._rank, 1)})
-        if self._paint is not None and self._paint.graph == name:
+        painted = None if self._paint is None else self._paint.of(name)
+        if self._paint is not None and painted is not None:
             key = next(shape for tensor, shape in shapes.items() if tensor.startswith("key."))
-            painted = self._paint.shapes(self._call, {"key": key})
-            self._note(
-                self._paint.variant, shapes | {tensor: (key[0], *shape[1:]) for tensor, shape in painted.items()}
-            )
+            read = painted.inputs()
+            own = {
+                tensor: shape
+                for tensor, shape in self._paint.shapes(self._call, {"key": key}).items()
+                if tensor in read
+            }
+            self._note(painted.variant, shapes | {tensor: (key[0], *shape[1:]) for tensor, shape in own.items()})
         return values
 
     def _note(self, name: str, shapes: dict[str, Shape]) -> Sizes:

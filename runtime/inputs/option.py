@@ -188,9 +188,10 @@ class CallContext:
     """One call as the inputs see it.
 
     `values` holds every option of a run, the defaults filled in. `tokenizer` is the prompt's, where a word or a marker
-    stands in it; `rows` are the rows of the guidance; `mixes` says that a second bundle's context is mixed
-    in; `preset_delay` is the share of the run that a preset's delayed segment waits for; `size` is (height, width) of
-    what is drawn, in pixels, and `grid` in cells of latents or tokens; `count` are its pictures.
+    stands in it, and `further` are those of the other encoders that read it; `rows` are the rows of the guidance;
+    `mixes` says that a second bundle's context is mixed in; `preset_delay` is the share of the run that a preset's
+    delayed segment waits for; `size` is (height, width) of what is drawn, in pixels, and `grid` in cells of latents or
+    tokens; `count` are its pictures.
     """
 
     values: Mapping[str, Any]
@@ -203,6 +204,7 @@ class CallContext:
     grid: tuple[int, int] = (1, 1)
     size: tuple[int, int] = (1, 1)
     count: int = 1
+    further: tuple[Tokenizer, ...] = ()
 
 
 @dataclass(slots=True)
@@ -216,7 +218,8 @@ class PreparedInputs:
     over, and takes the place of the call's; `start_strength` is the share of the steps that redraw it, None for all of
     them from noise. `tokenizer` is the prompt's with the words that the call brings, None where it brings none;
     `windows` are those that the longer of prompt and negative prompt fills. `lora` has the factors by the graphs whose
-    variants take them: they are the run's, without a row for each picture. `paint` says which graph's variant takes
+    variants take them: they are the run's, without a row for each picture. `negative` stands in the negative prompt's
+    place, None where it stays. `paint` says which graph's variant takes
     painted words, and how strongly they count.
     """
 
@@ -230,6 +233,7 @@ class PreparedInputs:
     windows: int = 1
     start_strength: float | None = None
     lora: dict[str, NamedTensors] = field(default_factory=dict)
+    negative: str | None = None
     paint: Painted | None = None
     notes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, TypedDict
 import numpy as np
 from msgspec import Meta
 
-from ..bundle.records import Few, Side
+from ..bundle.records import Few, Index, Side
 from ..errors import InputError
 from ..media.pictures import PictureSource
 from ..media.tokenizer import is_text
@@ -111,11 +111,34 @@ class PaintLayer:
 
 
 @dataclass(frozen=True, slots=True)
+class PaintGraph:
+    """A denoiser's graph whose variant takes painted words in these layers."""
+
+    graph: str
+    layers: tuple[PaintLayer, ...]
+
+    @property
+    def variant(self) -> str:
+        """The graph that takes them in the other's place."""
+        return paint_variant(self.graph)
+
+    @property
+    def factors(self) -> set[int]:
+        """How many latents a cell has a side, of each size of cross-attention."""
+        return {layer.factor for layer in self.layers}
+
+    def inputs(self) -> set[str]:
+        """What the variant reads beside the other graph's own inputs."""
+        return {*map(painted_name, self.factors), KEY_BIAS, GAIN_MAX, GAIN_DEVIATION}
+
+
+@dataclass(frozen=True, slots=True)
 class PaintInput:
-    """Painted words, which the variant of `graph` takes in `layers`.
+    """Painted words, which the variants of `graphs` take.
 
     A slot `painted.F` float32 [rows, N, T] for each size holds the weights of the T tokens at the N cells, zeros on the
-    unconditional row; `key_bias` [1, T] adds nothing. Regions with a seed fill `region_noise` and `region_cover`, which
+    unconditional row; `key_bias` [1, T] adds nothing. The context are the states of as many `texts`, the plan's first,
+    and behind them `rest` tokens that are no words. Regions with a seed fill `region_noise` and `region_cover`, which
     take the place of the start noise there. Latents have `channels`, one has `factor` pixels a side, and the sides of a
     picture are multiples of `multiple`.
     """
@@ -123,28 +146,33 @@ class PaintInput:
     KEY: ClassVar[str] = "paint"
     OPTIONS: ClassVar[tuple[Option, ...]] = options_of(PaintOptions)
 
-    graph: str
-    layers: tuple[PaintLayer, ...]
+    graphs: tuple[PaintGraph, ...]
     channels: Few
     factor: Few
     multiple: Side
+    texts: Few = 1
+    rest: Index = 0
 
     @property
-    def variant(self) -> str:
-        """The graph that takes painted words in the other's place."""
-        return paint_variant(self.graph)
+    def variants(self) -> list[str]:
+        """The graphs that take painted words in the others' places."""
+        return [each.variant for each in self.graphs]
 
     @property
     def factors(self) -> list[int]:
         """How many latents a cell has a side, of each size of cross-attention."""
-        return sorted({layer.factor for layer in self.layers})
+        return sorted(set[int]().union(*(each.factors for each in self.graphs)))
+
+    def of(self, graph: str) -> PaintGraph | None:
+        """The one of a graph's name."""
+        return next((each for each in self.graphs if each.graph == graph), None)
 
     def slots(self) -> tuple[str, ...]:
         return (*map(painted_name, self.factors), KEY_BIAS, REGION_NOISE, REGION_COVER)
 
     def describe(self) -> str:
         sizes = ", ".join(str(self.factor * factor) for factor in self.factors)
-        return f"painted words, in cells of {sizes} pixels a side, by {self.variant}; may be left out"
+        return f"painted words, in cells of {sizes} pixels a side, by {', '.join(self.variants)}; may be left out"
 
     def prepare(self, call: CallContext, made: PreparedInputs) -> None:
         values = call.values
@@ -166,13 +194,13 @@ class PaintInput:
         tokens = self._tokens(regions, call, made)
         if strength == 0 or not any(region.words.weight for region in regions):
             return
-        if self.graph in made.lora:
+        if any(each.graph in made.lora for each in self.graphs):
             raise InputError(
                 "paint: expected no LoRA of the denoiser beside painted words, whose graph takes none; fold it with "
                 "x2i export --lora, or leave one of the two out"
             )
         made.slots |= self._maps(regions, tokens, grid, call.rows)
-        made.paint = Painted(self.graph, PaintGains(strength, form))
+        made.paint = Painted(frozenset(each.graph for each in self.graphs), PaintGains(strength, form))
 
     def _regions(self, values: Mapping[str, Any], made: PreparedInputs) -> list[Region]:
         """Those of the map, and then those of masks, all of one size. Raises InputError."""
@@ -227,15 +255,17 @@ class PaintInput:
         return wanted
 
     def _tokens(self, regions: Sequence[Region], call: CallContext, made: PreparedInputs) -> list[np.ndarray]:
-        """How often each token of the prompt is a region's, float32 [T], region by region. Raises InputError."""
+        """How often each token of the context is a region's, float32 [T], region by region. Raises InputError."""
         tokenizer = made.tokenizer or call.tokenizer
         assert tokenizer is not None, "painted words without a prompt to stand in"
         if not is_text(call.prompt):
             return []
-        ids, counts, problems = ids_of_prompt(call, made, tokenizer), list[np.ndarray](), list[str]()
+        read = [(ids_of_prompt(call, made, each), each) for each in (tokenizer, *call.further[: self.texts - 1])]
+        counts, problems, rest = list[np.ndarray](), list[str](), np.zeros(self.rest, np.float32)
         for region in regions:
             try:
-                counts.append(label_counts(ids, region.words.label, tokenizer))
+                own = [label_counts(ids, region.words.label, each) for ids, each in read]
+                counts.append(np.concatenate([*own, rest]))
             except InputError as error:
                 problems += [f"{region.name}: {problem}" for problem in error.problems]
         if problems:
@@ -287,10 +317,11 @@ class PaintInput:
 
 def paint_problems(paint: PaintInput, graphs: set[str]) -> Iterator[str]:
     """What does not fit, given the graphs present."""
-    missing = [name for name in (paint.graph, paint.variant) if name not in graphs]
+    missing = [name for each in paint.graphs for name in (each.graph, each.variant) if name not in graphs]
     if missing:
         yield f"paint: expected the graphs {', '.join(missing)}, found none; export the bundle again"
-    if not paint.layers or any(layer.factor & (layer.factor - 1) for layer in paint.layers):
+    layers = [each.layers for each in paint.graphs]
+    if not layers or not all(layers) or any(factor & (factor - 1) for factor in paint.factors):
         yield "paint: expected layers whose latents were halved some times, got others; export the bundle again"
 
 

@@ -17,6 +17,7 @@ from .pictures.image import ImageInput, SeenImageInput
 from .pictures.options import ImageOptions, MaskOptions, StrengthOptions
 from .pictures.start import StartInput, StartOptions
 from .pictures.start_picture import StartPicture, StartPictureOptions
+from .pictures.style import StyleInput, StyleOptions
 from .pictures.subject import SubjectInput, SubjectOptions
 from .pictures.subjects import SubjectsInput, SubjectsOptions
 from .pictures.variation import VariationInput, VariationOptions
@@ -24,6 +25,7 @@ from .sampling import SAMPLING_OPTIONS, LatentsOptions, SamplingOptions
 from .sound import MixInput, MixOptions, SoundInput, SoundOptions, SoundStart
 from .stages import PriorOptions, PriorStage, SuperResolutionOptions, SuperResolutionStage
 from .strength import Injection
+from .text.contexts import ContextsInput, ContextsOptions
 from .text.learned import EmbeddingOptions, LearnedInput
 from .text.marker import MarkerInput, MarkerOptions
 from .text.prompt import PromptOptions, TextInput
@@ -49,6 +51,8 @@ CONDITIONER_INPUTS: list[type[Input]] = [
     DanceInput,
     SoundStart,
     VariationInput,
+    StyleInput,
+    ContextsInput,
 ]
 """What a conditioner may take, in the order in which a manifest writes them."""
 PLAN_INPUTS: list[type[Input]] = [
@@ -90,6 +94,8 @@ class RunOptions(
     VariationOptions,
     PriorOptions,
     SuperResolutionOptions,
+    StyleOptions,
+    ContextsOptions,
     total=False,
 ):
     """The keywords of a run beside its prompt, for editors and type checkers."""

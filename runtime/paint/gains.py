@@ -37,7 +37,7 @@ def paint_variant(graph: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Painted:
-    """What is painted in a run: into which graph, by which factors. The maps are slots."""
+    """What is painted in a run: into which graphs, by which factors. The maps are slots."""
 
-    graph: str
+    graphs: frozenset[str]
     gains: PaintGains

@@ -212,10 +212,10 @@ class Denoiser:
 
 
 def _painted_here(request: Request, process: Process) -> Painted | None:
-    """What is painted into this process's graph."""
+    """What is painted into this process's graphs."""
     painted = request.inputs.paint
     graphs = {segment.graph for segment in process.segments}
-    return painted if painted is not None and painted.graph in graphs else None
+    return painted if painted is not None and painted.graphs & graphs else None
 
 
 def _joined(parts: list[Outputs]) -> Outputs:

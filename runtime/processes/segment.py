@@ -13,14 +13,19 @@ MOST_SEGMENTS = 256
 class Segment:
     """The graph in charge from `from_timestep` downwards, until the next segment's; `context` maps inputs to slots.
 
-    What else it takes and gives, its process says. With `delay` it waits longer, and the segment before it stays in
-    charge.
+    With `below` that timestep itself is still the segment's before, as experts have it whose ranges are half open. What
+    else it takes and gives, its process says. With `delay` it waits longer, and the segment before it stays in charge.
     """
 
     graph: str
     from_timestep: Finite
     context: dict[str, str]
     delay: Delay | None = None
+    below: bool = False
+
+    def begun(self, timestep: float) -> bool:
+        """Whether it is in charge at a timestep, or one behind it is."""
+        return timestep < self.from_timestep if self.below else timestep <= self.from_timestep
 
 
 def segment_at(segments: Sequence[Segment], timestep: float, delayed: bool) -> int:
@@ -28,7 +33,7 @@ def segment_at(segments: Sequence[Segment], timestep: float, delayed: bool) -> i
     return max(
         number
         for number, segment in enumerate(segments)
-        if segment.from_timestep >= timestep and not (delayed and segment.delay is not None)
+        if segment.begun(timestep) and not (delayed and segment.delay is not None)
     )
 
 
@@ -42,7 +47,7 @@ def segment_problems(segments: Sequence[Segment], first_timestep: float) -> list
     starts = [segment.from_timestep for segment in segments]
     if starts != sorted(starts, reverse=True):
         found.append(f"plan: segments must start at falling timesteps, got {starts}")
-    if starts[0] < first_timestep:
+    if not segments[0].begun(first_timestep):
         found.append(f"plan: expected a first segment that serves every timestep, got one from {starts[0]:g} on")
     if len({segment.delay for segment in segments} - {None}) > 1:
         found.append("plan: expected one delay at most, got several")

@@ -114,7 +114,7 @@ class Batch:
         self.session, self.process = self.pipe.session, self.pipe.bundle.manifest.plan.process
         manifest, numbers = self.pipe.bundle.manifest, range(len(case.prompts))
         self.requests = [
-            make_request(manifest, case.prompts[k], None, False, **options_of(case, k), count=case.pictures)
+            make_request(manifest, case.prompts[k], (), False, **options_of(case, k), count=case.pictures)
             for k in numbers
         ]
         first = self.requests[0]

@@ -168,7 +168,7 @@ def test_a_lora_of_the_denoiser_is_refused_beside_it(drawing):
     from x2i.runtime.inputs.option import CallContext
 
     values = request.values | {"regions": (mask(), "apple")}
-    call = CallContext(values, PROMPT, drawing[0]._conditions.prompt_tokenizer, 2, 5, size=(48, 40), count=1)
+    call = CallContext(values, PROMPT, drawing[0]._conditions.prompt_tokenizers[0], 2, 5, size=(48, 40), count=1)
     with pytest.raises(InputError, match=r"paint: expected no LoRA of the denoiser .* x2i export --lora"):
         paint.prepare(call, made)
 
