@@ -118,11 +118,14 @@ class MemoryLimit:
                 found[graph] += DECODER_BYTES_PER_PIXEL * cells * process.canvas.factor**2
         for graph in (graph for graph in plan.start_graphs() if graph in found):
             found[graph] += ENCODER_BYTES_PER_PIXEL * cells * plan.process.canvas.factor**2
-        attention = ATTENTION_BYTES_PER_PAIR[self._name] * run.cells
-        computed = (DENOISER_BYTES_PER_CELL[self._name] + attention) * cells * run.sides
-        for denoiser in dict.fromkeys(own for own in denoisers.values() if own is not None):
-            loop = [graph for graph, own in denoisers.items() if own == denoiser]
-            found[" and ".join(loop)] = PROCESS_BYTES + sum(self._weights(graph, run) for graph in loop) + computed
+        for process in plan.processes:
+            # An earlier process draws its usual size alone.
+            own = run.cells if process is plan.process else prod(process.canvas.cells(process.canvas.size))
+            attention = ATTENTION_BYTES_PER_PAIR[self._name] * own
+            computed = (DENOISER_BYTES_PER_CELL[self._name] + attention) * own * run.count * run.sides
+            for denoiser in dict.fromkeys(segment.graph for segment in process.segments):
+                loop = [graph for graph, found_of in denoisers.items() if found_of == denoiser]
+                found[" and ".join(loop)] = PROCESS_BYTES + sum(self._weights(graph, run) for graph in loop) + computed
         return found
 
     def _weights(self, graph: str, run: RunShape) -> int:

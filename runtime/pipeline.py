@@ -319,7 +319,9 @@ class Walk(Iterator[Step]):
         request, plan = self._request, self._bundle.manifest.plan
         scale = request.guidance_of(plan, process)
         preset = request.preset if process is plan.main else None
-        denoiser = Denoiser(process, self._sessions, self._slots, request, scale, self._written, self._joined, preset)
+        denoiser = Denoiser(
+            process, self._sessions, self._slots, request, scale, self._written, self._joined, preset, self._alone
+        )
         self._denoisers.append(denoiser)
         return denoiser
 

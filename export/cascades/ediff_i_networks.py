@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from transformers import CLIPTextModel, PreTrainedModel
 
 
+LEAST_NORM = 1e-4
+"""Of a picture's embedding, whose norm is about 10: where none is given, zeros stay zeros in float16, too."""
+
+
 class _ClipStates(nn.Module):
     """`forward(input_ids [B, T])` returns CLIP's last states behind the final LayerNorm [B, T, D], and the end token's
     [B, D]. Padding is not masked."""
@@ -58,7 +62,7 @@ class ComposedContext(nn.Module):
     def forward(self, kept: Tensor, clip_states: Tensor, clip_pooled: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
         states, pooled = [clip_states, *others], [clip_pooled * kept[:, :1]]
         if self.names[-1] == "clip-image":
-            unit = F.normalize(states.pop(), dim=-1)
+            unit = F.normalize(states.pop(), dim=-1, eps=LEAST_NORM)
             states.append(unit[:, None])
             pooled.append(unit * kept[:, -1:])
         parts = [

@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 
 import numpy as np
 from x2i.runtime.bundle.plan import Plan
@@ -49,6 +50,10 @@ class Stopwatch:
     def best(self, call: CountedCall) -> float:
         """The least of a call's times: what else the machine did only ever adds."""
         return min(self.seconds[call])
+
+    def seen(self, calls: Iterable[CountedCall]) -> bool:
+        """Whether each of the calls was timed once at least."""
+        return all(self.seconds.get(call) for call in calls)
 
     def wrap(self, name: str, session: Session) -> Session:
         """The session of the graph `name`, every call of which is timed."""

@@ -109,11 +109,14 @@ def _fastest(
 
     pipeline = Pipeline(bundle, opened, backend=backend, preset=PROBE)
     trial.first(pipeline)
-    predicted = {
-        name: sum(watch.best(call) * times for call, times in calls_of(plan, preset, tuning.steps).items())
-        for name, preset in named.items()
-        if name != PROBE
-    }
+    predicted = {}
+    for name, preset in named.items():
+        calls = calls_of(plan, preset, tuning.steps)
+        if not watch.seen(calls):
+            # Of experts the probe may guide one alone, and leave the other unguided.
+            trial.first(partial(pipeline, preset=name))
+        if name != PROBE:
+            predicted[name] = sum(watch.best(call) * times for call, times in calls.items())
     for name in track(sorted(predicted, key=lambda name: predicted[name]), "presets", unit="preset"):
         if best is not None and predicted[name] >= best.seconds:
             return None

@@ -22,6 +22,7 @@ from ..readers.tensors import read_tensors
 from ..readers.weights_folder import find_weights, read_json, read_weights
 from ..stable_diffusion.diffusers_config import STEMS, build_published, missing_parts, part_load
 from ..stable_diffusion.vae import SD_VAE, read_vae
+from ..text_encoders.encoder_folder import id_problems
 from ..text_encoders.t5 import read_t5, t5_tokenizer_json
 from .fits import expert_problems, neighbour_problems, window_of
 
@@ -172,6 +173,7 @@ def _read_t5(files: EnsembleFiles) -> SecondText | None:
     encoder, tokenizer, window = read_all(
         partial(read_t5, folder), partial(t5_tokenizer_json, words), partial(window_of, words)
     )
+    refuse(id_problems(tokenizer, encoder.config.vocab_size, str(folder)))
     return SecondText(encoder, tokenizer, window)
 
 

@@ -60,6 +60,19 @@ def saved_tokenizer_json(folder: Path, *others: str) -> str | None:
     raise missing_files(folder, saved.name, *others)
 
 
+def id_problems(tokenizer_json: str, vocabulary: int, source: str) -> list[str]:
+    """One line where a tokenizer has more ids than its encoder has embeddings."""
+    from tokenizers import Tokenizer
+
+    ids = max(Tokenizer.from_str(tokenizer_json).get_vocab().values(), default=0) + 1
+    if ids <= vocabulary:
+        return []
+    return [
+        f"{source}: expected a tokenizer of at most {vocabulary} ids, as the encoder has embeddings, got {ids}; fix: "
+        "give the tokenizer that belongs to the encoder"
+    ]
+
+
 def open_sentencepiece(path: Path, make: Callable[[], Any]) -> Any:
     """The converter that `make` makes of the file; raises CheckpointError where it is damaged or of another kind."""
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]

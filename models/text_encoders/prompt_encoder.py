@@ -11,7 +11,7 @@ from ..clip.text_encoder import empty_text_encoder, text_encoder_load
 from ..errors import CheckpointError, read_all
 from ..readers.loading import load_all_strictly
 from .bert import BERT_KINDS, bert_tokenizer_json, read_bert
-from .encoder_folder import check_model_type, encoder_settings, encoder_tensors
+from .encoder_folder import check_model_type, encoder_settings, encoder_tensors, id_problems
 from .t5 import T5_KINDS, read_t5, t5_tokenizer_json
 from .xlmr import read_xlmr, xlmr_tokenizer_json
 
@@ -80,15 +80,7 @@ def read_prompt_encoder(path: str | Path) -> PromptEncoder:
 
 
 def _problems(encoder: PromptEncoder, path: Path) -> list[str]:
-    from tokenizers import Tokenizer
-
-    problems = []
-    ids = max(Tokenizer.from_str(encoder.tokenizer_json).get_vocab().values(), default=0) + 1
-    if ids > encoder.vocabulary:
-        problems.append(
-            f"{path}: expected a tokenizer of at most {encoder.vocabulary} ids, as the encoder has embeddings, got "
-            f"{ids}; fix: give the tokenizer that belongs to the encoder"
-        )
+    problems = id_problems(encoder.tokenizer_json, encoder.vocabulary, str(path))
     if type(encoder.pad_id) is not int or not 0 <= encoder.pad_id < encoder.vocabulary:
         problems.append(
             f"{path}: expected config.json to name the padding's id (pad_token_id), got {encoder.pad_id!r}; fix: give "

@@ -10,7 +10,8 @@ from ..bundle.plan import Conditioner, Plan, Process
 from ..bundle.preset import Preset, Tuned
 from ..gate.comparison import CaseResult
 from ..gate.record import Case, Closeness, Limits
-from ..processes.segment import Segment
+from ..processes.segment import Segment, segment_at
+from ..processes.tokens import TokensProcess
 
 
 def limits_line(limits: Limits) -> str:
@@ -114,8 +115,9 @@ def _process_lines(process: Process) -> list[str]:
     lines = [f"plan, at every step: {sampler}, {process.steps} steps, guidance {scale:g}"]
     lines += [] if process.stage is None else [f"  set by {process.stage.describe()}"]
     several = any(segment.delay is not None for segment in process.segments)
-    for segment in process.segments:
-        lines += _segment_lines(segment, several, process.steps)
+    served = _served_steps(process)
+    for number, segment in enumerate(process.segments):
+        lines += _segment_lines(segment, several, process.steps, served.get(number, ""))
     if process.writes is not None:
         lines.append(f"  its last state -> {process.writes}")
     tail = process.tail_lines() if process.writes is None or process.tail_graphs() else []
@@ -134,9 +136,23 @@ def _conditioner_lines(conditioner: Conditioner, graphs: set[str]) -> list[str]:
     return lines
 
 
-def _segment_lines(segment: Segment, several: bool, steps: int) -> list[str]:
+def _served_steps(process: Process) -> dict[int, str]:
+    """The steps that each of several segments serves, in words, by its number; a delay counts calls instead."""
+    segments = process.segments
+    if isinstance(process, TokensProcess) or len(segments) == 1 or any(each.delay is not None for each in segments):
+        return {}
+    timesteps = process.sampler.make(process.schedule).timesteps
+    found = {}
+    for number in range(len(segments)):
+        own = [step for step, time in enumerate(timesteps, 1) if segment_at(segments, time, delayed=False) == number]
+        some = f"steps {own[0]} to {own[-1]}" if len(own) > 1 else f"step {own[0]}" if own else "no step"
+        found[number] = f"{some} of {len(timesteps)}, "
+    return found
+
+
+def _segment_lines(segment: Segment, several: bool, steps: int, served: str) -> list[str]:
     """When the segment is in charge, by the bundle's own defaults, and what it reads."""
-    when = f"from timestep {segment.from_timestep:g}"
+    when = f"{served}{'below' if segment.below else 'from'} timestep {segment.from_timestep:g}"
     if several and segment.delay is None:
         when += ", UNet call 0 and on"
     lines = [f"  {when}: {segment.graph}, reading {', '.join(segment.context.values())}"]

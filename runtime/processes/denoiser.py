@@ -108,7 +108,8 @@ class Denoiser:
     earlier process's, with a row for each picture, and those of `joined` have a row for each side and picture. A
     delayed segment takes over once the calls, counted from 0, have passed the request's `delay_until_call`. Its
     preset says which calls are made with less. With `split_cfg_batch` the graph is called for one side of the
-    guidance after the other, with half of what a call computes in memory at a time.
+    guidance after the other, with half of what a call computes in memory at a time. Of an `alone` one no segment's
+    graph is held while another's serves.
     """
 
     def __init__(
@@ -121,11 +122,12 @@ class Denoiser:
         written: frozenset[str] = frozenset(),
         joined: frozenset[str] = frozenset(),
         preset: Preset | None = None,
+        alone: bool = False,
     ):
         self._process, self._session = process, session
         self._rows = PictureRows(slots, request, written, joined)
         self._scale, self._count, self._split = scale, request.count, request.split_cfg_batch
-        self._serving = request.serving
+        self._serving, self._alone = request.serving, alone
         self._lora = {request.serving(graph): arrays for graph, arrays in request.inputs.lora.items()}
         self._painted = _painted_here(request, process)
         self._sampler = request.sampler
@@ -196,6 +198,9 @@ class Denoiser:
         """A device takes the context into its memory once per run, when a segment's graph first serves."""
         key = number, graph, sides, side
         if key not in self._bounds:
+            if self._alone:
+                own, segments = self._process.segments[number].graph, self._process.segments
+                self._bounds = {other: kept for other, kept in self._bounds.items() if segments[other[0]].graph == own}
             self._bounds[key] = self._bind(*key)
         return self._bounds[key]
 

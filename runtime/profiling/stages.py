@@ -29,9 +29,9 @@ HOW = (
 
 def plain_graphs(plan: Plan) -> set[str]:
     """Graphs of a plain model of the same base, names as the plan has them: what reads the prompt's tokens first, what
-    makes the first segment's keys, the denoisers and the decoder. A system that draws tokens, or in several stages,
-    stands on no other model: its graphs are all its own."""
-    if not plan.walks_latents or len(plan.processes) > 1:
+    makes the first segment's keys, the denoisers and the decoder. A system that draws tokens, in several stages or by
+    several denoisers stands on no other model: its graphs are all its own."""
+    if not plan.walks_latents or len(plan.processes) > 1 or len(plan.denoisers()) > 1:
         return set(plan.graphs())
     first = plan.processes[0].segments[0].context
     kept = {slot for name, slot in first.items() if name.startswith(("key", "value", "context"))}

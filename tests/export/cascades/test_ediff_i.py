@@ -5,8 +5,6 @@ import pytest
 from x2i.runtime.inputs.paint import painted_name
 from x2i.runtime.paint.gains import PaintGains
 from x2i.runtime.paint.maps import latents_grid, region_columns
-from x2i.runtime.processes.denoiser import Denoiser
-from x2i.runtime.processes.segment import segment_at
 
 from tests.export.cascades.ediff_i_cases import (
     HOME,
@@ -176,3 +174,57 @@ def test_words_are_painted_into_every_expert():
         assert_close(made[1:], arrays["eps_cond"][number], "ediffi-net")
         state = arrays["x_after_step"][number]
     walk.close()
+
+
+@pytest.mark.parametrize("name", case_names() or ["none"])
+def test_a_sampler_fed_with_the_recorded_predictions(name):
+    """Its history goes on where another expert takes over."""
+    case = experts_case(name)
+    arrays, scale = case.arrays, case.settings["guidance"]
+    options = case.options(0)
+    sampler = pipeline_of(case).check(prompts()[0], **options).sampler
+    guided = arrays["eps_cond"]
+    if case.guided:
+        guided = arrays["eps_uncond"] + scale * (arrays["eps_cond"] - arrays["eps_uncond"])
+    predictions, draws = iter(guided), iter(arrays.get("step_noise", ()))
+    walk = sampler.run(arrays["initial_noise"], lambda x, timestep: next(predictions), lambda: next(draws))
+    assert sampler.timesteps == tuple(arrays["timesteps"])
+    for state, expected in zip(walk, arrays["x_after_step"], strict=True):
+        assert_close(state, expected, "ediffi-step")
+
+
+@pytest.mark.parametrize("name", [name for name in case_names() if "removed" in name] or ["none"])
+def test_a_condition_that_is_removed_with_its_tokens(name):
+    """The prompt's side has fewer tokens than the other: two calls, of any length each."""
+    case = experts_case(name)
+    arrays, drawing = case.arrays, pipeline_of(case)
+    sampler = drawing.check(prompts()[0], **case.options(0)).sampler
+
+    def predicted(latents, timestep):
+        expert = case.experts[_number(case, timestep)]["unet"].removeprefix("unet_")
+        sides = [
+            noise_of(expert, latents, timestep, arrays[f"context_{side}"], arrays[f"global_{side}"])
+            for side in ("uncond", "cond")
+        ]
+        return sides[0] + np.float32(case.settings["guidance"]) * (sides[1] - sides[0])
+
+    walk = sampler.run(arrays["initial_noise"], predicted, lambda: None)
+    for state, expected in zip(walk, arrays["x_after_step"], strict=True):
+        assert_near(state, expected, "ediffi-run")
+
+
+def test_a_boundary_off_by_one_is_noticed():
+    """A timestep that equals a boundary is the noisier expert's."""
+    met = 0
+    for name in CASES:
+        case = experts_case(name)
+        ends = {each["t_from"] for each in case.experts[:-1]}
+        for number, timestep in enumerate(case.arrays["timesteps"]):
+            if int(timestep) in ends:
+                met += 1
+                expert = case.experts[_number(case, timestep) + 1]["unet"].removeprefix("unet_")
+                before = case.arrays["x_after_step"][number - 1] if number else case.arrays["initial_noise"]
+                wrong = noise_of(expert, before, timestep, case.arrays["context_cond"], case.arrays["global_cond"])
+                right = case.arrays["eps_cond"][number]
+                assert np.linalg.norm(wrong - right) / np.linalg.norm(right) > 0.1
+    assert met or not case_names()
