@@ -15,7 +15,7 @@ from x2i.models.stable_diffusion.drawable import latent_size
 from x2i.runtime.bundle.calls import GraphCall
 from x2i.runtime.bundle.plan import Conditioner, Plan
 from x2i.runtime.inputs.pictures.style import STYLE_EMBEDDING, STYLE_PIXELS, StyleInput
-from x2i.runtime.inputs.text.contexts import CONDITIONS, KEPT, ContextsInput
+from x2i.runtime.inputs.text.contexts import CONDITIONS, KEPT, Condition, ContextsInput
 from x2i.runtime.inputs.text.prompt import TextInput
 from x2i.runtime.processes.guidance import Guidance
 from x2i.runtime.processes.latents import Decoder, LatentsProcess, Pixels
@@ -95,7 +95,7 @@ def _vector(ensemble: Ensemble) -> int | None:
     return unet.config.projection_class_embeddings_input_dim if adds_vector(unet) else None
 
 
-def _conditions(ensemble: Ensemble) -> list[str]:
+def _conditions(ensemble: Ensemble) -> list[Condition]:
     there = {"clip-text": True, "t5": ensemble.t5 is not None, "clip-image": ensemble.vision is not None}
     return [name for name in CONDITIONS if there[name]]
 

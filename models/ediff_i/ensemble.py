@@ -24,7 +24,7 @@ from ..stable_diffusion.diffusers_config import STEMS, build_published, missing_
 from ..stable_diffusion.vae import SD_VAE, read_vae
 from ..text_encoders.encoder_folder import id_problems
 from ..text_encoders.t5 import read_t5, t5_tokenizer_json
-from .fits import expert_problems, neighbour_problems, window_of
+from .fits import ensemble_problems, expert_problems, window_of
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -115,7 +115,7 @@ def read_ensemble(files: EnsembleFiles) -> Ensemble:
     widths |= {} if vision is None else {"clip-image": vision.config.projection_dim}
     latents = None if vae is None else vae.config.latent_channels
     refuse(
-        neighbour_problems(next(iter(made.experts.values())), text, tokenizer, widths, projections, latents, str(base))
+        ensemble_problems(next(iter(made.experts.values())), text, tokenizer, widths, projections, latents, str(base))
     )
     return made
 

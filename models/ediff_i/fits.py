@@ -50,7 +50,7 @@ def expert_problems(settings: Mapping[str, Settings], sources: Mapping[str, str]
     return problems
 
 
-def neighbour_problems(
+def ensemble_problems(
     unet: "UNet2DConditionModel",
     text: "CLIPTextModel",
     tokenizer: PublishedTokenizer,

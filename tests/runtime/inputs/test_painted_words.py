@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
-from x2i.runtime.bundle.manifest import Manifest
+from x2i.runtime.bundle.manifest import Manifest, in_this_revision
 from x2i.runtime.bundle.plan import Plan
 from x2i.runtime.bundle.records import decode, encode
 from x2i.runtime.commands.options import given_keywords, run_keywords
@@ -16,7 +16,7 @@ from x2i.runtime.commands.plan_text import plan_lines
 from x2i.runtime.engines.shape_ranges import shape_ranges
 from x2i.runtime.errors import InputError
 from x2i.runtime.inputs.option import PreparedInputs
-from x2i.runtime.inputs.paint import PaintInput, PaintLayer, painted_name
+from x2i.runtime.inputs.paint import PaintGraph, PaintInput, PaintLayer, painted_name
 from x2i.runtime.inputs.registry import RunOptions
 from x2i.runtime.paint.gains import PaintGains
 from x2i.runtime.paint.given import region_texts
@@ -39,7 +39,7 @@ LANGUAGE = {"language": "French"}
 
 def painted_plan() -> Plan:
     layers = (PaintLayer("down.attn2", 1, 2), PaintLayer("mid.attn2", 4, 2))
-    return replace(plan(), paint=PaintInput("denoiser", layers, 4, 8, 8))
+    return replace(plan(), paint=PaintInput((PaintGraph("denoiser", layers),), 4, 8, 8))
 
 
 class PaintedSessions(Sessions):
@@ -325,6 +325,15 @@ def test_a_manifest_keeps_it_and_inspect_shows_it():
         "painted words, in cells of 8, 32 pixels a side, by denoiser.paint" in line for line in plan_lines(whole, set())
     )
     assert any("denoiser.paint, found none" in line for line in whole.problems({"encoder", "denoiser"}))
+
+
+def test_a_plan_of_one_painted_graph_is_read():
+    """As revision 9 wrote it."""
+    whole = painted_plan()
+    old = encode(whole)
+    (one,) = old["paint"].pop("graphs")
+    old["paint"] |= one
+    assert decode(Plan, in_this_revision({"revision": 9, "plan": old})["plan"], "plan") == whole
 
 
 def test_the_parser_is_the_ports():
