@@ -10,7 +10,6 @@ from x2i.runtime.bundle.plan import Plan
 from x2i.runtime.inputs.option import CallContext, PreparedInputs
 from x2i.runtime.inputs.registry import filled_in, input_stand_ins
 from x2i.runtime.inputs.sound import SoundInput
-from x2i.runtime.processes.latents import LatentsProcess
 from x2i.runtime.samplers.sampler import Noise
 
 from .judge import Judge
@@ -36,19 +35,19 @@ def default_cases(
     return [_run(manifest, own, seed, language, steps or STEPS, size) for seed, language in enumerate(spoken)]
 
 
-def start_noise(process: LatentsProcess, seed: int, size: tuple[int, int] | None = None) -> np.ndarray:
-    """The noise that a run of this seed and size starts from, float32 [1, C, h, w]; raises InputError for a size that
-    cannot be drawn."""
-    canvas = process.canvas
+def start_noise(plan: Plan, seed: int, size: tuple[int, int] | None = None) -> np.ndarray:
+    """Noise that a run of this size starts from, float32 [1, C, h, w], of one that walks several levels all channels;
+    raises InputError for a size that cannot be drawn."""
+    canvas, channels = plan.latents.canvas, sum(level.decoder.channels for level in plan.latent_levels)
     if size is not None:
         canvas.check(size)
-    return Noise(seed, 1, (process.decoder.channels, *canvas.cells(size or canvas.size)))()
+    return Noise(seed, 1, (channels, *canvas.cells(size or canvas.size)))()
 
 
 def _start(plan: Plan, seed: int, size: tuple[int, int] | None) -> dict[str, Any]:
     """What fixes a run's draws: the start noise of latents; tokens are drawn from the seed."""
     if plan.walks_latents:
-        return {"noise": start_noise(plan.latents, seed, size)}
+        return {"noise": start_noise(plan, seed, size)}
     return {} if size is None else {"size": size}
 
 

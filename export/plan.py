@@ -82,17 +82,17 @@ class ExportPlan:
 
     def with_defaults(self, plan: Plan) -> Plan:
         """The runtime's plan with this export's sampling defaults; raises PlanError for a count that it cannot run."""
-        main = process = plan.main
-        guidance = process.guidance if self.guidance is None else replace(process.guidance, scale=self.guidance)
-        if problems := process.guidance.problems(guidance.scale):
+        main = plan.main
+        guidance = main.guidance if self.guidance is None else replace(main.guidance, scale=self.guidance)
+        if problems := main.guidance.problems(guidance.scale):
             raise PlanError(*(f"--{problem}" for problem in problems))
-        if isinstance(process, LatentsProcess):
-            sampler = self.sampling(process.sampler)
-            if problems := count_problems(sampler, process.schedule):
+        changes: dict[str, Any] = {"guidance": guidance}
+        if isinstance(main, LatentsProcess):
+            changes["sampler"] = self.sampling(main.sampler)
+            if problems := count_problems(changes["sampler"], main.schedule):
                 raise PlanError(*problems)
-            process = replace(process, sampler=sampler)
-        changed = replace(process, guidance=guidance)
-        return replace(plan, processes=tuple(changed if each is main else each for each in plan.processes))
+        changed = (replace(each, **changes) if plan.is_level(each) else each for each in plan.processes)
+        return replace(plan, processes=tuple(changed))
 
     def named(self, kind: str) -> dict[str, Path]:
         """The parts of a repeatable kind by their own names: `translator:French` gives {"French": path}."""

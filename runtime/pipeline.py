@@ -23,6 +23,7 @@ from .media.parameters import Parameters
 from .memory_limit import MemoryLimit, RunShape
 from .output import Output, Step, Timings
 from .processes.denoiser import Denoiser
+from .processes.picture_rows import PictureRows
 from .processes.run import ProcessRun
 from .redraw.run_record import RunRecord
 from .request import Request, make_request, options_of_prompts, usual_guidance
@@ -327,9 +328,11 @@ class Walk(Iterator[Step]):
 
     def _run(self, process: Process, denoiser: Denoiser) -> ProcessRun:
         request, plan = self._request, self._bundle.manifest.plan
-        last, main = process is plan.process, process is plan.main
-        # Of what the caller recorded nothing is for a process that has no options of its own.
-        steered = main or process.stage is not None
+        last, main, level = process is plan.process, process is plan.main, plan.is_level(process)
+        # Of what the caller recorded nothing is for a process that neither follows the call nor has its own options.
+        steered = level or process.stage is not None
+        rows = PictureRows(self._slots, request, self._written, self._joined)
+        canvas = process.canvas
         return ProcessRun(
             predict=denoiser,
             noise_of=denoiser.noise_of,
@@ -339,13 +342,15 @@ class Walk(Iterator[Step]):
             timings=self.timings,
             seed=request.seed,
             count=request.count,
-            grid=process.canvas.cells(request.size if last else process.canvas.size),
+            grid=canvas.cells(canvas.of_call(request.size)),
             noise=request.noise if steered else None,
-            sampler=request.sampler if main else process.stage_sampler(request.values),
+            sampler=request.sampler if level else process.stage_sampler(request.values),
             first_step=request.first_step if main else None,
             values=request.values if main else {**request.values, "steps": None},
             slots=self._slots,
+            rows=lambda slot: rows(slot, 1),
             # Under a limit the next step opens and binds the denoiser again.
             before_preview=denoiser.release if self._alone else lambda: None,
             by_preview=last and request.preset.preview_decoder,
+            draws=plan.draw_prefix(process),
         )

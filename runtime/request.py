@@ -55,8 +55,8 @@ class Request:
     prompts: int = 1
 
     def guidance_of(self, plan: Plan, process: Process) -> float:
-        """The scale at which a process is guided: the call's for the main one, a stage's option, or the plan's."""
-        scale: float = self.guidance if process is plan.main else _stage_scale(process, self.values)
+        """The scale at which a process is guided: the call's for every level, a stage's option, or the plan's."""
+        scale: float = self.guidance if plan.is_level(process) else _stage_scale(process, self.values)
         return scale
 
     @property
@@ -235,7 +235,7 @@ def _stage_scale(process: Process, values: Mapping[str, Any]) -> Any:
 def _check_stages(plan: Plan, values: Mapping[str, Any]) -> None:
     """Raises InputError for steps that a stage beside the main process cannot make."""
     for process in plan.processes:
-        if process is not plan.main:
+        if not plan.is_level(process):
             process.stage_sampler(values)
 
 

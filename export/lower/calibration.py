@@ -71,7 +71,7 @@ def _calls_by_process(plan: Plan, request: Request) -> list[int] | None:
     """How often each process calls the network; None where only its walk knows."""
     found = []
     for process in plan.processes:
-        sampler = request.sampler if process is plan.main else process.stage_sampler(request.values)
+        sampler = request.sampler if plan.is_level(process) else process.stage_sampler(request.values)
         if sampler is None:
             return None
         found.append((request.calls or 0) if process is plan.main else sampler.calls)

@@ -17,6 +17,7 @@ SYSTEMS = {
     "fastcomposer": "fastcomposer",
     "unclip": ".cascades.unclip",
     "ediff-i": ".cascades.ediff_i",
+    "frido": ".cascades.frido",
     "vq-diffusion": ".token_systems.vq_diffusion",
     "cdcd": ".token_systems.cdcd",
     "ddcap": ".token_systems.ddcap",

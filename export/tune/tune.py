@@ -85,7 +85,7 @@ def _runs(bundle: Bundle, tuning: Tuning, judge: Judge | None) -> list[dict[str,
         found = default_cases(bundle.manifest, None, tuning.size)
     else:
         known = judge.runs(bundle.manifest)
-        noise = partial(start_noise, bundle.manifest.plan.latents, size=tuning.size)
+        noise = partial(start_noise, bundle.manifest.plan, size=tuning.size)
         found = [run | {"noise": noise(run["seed"])} for run in known[:: max(1, len(known) // COMPARED)]]
     return [{name: value for name, value in run.items() if name != "steps"} for run in found]
 

@@ -107,15 +107,16 @@ def vqgan_settings(model: ConfigReader) -> VqganSettings:
     if patches:
         encoder, decoder = encoder.section("params"), decoder.section("params")
     return VqganSettings(
-        encoder=_pyramid(encoder, "in_channels"),
-        decoder=_pyramid(decoder, "out_ch"),
+        encoder=pyramid_settings(encoder, "in_channels"),
+        decoder=pyramid_settings(decoder, "out_ch"),
         code_width=params.count("embed_dim"),
         codes=params.count("n_embed"),
         gumbel=target == "GumbelVQ",
     )
 
 
-def _pyramid(read: ConfigReader, channels: str) -> PyramidSettings:
+def pyramid_settings(read: ConfigReader, channels: str) -> PyramidSettings:
+    """The settings of one half of a codec, whose `channels` are under this key; what is wrong with them is noted."""
     for key in ("double_z", "activate_output", "use_linear_attn", "tanh_out", "give_pre_end"):
         read.only(key, False, absent=False)
     read.only("resamp_with_conv", True, absent=True)

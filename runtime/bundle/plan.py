@@ -101,8 +101,8 @@ class Plan:
     The processes run one after the other; each but the last `writes` its last state to a slot, which has a row for each
     picture and which those behind it may read; one whose slot a conditioner has filled is left out. A conditioner that
     reads such a slot runs right before the process behind it, and what it makes has a row for each side of that
-    process's guidance and each picture. A caller's size is the last process's; steps, guidance and sampler are those of
-    the `main` one, the last without a stage of its own.
+    process's guidance and each picture. A caller's size is the last process's, and that of all whose own is not fixed;
+    steps, guidance and sampler are those of the `main` one, the last without a stage of its own, and of all `levels`.
     """
 
     conditioners: tuple[Conditioner, ...]
@@ -121,6 +121,33 @@ class Plan:
     def main(self) -> Process:
         """The one whose steps, guidance and sampler are the call's own."""
         return next((each for each in reversed(self.processes) if each.stage is None), self.process)
+
+    @property
+    def levels(self) -> tuple[Process, ...]:
+        """Those whose steps, guidance and sampler are the call's own: the main one, and before it each coarser level of
+        its latents, which has no stage of its own."""
+        if not self.walks_latents:
+            return (self.main,)
+        return tuple(
+            each
+            for each in self.processes
+            if each is self.main or (isinstance(each, LatentsProcess) and each.stage is None)
+        )
+
+    def is_level(self, process: Process) -> bool:
+        """Whether a process is one of the levels."""
+        return any(process is level for level in self.levels)
+
+    @property
+    def latent_levels(self) -> tuple[LatentsProcess, ...]:
+        """The levels of a plan that walks latents or pixels."""
+        return tuple(level for level in self.levels if isinstance(level, LatentsProcess))
+
+    def draw_prefix(self, process: Process) -> str:
+        """What the names of a process's draws begin with: nothing for the main one, else its stage or its slot."""
+        if process.stage is not None:
+            return f"{process.stage.kind}_"
+        return "" if process is self.main else f"{process.writes}_"
 
     @property
     def latents(self) -> LatentsProcess:
@@ -284,6 +311,8 @@ class Plan:
         for process in self.processes:
             found += process.problems()
         found += self._slot_problems()
+        if self.walks_latents and any(level.way != self.latents.way for level in self.latent_levels):
+            found.append("plan: expected one schedule, sampler and guidance of all levels of the latents, got several")
         found += [] if self.lora is None else lora_problems(self.lora, graphs)
         found += [] if self.paint is None else paint_problems(self.paint, graphs)
         denoisers = set(self.main_denoisers())
@@ -314,6 +343,7 @@ class Plan:
             slots |= {slot for stage in stages for slot in stage.outputs.values()}
             read = [slot for stage in stages for slot in stage.inputs.values()]
             read += [slot for segment in process.segments for slot in segment.context.values()]
+            read += [slot for context in process.tail_context().values() for slot in context.values()]
             unwritten = [slot for slot in dict.fromkeys(read) if slot not in slots]
             yield from (f"plan: slot {slot!r} is read but never written" for slot in unwritten)
             if (process.writes is None) != (number == len(self.processes) - 1):

@@ -128,8 +128,7 @@ class _PlanWalk:
     def _process(self, process: Process) -> None:
         """The graphs of its segments and of its tail."""
         call = self._call
-        # An earlier process draws its usual size alone.
-        own = call if process is self._plan.process else replace(call, size=process.canvas.size)
+        own = replace(call, size=process.canvas.of_call(call.size))
         for each in process.inputs():
             self._slots |= each.shapes(own, self._slots)
         state, batch = process.state_shapes(own), self._batch(process)
@@ -146,10 +145,12 @@ class _PlanWalk:
 
     def _tail(self, process: Process, call: CallShape) -> None:
         """What the graphs behind the last step read: the first the state, and each other what those before it made."""
-        begin = process.tail_shapes(call)
+        begin, context = process.tail_shapes(call), process.tail_context()
         made: dict[str, Shape] = {}
         for graph in process.tail_graphs():
             shapes = begin.get(graph) or made
+            # A row for each picture, whatever sides a slot has.
+            shapes |= {name: (call.count, *self._slots[slot][1:]) for name, slot in context.get(graph, {}).items()}
             values = self._read(graph, {tensor.name: shapes[tensor.name] for tensor in self._graphs[graph].inputs})
             made |= {tensor.name: _shape_of(tensor, values) for tensor in self._graphs[graph].outputs}
 
@@ -166,7 +167,7 @@ class _PlanWalk:
     def _batch(self, process: Process) -> int:
         """Rows of a call of a process's graphs: those of its own guidance where the call's is another's."""
         sides = self._call.rows
-        if process is not self._plan.main:
+        if not self._plan.is_level(process):
             sides = min(sides, process.guidance.rows(process.guidance.scale))
         return self._call.count * sides
 
@@ -225,7 +226,11 @@ def _free(graph: Graph, shapes: dict[str, Shape]) -> Sizes:
 
 
 def _shape_of(tensor: Tensor, values: Sizes) -> Shape:
-    return tuple(size if isinstance(size, int) else _SizeReader(size, values).size() for size in tensor.shape)
+    # A size of an input may be a multiple of another, and is known as it is written.
+    return tuple(
+        size if isinstance(size, int) else values[size] if size in values else _SizeReader(size, values).size()
+        for size in tensor.shape
+    )
 
 
 class _SizeReader:

@@ -9,6 +9,7 @@ from ..token_samplers.registry import TOKEN_SAMPLERS, TokenSamplerOptions
 from .class_label import ClassInput, ClassOptions
 from .dance import DanceInput, DanceOptions
 from .delay import Delay, DelayOptions
+from .layout.boxes import LayoutInput, LayoutOptions
 from .lora import LoraInput, LoraOptions
 from .micro import MicroConditions, MicroOptions
 from .option import CallContext, Input, Option, PreparedInputs
@@ -53,6 +54,7 @@ CONDITIONER_INPUTS: list[type[Input]] = [
     VariationInput,
     StyleInput,
     ContextsInput,
+    LayoutInput,
 ]
 """What a conditioner may take, in the order in which a manifest writes them."""
 PLAN_INPUTS: list[type[Input]] = [
@@ -92,6 +94,7 @@ class RunOptions(
     LoraOptions,
     PaintOptions,
     VariationOptions,
+    LayoutOptions,
     PriorOptions,
     SuperResolutionOptions,
     StyleOptions,

@@ -35,6 +35,10 @@ class Canvas:
         """(height, width) of the state behind a picture."""
         return (size[0] // self.factor, size[1] // self.factor) if self.grid is None else self.grid
 
+    def of_call(self, size: tuple[int, int]) -> tuple[int, int]:
+        """(height, width) in pixels that is drawn where a call's is `size`."""
+        return self.size if self.fixed else size
+
     def check(self, size: tuple[int, int]) -> None:
         """Raises InputError for a size in pixels that is not drawn or that needs more memory than is free."""
         if problems := self.problems(size) or self.memory_problems(size, 1):

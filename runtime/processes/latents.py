@@ -115,7 +115,8 @@ class Decoder:
     """Latents to picture. The graph maps `latents` [B, channels, h, w] to `image` [B, 3, h*factor, w*factor] in -1..1.
 
     A `grey` one gives [B, 1, ...]. `to_uint8` tells how the original makes bytes; `size` is the default (height, width)
-    in pixels, and every size must be a multiple of `size_multiple`.
+    in pixels, and every size must be a multiple of `size_multiple`. `context` maps what else it reads to slots, such as
+    coarser levels of the latents.
     """
 
     graph: str
@@ -125,6 +126,12 @@ class Decoder:
     size_multiple: Side
     to_uint8: Literal["truncate", "round"] = "round"
     grey: bool = False
+    context: dict[str, str] = field(default_factory=dict)
+
+    def pictures(self, latents: np.ndarray, run: ProcessRun) -> list[Image.Image]:
+        """The pictures of latents, with the rows of its context that are theirs."""
+        context = {name: run.rows(slot) for name, slot in self.context.items()}
+        return to_images(run.session(self.graph)(latents=latents, **context)["image"], self.to_uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +153,29 @@ class Pixels:
         """Pixels of a cell's side."""
         return 1
 
+    def pictures(self, latents: np.ndarray, run: ProcessRun) -> list[Image.Image]:
+        """The state as pictures."""
+        return to_images(np.clip(latents, -1, 1), self.to_uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """No picture yet: later processes read the state [B, channels, h, w], as a coarse level of their latents.
+
+    `size` is the default (height, width) of the picture to come, in pixels, of which a cell has `factor` a side; every
+    size must be a multiple of `size_multiple`.
+    """
+
+    kind: Literal["unfinished"] = field(default="unfinished", init=False)
+    channels: Few
+    factor: Few
+    size: tuple[Side, Side]
+    size_multiple: Side
+
+    def pictures(self, latents: np.ndarray, run: ProcessRun) -> list[Image.Image]:
+        """None."""
+        return []
+
 
 @dataclass(frozen=True, slots=True)
 class LatentsProcess(SampledProcess):
@@ -159,7 +189,7 @@ class LatentsProcess(SampledProcess):
     kind: Literal["latents"] = field(default="latents", init=False)
     segments: tuple[Segment, ...]
     sampler: SamplerChoice
-    decoder: Decoder | Pixels
+    decoder: Decoder | Pixels | Unfinished
     schedule: Schedule = field(default_factory=Schedule)
     guidance: Guidance = field(default_factory=Guidance)
     writes: str | None = None
@@ -178,9 +208,14 @@ class LatentsProcess(SampledProcess):
         return "latents"
 
     @property
+    def way(self) -> tuple[Schedule, SamplerChoice, Guidance]:
+        """How it is walked, which all levels of latents have in common."""
+        return self.schedule, self.sampler, self.guidance
+
+    @property
     def gives(self) -> tuple[str, ...]:
         """What becomes of its last state."""
-        return ("picture",)
+        return () if isinstance(self.decoder, Unfinished) else ("picture",)
 
     @property
     def canvas(self) -> Canvas:
@@ -198,7 +233,7 @@ class LatentsProcess(SampledProcess):
 
     def optional_graphs(self, by_preview: bool = False) -> tuple[str, ...]:
         """Those that a run which shows no step does without; `by_preview` is how its picture is decoded."""
-        if self.preview is None or isinstance(self.decoder, Pixels):
+        if self.preview is None or not isinstance(self.decoder, Decoder):
             return ()
         return (self.decoder.graph,) if by_preview else (self.preview.graph,)
 
@@ -207,8 +242,11 @@ class LatentsProcess(SampledProcess):
         decoder, (height, width) = self.decoder, self.decoder.size
         if isinstance(decoder, Pixels):
             return [f"the pixels themselves, {height}x{width}, {decoder.to_uint8} to bytes"]
+        if isinstance(decoder, Unfinished):
+            return []
+        read = ", ".join(["latents", *decoder.context.values()])
         return [
-            f"latents -> {decoder.graph} -> {height}x{width} pixels, {decoder.factor} per latent, {decoder.to_uint8} "
+            f"{read} -> {decoder.graph} -> {height}x{width} pixels, {decoder.factor} per latent, {decoder.to_uint8} "
             "to bytes",
             *(f"latents -> {graph} -> previews" for graph in self.tail_graphs()[1:]),
         ]
@@ -225,7 +263,7 @@ class LatentsProcess(SampledProcess):
         for decoder in self._decoders():
             image: tuple[int | str, ...] = ("batch", 1 if decoder.grey else 3, "height", "width")
             shapes = {"latents": latents, "image": image}
-            yield PlannedCall(decoder.graph, {"latents": "latents"}, {"image": "image"}, shapes)
+            yield PlannedCall(decoder.graph, decoder.context | {"latents": "latents"}, {"image": "image"}, shapes)
 
     def state_shapes(self, call: CallShape) -> dict[str, Shape]:
         """The shapes of what changes from step to step, one row each picture."""
@@ -238,6 +276,10 @@ class LatentsProcess(SampledProcess):
     def tail_shapes(self, call: CallShape) -> dict[str, dict[str, Shape]]:
         """The shapes of what each graph behind the last step reads."""
         return {graph: {"latents": self.state_shapes(call)["latents"]} for graph in self.tail_graphs()}
+
+    def tail_context(self) -> dict[str, dict[str, str]]:
+        """The slots that each graph behind the last step reads beside the latents, by its inputs."""
+        return {decoder.graph: decoder.context for decoder in self._decoders()}
 
     def problems(self) -> list[str]:
         """What does not fit together inside it."""
@@ -266,7 +308,7 @@ class LatentsProcess(SampledProcess):
         """A step of the sampler after the other."""
         sampler = run.sampler
         assert sampler is not None, "latents without a sampler"
-        noise, draw = draws_of(run, self.stage, self.state_shape(run.grid))
+        noise, draw = draws_of(run, self.state_shape(run.grid))
         noise = over_regions(noise, run.slots)
         kept = self._kept(run.slots)
         begin = Begin(run.first_step or 0, partial(kept.over, noise))
@@ -293,7 +335,7 @@ class LatentsProcess(SampledProcess):
                 "strength"
             )
         decoder = self.preview if run.by_preview and self.preview is not None else self.decoder
-        return Decoded(images=_images(decoder, state, run))
+        return Decoded(images=decoder.pictures(state, run))
 
     def _preview(
         self, run: ProcessRun, sampler: Sampler, shown: np.ndarray, timestep: float, noise: np.ndarray
@@ -302,7 +344,8 @@ class LatentsProcess(SampledProcess):
         run.before_preview()
         assert sampler.clean is not None, "a sampler that was not made by its name"
         clean = sampler.clean(shown, noise, timestep)
-        return _images(self.preview or self.decoder, self._kept(run.slots).over(clean, clean, CLEAN), run)
+        shows = self.preview or self.decoder
+        return shows.pictures(self._kept(run.slots).over(clean, clean, CLEAN), run)
 
     def _decoders(self) -> tuple[Decoder, ...]:
         """Those with a graph, of the picture and of previews."""
@@ -327,9 +370,3 @@ class _Kept:
         if self.latents is None or self.mask is None:
             return drawn
         return (1 - self.mask) * level.of(self.latents, noise) + self.mask * drawn
-
-
-def _images(decoder: Decoder | Pixels, latents: np.ndarray, run: ProcessRun) -> list[Image.Image]:
-    if isinstance(decoder, Pixels):
-        return to_images(np.clip(latents, -1, 1), decoder.to_uint8)
-    return to_images(run.session(decoder.graph)(latents=latents)["image"], decoder.to_uint8)

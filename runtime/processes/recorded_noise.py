@@ -1,6 +1,6 @@
 """Recorded noise: which draws a plan takes, by which names and shapes, and what size and count they are for."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -25,20 +25,15 @@ def drawn_shape(
     """The noise as the loop takes it, size and count as the noise or the plan has them, and problems, a line each."""
     canvas = plan.process.canvas
     problems: list[str] = []
-    if isinstance(noise, Mapping) and plan.walks_latents:
-        noise, problems = _check_latents_draws(noise, plan)
-        if not problems:
-            free = [noise[name] for name, shape in _draw_shapes(plan).items() if shape is None and name in noise]
-            size, count, problems = _as_drawn(free[0].shape[3:] if free else None, noise, size, count, canvas)
+    cells = None
+    if noise is not None and not isinstance(noise, Mapping) and plan.walks_latents:
+        noise, cells, problems = _check_noise(noise, plan)
     elif noise is not None and plan.walks_latents:
-        noise, problems = _check_noise(noise, plan)
-        if not problems:
-            fixed = plan.latents.canvas.fixed
-            size, count, problems = _as_drawn(None if fixed else noise.shape[2:], noise, size, count, canvas)
+        noise, cells, problems = _check_latents_draws(noise, plan)
     elif noise is not None:
         noise, problems = _check_draws(noise)
-        if not problems:
-            size, count, problems = _as_drawn(None, noise, size, count, canvas)
+    if noise is not None and not problems:
+        size, count, problems = _as_drawn(cells, noise, size, count, canvas)
     wanted = canvas.size if size is None else size
     count = 1 if count is None else count
     problems += canvas.problems(wanted)
@@ -82,13 +77,14 @@ def _check_draws(noise: Any) -> tuple[dict[str, np.ndarray], list[str]]:
     return found, problems
 
 
-def _check_latents_draws(noise: Mapping[str, Any], plan: Plan) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Recorded draws of a walk through latents by their names, [n, count, C, h, w], and what is wrong with them."""
+def _check_latents_draws(noise: Mapping[str, Any], plan: Plan) -> tuple[dict[str, np.ndarray], Shape | None, list[str]]:
+    """Recorded draws of a walk through latents by their names, [n, count, C, h, w], their cells (height, width) where
+    these are free, and what is wrong with them."""
     found, problems = _check_draws(noise)
     known = _draw_shapes(plan)
     regions = [name for name in found if plan.paint is not None and REGION_DRAW.fullmatch(name)]
     listed = [*known, *([region_draw(0)] if plan.paint is not None else [])]
-    known |= dict.fromkeys(regions)
+    known |= dict.fromkeys(regions, (plan.latents.decoder.channels, None, None))
     problems += [
         f"noise: expected one draw for all pictures in {name}, got {found[name].shape[1]}"
         for name in sorted(regions)
@@ -96,58 +92,82 @@ def _check_latents_draws(noise: Mapping[str, Any], plan: Plan) -> tuple[dict[str
     ]
     if strange := [short(name) for name in found if name not in known]:
         problems.append(f"noise: expected draws named {', '.join(listed)}, got {', '.join(strange)}; leave them out")
-    free = set[Shape]()
+    free: dict[Shape, Shape] = {}
     for name, draws in found.items():
         shape, one = draws.shape, not name.endswith(STEP_NOISE)
-        if (expected := known.get(name, shape[2:])) is None:
-            channels = plan.latents.decoder.channels
-            fits = len(shape) == 5 and shape[2] == channels and 0 not in shape and max(shape[1:]) <= MOST_PIXELS
-            expected_text = f"{channels}, height, width"
-            free |= {shape[2:]}
-        else:
-            fits, expected_text = shape[2:] == expected, ", ".join(map(str, expected))
+        if not (expected := known.get(name)):
+            continue
+        fits = len(shape) == len(expected) + 2 and max(shape[1:]) <= MOST_PIXELS
+        fits = fits and all(side in (None, given) for side, given in zip(expected, shape[2:], strict=True))
         if not fits or (one and shape[0] != 1):
-            what = f"[{'1' if one else 'draws'}, count, {expected_text}]"
+            sides = [str(side) for side in expected if side is not None] + ["height", "width"] * (None in expected)
+            what = f"[{'1' if one else 'draws'}, count, {', '.join(sides)}]"
             problems.append(f"noise: expected draws of shape {what} for {name}, got {list(shape)}")
+        elif None in expected:
+            free.setdefault(shape[3:], shape[2:])
     if len(free) > 1 and not problems:
-        problems.append(f"noise: expected draws of one shape, got {', '.join(map(str, map(list, free)))}")
-    return {name: np.ascontiguousarray(draws, np.float32) for name, draws in found.items()}, problems
+        listed = list(map(str, map(list, free.values())))
+        problems.append(f"noise: expected draws of one shape, got {', '.join(listed)}")
+    problems += _lacking(plan, found)
+    cells = next(iter(free), None)
+    return {name: np.ascontiguousarray(draws, np.float32) for name, draws in found.items()}, cells, problems
 
 
-def _draw_shapes(plan: Plan) -> dict[str, Shape | None]:
-    """The names of the draws of a walk through latents, each with the shape of a picture's where there is but one."""
-    found: dict[str, Shape | None] = {}
+def _draw_shapes(plan: Plan) -> dict[str, tuple[int | None, ...]]:
+    """The names of the draws of a walk through latents, each with the shape of a picture's; a free side is None."""
+    found: dict[str, tuple[int | None, ...]] = {}
     for process in plan.processes:
-        if not isinstance(process, TokensProcess) and (process is plan.main or process.stage is not None):
+        if not isinstance(process, TokensProcess) and (plan.is_level(process) or process.stage is not None):
             canvas = process.canvas
-            shape = process.state_shape(canvas.cells(canvas.size)) if canvas.fixed else None
-            found |= {name: shape for name in draw_names(process.stage)}
-    return found | ({START_DRAW: None, FILLED_DRAW: None} if plan.find(StartPicture) else {})
+            shape: tuple[int | None, ...] = process.state_shape(canvas.cells(canvas.size))
+            shape = shape if canvas.fixed else (shape[0], None, None)
+            found |= {name: shape for name in draw_names(plan.draw_prefix(process))}
+    free = (plan.latents.decoder.channels, None, None)
+    return found | ({START_DRAW: free, FILLED_DRAW: free} if plan.find(StartPicture) else {})
 
 
-def _check_noise(noise: Any, plan: Plan) -> tuple[np.ndarray, list[str]]:
-    """Start noise of latents, and what is wrong with it."""
-    channels, canvas = plan.latents.decoder.channels, plan.latents.canvas
+def _lacking(plan: Plan, found: Mapping[str, np.ndarray]) -> Iterator[str]:
+    """One line where some of the levels' draws are there, and others of the same kind are not: a picture that is told
+    by its draws is told by all of them."""
+    for names in zip(*(draw_names(plan.draw_prefix(level)) for level in plan.levels), strict=True):
+        lacking = [name for name in names if name not in found]
+        if lacking and len(lacking) < len(names):
+            given = ", ".join(name for name in names if name in found)
+            yield f"noise: expected {', '.join(lacking)} beside {given}, got none; give them all, or leave them out"
+
+
+def _check_noise(noise: Any, plan: Plan) -> tuple[RecordedNoise, Shape | None, list[str]]:
+    """Start noise of latents, of several levels the draws of each; its cells (height, width) where these are free, and
+    what is wrong with it. The channels of levels follow one another, the coarsest first."""
+    levels, canvas = plan.latent_levels, plan.latents.canvas
+    channels = sum(level.decoder.channels for level in levels)
     try:
         noise = np.asarray(noise)
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
-        return np.empty(0), [
-            f"noise: expected an array of float32, got {short(noise)}, which is none ({reason(error)})"
-        ]
+        told = f"noise: expected an array of float32, got {short(noise)}, which is none ({reason(error)})"
+        return np.empty(0), None, [told]
+    problem = ""
     if noise.ndim != 4 or noise.shape[1] != channels or 0 in noise.shape or noise.dtype.kind != "f":
-        return noise, [
-            f"noise: expected float32 [count, {channels}, height, width], got {noise.dtype} {list(noise.shape)}"
-        ]
-    if canvas.fixed and noise.shape[2:] != canvas.size:
-        return noise, [
-            f"noise: expected float32 [count, {channels}, {canvas.size[0]}, {canvas.size[1]}], got {list(noise.shape)}"
-        ]
-    if max(noise.shape) > MOST_PIXELS:
-        return noise, [f"noise: expected at most {MOST_PIXELS} along each axis, got {list(noise.shape)}; draw less"]
-    if not np.isfinite(noise).all():
+        problem = f"float32 [count, {channels}, height, width], got {noise.dtype} {list(noise.shape)}"
+    elif canvas.fixed and noise.shape[2:] != canvas.size:
+        problem = f"float32 [count, {channels}, {canvas.size[0]}, {canvas.size[1]}], got {list(noise.shape)}"
+    elif max(noise.shape) > MOST_PIXELS:
+        problem = f"at most {MOST_PIXELS} along each axis, got {list(noise.shape)}; draw less"
+    elif not np.isfinite(noise).all():
         bad = int((~np.isfinite(noise)).sum())
-        return noise, [f"noise: expected finite numbers, got {bad} NaN or infinite values; draw it again"]
-    return np.ascontiguousarray(noise, np.float32), []
+        problem = f"finite numbers, got {bad} NaN or infinite values; draw it again"
+    if problem:
+        return noise, None, [f"noise: expected {problem}"]
+    cells = None if canvas.fixed else noise.shape[2:]
+    whole = np.ascontiguousarray(noise, np.float32)
+    if len(levels) == 1:
+        return whole, cells, []
+    drawn, first = {}, 0
+    for level in levels:
+        last = first + level.decoder.channels
+        drawn[draw_names(plan.draw_prefix(level))[0]] = np.ascontiguousarray(whole[None, :, first:last])
+        first = last
+    return drawn, cells, []
 
 
 def _disagreements(from_noise: tuple | None, size: tuple | None, pictures: int | None, count: int | None) -> list[str]:

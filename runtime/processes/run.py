@@ -26,7 +26,9 @@ class ProcessRun:
 
     Latents' samplers call `noise_of`, and `latest` gives its latest call. `noise` replaces the draws from `seed`;
     `sampler` is a latents' own, and `first_step` the one that a start is noised for, None for a walk from pure noise.
-    `values` holds every option of the call, `slots` what inputs, conditioners and earlier processes left.
+    `draws` stands before the names of its recorded draws.
+    `values` holds every option of the call, `slots` what inputs, conditioners and earlier processes left, and `rows`
+    gives a slot's row for each picture, of the conditional side.
     `before_preview` is called before a step is decoded. `by_preview` says that the decoder of previews, where there is
     one, draws the picture, too.
     """
@@ -45,5 +47,7 @@ class ProcessRun:
     first_step: int | None
     values: Mapping[str, Any]
     slots: NamedTensors
+    rows: Callable[[str], np.ndarray]
     before_preview: Callable[[], None]
     by_preview: bool = False
+    draws: str = ""

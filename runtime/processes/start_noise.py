@@ -7,29 +7,27 @@ import numpy as np
 
 from ..errors import InputError
 from ..inputs.option import Shape
-from ..inputs.stages import Stage
 from ..samplers.sampler import Draw, Noise
 from .run import ProcessRun
 
 START_NOISE, STEP_NOISE = "noise", "step_noise"
 """Recorded draws, [n, count, ...]: the start's, of which there is one, and those of the steps that add some, in their
-order. Those of a stage have its name in front: `prior_noise`."""
+order. Those of a process beside the main one have its prefix in front: `prior_noise`."""
 
 
-def draw_names(stage: Stage | None) -> tuple[str, str]:
+def draw_names(prefix: str) -> tuple[str, str]:
     """What the start noise and the steps' noise of a process are called."""
-    own = "" if stage is None else f"{stage.kind}_"
-    return f"{own}{START_NOISE}", f"{own}{STEP_NOISE}"
+    return f"{prefix}{START_NOISE}", f"{prefix}{STEP_NOISE}"
 
 
-def draws_of(run: ProcessRun, stage: Stage | None, shape: Shape) -> tuple[np.ndarray, Draw]:
+def draws_of(run: ProcessRun, shape: Shape) -> tuple[np.ndarray, Draw]:
     """The start noise, float32 [count, *shape], and what draws the steps' noise.
 
-    Raises InputError for recorded draws of another shape. A stage beside the call's own process draws from streams of
-    its own name.
+    Raises InputError for recorded draws of another shape. A process beside the main one draws from streams of its own
+    name.
     """
-    start, steps = draw_names(stage)
-    drawn = Noise(run.seed, run.count, shape, "" if stage is None else start)
+    start, steps = draw_names(run.draws)
+    drawn = Noise(run.seed, run.count, shape, start if run.draws else "")
     recorded = {START_NOISE: run.noise[None]} if isinstance(run.noise, np.ndarray) else run.noise or {}
     # What is recorded is not drawn: the steps' draws come behind it all the same.
     noise = _read(recorded, start, 0, (run.count, *shape)) if start in recorded else drawn()

@@ -120,6 +120,10 @@ class TokensProcess:
                 found[graph] = {"tokens": tokens_shape(tail, (call.count, self.length), grid)}
         return found
 
+    def tail_context(self) -> dict[str, dict[str, str]]:
+        """Nothing: tails read the tokens, and what one another made."""
+        return {}
+
     def problems(self) -> list[str]:
         """What does not fit together inside it."""
         found = segment_problems(self.segments, self.sampler.steps - 1) + self.sampler.problems()

@@ -98,6 +98,10 @@ class VectorsProcess(SampledProcess):
         """The shapes of what the graph behind the last step reads."""
         return {graph: {"vectors": (call.count, self.width)} for graph in self.tail_graphs()}
 
+    def tail_context(self) -> dict[str, dict[str, str]]:
+        """Nothing: the graph behind the last step reads the vectors alone."""
+        return {}
+
     def problems(self) -> list[str]:
         """What does not fit together inside it."""
         found = segment_problems(self.segments, self.schedule.train_steps - 1)
@@ -109,7 +113,7 @@ class VectorsProcess(SampledProcess):
         """A step of the sampler after the other."""
         sampler = run.sampler
         assert sampler is not None, "vectors without a sampler"
-        noise, draw = draws_of(run, self.stage, self.state_shape(run.grid))
+        noise, draw = draws_of(run, self.state_shape(run.grid))
         walk = sampler.run(noise * np.float32(sampler.noise_scale), run.noise_of, draw)
         for index, timestep in enumerate(sampler.timesteps):
             with run.timings("denoise"):

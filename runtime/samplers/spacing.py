@@ -67,8 +67,9 @@ def within_schedule(
     timesteps = falling(steps)
     if timesteps[0] > last:
         works = [count for count in range(1, schedule.train_steps) if falling(count)[0] <= last]
-        nearest = min(works, key=lambda count: abs(count - steps)) if works else None
-        fix = f"the nearest count that works is {nearest}" if works else "use another sampler"
+        fewer, more = [count for count in works if count < steps][-1:], [count for count in works if count > steps][:1]
+        nearest = " and ".join(map(str, (*fewer, *more)))
+        fix = f"the nearest that work: {nearest}" if works else "use another sampler"
         raise InputError(
             f"steps: expected a count whose timesteps end at {last} or before for this sampler, "
             f"got {steps}, which starts at {timesteps[0]}; {fix}"

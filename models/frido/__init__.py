@@ -1,0 +1,1 @@
+"""Frido: latents drawn from coarse to fine (arXiv 2208.13753)."""

@@ -1,0 +1,1 @@
+"""Layouts: which things are drawn where, as boxes."""
