@@ -10,10 +10,12 @@ from pathlib import Path
 import click
 
 from .errors import KernelError
-from .injected_attention import cubins
-from .injected_attention.cubins import DTYPES, HEAD_WIDTHS, TARGETS
-from .injected_attention.op import MAX_HEAD_WIDTH, PASSES
+from .gpu import cubins
+from .gpu.cubins import HEAD_WIDTHS, TARGETS
+from .gpu.kernel_op import MAX_HEAD_WIDTH, TRITON_TYPES
+from .gpu_ops import GPU_OPS
 
+HALVES = ("float16", "bfloat16")
 GPU_OPTIONS = {"targets": "--target", "dtypes": "--dtype", "head_widths": "--head-width"}
 
 
@@ -26,7 +28,7 @@ GPU_OPTIONS = {"targets": "--target", "dtypes": "--dtype", "head_widths": "--hea
 )
 @click.option("--target", "targets", multiple=True, type=click.Choice(TARGETS), default=TARGETS, show_default=True)
 @click.option(
-    "--dtype", "dtypes", multiple=True, type=click.Choice(list(DTYPES)), default=tuple(DTYPES), show_default=True
+    "--dtype", "dtypes", multiple=True, type=click.Choice(list(TRITON_TYPES)), default=HALVES, show_default=True
 )
 @click.option(
     "--head-width",
@@ -45,8 +47,9 @@ def build_kernels(
     dtypes: tuple[str, ...],
     head_widths: tuple[int, ...],
 ) -> None:
-    """Compile the kernels. For gpu: both passes of the injected attention, as .cubin and .ptx files with an index.json;
-    what is there and up to date is kept. For cpu: attention for AVX-512, against the OpenVINO that is installed."""
+    """Compile the kernels. For gpu: the passes of the injected and of the biased attention, which alone takes float32,
+    as .cubin and .ptx files with an index.json; what is there and up to date is kept. For cpu: attention for AVX-512,
+    against the OpenVINO that is installed."""
     given = click.core.ParameterSource.COMMANDLINE
     others = [option for name, option in GPU_OPTIONS.items() if context.get_parameter_source(name) is given]
     try:
@@ -89,23 +92,25 @@ def build_for_cpu(out: Path | None) -> None:
 
 
 def build_for_gpu(out: Path, targets: tuple[str, ...], dtypes: tuple[str, ...], head_widths: tuple[int, ...]) -> None:
-    """Compiles what a folder lacks of the passes for these targets, types and head widths.
+    """Compiles what a folder lacks of the ops' passes for these targets, types and head widths.
 
     Raises KernelError without Triton, OSError where the folder cannot be written.
     """
     try:
-        from .injected_attention.aot import compile_pass, source_digest
+        from .gpu.aot import compile_pass, source_digest
     except ImportError as error:
         raise KernelError(f"--for gpu needs triton ({error}): pip install 'x2i-edge[kernels]'") from error
     out.mkdir(parents=True, exist_ok=True)
     there = cubins.read_undamaged_cubins(out)
-    done = {cubin.stem: cubin for cubin in there if cubin.source == source_digest(cubin.kernel, cubin.head_width)}
+    sources = {kernel: source_digest(op) for op in GPU_OPS for kernel in op.passes}
+    done = {cubin.stem: cubin for cubin in there if cubin.source == sources.get(cubin.kernel)}
     start, kept = time.perf_counter(), len(done)
-    for kernel, target, dtype, head_width in product(PASSES, targets, dtypes, head_widths):
-        if f"{kernel}-{dtype}-{head_width}-{target}" in done:
+    passes = [(op, kernel) for op in GPU_OPS for kernel in op.passes]
+    for (op, kernel), target, dtype, head_width in product(passes, targets, dtypes, head_widths):
+        if dtype not in op.dtypes or f"{kernel}-{dtype}-{head_width}-{target}" in done:
             continue
         began = time.perf_counter()
-        compiled = compile_pass(kernel, target, dtype, head_width)
+        compiled = compile_pass(op, kernel, target, dtype, head_width)
         cubin = compiled.cubin
         (out / f"{cubin.stem}.cubin").write_bytes(cubin.image)
         (out / f"{cubin.stem}.ptx").write_text(compiled.ptx, encoding="utf-8")

@@ -8,7 +8,8 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.unets.unet_2d_blocks import AttnUpBlock2D
 from torch import Tensor, nn
 from torch.nn import functional as F
-from x2i.kernels.injected_attention.op import ATTRIBUTES, DOMAIN, NAME, VERSION
+from x2i.kernels.domain import ATTRIBUTES, DOMAIN, VERSION
+from x2i.kernels.injected_attention.op import NAME
 from x2i.kernels.injected_attention.reference import injected_attention
 from x2i.models.context_attention import InjectedContext, InjectedOp, cross_attention_layers, install_context_attention
 from x2i.runtime.processes.latents import DRAWN_ANEW

@@ -7,6 +7,7 @@ import onnx
 import onnx_ir as ir
 from x2i.kernels.biased_attention import op as biased
 from x2i.kernels.biased_attention.onnx_function import biased_function
+from x2i.kernels.domain import DOMAIN, VERSION
 from x2i.kernels.injected_attention import op as injected
 from x2i.kernels.injected_attention.onnx_function import function_proto
 
@@ -24,12 +25,12 @@ OWN_OPERATORS = {
     injected.NAME: OwnOperator(function_proto, injected.INPUTS, frozenset({"strength"})),
     biased.NAME: OwnOperator(biased_function, biased.INPUTS, biased.IN_SINGLE),
 }
-"""By the node's name, all in the domain `injected.DOMAIN`."""
+"""By the node's name, all in the domain `kernels.domain.DOMAIN`."""
 
 
 def own_operator(node: ir.Node) -> OwnOperator | None:
     """What a node of ours is, None for any other."""
-    return OWN_OPERATORS.get(node.op_type) if node.domain == injected.DOMAIN else None
+    return OWN_OPERATORS.get(node.op_type) if node.domain == DOMAIN else None
 
 
 def define_functions(model: ir.Model) -> None:
@@ -37,4 +38,4 @@ def define_functions(model: ir.Model) -> None:
     for name in dict.fromkeys(node.op_type for node in model.graph if own_operator(node) is not None):
         function = ir.serde.deserialize_function(OWN_OPERATORS[name].body())
         model.functions[function.identifier()] = function
-        model.opset_imports[injected.DOMAIN] = injected.VERSION
+        model.opset_imports[DOMAIN] = VERSION

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 from x2i.kernels.biased_attention import op as biased
-from x2i.kernels.injected_attention.op import ATTRIBUTES, DOMAIN, NAME, VERSION
+from x2i.kernels.domain import ATTRIBUTES, DOMAIN, VERSION
+from x2i.kernels.injected_attention.op import NAME
 from x2i.runtime.inputs.paint import GAIN_DEVIATION, GAIN_MAX, KEY_BIAS, PaintLayer, painted_name
 
 from ..errors import PlanError

@@ -7,8 +7,8 @@ probabilities in float32, as their deviation is a sum over the whole sample.
 import onnx
 from onnx import parser
 
+from ..domain import DOMAIN
 from ..injected_attention.onnx_function import HEADS, OPSET
-from ..injected_attention.op import DOMAIN
 from .op import INPUTS, NAME
 
 _BODY = f"""

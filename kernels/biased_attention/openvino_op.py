@@ -6,7 +6,7 @@ from openvino import opset13 as ops
 from openvino.frontend import NodeContext
 from openvino.frontend.onnx import ConversionExtension
 
-from ..injected_attention.op import DOMAIN
+from ..domain import DOMAIN
 from ..injected_attention.openvino_op import head_split, whole_numbers
 from .op import INPUTS, NAME
 

@@ -9,7 +9,8 @@ which changes no score, because fused attention kernels want keys and values of 
 import onnx
 from onnx import parser
 
-from .op import DOMAIN, NAME
+from ..domain import DOMAIN
+from .op import NAME
 
 OPSET = 20
 """The version of the standard operators that the body uses."""

@@ -11,7 +11,8 @@ from openvino import opset13 as ops
 from openvino.frontend import NodeContext
 from openvino.frontend.onnx import ConversionExtension
 
-from .op import DOMAIN, NAME
+from ..domain import DOMAIN
+from .op import NAME
 
 _MARK = "x2i.injected_attention"
 """Where the number of heads stands on the node that gives the op's output."""

@@ -2,13 +2,13 @@
 
 The first is attention over the context; it also writes the token's probability of every row and their maximum per
 sample. The second runs after it on the same stream: attention over the local tokens, whose result it adds, weighted,
-to what the first has written. Softmax is the online one of FlashAttention (arXiv 2205.14135), in fp32 throughout.
+to what the first has written.
 """
 
 import triton
 import triton.language as tl
 
-LOG2_E = tl.constexpr(1.4426950408889634)
+from ..gpu.online_softmax import LOG2_E, absorb, head_tile
 
 
 @triton.jit
@@ -37,7 +37,7 @@ def global_pass(
     sample = tl.program_id(1) // heads
     token = tl.load(token_index + sample).to(tl.int32)
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    at, inside = _tile(rows, queries, heads, queries, HEAD_WIDTH, WIDTH)
+    at, inside = head_tile(rows, queries, heads, queries, HEAD_WIDTH, WIDTH)
     attended, probability = _attend(
         tl.load(query + at, mask=inside, other=0.0),
         key,
@@ -87,7 +87,7 @@ def local_pass(
     sample = tl.program_id(1) // heads
     weight = tl.load(strength + sample)
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    at, inside = _tile(rows, queries, heads, queries, HEAD_WIDTH, WIDTH)
+    at, inside = head_tile(rows, queries, heads, queries, HEAD_WIDTH, WIDTH)
     if attended is None:
         attended = output
     elif weight == 0.0:
@@ -116,16 +116,6 @@ def local_pass(
 
 
 @triton.jit
-def _tile(rows, length, heads, count, HEAD_WIDTH: tl.constexpr, WIDTH: tl.constexpr):
-    """Offsets of this program's head in a [B, count, heads HEAD_WIDTH] tensor at `rows`, and which of them exist."""
-    sample = (tl.program_id(1) // heads).to(tl.int64)
-    start = sample * count * heads * HEAD_WIDTH + (tl.program_id(1) % heads) * HEAD_WIDTH
-    depth = tl.arange(0, WIDTH)
-    offsets = start + rows[:, None] * (heads * HEAD_WIDTH) + depth[None, :]
-    return offsets, (rows[:, None] < length) & (depth[None, :] < HEAD_WIDTH)
-
-
-@triton.jit
 def _attend(
     query,
     keys,
@@ -150,18 +140,13 @@ def _attend(
     attended = tl.zeros([ROWS, WIDTH], tl.float32)
     for start in range(0, length, COLUMNS):
         columns = start + tl.arange(0, COLUMNS)
-        at, inside = _tile(columns, length, heads, length, HEAD_WIDTH, WIDTH)
+        at, inside = head_tile(columns, length, heads, length, HEAD_WIDTH, WIDTH)
         key = tl.load(keys + at, mask=inside, other=0.0)
         scores = tl.dot(query, tl.trans(key)) * (scale * LOG2_E)
         scores = tl.where(columns[None, :] < length, scores, float("-inf"))
         if token is not None:
             found = tl.where(columns[None, :] == token, scores, float("-inf"))
             token_score = tl.maximum(token_score, tl.max(found, 1))
-        new_top = tl.maximum(top, tl.max(scores, 1))
-        shrink = tl.exp2(top - new_top)
-        weights = tl.exp2(scores - new_top[:, None])
-        mass = mass * shrink + tl.sum(weights, 1)
         value = tl.load(values + at, mask=inside, other=0.0)
-        attended = tl.dot(weights.to(value.dtype), value, attended * shrink[:, None])
-        top = new_top
+        top, mass, attended = absorb(scores, value, top, mass, attended)
     return attended / mass[:, None], tl.exp2(token_score - top) / mass

@@ -1,4 +1,4 @@
-"""The fused attention's plugin for TensorRT: the room above this one has it, so it is found by name."""
+"""The fused attentions' plugins for TensorRT: the room above this one has them, so they are found by name."""
 
 import hashlib
 import mmap
@@ -11,22 +11,23 @@ from ..errors import InputError
 PLUGINS = "x2i.plugins"
 """Entry-point group: `tensorrt` is called with the TensorRT module and a folder of compiled kernels, or with None,
 `openvino` and `openvino-attention` as OpenVINO is set up."""
-OPERATOR = "InjectedAttention"
+OPERATORS = ("InjectedAttention", "BiasedAttention")
+"""The nodes that there are kernels for."""
 PRECISIONS = ("fp16", "int8+fp16")
 """Of graphs whose attention is in float16: the kernels are written for nothing wider."""
 OPTION = "plugin"
-"""The name in an engine's options under which an engine that holds the plugin keeps the digest of its kernels."""
+"""The name in an engine's options under which an engine that holds a plugin keeps the digest of its kernels."""
 _INDEX = "index.json"
 
 
 def register_plugin(tensorrt: ModuleType, kernels: Path | None = None) -> None:
-    """Makes the plugin known to `tensorrt` or `tensorrt_rtx`: with compiled kernels to build, without to run.
+    """Makes the plugins known to `tensorrt` or `tensorrt_rtx`: with compiled kernels to build, without to run.
 
-    Raises InputError where the plugin, or a kernel, cannot be used.
+    Raises InputError where a plugin, or a kernel, cannot be used.
     """
     found = list(entry_points(group=PLUGINS, name="tensorrt"))
     if not found:
-        raise InputError("the attention's plugin is not installed; pip install --force-reinstall --no-deps x2i-edge")
+        raise InputError("the attentions' plugins are not installed; pip install --force-reinstall --no-deps x2i-edge")
     try:
         found[0].load()(tensorrt, kernels)
     except ValueError as error:
@@ -34,9 +35,9 @@ def register_plugin(tensorrt: ModuleType, kernels: Path | None = None) -> None:
 
 
 def has_operator(path: Path) -> bool:
-    """Whether a graph's file holds the operator; its name stands there as it is."""
+    """Whether a graph's file holds one of the operators; their names stand there as they are."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return content.find(OPERATOR.encode()) >= 0
+        return any(content.find(operator.encode()) >= 0 for operator in OPERATORS)
 
 
 def kernels_digest(folder: Path) -> str:

@@ -74,7 +74,7 @@ def _key(job: BuildJob, version: str, kernels: Path | None) -> EngineKey:
 
 
 def _kernels(job: BuildJob) -> Path | None:
-    """The kernels that this graph's engine will hold: none where the operator is not in it, or not in float16."""
+    """The kernels that this graph's engine will hold: none where no operator is in it, or not in float16."""
     usable = job.kernels and job.precision in plugin.PRECISIONS and plugin.has_operator(Path(job.path))
     return Path(job.kernels) if usable else None
 

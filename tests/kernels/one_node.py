@@ -2,8 +2,9 @@
 
 import onnx
 from onnx import TensorProto, helper
+from x2i.kernels.domain import ATTRIBUTES, DOMAIN, VERSION
 from x2i.kernels.injected_attention.onnx_function import OPSET, function_proto
-from x2i.kernels.injected_attention.op import ATTRIBUTES, DOMAIN, NAME, VERSION
+from x2i.kernels.injected_attention.op import NAME
 
 from tests.kernels.cases import Case
 

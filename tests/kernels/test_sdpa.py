@@ -1,4 +1,4 @@
-"""The form made of torch's own attention, and the benchmark's promise to time nothing that is wrong or not there."""
+"""The forms made of torch's own attention, and the benchmark's promise to time nothing that is wrong or not there."""
 
 import pytest
 import torch
@@ -34,12 +34,24 @@ def test_without_a_gpu_there_are_no_numbers(monkeypatch: pytest.MonkeyPatch) -> 
     assert result.output == "torch sees no CUDA device: nothing was measured\n"
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_biased_forms_are_as_close_as_torch(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    forms = bench.MEASURED["biased"].forms
+    monkeypatch.setitem(
+        bench.MEASURED,
+        "biased",
+        bench.TimedOp(forms | {"kernel": forms["framework"]}, bench.biased_inputs),
+    )
+    assert not list(bench.wrong_forms("biased", bench.biased_inputs(2, 64, 320, DTYPES[dtype], "cpu")))
+
+
 @pytest.mark.parametrize("wrong", [lambda output: output + 0.01, lambda output: output * torch.nan, torch.zeros_like])
 def test_a_wrong_form_is_not_timed(wrong, monkeypatch: pytest.MonkeyPatch) -> None:
     def spoilt(*arguments: Tensor | int) -> Tensor:
         return wrong(injected_attention(*arguments))
 
-    inputs = bench.layer_inputs(1, 64, 320, torch.float16, "cpu")
-    monkeypatch.setattr(bench, "FORMS", bench.FORMS | {"kernel": injected_attention_sdpa, "framework": spoilt})
-    (problem,) = bench.wrong_forms(inputs)
-    assert problem.startswith("framework, [1, 64, 320]: largest error")
+    inputs = bench.injected_inputs(1, 64, 320, torch.float16, "cpu")
+    forms = bench.MEASURED["injected"].forms | {"kernel": injected_attention_sdpa, "framework": spoilt}
+    monkeypatch.setitem(bench.MEASURED, "injected", bench.TimedOp(forms, bench.injected_inputs))
+    (problem,) = bench.wrong_forms("injected", inputs)
+    assert problem.startswith("injected framework, [1, 64, 320]: largest error")

@@ -3,7 +3,8 @@
 import numpy as np
 import onnx
 import pytest
-from x2i.kernels.injected_attention.op import DOMAIN, NAME
+from x2i.kernels.domain import DOMAIN
+from x2i.kernels.injected_attention.op import NAME
 
 from tests.numerics import assert_close
 from tests.runtime.sessions.recorded import Recorded

@@ -17,7 +17,8 @@ from x2i.export.plan import ExportPlan
 from x2i.export.precision import fp16, fp16_emulation
 from x2i.export.systems.elite import build_elite
 from x2i.export.to_onnx import to_onnx
-from x2i.kernels.injected_attention.op import DOMAIN, NAME
+from x2i.kernels.domain import DOMAIN
+from x2i.kernels.injected_attention.op import NAME
 from x2i.runtime.bundle.plan import Plan
 from x2i.runtime.bundle.preset import Preset
 from x2i.runtime.inputs.option import PreparedInputs

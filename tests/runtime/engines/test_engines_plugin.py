@@ -10,6 +10,7 @@ from x2i.runtime.engines import builder, store
 from x2i.runtime.engines.build_request import BuildJob
 from x2i.runtime.errors import InputError
 
+from tests.kernels.biased import BiasedCase
 from tests.kernels.cases import Case
 from tests.kernels.one_node import INPUTS, model
 from tests.processes import run
@@ -50,6 +51,22 @@ def test_a_half_precision_graph_takes_the_kernels(kernels: Path, tmp_path: Path)
     assert remarks == ("1 attentions run as the compiled kernels",)
     assert set(store.read_record(path.with_suffix(".json")).key.options) == {"plugin"}
     assert (kernels / "global_pass-float16-40-sm_89.cubin").read_bytes() in path.read_bytes()
+
+
+def test_so_does_a_graph_that_takes_painted_words(kernels: Path, tmp_path: Path) -> None:
+    wanted = job(tmp_path, CASE, "float16", "fp16", kernels)
+    case = BiasedCase(2, 60, 77, 2, 40)
+    Path(wanted.path).write_bytes(case.model("float16"))
+    single = {"bias": ("samples", 60, 77), "gain_max": ("samples",), "gain_deviation": ("samples",)}
+    inputs = (
+        Tensor("query", "float16", ("samples", 60, 80)),
+        *(Tensor(name, "float16", ("samples", 77, 80)) for name in ("key", "value")),
+        *(Tensor(name, "float32", shape) for name, shape in (single | {"key_bias": ("samples", 77)}).items()),
+    )
+    path, remarks = built(replace(wanted, inputs=inputs))
+    assert remarks == ("1 attentions run as the compiled kernels",)
+    assert (kernels / "raised_pass-float16-40-sm_89.cubin").read_bytes() in path.read_bytes()
+    assert (kernels / "global_pass-float16-40-sm_89.cubin").read_bytes() not in path.read_bytes()
 
 
 @pytest.mark.parametrize(("dtype", "precision"), [("float32", "fp32"), ("float16", "fp16")])

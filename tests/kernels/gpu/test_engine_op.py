@@ -5,14 +5,24 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from x2i.kernels.biased_attention.op import BIASED
 from x2i.kernels.errors import KernelError
-from x2i.kernels.injected_attention import engine_op
-from x2i.kernels.injected_attention.cubins import Cubin
-from x2i.kernels.injected_attention.engine_op import EngineOp
-from x2i.kernels.injected_attention.op import INPUTS
+from x2i.kernels.gpu import cuda_driver
+from x2i.kernels.gpu.cubins import Cubin
+from x2i.kernels.gpu.engine_op import EngineOp
+from x2i.kernels.injected_attention.op import INJECTED
 
-POINTERS = {name: 0x1000 * number for number, name in enumerate((*INPUTS, "output"), 1)}
+POINTERS = {name: 0x1000 * number for number, name in enumerate((*INJECTED.inputs, "output"), 1)}
 WORKSPACE, STREAM = 0x100000, 7
+
+
+def shapes(samples: int, queries: int, tokens: int, local_tokens: int) -> dict[str, tuple[int, ...]]:
+    """Those of the injected attention's inputs."""
+    lengths = (queries, tokens, tokens, local_tokens, local_tokens)
+    return {name: (samples, length, 320) for name, length in zip(INJECTED.inputs, lengths, strict=False)} | {
+        "token_index": (samples,),
+        "strength": (samples,),
+    }
 
 
 def cubin(kernel: str, shared: int, arguments: dict[str, str]) -> Cubin:
@@ -76,15 +86,15 @@ class Notes:
 @pytest.fixture
 def notes(monkeypatch: pytest.MonkeyPatch) -> Notes:
     taken = Notes()
-    monkeypatch.setattr(engine_op, "_driver", lambda: taken)
-    engine_op._load_once.cache_clear()
+    monkeypatch.setattr(cuda_driver, "_driver", lambda: taken)
+    cuda_driver._load_once.cache_clear()
     return taken
 
 
 def test_both_passes_are_queued_after_the_peaks_are_cleared(notes: Notes) -> None:
-    op = EngineOp(8, 0.5, KERNELS).attached()
+    op = EngineOp(INJECTED, 8, 0.5, KERNELS).attached()
     notes.calls.clear()
-    op.enqueue((3, 100, 77, 257), POINTERS, WORKSPACE, STREAM)
+    op.enqueue(shapes(3, 100, 77, 257), POINTERS, WORKSPACE, STREAM)
     assert [name for name, *_ in notes.calls] == ["cuMemsetD32Async", "cuLaunchKernel", "cuLaunchKernel"]
     assert notes.named("cuMemsetD32Async") == [[WORKSPACE, 0, 3, STREAM]]
     first, second = notes.named("cuLaunchKernel")
@@ -100,22 +110,42 @@ def test_both_passes_are_queued_after_the_peaks_are_cleared(notes: Notes) -> Non
 
 
 def test_another_shape_keeps_the_loaded_kernels(notes: Notes) -> None:
-    op = EngineOp(8, 0.5, KERNELS).attached()
+    op = EngineOp(INJECTED, 8, 0.5, KERNELS).attached()
     loads = len(notes.calls)
-    op.configured("float16", 320).enqueue((1, 1, 1, 1), POINTERS, WORKSPACE, STREAM)
+    op.configured("float16", 320).enqueue(shapes(1, 1, 1, 1), POINTERS, WORKSPACE, STREAM)
     assert [name for name, *_ in notes.calls[loads:]] == ["cuMemsetD32Async", "cuLaunchKernel", "cuLaunchKernel"]
 
 
 def test_the_workspace_holds_peaks_and_columns() -> None:
-    op = EngineOp(8, 0.5, KERNELS)
-    assert op.workspace_size(3, 100) == 256 + 4 * 3 * 8 * 100
-    assert op.workspace_size(65, 1) == 512 + 4 * 65 * 8
+    op = EngineOp(INJECTED, 8, 0.5, KERNELS)
+    assert op.workspace_size(3, 100) == 256 + 38 * 256
+    assert op.workspace_size(65, 1) == 512 + 9 * 256
+
+
+def test_the_biased_attention_is_queued_with_its_parts(notes: Notes) -> None:
+    """The statistics of each 64 queries of a head go through the workspace, which nothing has to clear."""
+    first = {"query": "*fp16", "gain_max": "*fp32", "heads": "i32", "tokens": "i32", "scale": "fp32", "parts": "*fp32"}
+    second = {"bias": "*fp32", "parts": "*fp32", "queries": "i32", "output": "*fp16"}
+    kernels = (cubin("statistics_pass", 12304, first), cubin("raised_pass", 24704, second))
+    pointers = {name: 0x1000 * number for number, name in enumerate((*BIASED.inputs, "output"), 1)}
+    sizes = {"B": 3, "N": 100, "T": 77, "C": 320}
+    given = {name: tuple(sizes[letter] for letter in letters) for name, letters in BIASED.shapes.items()}
+    op = EngineOp.from_fields(BIASED, {"num_heads": [8], "scale": [0.5]}, (*KERNELS, *kernels))  # type: ignore
+    assert op.kernels == kernels and op.workspace_size(3, 100) == 3 * 3 * 8 * 2 * 4 + 192
+    op = op.attached()
+    notes.calls.clear()
+    op.enqueue(given, pointers, WORKSPACE, STREAM)
+    statistics, raised = notes.named("cuLaunchKernel")
+    assert len(notes.calls) == 2
+    assert statistics[:9] == ["function statistics_pass_symbol", 2, 24, 1, 128, 1, 1, 12304, STREAM]
+    assert statistics[9][0] == (pointers["query"], pointers["gain_max"], 8, 77, 0.5, WORKSPACE, 0, 0)
+    assert raised[9][0] == (pointers["bias"], WORKSPACE, 100, pointers["output"], 0, 0)
 
 
 def test_a_context_loads_a_kernel_once(notes: Notes) -> None:
     for context in (1, 1, 2, 1):
         notes.context = context
-        EngineOp(8, 0.5, KERNELS).attached()
+        EngineOp(INJECTED, 8, 0.5, KERNELS).attached()
     assert notes.named("cuModuleLoadData") == [[b"global_pass"], [b"local_pass"]] * 2
     assert notes.named("cuFuncSetAttribute") == [["function local_pass_symbol", "shared", 51200]] * 2
 
@@ -124,19 +154,19 @@ def test_a_context_loads_a_kernel_once(notes: Notes) -> None:
 def test_no_failure_passes_unseen_when_loading(notes: Notes, call: str) -> None:
     notes.failing = call
     with pytest.raises(KernelError, match=f"{call}: expected CUDA_SUCCESS, got 700"):
-        EngineOp(8, 0.5, KERNELS).attached()
+        EngineOp(INJECTED, 8, 0.5, KERNELS).attached()
 
 
 @pytest.mark.parametrize("call", ["cuMemsetD32Async", "cuLaunchKernel"])
 def test_no_failure_passes_unseen_when_running(notes: Notes, call: str) -> None:
-    op = EngineOp(8, 0.5, KERNELS).attached()
+    op = EngineOp(INJECTED, 8, 0.5, KERNELS).attached()
     notes.failing = call
     with pytest.raises(KernelError, match=f"{call}: expected CUDA_SUCCESS, got 700"):
-        op.enqueue((3, 100, 77, 257), POINTERS, WORKSPACE, STREAM)
+        op.enqueue(shapes(3, 100, 77, 257), POINTERS, WORKSPACE, STREAM)
 
 
 def test_inputs_are_refused_in_words() -> None:
-    op = EngineOp(8, 0.5, KERNELS)
+    op = EngineOp(INJECTED, 8, 0.5, KERNELS)
     assert op.configured("float16", 320).kernels == KERNELS
     with pytest.raises(KernelError) as caught:
         op.configured("int8", 100)
@@ -145,4 +175,4 @@ def test_inputs_are_refused_in_words() -> None:
         "InjectedAttention: expected a multiple of 8 heads, got 100 channels",
     ]
     with pytest.raises(KernelError, match="expected the attribute scale, got none"):
-        EngineOp.from_fields({"num_heads": KERNELS}, KERNELS)  # type: ignore[dict-item]
+        EngineOp.from_fields(INJECTED, {"num_heads": KERNELS}, KERNELS)  # type: ignore[dict-item]

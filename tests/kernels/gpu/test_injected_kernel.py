@@ -1,59 +1,34 @@
-"""The Triton kernel against the fp32 reference: in Triton's interpreter here, on the device under `make test-gpu`."""
+"""The injected attention's kernels against the fp32 reference: in Triton's interpreter here, on the device under
+`make test-gpu`."""
 
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 from x2i.kernels.errors import KernelError
 from x2i.kernels.injected_attention.launch import injected_attention_triton
+from x2i.kernels.injected_attention.op import INPUTS
 
 from tests.kernels.cases import CASES, DTYPES, Case, assert_as_close_as_torch
+from tests.kernels.gpu.conftest import Interpreted
 
 pytest.importorskip("triton", reason="Triton is not installed")
-NAMES = ("query", "key", "value", "local_key", "local_value", "token_index", "strength")
 Calls = list[tuple[tuple[Tensor, ...], int]]
 Run = Callable[[Calls], list[Tensor]]
 
 
-@pytest.fixture(scope="module")
-def interpreter() -> Iterator[subprocess.Popen[str]]:
-    """A process with Triton's interpreter; it takes seconds to start."""
-    program = [sys.executable, str(Path(__file__).with_name("interpreted.py"))]
-    environment = os.environ | {"TRITON_INTERPRET": "1"}
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(program, env=environment, text=True, **pipes) as process:
-        yield process
-        process.communicate()
-    assert process.returncode == 0
-
-
-@pytest.fixture(scope="module")
-def interpreted(
-    interpreter: subprocess.Popen[str], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[..., list[Tensor]]:
-    """Runs the kernel in the interpreter on each of some (inputs, heads)."""
-
-    def run(calls: Calls, form: str = "launch") -> list[Tensor]:
-        file = tmp_path_factory.mktemp("interpreted") / "calls.pt"
-        torch.save([dict(zip(NAMES, inputs, strict=True)) | {"num_heads": heads} for inputs, heads in calls], file)
-        print(form, file, file=interpreter.stdin, flush=True)
-        assert interpreter.stdout.readline() == "done\n", "the interpreter's process failed; see what it printed"
-        outputs: list[Tensor] = torch.load(file, weights_only=True)
-        return outputs
-
-    return run
+def arguments(calls: Calls) -> list[dict[str, Any]]:
+    return [dict(zip(INPUTS, inputs, strict=True)) | {"num_heads": heads} for inputs, heads in calls]
 
 
 @pytest.fixture(scope="module", params=["interpreter", pytest.param("cuda", marks=pytest.mark.gpu)])
 def kernel(request: pytest.FixtureRequest) -> Run:
     """Runs the kernel on each of some (inputs, heads), wherever the parameter says."""
     if request.param == "interpreter":
-        return request.getfixturevalue("interpreted")
+        interpreted = request.getfixturevalue("interpreted")
+        return lambda calls: interpreted("injected", arguments(calls))
     if not torch.cuda.is_available():
         pytest.skip("torch sees no CUDA device")
     return lambda calls: [
@@ -79,12 +54,12 @@ def test_every_input_counts_and_samples_stay_apart(kernel: Run) -> None:
     case = Case(40, 9, 6, 2, 24, (2, 5), (0.5, 0.9))
     first, other = case.inputs(torch.float16), Case(40, 9, 6, 2, 24, (2, 7), (0.5, 0.2)).inputs(torch.float16, seed=1)
     calls = []
-    for number in range(len(NAMES)):
+    for number in range(len(INPUTS)):
         inputs = [tensor.clone() for tensor in first]
         inputs[number][1] = other[number][1]
         calls.append((tuple(inputs), case.heads))
     unchanged, *changed = kernel([(first, case.heads), *calls])
-    for name, output in zip(NAMES, changed, strict=True):
+    for name, output in zip(INPUTS, changed, strict=True):
         assert torch.equal(output[0], unchanged[0]), name
         assert not torch.equal(output[1], unchanged[1]), name
 
@@ -102,10 +77,10 @@ def test_a_token_that_is_not_there_gives_nan(kernel: Run) -> None:
     assert output.isnan().all()
 
 
-def test_three_steps_give_the_same(interpreted: Callable[..., list[Tensor]]) -> None:
+def test_three_steps_give_the_same(interpreted: Interpreted) -> None:
     """Bit for bit, so that a check of the two passes holds for TensorRT's quick plugins too."""
-    calls = [(case.inputs(DTYPES["float16"]), case.heads) for case in CASES[1:4]]
-    for launched, stepped in zip(interpreted(calls), interpreted(calls, "three_steps"), strict=True):
+    calls = arguments([(case.inputs(DTYPES["float16"]), case.heads) for case in CASES[1:4]])
+    for launched, stepped in zip(interpreted("injected", calls), interpreted("injected_steps", calls), strict=True):
         assert torch.equal(launched, stepped)
 
 

@@ -1,7 +1,7 @@
-"""A program: the kernel in Triton's interpreter, on the CPU.
+"""A program: the kernels in Triton's interpreter, on the CPU.
 
 A process of its own, with TRITON_INTERPRET=1, because Triton decides at its import whether it interprets. Each line
-that it reads names a form, `launch` or `three_steps`, and a file with a list of dicts, the form's arguments. It puts
+that it reads names a form of FORMS and a file with a list of dicts, the form's arguments. It puts
 the list of results in the file's place and says so in a line.
 """
 
@@ -13,8 +13,10 @@ import torch
 import triton.language as tl
 from torch import Tensor
 from triton.runtime.interpreter import InterpreterBuilder
+from x2i.kernels.biased_attention.launch import biased_attention_triton
+from x2i.kernels.gpu.kernel_op import padded_width
 from x2i.kernels.injected_attention.launch import injected_attention_triton
-from x2i.kernels.injected_attention.op import kernel_tile, padded_width
+from x2i.kernels.injected_attention.op import INJECTED
 from x2i.kernels.injected_attention.triton_kernel import global_pass, local_pass
 
 
@@ -29,7 +31,7 @@ def widen_bfloat16() -> None:
     InterpreterBuilder.create_dot = widened
 
 
-def three_steps(
+def injected_steps(
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -44,7 +46,7 @@ def three_steps(
     width = channels // num_heads
 
     def run(kernel, *inputs: Tensor, keys: int, outputs: tuple[Tensor | None, ...]) -> None:
-        cut = kernel_tile(kernel.__name__, width)
+        cut = INJECTED.tile(kernel.__name__, str(query.dtype).removeprefix("torch."), width)
         sizes = (width, padded_width(width), cut.rows, cut.columns)
         grid = (-(-queries // cut.rows), samples * num_heads)
         kernel[grid](*inputs, num_heads, queries, keys, width**-0.5, *outputs, *sizes, num_warps=cut.warps)
@@ -57,7 +59,11 @@ def three_steps(
     return output
 
 
-FORMS: dict[str, Callable[..., Tensor]] = {"launch": injected_attention_triton, "three_steps": three_steps}
+FORMS: dict[str, Callable[..., Tensor]] = {
+    "injected": injected_attention_triton,
+    "injected_steps": injected_steps,
+    "biased": biased_attention_triton,
+}
 
 
 def main() -> None:

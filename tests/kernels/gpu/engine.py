@@ -1,8 +1,8 @@
 """A program: builds an engine from an ONNX file, and runs it where asked to.
 
 `python engine.py MODULE MODEL PLAN [--kernels DIR] [--run TENSORS]`: MODULE is tensorrt_rtx or tensorrt. With --kernels
-the plugin is registered. --run reads the inputs of one call from TENSORS and puts the output in their place; it needs a
-CUDA device. A process of its own, because registering cannot be undone and the parser of TensorRT-RTX may abort.
+the plugins are registered. --run reads the inputs of one call from TENSORS and puts the output in their place; it needs
+a CUDA device. A process of its own, because registering cannot be undone and the parser of TensorRT-RTX may abort.
 """
 
 import argparse
@@ -10,7 +10,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from x2i.kernels.injected_attention import cubins, plugin
+from x2i.kernels.gpu import cubins
+from x2i.kernels.gpu_ops import register_ops
 
 
 def build(trt: Any, model: Path) -> bytes:
@@ -22,7 +23,9 @@ def build(trt: Any, model: Path) -> bytes:
     assert parser.parse(model.read_bytes()), [str(parser.get_error(i)) for i in range(parser.num_errors)]
     config, profile = builder.create_builder_config(), builder.create_optimization_profile()
     for tensor in (network.get_input(i) for i in range(network.num_inputs)):
-        profile.set_shape(tensor.name, *([batch, *tuple(tensor.shape)[1:]] for batch in (1, 2, 4)))
+        # Any number of samples, and 1 to 300 of whatever else the model leaves open.
+        shapes = [[size if size > 0 else open_size for size in tensor.shape] for open_size in (1, 77, 300)]
+        profile.set_shape(tensor.name, *([batch, *shape[1:]] for batch, shape in zip((1, 2, 4), shapes, strict=True)))
     config.add_optimization_profile(profile)
     plan = builder.build_serialized_network(network, config)
     assert plan is not None
@@ -54,7 +57,7 @@ def main() -> None:
     given = words.parse_args()
     trt = import_module(given.module)
     if given.kernels:
-        plugin.register(trt, cubins.read_cubins(given.kernels))
+        register_ops(trt, cubins.read_cubins(given.kernels))
     plan = build(trt, given.model)
     given.plan.write_bytes(plan)
     if given.run:

@@ -8,19 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import KernelError
-from .op import PASSES
 
 INDEX = "index.json"
 TARGETS = ("sm_80", "sm_86", "sm_87", "sm_89", "sm_90", "sm_120")
-DTYPES = {"float16": "fp16", "bfloat16": "bf16"}
-"""Types of the tensors, with Triton's names of them."""
 HEAD_WIDTHS = (40, 64, 80, 160)
 """Those of the supported systems."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cubin:
-    """One pass, compiled for one target (sm_89), dtype (float16, bfloat16) and head width.
+    """One pass, compiled for one target (sm_89), dtype (float16, bfloat16, float32) and head width.
 
     `arguments` are (name, Triton type) in launch order; two pointers follow that the kernel never reads. A program
     takes `rows` queries; `shared` is in bytes. `source` is the digest of everything that the machine code comes from.
@@ -107,20 +104,21 @@ def unpack_cubins(packed: bytes) -> tuple[Cubin, ...]:
     return tuple(cubins)
 
 
-def cubins_for_heads(cubins: Iterable[Cubin], dtype: str, head_width: int) -> tuple[Cubin, ...]:
-    """Those of one dtype and head width; raises KernelError when there are none."""
+def cubins_for_heads(cubins: Iterable[Cubin], op: str, dtype: str, head_width: int) -> tuple[Cubin, ...]:
+    """Of an op's kernels those of one dtype and head width. Raises KernelError, with the op's name, when there are
+    none."""
     cubins = tuple(cubins)
     if found := tuple(cubin for cubin in cubins if (cubin.dtype, cubin.head_width) == (dtype, head_width)):
         return found
     there = sorted({f"{cubin.dtype} {cubin.head_width}" for cubin in cubins})
     raise KernelError(
-        f"expected kernels for {dtype} and heads of {head_width}, got {', '.join(there) or 'none'}; "
+        f"{op}: expected kernels for {dtype} and heads of {head_width}, got {', '.join(there) or 'none'}; "
         f"add them with `python -m x2i.kernels.build --dtype {dtype} --head-width {head_width}`"
     )
 
 
-def cubins_for_device(cubins: Iterable[Cubin], capability: tuple[int, int]) -> dict[str, Cubin]:
-    """The two passes for a device of this compute capability, by name; raises KernelError when there are none.
+def cubins_for_device(cubins: Iterable[Cubin], passes: Sequence[str], capability: tuple[int, int]) -> dict[str, Cubin]:
+    """An op's passes for a device of this compute capability, by name; raises KernelError when one is missing.
 
     Machine code for sm_8x runs on 8.y with y >= x. From 9.0 on Triton writes architecture-specific code, which runs on
     its own architecture alone.
@@ -132,7 +130,7 @@ def cubins_for_device(cubins: Iterable[Cubin], capability: tuple[int, int]) -> d
         if cubin.capability == capability
         or (cubin.capability[0] == capability[0] == 8 and cubin.capability < capability)
     }
-    if set(fitting) == set(PASSES):
+    if set(fitting) == set(passes):
         return fitting
     there = sorted({cubin.target for cubin in cubins})
     target = f"sm_{capability[0]}{capability[1]}"

@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 import triton
 from click.testing import CliRunner
+from x2i.kernels.biased_attention.op import BIASED
 from x2i.kernels.build import build_kernels
 from x2i.kernels.errors import KernelError
-from x2i.kernels.injected_attention import cubins
-from x2i.kernels.injected_attention.aot import Compiled, compile_pass
-from x2i.kernels.injected_attention.cubins import TARGETS, Cubin
-from x2i.kernels.injected_attention.op import PASSES
+from x2i.kernels.gpu import cubins
+from x2i.kernels.gpu.aot import Compiled, compile_pass
+from x2i.kernels.gpu.cubins import TARGETS, Cubin
+from x2i.kernels.gpu_ops import GPU_OPS
+from x2i.kernels.injected_attention.op import INJECTED
 
 pytest.importorskip("triton", reason="Triton is not installed")
 PTX_TYPES = {"i32": ".u32", "fp32": ".f32"}
@@ -26,7 +28,14 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.fixture(
-    scope="module", params=[("global_pass", "sm_89", "float16", 40), ("local_pass", "sm_120", "bfloat16", 36)], ids=str
+    scope="module",
+    params=[
+        (INJECTED, "global_pass", "sm_89", "float16", 40),
+        (INJECTED, "local_pass", "sm_120", "bfloat16", 36),
+        (BIASED, "statistics_pass", "sm_90", "float16", 80),
+        (BIASED, "raised_pass", "sm_86", "float32", 40),
+    ],
+    ids=lambda words: "-".join(map(str, words[1:])),
 )
 def compiled(request: pytest.FixtureRequest, own_cache: None) -> Compiled:
     return compile_pass(*request.param)
@@ -50,7 +59,10 @@ def test_the_arguments_are_the_code_s(compiled: Compiled) -> None:
 
 def test_an_argument_may_be_fixed() -> None:
     """As the ahead-of-time plugin of TensorRT wants it, which passes whole numbers alone."""
-    names = [name for name, _ in compile_pass("local_pass", "sm_89", "float16", 12, scale=0.25).cubin.arguments]
+    names = [
+        name
+        for name, _ in compile_pass(INJECTED, "local_pass", "sm_89", "float16", 12, {"scale": 0.25}).cubin.arguments
+    ]
     assert names == [
         *("query", "local_key", "local_value", "token_index", "strength"),
         *("columns", "peaks", "heads", "queries", "local_tokens", "output"),
@@ -60,13 +72,19 @@ def test_an_argument_may_be_fixed() -> None:
 def test_the_command_keeps_what_is_there_and_true(tmp_path: Path) -> None:
     words = ["--out", str(tmp_path), "--target", "sm_86", "--dtype", "float16", "--head-width", "12"]
     first = CliRunner().invoke(build_kernels, words)
-    assert first.exit_code == 0 and "2 kernels" in first.output and "0 were there" in first.output
+    assert first.exit_code == 0 and "4 kernels" in first.output and "0 were there" in first.output
     assert {file.suffix for file in tmp_path.iterdir()} == {".cubin", ".ptx", ".json"}
-    assert "2 were there" in CliRunner().invoke(build_kernels, words).output
+    assert "4 were there" in CliRunner().invoke(build_kernels, words).output
     index = tmp_path / cubins.INDEX
     index.write_text(re.sub(r'"source": "....', '"source": "0000', index.read_text(encoding="utf-8")), encoding="utf-8")
     assert "0 were there" in CliRunner().invoke(build_kernels, words).output, "kernels of another source were kept"
-    assert [cubin.kernel for cubin in cubins.read_cubins(tmp_path)] == list(PASSES)
+    assert [cubin.kernel for cubin in cubins.read_cubins(tmp_path)] == [name for op in GPU_OPS for name in op.passes]
+
+
+def test_float32_is_compiled_where_an_op_takes_it(tmp_path: Path) -> None:
+    words = ["--out", str(tmp_path), "--target", "sm_86", "--dtype", "float32", "--head-width", "12"]
+    assert "2 kernels" in CliRunner().invoke(build_kernels, words).output
+    assert {cubin.kernel for cubin in cubins.read_cubins(tmp_path)} == set(BIASED.passes)
 
 
 def test_a_damaged_file_is_named(compiled: Compiled, tmp_path: Path) -> None:
@@ -94,7 +112,7 @@ def test_what_an_engine_holds(compiled: Compiled) -> None:
 def fakes(*targets: str) -> list[Cubin]:
     common = {"dtype": "float16", "head_width": 40, "symbol": "", "arguments": (), "rows": 64, "columns": 32}
     rest = {"warps": 4, "shared": 0, "source": "", "sha256": "", "image": b""}
-    return [Cubin(kernel=kernel, target=target, **common, **rest) for target in targets for kernel in PASSES]
+    return [Cubin(kernel=kernel, target=target, **common, **rest) for target in targets for kernel in INJECTED.passes]
 
 
 @pytest.mark.parametrize(
@@ -109,8 +127,8 @@ def fakes(*targets: str) -> list[Cubin]:
     ],
 )
 def test_the_kernels_for_a_device(capability: tuple[int, int], target: str) -> None:
-    chosen = cubins.cubins_for_device(reversed(fakes(*TARGETS)), capability)
-    assert {name: cubin.target for name, cubin in chosen.items()} == dict.fromkeys(PASSES, target)
+    chosen = cubins.cubins_for_device(reversed(fakes(*TARGETS)), INJECTED.passes, capability)
+    assert {name: cubin.target for name, cubin in chosen.items()} == dict.fromkeys(INJECTED.passes, target)
 
 
 @pytest.mark.parametrize("capability", [(7, 5), (8, 0), (9, 0), (10, 0), (12, 1)])
@@ -119,4 +137,4 @@ def test_a_device_without_kernels(capability: tuple[int, int]) -> None:
     with pytest.raises(
         KernelError, match=f"expected kernels for {target}, got sm_120, sm_86, sm_89; build with --target"
     ):
-        cubins.cubins_for_device(fakes("sm_86", "sm_89", "sm_120"), capability)
+        cubins.cubins_for_device(fakes("sm_86", "sm_89", "sm_120"), INJECTED.passes, capability)

@@ -13,19 +13,46 @@ import onnxruntime
 import pytest
 import tensorrt_rtx as rtx
 import torch
+from torch import Tensor
+from x2i.kernels.biased_attention.op import BIASED
+from x2i.kernels.domain import DOMAIN, VERSION
 from x2i.kernels.errors import KernelError
-from x2i.kernels.injected_attention import cubins, parser_library, plugin
-from x2i.kernels.injected_attention.engine_op import EngineOp
-from x2i.kernels.injected_attention.op import DOMAIN, NAME, VERSION
+from x2i.kernels.gpu import cubins, parser_library, plugin
+from x2i.kernels.gpu.engine_op import EngineOp
+from x2i.kernels.gpu.kernel_op import KernelOp
+from x2i.kernels.gpu_ops import GPU_OPS, register_ops
+from x2i.kernels.injected_attention.op import INJECTED
 
+from tests.kernels.biased import BiasedCase, assert_as_close_as_torch_biased
 from tests.kernels.cases import Case, assert_as_close_as_torch
-from tests.kernels.one_node import INPUTS, model
+from tests.kernels.one_node import model
 from tests.processes import run
 
 pytest.importorskip("triton", reason="Triton, which compiles the kernels, is not installed")
 pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed", exc_type=ImportError)
 CASE = Case(256, 77, 257, 2, 40, (5, 0), (0.6, 0.0))
+BIASED_CASE = BiasedCase(2, 256, 77, 2, 40)
 PROGRAM = Path(__file__).with_name("engine.py")
+
+
+@pytest.fixture(scope="module", params=GPU_OPS, ids=lambda op: op.name)
+def op(request: pytest.FixtureRequest) -> KernelOp:
+    return request.param
+
+
+def one_node(op: KernelOp, dtype: str) -> bytes:
+    return model(CASE, dtype) if op is INJECTED else BIASED_CASE.model(dtype)
+
+
+def one_call(op: KernelOp, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    return CASE.inputs(dtype) if op is INJECTED else BIASED_CASE.inputs(dtype)
+
+
+def assert_right(op: KernelOp, output: Tensor, inputs: tuple[Tensor, ...]) -> None:
+    if op is INJECTED:
+        assert_as_close_as_torch(output, inputs, CASE.heads)
+    else:
+        assert_as_close_as_torch_biased(output, inputs, BIASED_CASE.heads)
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +63,9 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def onnx_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def onnx_file(op: KernelOp, tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("model") / "model.onnx"
-    file.write_bytes(model(CASE, "float16"))
+    file.write_bytes(one_node(op, "float16"))
     return file
 
 
@@ -52,29 +79,35 @@ def functions(plan: bytes) -> list[str]:
     return [name.decode() for name in re.findall(rb"function=\{ name=(\w+) ", plan)]
 
 
-def test_a_registered_plugin_goes_into_the_engine(kernels: Path, onnx_file: Path, tmp_path: Path) -> None:
+def test_a_registered_plugin_goes_into_the_engine(op: KernelOp, kernels: Path, onnx_file: Path, tmp_path: Path) -> None:
     run(sys.executable, PROGRAM, "tensorrt_rtx", onnx_file, "plan", "--kernels", kernels, cwd=tmp_path)
     plan = (tmp_path / "plan").read_bytes()
-    for name in ("InjectedAttention", "x2i", "num_heads", "scale", "kernels"):
+    for name in (op.name, "x2i", "num_heads", "scale", "kernels"):
         assert name.encode() in plan, name
     for cubin in cubins.read_cubins(kernels):
-        assert cubin.image in plan
+        assert (cubin.image in plan) == (cubin.kernel in op.passes)
     assert not functions(plan)
 
 
-def test_without_it_the_function_is_inlined_and_fused(onnx_file: Path, tmp_path: Path) -> None:
+def test_without_it_the_function_is_inlined(op: KernelOp, onnx_file: Path, tmp_path: Path) -> None:
     run(sys.executable, PROGRAM, "tensorrt_rtx", onnx_file, "plan", cwd=tmp_path)
+    plan = (tmp_path / "plan").read_bytes()
+    assert functions(plan) and b"num_heads" not in plan
+
+
+def test_the_injected_function_is_fused(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(one_node(INJECTED, "float16"))
+    run(sys.executable, PROGRAM, "tensorrt_rtx", "model.onnx", "plan", cwd=tmp_path)
     plan = (tmp_path / "plan").read_bytes()
     assert functions(plan).count("_gemm_mha_v2") == 2, functions(plan)
     assert not any("Softmax" in name or "Exp" in name for name in functions(plan)), functions(plan)
-    assert b"num_heads" not in plan
 
 
-def test_onnx_runtime_runs_the_same_file(onnx_file: Path) -> None:
-    inputs = CASE.inputs(torch.float16)
+def test_onnx_runtime_runs_the_same_file(op: KernelOp, onnx_file: Path) -> None:
+    inputs = one_call(op, torch.float16)
     session = onnxruntime.InferenceSession(str(onnx_file), providers=["CPUExecutionProvider"])
-    (output,) = session.run(None, {name: tensor.numpy() for name, tensor in zip(INPUTS, inputs, strict=True)})
-    assert_as_close_as_torch(torch.from_numpy(output), inputs, CASE.heads)
+    (output,) = session.run(None, {name: tensor.numpy() for name, tensor in zip(op.inputs, inputs, strict=True)})
+    assert_right(op, torch.from_numpy(output), inputs)
 
 
 @pytest.mark.parametrize(
@@ -92,22 +125,34 @@ def test_what_it_cannot_do_it_says(dtype: str, head_width: int, complaint: str, 
     assert not (tmp_path / "plan").exists()
 
 
-def test_the_runtime_needs_only_what_the_engine_holds(kernels: Path) -> None:
+def test_kernels_of_another_op_do_not_do(kernels: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(one_node(BIASED, "float16"))
+    cubins.write_index(
+        tmp_path, injected := [each for each in cubins.read_cubins(kernels) if each.kernel in INJECTED.passes]
+    )
+    for cubin in injected:
+        (tmp_path / f"{cubin.stem}.cubin").write_bytes(cubin.image)
+    words = (PROGRAM, "tensorrt_rtx", "model.onnx", "plan", "--kernels", tmp_path)
+    with pytest.raises(AssertionError, match="BiasedAttention: expected kernels for float16 and heads of 40, got none"):
+        run(sys.executable, *words, cwd=tmp_path)
+
+
+def test_the_runtime_needs_only_what_the_engine_holds(op: KernelOp, kernels: Path) -> None:
     """What the build serializes makes an equal plugin in a process that was given no kernels."""
-    plugin.register(rtx, cubins.read_cubins(kernels))
-    creator = rtx.get_plugin_registry().get_creator(NAME, str(VERSION), DOMAIN)
+    register_ops(rtx, cubins.read_cubins(kernels))
+    creator = rtx.get_plugin_registry().get_creator(op.name, str(VERSION), DOMAIN)
     attributes = {"num_heads": np.array([2], np.int32), "scale": np.array([0.125], np.float32)}
-    op = EngineOp.from_fields(attributes, cubins.read_cubins(kernels)).configured("float16", 80)
-    built = plugin._plugin_class(rtx)(op)
+    node = EngineOp.from_fields(op, attributes, cubins.read_cubins(kernels)).configured("float16", 80)
+    built = plugin._plugin_class(rtx, op)(node)
     serialized = built.get_fields_to_serialize()
-    plugin.register(rtx)
+    register_ops(rtx)
     opened = creator.create_plugin("node", serialized, rtx.TensorRTPhase.RUNTIME)
-    assert opened.op == op and opened.clone().op == op
-    assert len(op.kernels) == 2
+    assert opened.node == node and opened.clone().node == node
+    assert [cubin.kernel for cubin in node.kernels] == list(op.passes)
 
 
 def test_the_plugin_imports_neither_triton_nor_torch(tmp_path: Path) -> None:
-    code = "import sys, x2i.kernels.injected_attention.plugin as p; print(*sorted(sys.modules))"
+    code = "import sys, x2i.kernels.gpu_ops as p; print(*sorted(sys.modules))"
     modules = run(sys.executable, "-c", code, cwd=tmp_path).stdout.split()
     assert "numpy" in modules
     assert not {"torch", "triton", "cuda", "onnx", "tensorrt", "tensorrt_rtx"} & set(modules)
@@ -116,7 +161,7 @@ def test_the_plugin_imports_neither_triton_nor_torch(tmp_path: Path) -> None:
 # Without core files: the process is meant to abort.
 FLAWED = """
 import resource, runpy, sys
-from x2i.kernels.injected_attention import plugin
+from x2i.kernels.gpu import plugin
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 plugin.let_parser_find_library = lambda tensorrt: None
 sys.argv = sys.argv[1:]
@@ -140,7 +185,7 @@ def test_a_parser_beyond_help_is_refused_in_words(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("module", ["tensorrt_rtx", "tensorrt"])
-def test_the_engine_runs(module: str, dtype: str, tmp_path: Path) -> None:
+def test_the_engine_runs(op: KernelOp, module: str, dtype: str, tmp_path: Path) -> None:
     if not torch.cuda.is_available():
         pytest.skip("torch sees no CUDA device")
     pytest.importorskip(module, reason=f"{module} is not installed", exc_type=ImportError)
@@ -149,10 +194,10 @@ def test_the_engine_runs(module: str, dtype: str, tmp_path: Path) -> None:
     if (module, major) == ("tensorrt_rtx", 9):
         pytest.skip("TensorRT-RTX does not support compute capability 9.0")
     build_kernels(tmp_path, f"sm_{major}{minor}", dtype, 40)
-    (tmp_path / "model.onnx").write_bytes(model(CASE, dtype))
-    inputs = CASE.inputs(getattr(torch, dtype))
-    torch.save(dict(zip(INPUTS, inputs, strict=True)), tmp_path / "tensors.pt")
+    (tmp_path / "model.onnx").write_bytes(one_node(op, dtype))
+    inputs = one_call(op, getattr(torch, dtype))
+    torch.save(dict(zip(op.inputs, inputs, strict=True)), tmp_path / "tensors.pt")
     words = (PROGRAM, module, "model.onnx", "plan", "--kernels", tmp_path, "--run", "tensors.pt")
     run(sys.executable, *words, cwd=tmp_path)
     output = torch.load(tmp_path / "tensors.pt", weights_only=True)
-    assert_as_close_as_torch(output, inputs, CASE.heads)
+    assert_right(op, output, inputs)
