@@ -18,6 +18,8 @@ PART_ROWS = tl.constexpr(op.PART_ROWS)
 PART_FACTS = tl.constexpr(op.PART_FACTS)
 # Parts that are merged at a time.
 MERGED = tl.constexpr(256)
+# Where maxima start: below every score, and finite, so that masked keys may come first.
+LOWEST = tl.constexpr(-3.0e38)
 
 
 @triton.jit
@@ -105,7 +107,7 @@ def raised_pass(
     block = tl.load(query + output_at, mask=rows_inside, other=0.0)
     biased = tl.where(rise == 0.0, 0, tokens)
     bias_rows = (sample.to(tl.int64) * queries + rows[:, None]) * tokens
-    top = tl.full([ROWS], float("-inf"), tl.float32)
+    top = tl.full([ROWS], LOWEST, tl.float32)
     mass = tl.zeros([ROWS], tl.float32)
     attended = tl.zeros([ROWS, WIDTH], tl.float32)
     for start in range(0, tokens, COLUMNS):

@@ -22,14 +22,12 @@ def head_tile(rows, length, heads, count, HEAD_WIDTH: tl.constexpr, WIDTH: tl.co
 def absorb(scores, value, top, mass, attended):
     """The running maximum [ROWS], sum [ROWS] and attended values [ROWS, WIDTH] with one more block of keys in them.
 
-    scores [ROWS, COLUMNS] are exponents of 2, minus infinity where there is no key; value [COLUMNS, WIDTH]. Float32
-    values are multiplied as what they are.
+    scores [ROWS, COLUMNS] are exponents of 2, minus infinity where there is no key; value [COLUMNS, WIDTH]. Where a
+    first block may have none, `top` starts as a finite number. Float32 values are multiplied as what they are.
     """
     new_top = tl.maximum(top, tl.max(scores, 1))
-    # A row that has seen masked keys alone has no maximum yet.
-    shift = tl.where(new_top == float("-inf"), 0.0, new_top)
-    shrink = tl.exp2(top - shift)
-    weights = tl.exp2(scores - shift[:, None])
+    shrink = tl.exp2(top - new_top)
+    weights = tl.exp2(scores - new_top[:, None])
     mass = mass * shrink + tl.sum(weights, 1)
     attended = tl.dot(weights.to(value.dtype), value, attended * shrink[:, None], input_precision="ieee")
     return new_top, mass, attended

@@ -1,5 +1,7 @@
 """The graph that takes painted words, in every system on a Stable Diffusion base and in lower precisions."""
 
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +10,14 @@ import pytest
 from x2i.export.paint.variants import without_paint
 from x2i.runtime import InputError, load
 from x2i.runtime.bundle.reader import open_bundle
+from x2i.runtime.engines import builder
 from x2i.runtime.engines.build_request import BuildRequest
 from x2i.runtime.engines.shape_ranges import shape_ranges
 
 from tests.bundles import tiny
 from tests.numerics import assert_close, assert_near
+from tests.processes import run
+from tests.runtime.sessions.recorded import Recorded
 
 NOISE = np.random.default_rng(5).standard_normal((1, 4, 9, 14), np.float32)
 PICTURE = np.random.default_rng(6).integers(0, 255, (40, 30, 3), np.uint8)
@@ -114,6 +119,36 @@ def test_the_manifest_without_it():
     plain = without_paint(manifest)
     assert plain.plan.paint is None and not plain.problems()
     assert manifest.graphs.keys() - plain.graphs.keys() == {"denoiser.paint"}
+
+
+def test_a_graph_is_opened_where_it_is_drawn_with():
+    """Unused, painted words cost no second graph; used, theirs lies beside the plain one."""
+    prompt, _ = OWN["sd"]
+    graphs = {}
+    for name, given in {"plain": {}, "strength 0": {"paint_strength": 0}, "painted": {}}.items():
+        pipeline = Recorded(tiny("sd"))
+        pipeline(prompt, **QUICK, **given, **({} if name == "plain" else {"regions": region()}))
+        graphs[name] = {graph for graph in pipeline.opened if graph.startswith("denoiser")}
+    assert graphs == {"plain": {"denoiser"}, "strength 0": {"denoiser"}, "painted": {"denoiser", "denoiser.paint"}}
+
+
+def test_tensorrt_is_given_the_kernels(half_bundle, tmp_path):
+    """Built without a GPU, so not run: every layer is one node there, and without the kernels none is."""
+    pytest.importorskip("triton", reason="Triton, which compiles the kernels, is not installed")
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed", exc_type=ImportError)
+    kernels, layers = tmp_path / "kernels", open_bundle(half_bundle).manifest.plan.paint.layers
+    words = ("--out", kernels, "--target", "sm_89", "--dtype", "float16", "--head-width", "8", "--head-width", "16")
+    run(sys.executable, "-m", "x2i.kernels.build", *map(str, words), cwd=tmp_path)
+    remarks = []
+    for given in (kernels, None):
+        request = BuildRequest("rtx", targets=("sm_89",), graphs=("denoiser.paint",), kernels=given, paint=True)
+        (job,) = request.jobs(open_bundle(half_bundle))
+        folder = tmp_path / f"engines-{given is None}"
+        remarks += builder.build_engine(replace(job, engines=str(folder)), folder, lambda seconds: None).remarks
+    assert remarks == [
+        f"{len(layers)} attentions run as the compiled kernels",
+        "attentions run as the graph spells them out: no --kernels given",
+    ]
 
 
 def test_engines_are_built_where_they_are_asked_for():

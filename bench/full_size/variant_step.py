@@ -1,5 +1,5 @@
-"""`python -m full_size.lora_step`: what a LoRA's inputs add to a step of Stable Diffusion 1.5's UNet, and what folding
-one into its weights would take instead."""
+"""`python -m full_size.variant_step`: what a LoRA's inputs, or painted words, add to a step of Stable Diffusion 1.5's
+UNet; and what folding a LoRA into its weights would take instead."""
 
 import statistics
 import time
@@ -13,6 +13,7 @@ from x2i.export.components.denoiser import denoiser_component
 from x2i.export.graphs.graph_runs import RecordedCalls
 from x2i.export.lora.target import changed_layers
 from x2i.export.lora.variant_graph import changeable, write_lora_graph
+from x2i.export.paint.variant_graph import write_paint_graph
 from x2i.export.precision.int8 import to_int8
 from x2i.export.to_onnx import Component, numpy_arrays, to_onnx
 from x2i.models.random.weights import draw_weights
@@ -28,32 +29,50 @@ Arrays = dict[str, np.ndarray]
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path), default=Path("build/lora"), show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), default=Path("build/variants"), show_default=True)
+@click.option("--variant", type=click.Choice(("lora", "paint")), default="lora", show_default=True)
 @click.option("--levels", type=click.IntRange(1, 4), default=4, show_default=True, help="Of the UNet, outermost first.")
-@click.option("--rank", type=int, default=16, show_default=True)
+@click.option("--rank", type=int, default=16, show_default=True, help="Of the LoRA.")
 @click.option("--repeats", type=int, default=5, show_default=True)
 @click.option("--int8/--fp32", "quantizes", help="Measure the graph in int8 instead.")
 @click.option("--threads", type=int, default=1, show_default=True)
-def lora_step(out: Path, levels: int, rank: int, repeats: int, quantizes: bool, threads: int) -> None:
-    """Time guided steps at 64 x 64 latents with and without a LoRA of all layers, in turns, by the processor's time."""
+def variant_step(out: Path, variant: str, levels: int, rank: int, repeats: int, quantizes: bool, threads: int) -> None:
+    """Time guided steps at 64 x 64 latents with and without a LoRA of all layers, or a map of words in all cross-
+    attentions, in turns, by the processor's time. The plain graph that is in the folder already is kept."""
     out.mkdir(parents=True, exist_ok=True)
     unet = draw_weights(_unet(levels), 0)
     component = denoiser_component(unet)
-    layers, plain = [layer for layer in component.lora.layers() if layer.pointwise], out / "denoiser.onnx"  # type: ignore[union-attr]
-    to_onnx(component, plain)
-    example = numpy_arrays(component.example(SIZES))
-    if quantizes:
-        plain = _quantized(component, plain, out)
-    layers = changeable(plain, layers)
-    write_lora_graph(plain, variant := plain.with_name(f"lora.{plain.name}"), layers)
-    click.echo(f"{processor()}, {versions(('onnxruntime', 'openvino'))}, {threads} threads, {len(layers)} layers")
-    factors = _factors(layers, rank)
+    plain = _plain_graph(component, out, quantizes)
+    cut = plain.with_name(f"{variant}.{plain.name}")
+    example = component.example(SIZES)
+    if variant == "paint":
+        assert component.paint is not None
+        layers, more = len(component.paint.layers), numpy_arrays(component.paint.example(example))
+        write_paint_graph(plain, cut, component.paint.layers)
+    else:
+        assert component.lora is not None
+        changed = changeable(plain, [layer for layer in component.lora.layers() if layer.pointwise])
+        layers, more = len(changed), _factors(changed, rank)
+        write_lora_graph(plain, cut, changed)
+    click.echo(f"{processor()}, {versions(('onnxruntime', 'openvino'))}, {threads} threads, {layers} layers")
+    arrays = numpy_arrays(example)
     for backend in ("cpu", "openvino"):
-        sessions = [_opened(backend, path, quantizes, threads) for path in (plain, variant)]
-        seconds = _in_turns([_call(sessions[0], example), _call(sessions[1], example | factors)], repeats)
-        without, with_lora = map(statistics.median, seconds)
-        click.echo(f"{backend}: {without:.2f} s a step, {with_lora:.2f} s with it: {with_lora / without - 1:+.1%}")
-    click.echo(f"folding alone: {_folding_seconds(unet, rank):.2f} s")
+        sessions = [_opened(backend, path, quantizes, threads) for path in (plain, cut)]
+        seconds = _in_turns([_call(sessions[0], arrays), _call(sessions[1], arrays | more)], repeats)
+        without, with_it = map(statistics.median, seconds)
+        click.echo(f"{backend}: {without:.2f} s a step, {with_it:.2f} s with it: {with_it / without - 1:+.1%}")
+    if variant == "lora":
+        click.echo(f"folding alone: {_folding_seconds(unet, rank):.2f} s")
+
+
+def _plain_graph(component: Component, out: Path, quantizes: bool) -> Path:
+    """The denoiser's graph, made where the folder has none."""
+    plain, quantized = out / "denoiser.onnx", out / "int8.onnx"
+    if not plain.is_file():
+        to_onnx(component, plain)
+    if quantizes and not quantized.is_file():
+        _quantize(component, plain, quantized)
+    return quantized if quantizes else plain
 
 
 def _unet(levels: int) -> UNet2DConditionModel:
@@ -70,12 +89,12 @@ def _unet(levels: int) -> UNet2DConditionModel:
     ).eval()
 
 
-def _quantized(component: Component, plain: Path, out: Path) -> Path:
-    """The graph with every layer in int8; its ranges are those of random inputs, which change no time."""
-    np.savez(out / "call.npz", **numpy_arrays(component.example(SMALL)))  # type: ignore[arg-type]
-    calls = RecordedCalls((out / "call.npz",))
-    to_int8(plain, out / "int8.onnx", calls, calls)
-    return out / "int8.onnx"
+def _quantize(component: Component, plain: Path, quantized: Path) -> None:
+    """Writes the graph with every layer in int8; its ranges are those of random inputs, which change no time."""
+    call = quantized.with_name("call.npz")
+    np.savez(call, **numpy_arrays(component.example(SMALL)))  # type: ignore[arg-type]
+    calls = RecordedCalls((call,))
+    to_int8(plain, quantized, calls, calls)
 
 
 def _opened(backend: str, path: Path, quantizes: bool, threads: int) -> Session:
@@ -123,4 +142,4 @@ def _folding_seconds(unet: UNet2DConditionModel, rank: int) -> float:
 
 
 if __name__ == "__main__":
-    lora_step()
+    variant_step()
