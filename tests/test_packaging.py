@@ -124,6 +124,6 @@ def test_the_wheel_weighs_little(wheel: Path) -> None:
     """It carries no weights, and nothing of the reference world."""
     size = wheel.stat().st_size
     print(f"{wheel.name}: {size / 1e6:.2f} MB")
-    assert size < 1_000_000
+    assert size < 1_100_000
     with ZipFile(wheel) as archive:
         assert not [name for name in archive.namelist() if "emoji" in name]

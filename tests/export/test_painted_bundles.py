@@ -136,7 +136,7 @@ def test_tensorrt_is_given_the_kernels(half_bundle, tmp_path):
     """Built without a GPU, so not run: every layer is one node there, and without the kernels none is."""
     pytest.importorskip("triton", reason="Triton, which compiles the kernels, is not installed")
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed", exc_type=ImportError)
-    kernels, layers = tmp_path / "kernels", open_bundle(half_bundle).manifest.plan.paint.layers
+    kernels, layers = tmp_path / "kernels", open_bundle(half_bundle).manifest.plan.paint.of("denoiser").layers
     words = ("--out", kernels, "--target", "sm_89", "--dtype", "float16", "--head-width", "8", "--head-width", "16")
     run(sys.executable, "-m", "x2i.kernels.build", *map(str, words), cwd=tmp_path)
     remarks = []
