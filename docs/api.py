@@ -35,6 +35,7 @@ WORDS: dict[Form, str] = {
     "sound": "sound: file, or (samples, rate)",
     "array": "array",
     "weights": "NAME=FILE or FILE:WEIGHT as text, or in Python files by name or with a number",
+    "item": "a text or a picture's file with its weight, or (kind, content, weight)",
     "table": "table: JSON in a file, or in Python a dict or its JSON",
 }
 

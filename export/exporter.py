@@ -13,6 +13,7 @@ from x2i.runtime.bundle.writer import file_records, new_bundle, write_manifest
 from x2i.runtime.commands.progress import track
 from x2i.runtime.files.staging import staging_folder
 from x2i.runtime.inputs.paint import PaintGraph
+from x2i.runtime.inputs.text.items import ItemsInput
 from x2i.runtime.machine import package_versions
 from x2i.runtime.media.tokenizer import Tokenizer
 from x2i.runtime.sessions.backends import open_session
@@ -89,6 +90,8 @@ def _trace_all(
         if (read := conditioner.text) is not None:
             # What a run refuses is refused here, before the graphs.
             Tokenizer(folder / read.tokenizer, read.window, read.pad_id, read.cleans)(["a"])
+        if (items := conditioner.find(ItemsInput)) is not None:
+            Tokenizer(folder / items.tokenizer, items.positions, items.end).pieces("a")
     gates: dict[str, float] = {}
     loras: list[LoraVariant] = []
     painted: list[PaintGraph] = []

@@ -8,6 +8,8 @@ from typing import Any
 from x2i.runtime.bundle.plan import Plan
 from x2i.runtime.bundle.writer import check_new
 from x2i.runtime.errors import InputError
+from x2i.runtime.items.sequence import Encoding
+from x2i.runtime.items.weights import Weighting
 from x2i.runtime.lora.choice import LoraChoice, choice_problems
 from x2i.runtime.processes.latents import LatentsProcess, SamplerChoice
 from x2i.runtime.samplers.settings import SamplerSettings
@@ -35,6 +37,7 @@ class ExportPlan:
     that decode instead of the base's VAE, all latents or those of steps that are shown.
     With `inpainting` the base's UNet reads a mask and a masked picture beside the latents. `boundaries` are the
     timesteps at which one of several experts takes over from the one before.
+    `encoding` and `weighting` are how a context of several items is composed where a run does not say.
     """
 
     system: str
@@ -55,6 +58,14 @@ class ExportPlan:
     preview_decoder: Path | None = None
     inpainting: bool = False
     boundaries: tuple[float, ...] = ()
+    encoding: Encoding | None = None
+    weighting: Weighting | None = None
+
+    @property
+    def composition(self) -> dict[str, Any]:
+        """How items are composed, as far as it is said."""
+        said = {"encoding": self.encoding, "weighting": self.weighting}
+        return {name: value for name, value in said.items() if value is not None}
 
     def problems(self) -> list[str]:
         """What is wrong whatever the system is, one line each; no file is read."""

@@ -56,7 +56,7 @@ class SystemSpec:
     `build(plan)` reads the files and raises CheckpointError or PlanError. `sampler` is the default, None for the base's
     own; for a base in CompVis' layout it is `compvis_sampler`, where there is one. `required` and `optional` map part
     names to what the part is, beside BASE_PARTS and TEXT_PARTS; a name that ends in `:NAME` is repeatable. `reads_clip`
-    says that the base's own text encoder reads the prompts.
+    says that the base's own text encoder reads the prompts, `composes` that contexts are composed of items.
 
     One that `stands_alone` has no such base: `base` says what its own is, a folder of other contents, None where it has
     parts alone; its sampler and its number of steps are its checkpoint's.
@@ -68,6 +68,7 @@ class SystemSpec:
     required: dict[str, str] = field(default_factory=dict)
     optional: dict[str, str] = field(default_factory=dict)
     reads_clip: bool = True
+    composes: bool = False
     stands_alone: bool = False
     base: str | None = "a diffusers folder, a hub name or a CompVis checkpoint"
 
@@ -84,6 +85,8 @@ class SystemSpec:
         problems = [*self._base_problems(plan), *plan.problems()]
         if plan.boundaries and not any(name.startswith("expert:") for name in self.required):
             problems.append("--boundaries: this system has one denoiser for all timesteps; leave it out")
+        if not self.composes:
+            problems += [f"--{name}: this system composes no items; leave it out" for name in plan.composition]
         if self.stands_alone:
             problems += self._latents_problems(plan)
             problems += self._part_problems(plan.parts) if plan.random_weights is None else []

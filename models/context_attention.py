@@ -82,7 +82,7 @@ def set_cross_attention_weights(unet: UNet2DConditionModel, weights: KeyValueWei
 class ContextAttention:
     """A diffusers attention processor for the one `attn2` at `path`, which reads what `take` has handed it.
 
-    `injected` computes the attention where a second one joins it. What `paint` was given stands in the place of the
+    `injected` computes the attention where a second one joins it. What `attend_by` was given stands in the place of the
     first; the second is weighted as if it did not.
     """
 
@@ -91,11 +91,11 @@ class ContextAttention:
         self._key: Tensor | None = None
         self._value: Tensor | None = None
         self._injection: InjectedContext | None = None
-        self._painted: AttentionOp | None = None
+        self._op: AttentionOp | None = None
 
-    def paint(self, op: AttentionOp | None) -> None:
+    def attend_by(self, op: AttentionOp | None) -> None:
         """Keeps what computes the attention over the context instead for the coming calls; None takes it away."""
-        self._painted = op
+        self._op = op
 
     def take(self, key: Tensor, value: Tensor, injection: InjectedContext | None) -> None:
         """Keeps key and value [B, T, C], and what a second attention reads, for the coming calls."""
@@ -105,10 +105,10 @@ class ContextAttention:
         """[B, N, C] to [B, N, C]; whatever context the block passes along is ignored."""
         assert self._key is not None and self._value is not None, f"{self._path} was called before take"
         query = attn.to_q(hidden_states)
-        op = self._painted or _attention
+        op = self._op or _attention
         if self._injection is None:
             out = op(query, self._key, self._value, attn.heads)
-        elif self._painted is None:
+        elif self._op is None:
             out = self._with_second(query, self._key, self._value, self._injection, attn.heads)
         else:
             nothing = torch.zeros_like(self._value)

@@ -12,18 +12,19 @@ from .bundle.reader import Bundle
 from .encoded_texts import EncodedTexts, encoded_texts
 from .inputs.option import NamedTensors
 from .inputs.sound import MixInput, mixed
+from .inputs.text.items import ItemsInput
 from .inputs.text.learned import LearnedInput
 from .inputs.text.marker import MarkerInput
-from .inputs.text.prompt import TextInput
 from .inputs.text.windows import WindowsInput
 from .inputs.text.word import WordInput
+from .items.sequence import context_slots
 from .media.prompts.windows import weighted_states
 from .media.tokenizer import Tokenizer
 from .processes.picture_rows import PictureRows
 from .request import Request
 from .sessions.session import Session
 
-LOOKS_INTO_PROMPTS = (WordInput, MarkerInput, LearnedInput, WindowsInput)
+LOOKS_INTO_PROMPTS = (WordInput, MarkerInput, LearnedInput, WindowsInput, ItemsInput)
 
 
 class Conditions:
@@ -33,8 +34,7 @@ class Conditions:
         self._session, self._picture_slots = session, bundle.manifest.plan.picture_slots()
         texts, self._paints = _Tokenizers(bundle), bundle.manifest.plan.paint is not None
         self._conditioners = [
-            (conditioner, None if conditioner.text is None else texts(conditioner.text))
-            for conditioner in bundle.manifest.plan.conditioners_before(0)
+            (conditioner, texts(conditioner)) for conditioner in bundle.manifest.plan.conditioners_before(0)
         ]
         self._plan = bundle.manifest.plan
 
@@ -57,6 +57,9 @@ class Conditions:
         slots[IS_NULL] = np.array([not request.values["negative"], False][-request.rows :])
         slots[UNCONDITIONAL] = np.array([True, False][-request.rows :])
         for conditioner, tokenizer in self._conditioners:
+            if (items := conditioner.find(ItemsInput)) is not None:
+                slots |= self._mixed(conditioner, items, request)
+                continue
             if not _is_given(conditioner, slots, request):
                 continue
             if conditioner.find(WordInput) is not None:
@@ -114,6 +117,17 @@ class Conditions:
             states.append(weighted_states(own[reads.states], weights))
         return {reads.states: np.concatenate(states, axis=1)}, conditioner.stages[number:]
 
+    def _mixed(self, conditioner: Conditioner, items: ItemsInput, request: Request) -> NamedTensors:
+        """The context of texts and pictures, piece by piece through the stages."""
+
+        def read(slot: str, array: np.ndarray) -> np.ndarray:
+            stage = next(each for each in conditioner.stages if slot in each.inputs.values())
+            (made,) = self._run(stage, {slot: array}, request).values()
+            return made
+
+        encoding, weighting = items.encoding_of(request.values), items.weighting_of(request.values)
+        return context_slots(request.inputs.sequences, encoding, weighting, read)
+
     def unused_graphs(self, request: Request) -> set[str]:
         """Names of the graphs of starts that the caller did not give."""
         slots = request.inputs.slots
@@ -160,8 +174,15 @@ class _Tokenizers:
         self._bundle = bundle
         self._made: dict[tuple[str, int, int, bool], Tokenizer] = {}
 
-    def __call__(self, text: TextInput) -> Tokenizer:
-        key = text.tokenizer, text.window, text.pad_id, text.cleans
+    def __call__(self, conditioner: Conditioner) -> Tokenizer | None:
+        """That of the prompt, or of the texts among items, which have no window; None for a conditioner of neither."""
+        text, items = conditioner.text, conditioner.find(ItemsInput)
+        if text is not None:
+            key = text.tokenizer, text.window, text.pad_id, text.cleans
+        elif items is not None:
+            key = items.tokenizer, items.positions, items.end, False
+        else:
+            return None
         if key not in self._made:
-            self._made[key] = Tokenizer(self._bundle.checked(text.tokenizer), *key[1:])
+            self._made[key] = Tokenizer(self._bundle.checked(key[0]), *key[1:])
         return self._made[key]

@@ -15,6 +15,7 @@ from .inputs.registry import RunOptions, filled_in, prepare_inputs, run_options
 from .inputs.sampling import LATENTS_OPTIONS, MOST_PICTURES, MOST_STEPS, SAMPLING_OPTIONS
 from .inputs.sound import MixInput
 from .inputs.stages import stage_value
+from .inputs.text.items import ItemsInput
 from .inputs.text.prompt import TextInput
 from .media.tokenizer import Tokenizer, is_text
 from .paint.gains import paint_variant
@@ -297,7 +298,10 @@ def _delay_notes(plan: Plan, made: PreparedInputs, sampler: Sampler | None) -> t
 
 
 def _prompt_problems(plan: Plan, prompt: str | None, negative: Any) -> list[str]:
-    """A plan with a text input needs a prompt, one without takes neither prompt nor negative."""
+    """A plan with a text input needs a prompt, one of items says itself what it needs, and any other takes neither
+    prompt nor negative."""
+    if plan.find(ItemsInput) is not None:
+        return []
     if (text := plan.find(TextInput)) is not None:
         needed = prompt is None and not text.optional and not text.blank
         return ["prompt: expected text, got none; say what to draw"] if needed else []

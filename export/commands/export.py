@@ -8,6 +8,8 @@ from x2i.runtime.commands.console import command
 from x2i.runtime.commands.options import FILE
 from x2i.runtime.commands.progress import bars, echo
 from x2i.runtime.errors import InputError
+from x2i.runtime.items.sequence import ENCODINGS, Encoding
+from x2i.runtime.items.weights import WEIGHTINGS, Weighting
 from x2i.runtime.lora.choice import LoraChoice, parse_lora
 
 from ..sampling.few_step import FEW_STEPS
@@ -78,6 +80,8 @@ def _boundaries(context: click.Context, parameter: click.Parameter, value: str |
     metavar="TIMESTEP[,TIMESTEP]",
     help="Timesteps below which the next of several experts takes over, from the noisiest on: 600,300.",
 )
+@click.option("--encoding", type=click.Choice(ENCODINGS), help="How m-vader reads items where a run does not say.")
+@click.option("--weighting", type=click.Choice(WEIGHTINGS), help="What an item's weight does where a run does not say.")
 @click.option("--licence", "licences", multiple=True, help="A licence of the weights, kept in the manifest.")
 @lowering_options
 def export(
@@ -97,6 +101,8 @@ def export(
     preview_decoder: Path | None,
     inpainting: bool,
     boundaries: tuple[float, ...],
+    encoding: Encoding | None,
+    weighting: Weighting | None,
     licences: tuple[str, ...],
     lowering: dict[str, Any],
 ) -> None:
@@ -106,7 +112,8 @@ def export(
         from ..lower.lowering import Lowering
         from ..plan import ExportPlan
     distilled = loras, few_step, decoder, preview_decoder
-    options = sampler, steps, guidance, licences, Lowering(**lowering), clip_skip, *distilled, inpainting, boundaries
+    composed = boundaries, encoding, weighting
+    options = sampler, steps, guidance, licences, Lowering(**lowering), clip_skip, *distilled, inpainting, *composed
     plan = ExportPlan(system, out, base, base_config, parts, random_weights, *options)
     with bars():
         export_bundle(plan, echo)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -12,6 +13,8 @@ from x2i.kernels.domain import ATTRIBUTES, DOMAIN, VERSION
 from x2i.kernels.injected_attention.op import NAME
 from x2i.kernels.injected_attention.reference import injected_attention
 from x2i.models.context_attention import InjectedContext, InjectedOp, cross_attention_layers, install_context_attention
+from x2i.models.weighted_attention import KeyWeights, weighted_attention
+from x2i.runtime.items.weights import KEY_BIAS, KEY_STRETCH, UNREAD
 from x2i.runtime.processes.latents import DRAWN_ANEW
 
 from ..lora.target import module_target
@@ -26,6 +29,8 @@ ADDED = "added"
 """The input of a denoiser that reads a vector [B, W] beside the context, which is added to the time's embedding."""
 FILLED = (DRAWN_ANEW, FILLED_LATENTS)
 """What a UNet that fills pictures reads beside latents, in slots of the same names."""
+WEIGHTS = (KEY_BIAS, KEY_STRETCH)
+"""What a denoiser reads behind keys and values of tokens that have weights, in slots of the same names."""
 
 
 def injected_op(
@@ -61,13 +66,16 @@ class NoisePrediction(nn.Module):
     index [B] and the strength [B] behind them. In front of it stand, in this order, the scale [B] of a UNet that embeds
     its guidance (`time_cond_proj_dim`); the vector [B, W] of one whose class embedding is a projection; and of one that
     `fills`, what is drawn anew, [B, 1, h, w], and the latents of the picture without it, [B, C, h, w]: channels behind
-    those of the latents. Every upsampler gets the size of the skip connection that it meets, so that sizes which do not
+    those of the latents. One that is `weighted` reads the bias and the stretch of the keys, [B, T] each, behind all
+    (see KeyWeights). Every upsampler gets the size of the skip connection that it meets, so that sizes which do not
     halve evenly work in the same graph.
     """
 
-    def __init__(self, unet: UNet2DConditionModel, op: InjectedOp = injected_op, fills: bool = False):
+    def __init__(
+        self, unet: UNet2DConditionModel, op: InjectedOp = injected_op, fills: bool = False, weighted: bool = False
+    ):
         super().__init__()
-        self.unet, self.fills = unet, fills
+        self.unet, self.fills, self.weighted = unet, fills, weighted
         self.attention = install_context_attention(unet, op)
         """The processors of the cross-attention, by its layers' paths."""
         self.own_upsamplers = nn.ModuleDict(_detached_upsamplers(unet))
@@ -83,6 +91,10 @@ class NoisePrediction(nn.Module):
         if self.fills:
             anew, filled, *others = context
             latents, context = torch.cat([latents, anew, filled], dim=1), tuple(others)
+        if self.weighted:
+            *others, bias, stretch = context
+            self._weigh(KeyWeights(bias, stretch))
+            context = tuple(others)
         self._hand_out(context)
         time = unet.time_embedding(unet.time_proj(timestep).to(latents.dtype), guidance)
         if added is not None:
@@ -103,6 +115,10 @@ class NoisePrediction(nn.Module):
             if str(number) in self.own_upsamplers:
                 x = self.own_upsamplers[str(number)](x, output_size=size)
         return unet.conv_out(unet.conv_act(unet.conv_norm_out(x)))
+
+    def _weigh(self, weights: KeyWeights) -> None:
+        for attention in self.attention.values():
+            attention.attend_by(partial(weighted_attention, weights))
 
     def _hand_out(self, context: Sequence[Tensor]) -> None:
         """Splits the context by layer."""
@@ -148,9 +164,14 @@ def _detached_upsamplers(unet: UNet2DConditionModel) -> dict[str, nn.Module]:
 
 
 def denoiser_component(
-    unet: UNet2DConditionModel, injected: bool = False, fills: bool = False, name: str = "denoiser"
+    unet: UNet2DConditionModel,
+    injected: bool = False,
+    fills: bool = False,
+    name: str = "denoiser",
+    weighted: bool = False,
 ) -> Component:
-    """The denoiser's graph, with the second attention if `injected`, and a mask and a masked picture if it `fills`."""
+    """The denoiser's graph, with the second attention if `injected`, a mask and a masked picture if it `fills`, and
+    what the context's tokens weigh if `weighted`."""
     channels = unet.config.out_channels
     layers = {path: layer.to_k.out_features for path, layer in cross_attention_layers(unet).items()}
     kinds = {KEYS: "tokens", VALUES: "tokens"} | ({LOCAL_KEYS: "patches", LOCAL_VALUES: "patches"} if injected else {})
@@ -159,6 +180,7 @@ def denoiser_component(
     plane = {0: "batch", 2: "height", 3: "width"}
     masked = {name: plane for name in FILLED} if fills else {}
     scalars = {TOKEN_INDEX: {0: "batch"}, STRENGTH: {0: "batch"}} if injected else {}
+    weights = {name: {0: "batch", 1: "tokens"} for name in WEIGHTS} if weighted else {}
     own: dict[str, dict[int, str]] = {"latents": plane, "timestep": {0: "batch"}}
     own |= {GUIDANCE: {0: "batch"}} if embeds_guidance(unet) else {}
     own |= {ADDED: {0: "batch"}} if adds_vector(unet) else {}
@@ -185,24 +207,37 @@ def denoiser_component(
         if injected:
             inputs[TOKEN_INDEX] = torch.arange(batch) - 1
             inputs[STRENGTH] = torch.linspace(0.5, 1.5, batch)
-        return inputs
+        return inputs | (_example_weights(batch, sizes["tokens"]) if weighted else {})
 
-    module = NoisePrediction(unet, fills=fills).eval()
+    module = NoisePrediction(unet, fills=fills, weighted=weighted).eval()
     return Component(
         name=name,
         module=module,
         example=example,
         outputs=("noise",),
-        free=own | masked | free | scalars,
+        free=own | masked | free | scalars | weights,
         trace={"batch": 2, "height": 18, "width": 22, "tokens": 9, "patches": 12},
         proof={"batch": 3, "height": 9, "width": 13, "tokens": 5, "patches": 7},
         lora=lora,
-        paint=paint_target(unet, module.attention),
+        paint=None if weighted else paint_target(unet, module.attention),
     )
 
 
-def denoiser_context(injected: bool = False, fills: bool = False, slots: str = "") -> dict[str, str]:
+def _example_weights(batch: int, tokens: int) -> dict[str, Tensor]:
+    """Biases with padding behind every other row, and stretches on the rows between."""
+    random = torch.Generator().manual_seed(14)
+    odd = torch.arange(batch)[:, None] % 2 == 1
+    weights = torch.rand(batch, tokens, generator=random) * 2 + 0.1
+    padding = odd & (torch.arange(tokens) >= tokens - 2)
+    bias = torch.where(padding, UNREAD, torch.where(odd, weights.log(), 0))
+    return {KEY_BIAS: bias, KEY_STRETCH: torch.where(odd, 0, weights - 1)}
+
+
+def denoiser_context(
+    injected: bool = False, fills: bool = False, slots: str = "", weighted: bool = False
+) -> dict[str, str]:
     """What the graph reads besides latents and timestep, from slots of the same names behind the prefix `slots`."""
     kinds = (KEYS, VALUES, *((LOCAL_KEYS, LOCAL_VALUES) if injected else ()))
     names = [pattern(kind) for kind in kinds] + ([TOKEN_INDEX, STRENGTH] if injected else [])
+    names += WEIGHTS if weighted else ()
     return {name: name for name in (FILLED if fills else ())} | {name: slots + name for name in names}

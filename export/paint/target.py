@@ -64,12 +64,12 @@ def painted_attention(target: PaintTarget, arrays: Mapping[str, Tensor]) -> Iter
     """Inside it, the layers compute biased attention over these maps and factors."""
     for layer in target.layers:
         bias = arrays[painted_name(layer.factor)]
-        target.attention[layer.path].paint(partial(_biased, bias, arrays))
+        target.attention[layer.path].attend_by(partial(_biased, bias, arrays))
     try:
         yield
     finally:
         for layer in target.layers:
-            target.attention[layer.path].paint(None)
+            target.attention[layer.path].attend_by(None)
 
 
 def _biased(

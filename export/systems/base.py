@@ -85,8 +85,11 @@ def with_tiny_decoders(base: StableDiffusion, plan: ExportPlan) -> StableDiffusi
     return replace(base, **read)
 
 
-def base_components(base: StableDiffusion, local_weights: KeyValueWeights | None = None) -> list[Component]:
-    """Decoders, encoder, projections and denoiser, in this order; `local_weights` bring those of a second attention."""
+def base_components(
+    base: StableDiffusion, local_weights: KeyValueWeights | None = None, weighted: bool = False
+) -> list[Component]:
+    """Decoders, encoder, projections and denoiser, in this order; `local_weights` bring those of a second attention.
+    A `weighted` denoiser reads what each token of the context weighs."""
     return [
         *(
             decoder_component(vae, base.scaling_factor if vae is base.vae else vae.config.scaling_factor, name)
@@ -95,7 +98,7 @@ def base_components(base: StableDiffusion, local_weights: KeyValueWeights | None
         encoder_component(base.vae, base.scaling_factor),
         projection_component(cross_attention_weights(base.unet)),
         *([projection_component(local_weights, local=True)] if local_weights is not None else []),
-        denoiser_component(base.unet, injected=local_weights is not None, fills=base.fills),
+        denoiser_component(base.unet, injected=local_weights is not None, fills=base.fills, weighted=weighted),
     ]
 
 
@@ -106,8 +109,10 @@ def base_plan(
     layout: str,
     injection: Injection | None = None,
     guidance: float = 7.5,
+    weighted: bool = False,
 ) -> Plan:
-    """The plan of a system whose conditioners leave all keys and values in slots, and with `injection` a second set.
+    """The plan of a system whose conditioners leave all keys and values in slots, with `injection` a second set, and
+    with a `weighted` denoiser what each token weighs.
 
     Without a `sampler` it is the base's own. `layout` ("diffusers" or "compvis") decides how pictures are rounded to
     bytes; `guidance` is the default scale. A base of few steps has a sampler and a guidance of its own. Raises
@@ -119,8 +124,9 @@ def base_plan(
         name: decoder_plan(vae, base.unet.config.sample_size, layout, name) for name, vae in base.decoders().items()
     }
     usual = Guidance(guidance, "embedded" if embeds else "noise")
+    context = denoiser_context(injection is not None, base.fills, weighted=weighted)
     process = LatentsProcess(
-        segments=(Segment("denoiser", schedule.train_steps, denoiser_context(injection is not None, base.fills)),),
+        segments=(Segment("denoiser", schedule.train_steps, context),),
         sampler=few_step_sampling(own) if base.few_step else sampler or own.sampler or DIFFUSERS_SAMPLING,
         decoder=decoders[DECODER],
         schedule=schedule,

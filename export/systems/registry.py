@@ -18,6 +18,7 @@ SYSTEMS = {
     "unclip": ".cascades.unclip",
     "ediff-i": ".cascades.ediff_i",
     "frido": ".cascades.frido",
+    "m-vader": ".cascades.m_vader",
     "vq-diffusion": ".token_systems.vq_diffusion",
     "cdcd": ".token_systems.cdcd",
     "ddcap": ".token_systems.ddcap",

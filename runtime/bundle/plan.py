@@ -22,6 +22,7 @@ from ..inputs.pictures.variation import VariationInput
 from ..inputs.registry import input_options, input_types, option_names
 from ..inputs.sound import SoundStart
 from ..inputs.strength import Injection
+from ..inputs.text.items import ItemsInput
 from ..inputs.text.marker import MarkerInput
 from ..inputs.text.prompt import TextInput
 from ..inputs.text.word import WordInput
@@ -275,7 +276,8 @@ class Plan:
 
     def tokenizers(self) -> list[str]:
         """The files of all tokenizers, by which prompts are read and texts written."""
-        read = [conditioner.text.tokenizer for conditioner in self.conditioners if conditioner.text is not None]
+        found = (each.text or each.find(ItemsInput) for each in self.conditioners)
+        read = [each.tokenizer for each in found if each is not None]
         tails = (tail for process in self.processes if isinstance(process, TokensProcess) for tail in process.tails)
         return read + [tail.tokenizer for tail in tails if isinstance(tail, TextTail)]
 

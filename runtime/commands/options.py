@@ -38,6 +38,7 @@ TYPES: dict[Form, Any] = {
     "sound": FILE,
     "array": FILE,
     "weights": str,
+    "item": str,
     "table": FILE,
 }
 """What the command line makes of the words behind an option; flags have none, and choices their own."""
@@ -150,12 +151,13 @@ def _read(path: Path, where: str) -> Any:
 def input_files(values: Mapping[str, Any]) -> list[Path]:
     """The files among a command's values, as `run_keywords` names them."""
     given = ((group[0], values.get(group[0].name)) for group in _groups().values() if group[0].is_file)
-    return [
+    found = [
         option.locate(path)
         for option, value in given
         if value
         for path in (value if isinstance(value, tuple | list) else [value])
     ]
+    return [path for path in found if path is not None]
 
 
 def _groups() -> dict[str, list[Option]]:

@@ -20,6 +20,8 @@ MOST_PICTURES, MOST_CHANNELS = 4, 8
 """Pictures of subjects, and channels of a sound, that an engine takes."""
 MOST_PROMPT_WINDOWS, MOST_LEARNED = 3, 75
 """Windows of a prompt, and vectors of learned words, that an engine takes."""
+USUAL_POSITIONS, MOST_POSITIONS = 160, 1024
+"""Of texts and pictures in one sequence, where the language model reads as many: a picture of 144 and some words."""
 TOKEN = r"\w+(?:\.\w+)*|//|[-+*()]"
 MOST_TOKENS = 60
 """Of one size; exporters write up to 20."""
@@ -51,9 +53,17 @@ def shape_ranges(
     most_windows = 1 if plan.find(WindowsInput) is None else MOST_PROMPT_WINDOWS
     calls = (
         CallShape((min(heights), min(widths)), 1, rows=1),
-        CallShape(wanted[0], count, sides),
+        CallShape(wanted[0], count, sides, positions=USUAL_POSITIONS),
         CallShape(
-            (max(heights), max(widths)), count, 2, MOST_PICTURES, most_words, MOST_CHANNELS, most_windows, MOST_LEARNED
+            (max(heights), max(widths)),
+            count,
+            2,
+            MOST_PICTURES,
+            most_words,
+            MOST_CHANNELS,
+            most_windows,
+            MOST_LEARNED,
+            MOST_POSITIONS,
         ),
     )
     usual = None if lora is None else padded_rank(lora)

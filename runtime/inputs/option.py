@@ -16,23 +16,28 @@ from typing import Any, ClassVar, Literal, Protocol, TypeGuard, get_args, get_ty
 import numpy as np
 
 from ..errors import one_line
+from ..items.sequence import MixedSequence
 from ..media.tokenizer import Tokenizer
 from ..paint.gains import Painted
 
 NamedTensors = dict[str, np.ndarray]
 """What graphs hand to one another: arrays by the names of slots."""
 Shape = tuple[int, ...]
-Form = Literal["text", "number", "count", "flag", "choice", "size", "picture", "sound", "array", "weights", "table"]
+Form = Literal[
+    "text", "number", "count", "flag", "choice", "size", "picture", "sound", "array", "weights", "item", "table"
+]
 """How a value is given: as words, a number, a whole number, a switch, one of some words, HEIGHTxWIDTH, or a file. One
-of weights is named within a text, which also says what it is for. A table is a JSON object, on the command line in a
-file."""
+of weights is named within a text, which also says what it is for; an item is such a text that may name none. A table is
+a JSON object, on the command line in a file."""
 FLOAT_MOST = sys.float_info.max
 MOST_VALUES = 64
 """Of an option that takes several."""
-FILES: tuple[Form, ...] = ("picture", "sound", "array", "weights")
+FILES: tuple[Form, ...] = ("picture", "sound", "array", "weights", "item")
 """What a command line names by a file."""
-OWN_FILES_ONLY: tuple[Form, ...] = ("array", "weights")
+OWN_FILES_ONLY: tuple[Form, ...] = ("array", "weights", "item")
 """Files that no client of a server may bring."""
+NAMED_IN_TEXT: tuple[Form, ...] = ("weights", "item")
+"""Files that are named within a text."""
 JSON_TYPES: dict[Form, Any] = {
     "text": str,
     "number": float,
@@ -44,6 +49,7 @@ JSON_TYPES: dict[Form, Any] = {
     "sound": str,
     "array": str,
     "weights": str,
+    "item": str,
     "table": str,
 }
 """What stands for a value in the gate's cases: a file is named there."""
@@ -58,6 +64,7 @@ SCHEMA_TYPES: dict[Form, dict[str, Any]] = {
     "sound": {"type": "string", "contentMediaType": "audio/*"},
     "array": {"type": "string", "contentMediaType": "application/octet-stream"},
     "weights": {"type": "string"},
+    "item": {"type": "string"},
     "table": {"type": ["object", "string"]},
 }
 """JSON Schema's word for each form; files are uploaded."""
@@ -71,8 +78,8 @@ class Option:
     well as one value. `flag` is the spelling on the command line where it is not the name's. `stored` says whether the
     gate's cases and calibration files may hold it: what decides the number of pictures, or needs a second bundle, may
     not. `checked_by_input` leaves the value to its input, which knows bounds that depend on the plan. `locate` finds
-    the file in a text that names more, `spelled` writes a value of Python's as such texts, and `absent` is what to do
-    where a bundle does not take the option.
+    the file in a text that names more, None where it names none, `spelled` writes a value of Python's as such texts,
+    and `absent` is what to do where a bundle does not take the option.
     """
 
     form: Form
@@ -85,7 +92,7 @@ class Option:
     flag: str = ""
     stored: bool = True
     checked_by_input: bool = False
-    locate: Callable[[str], Path] = Path
+    locate: Callable[[str], Path | None] = Path
     spelled: Callable[[Any], Sequence[str]] | None = None
     absent: str = "leave it out"
     name: str = ""
@@ -216,11 +223,11 @@ class PreparedInputs:
     ids that the marking conditioner reads, and `marked` is the number of subjects. A delayed segment waits until the
     UNet call number `delay_until_call`, counted from 0. `size` is (height, width) in pixels of a picture that is drawn
     over, and takes the place of the call's; `start_strength` is the share of the steps that redraw it, None for all of
-    them from noise. `tokenizer` is the prompt's with the words that the call brings, None where it brings none;
-    `windows` are those that the longer of prompt and negative prompt fills. `lora` has the factors by the graphs whose
-    variants take them: they are the run's, without a row for each picture. `negative` stands in the negative prompt's
-    place, None where it stays. `paint` says which graph's variant takes
-    painted words, and how strongly they count.
+    them from noise. `sequences` are the mixed texts and pictures of each row of the guidance. `tokenizer` is the
+    prompt's with the words that the call brings, None where it brings none; `windows` are those that the longer of
+    prompt and negative prompt fills. `lora` has the factors by the graphs whose variants take them: they are the
+    run's, without a row for each picture. `negative` stands in the negative prompt's place, None where it stays.
+    `paint` says which graph's variant takes painted words, and how strongly they count.
     """
 
     slots: NamedTensors = field(default_factory=dict)
@@ -232,6 +239,7 @@ class PreparedInputs:
     tokenizer: Tokenizer | None = None
     windows: int = 1
     start_strength: float | None = None
+    sequences: tuple[MixedSequence, ...] = ()
     lora: dict[str, NamedTensors] = field(default_factory=dict)
     negative: str | None = None
     paint: Painted | None = None
@@ -243,7 +251,7 @@ class PreparedInputs:
 class CallShape:
     """One call in numbers: `size` is (height, width) in pixels, `rows` are those of the guidance, `pictures` those of
     subjects, `words` a subject's embeddings, `channels` a sound's, `windows` the prompt's, `learned` the vectors of
-    learned words."""
+    learned words, `positions` those of texts and pictures in one sequence."""
 
     size: tuple[int, int]
     count: int
@@ -253,6 +261,7 @@ class CallShape:
     channels: int = 2
     windows: int = 1
     learned: int = 1
+    positions: int = 1
 
 
 class Input(Protocol):

@@ -27,6 +27,7 @@ from .sound import MixInput, MixOptions, SoundInput, SoundOptions, SoundStart
 from .stages import PriorOptions, PriorStage, SuperResolutionOptions, SuperResolutionStage
 from .strength import Injection
 from .text.contexts import ContextsInput, ContextsOptions
+from .text.items import ItemsInput, ItemsOptions
 from .text.learned import EmbeddingOptions, LearnedInput
 from .text.marker import MarkerInput, MarkerOptions
 from .text.prompt import PromptOptions, TextInput
@@ -55,6 +56,7 @@ CONDITIONER_INPUTS: list[type[Input]] = [
     StyleInput,
     ContextsInput,
     LayoutInput,
+    ItemsInput,
 ]
 """What a conditioner may take, in the order in which a manifest writes them."""
 PLAN_INPUTS: list[type[Input]] = [
@@ -99,6 +101,7 @@ class RunOptions(
     SuperResolutionOptions,
     StyleOptions,
     ContextsOptions,
+    ItemsOptions,
     total=False,
 ):
     """The keywords of a run beside its prompt, for editors and type checkers."""

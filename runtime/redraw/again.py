@@ -6,6 +6,7 @@ from typing import Any
 
 from ..bundle.reader import Bundle
 from ..errors import InputError
+from ..inputs.option import Option
 from ..inputs.registry import run_options
 from ..media.parameters import HASH_DIGITS, BundleMark, GivenFile, Parameters
 from .given_files import cut_share, given_files, has_shares
@@ -69,7 +70,7 @@ def _lacking(parameters: Parameters, text: Bundle | None, given: Mapping[str, An
     """What a picture does not carry."""
     known = run_options()
     for name, files in parameters.files.items():
-        if name not in given:
+        if name not in given and not _is_told(known[name], files):
             yield f"{name} ({known[name].spelling}): expected {_described(files)}, got none; give it again"
     if parameters.text_bundle is not None and text is None:
         marked = parameters.text_bundle
@@ -94,16 +95,23 @@ def _own_share(parameters: Parameters, name: str, value: Any) -> Any:
 def _file_notes(parameters: Parameters, given: Mapping[str, Any]) -> Iterator[str]:
     known = run_options()
     for name, files in parameters.files.items():
+        if name not in given:
+            continue
         found = given_files(known[name], given[name])
         told = [_marks(known[name].form, each) for each in (found, files)]
         if told[0] != told[1]:
             yield f"{name}: expected {_described(files)}, got another; it is drawn from that"
 
 
+def _is_told(option: Option, files: tuple[GivenFile, ...]) -> bool:
+    """Whether a picture carries all that an option's texts said, since none of them names a file."""
+    return option.form == "item" and all(file.name is not None and option.locate(file.name) is None for file in files)
+
+
 def _marks(form: str, files: tuple[GivenFile, ...]) -> list[tuple[str, ...]]:
-    """What files are told apart by: their contents, and of weights also how strongly they are used."""
-    told = form == "weights"
-    return [(file.sha256, *((file.name or "").split(":")[1:] if told else ())) for file in files]
+    """What files are told apart by: their contents, and of weights and items also how strongly they are used."""
+    told = {"weights": slice(1, None), "item": slice(-1, None)}.get(form, slice(0))
+    return [(file.sha256, *(file.name or "").split(":")[told]) for file in files]
 
 
 def _bundle_notes(what: str, marked: BundleMark, bundle: Bundle) -> list[str]:
@@ -120,6 +128,10 @@ def _kept(parameters: Parameters, given: Collection[str]) -> dict[str, Any]:
     void = {name for option in given for name in REPLACED_DEFAULTS.get(option, ())}
     kept = {name: value for name, value in parameters.defaults.values.items() if name not in void}
     kept |= parameters.options.values
+    known = run_options()
+    kept |= {
+        name: [file.name for file in files] for name, files in parameters.files.items() if _is_told(known[name], files)
+    }
     if any(name in given and name not in parameters.files for name in STARTS):
         kept.pop("size", None)
     return {name: value for name, value in kept.items() if name not in given}

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ..files.reading import open_given
-from ..inputs.option import Option
+from ..inputs.option import NAMED_IN_TEXT, Option
 from ..media.parameters import GivenFile
 
 SHARE_AXES = {"noise": (0, 4), "tokens": (0, 3)}
@@ -57,10 +57,14 @@ def plain_name(path: Path) -> str:
 def _given_file(option: Option, value: Any) -> GivenFile:
     if isinstance(value, str | os.PathLike):
         path = option.locate(os.fspath(value))
+        if path is None:
+            return GivenFile(_digest([os.fspath(value).encode("utf-8", "replace")]), os.fspath(value))
         with open_given(path, f"{option.name} {path}", "a file") as stream:
             # What else the text says stays beside the file's name.
             said = (
-                os.fspath(value).replace(str(path), plain_name(path)) if option.form == "weights" else plain_name(path)
+                os.fspath(value).replace(str(path), plain_name(path))
+                if option.form in NAMED_IN_TEXT
+                else plain_name(path)
             )
             return GivenFile(_digest(iter(partial(stream.read, BLOCK), b"")), said)
     return GivenFile(_digest(_parts(value)))

@@ -115,7 +115,7 @@ def noise_in_torch(latents, timestep, context, op):
     module = component.module
     assert isinstance(module, NoisePrediction)
     for layer in component.paint.layers:
-        module.attention[layer.path].paint(partial(op, layer.factor))
+        module.attention[layer.path].attend_by(partial(op, layer.factor))
     with torch.no_grad():
         projected = projection(torch.from_numpy(context))
         rows = torch.full((len(latents),), float(timestep))

@@ -68,6 +68,7 @@ SYSTEMS = {
     "gluegen-text": _latents("gluegen-text", "red apple", language="French"),
     "elite": _latents("elite", "a photo of S", subject=SUBJECT),
     "ip-adapter": _latents("ip-adapter", "red", image=SUBJECT),
+    "m-vader": _latents("m-vader", "red apple", image=SUBJECT),
     "fastcomposer": _latents("fastcomposer", "a man <|image|> runs", subjects=SUBJECT),
     "gluegen-sound": _latents("gluegen-sound", None, sound=SOUND),
     "vq-diffusion": _tokens("vq-diffusion", "red apple", quick={"fast": 5}),

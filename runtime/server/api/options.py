@@ -20,11 +20,17 @@ from .body import Body
 from .uploads import picture_pixels
 
 FLAGS = {"true": True, "false": False}
+NOT_TAKEN = {
+    "array": "arrays, got one",
+    "weights": "weights from its clients, got some",
+    "item": "names of files from its clients, got items, beside which prompt and image can be sent",
+}
+"""What is said of options that no client may send, by their form."""
 SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 
 
 def sent_options() -> set[str]:
-    """The names of the options that a request may send: all but arrays, weights, and what needs a second
+    """The names of the options that a request may send: all but arrays, weights, items, and what needs a second
     bundle."""
     return {name for name, option in run_options().items() if option.form not in OWN_FILES_ONLY and name != "mix"}
 
@@ -40,7 +46,7 @@ def options_of_body(body: Body, folder: Path, limits: ServerLimits) -> dict[str,
     for name in dict.fromkeys((*body.values, *body.files)):
         option, value = known.get(name), body.values.get(name)
         if option is not None and option.form in OWN_FILES_ONLY and (name in body.files or value is not None):
-            what = "arrays, got one" if option.form == "array" else "weights from its clients, got some"
+            what = NOT_TAKEN[option.form]
             problems.append(f"{name}: a server takes no {what}; leave it out")
         elif option is not None and option.is_file and (name in body.files or value is not None):
             try:

@@ -7,6 +7,7 @@ from ...bundle.manifest import Manifest
 from ...inputs.option import OWN_FILES_ONLY, Option
 from ...inputs.registry import input_options, run_options
 from ...inputs.sampling import LATENTS_OPTIONS
+from ...inputs.text.items import ItemsInput
 from ...inputs.text.prompt import TextInput
 from ...samplers.registry import SAMPLERS
 from ..settings import ServerLimits
@@ -19,10 +20,9 @@ def served_options(manifest: Manifest, limits: ServerLimits) -> dict[str, Option
     bundle knows, such as its languages, become choices, and what a server limits is bounded.
     """
     plan = manifest.plan
-    text = plan.find(TextInput)
     left_out = {option.name for option in run_options().values() if option.form in OWN_FILES_ONLY} | {"mix"}
     left_out |= input_options() - plan.options()
-    left_out |= {"language", "negative"} if text is None else set()
+    left_out |= {"language", "negative"} if prompt_need(manifest) == "none" else set()
     left_out |= set() if plan.walks_latents else {option.name for option in LATENTS_OPTIONS}
     left_out |= {"size"} if plan.process.canvas.fixed else set()
     left_out |= {"guidance"} if plan.main.guidance.fixed else set()
@@ -42,7 +42,9 @@ def served_options(manifest: Manifest, limits: ServerLimits) -> dict[str, Option
 def prompt_need(manifest: Manifest) -> str:
     """Whether a bundle reads a prompt: "required", "optional" or "none"."""
     text = manifest.plan.find(TextInput)
-    return "none" if text is None else "optional" if text.optional else "required"
+    if text is None:
+        return "none" if manifest.plan.find(ItemsInput) is None else "optional"
+    return "optional" if text.optional else "required"
 
 
 def pictures_option(manifest: Manifest) -> str | None:
