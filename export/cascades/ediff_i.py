@@ -10,7 +10,7 @@ from pathlib import Path
 
 from x2i.models.context_attention import cross_attention_weights
 from x2i.models.ediff_i.ensemble import Ensemble, EnsembleFiles, read_ensemble
-from x2i.models.random.ediff_i import random_ensemble
+from x2i.models.random.cascades.ediff_i import random_ensemble
 from x2i.models.stable_diffusion.drawable import latent_size
 from x2i.runtime.bundle.calls import GraphCall
 from x2i.runtime.bundle.plan import Conditioner, Plan

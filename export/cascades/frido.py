@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 
 from x2i.models.frido.checkpoint import Frido, read_frido
-from x2i.models.random.frido import random_frido, random_word_pieces
+from x2i.models.random.cascades.frido import random_frido, random_word_pieces
 from x2i.models.text_encoders.word_pieces import word_piece_tokenizer
 from x2i.runtime.bundle.calls import GraphCall
 from x2i.runtime.bundle.plan import UNCONDITIONAL, Conditioner, Plan

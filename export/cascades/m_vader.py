@@ -9,7 +9,7 @@ from pathlib import Path
 
 from x2i.models.errors import read_all
 from x2i.models.m_vader.encoder import SequenceEncoder, read_sequence_encoder
-from x2i.models.random.m_vader import random_sequence_encoder
+from x2i.models.random.cascades.m_vader import random_sequence_encoder
 from x2i.models.stable_diffusion.base import StableDiffusion
 from x2i.runtime.bundle.calls import GraphCall
 from x2i.runtime.bundle.plan import Conditioner

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from x2i.models.random.unclip import random_karlo
+from x2i.models.random.cascades.unclip import random_karlo
 from x2i.models.unclip.karlo import Karlo, read_karlo
 from x2i.models.unclip.karlo_settings import SCHEDULER
 from x2i.runtime.bundle.calls import GraphCall

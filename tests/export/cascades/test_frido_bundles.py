@@ -14,7 +14,7 @@ from x2i.export.gate_cases import start_noise
 from x2i.export.lower.calibration import record_calibration
 from x2i.export.plan import ExportPlan
 from x2i.models.errors import CheckpointError
-from x2i.models.random.frido import random_frido, random_word_pieces
+from x2i.models.random.cascades.frido import random_frido, random_word_pieces
 from x2i.runtime.bundle.cfg_batch import cfg_batch_sizes
 from x2i.runtime.bundle.reader import open_bundle
 from x2i.runtime.cli import main

@@ -195,7 +195,7 @@ def test_an_export_says_how_items_are_composed(tmp_path):
 
 def test_a_denoiser_of_another_width_is_refused(tmp_path, monkeypatch):
     from x2i.export.cascades import m_vader
-    from x2i.models.random.m_vader import random_sequence_encoder
+    from x2i.models.random.cascades.m_vader import random_sequence_encoder
     from x2i.models.random.weights import random_stable_diffusion
 
     monkeypatch.setattr(m_vader, "read_base", lambda plan, reads_text: random_stable_diffusion("tiny"))

@@ -15,7 +15,7 @@ from x2i.export.exporter import export_bundle
 from x2i.export.lower.calibration import record_calibration
 from x2i.export.plan import ExportPlan
 from x2i.models.errors import CheckpointError
-from x2i.models.random.unclip import random_karlo
+from x2i.models.random.cascades.unclip import random_karlo
 from x2i.models.unclip.karlo import read_karlo
 from x2i.runtime.bundle.cfg_batch import cfg_batch_sizes
 from x2i.runtime.bundle.plan import UNCONDITIONAL

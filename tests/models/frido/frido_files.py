@@ -3,7 +3,7 @@
 import torch
 import yaml
 from x2i.models.frido.checkpoint import averaged_name
-from x2i.models.random.frido import random_frido
+from x2i.models.random.cascades.frido import random_frido
 
 
 def frido_tensors(frido, views=True):

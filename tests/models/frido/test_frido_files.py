@@ -6,7 +6,7 @@ import torch
 from x2i.models.errors import CheckpointError
 from x2i.models.frido.checkpoint import averaged_name, frido_of, read_frido
 from x2i.models.frido.settings import read_frido_settings
-from x2i.models.random.frido import VARIANTS, random_frido
+from x2i.models.random.cascades.frido import VARIANTS, random_frido
 from x2i.models.text_encoders.word_pieces import word_piece_tokenizer
 
 from tests.export.cascades.frido_cases import frido_of_task, frido_parts, task_names

@@ -9,7 +9,7 @@ from x2i.models.errors import CheckpointError
 from x2i.models.m_vader.encoder import PARTS, read_sequence_encoder
 from x2i.models.m_vader.language_model_folder import language_model_settings
 from x2i.models.random.byte_tokenizer import byte_clip_json
-from x2i.models.random.m_vader import random_sequence_encoder
+from x2i.models.random.cascades.m_vader import random_sequence_encoder
 
 from tests.numerics import assert_close
 

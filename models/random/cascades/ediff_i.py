@@ -5,13 +5,13 @@ from typing import Any
 
 from torch import nn
 
-from ..clip.text_encoder import empty_text_encoder
-from ..ediff_i.ensemble import Ensemble, SecondText
-from ..errors import CheckpointError
-from ..readers.loading import build_module
-from ..text_encoders.t5 import byte_tokenizer_json
-from .sizes import SIZES
-from .weights import draw_weights, random_stable_diffusion
+from ...clip.text_encoder import empty_text_encoder
+from ...ediff_i.ensemble import Ensemble, SecondText
+from ...errors import CheckpointError
+from ...readers.loading import build_module
+from ...text_encoders.t5 import byte_tokenizer_json
+from ..sizes import SIZES
+from ..weights import draw_weights, random_stable_diffusion
 
 EXPERTS = "high", "low"
 WIDTH, T5_WIDTH, T5_WINDOW = 24, 40, 33

@@ -5,18 +5,18 @@ from typing import Any
 
 from torch import nn
 
-from ..clip.projected_text import ProjectedText
-from ..clip.published_tokenizer import PublishedTokenizer
-from ..clip.text_encoder import empty_text_encoder
-from ..clip.tokenizer import END
-from ..errors import CheckpointError
-from ..readers.loading import build_module
-from ..stable_diffusion.compvis_config import CLIP_VIT_L
-from ..unclip.karlo import Karlo, net_classes
-from ..unclip.karlo_settings import SCHEDULER
-from .byte_tokenizer import byte_clip_json
-from .sizes import SIZES
-from .weights import draw_weights
+from ...clip.projected_text import ProjectedText
+from ...clip.published_tokenizer import PublishedTokenizer
+from ...clip.text_encoder import empty_text_encoder
+from ...clip.tokenizer import END
+from ...errors import CheckpointError
+from ...readers.loading import build_module
+from ...stable_diffusion.compvis_config import CLIP_VIT_L
+from ...unclip.karlo import Karlo, net_classes
+from ...unclip.karlo_settings import SCHEDULER
+from ..byte_tokenizer import byte_clip_json
+from ..sizes import SIZES
+from ..weights import draw_weights
 
 DOWN, UP = "ResnetDownsampleBlock2D", "ResnetUpsampleBlock2D"
 CROSS_DOWN, CROSS_UP = "SimpleCrossAttnDownBlock2D", "SimpleCrossAttnUpBlock2D"

@@ -1,14 +1,14 @@
 """Frido with random weights: at its released sizes, of a prompt and of a layout, and tiny."""
 
-from ..codecs.vqgan import PyramidSettings
-from ..frido.checkpoint import Frido, frido_of
-from ..frido.codec import CodecSettings
-from ..frido.condition import EncoderSettings
-from ..frido.settings import FridoSettings, NoiseSettings
-from ..frido.unet import UnetSettings
-from ..text_encoders.word_pieces import SPECIAL, tokenizer_of_pieces
-from .sizes import chosen_sizes
-from .weights import draw_weights
+from ...codecs.vqgan import PyramidSettings
+from ...frido.checkpoint import Frido, frido_of
+from ...frido.codec import CodecSettings
+from ...frido.condition import EncoderSettings
+from ...frido.settings import FridoSettings, NoiseSettings
+from ...frido.unet import UnetSettings
+from ...text_encoders.word_pieces import SPECIAL, tokenizer_of_pieces
+from ..sizes import chosen_sizes
+from ..weights import draw_weights
 
 NOISE = NoiseSettings(steps=1000, start=0.0015, end=0.0155)
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,'-!?"

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from ..m_vader.encoder import SequenceEncoder
-from ..m_vader.image_prefix import ImagePrefix, ImageProjection
-from ..m_vader.language_model import LanguageModel, LanguageModelSettings
-from ..readers.loading import build_module
-from .byte_tokenizer import byte_clip_json
-from .sizes import SIZES, chosen_sizes
-from .weights import draw_weights
+from ...m_vader.encoder import SequenceEncoder
+from ...m_vader.image_prefix import ImagePrefix, ImageProjection
+from ...m_vader.language_model import LanguageModel, LanguageModelSettings
+from ...readers.loading import build_module
+from ..byte_tokenizer import byte_clip_json
+from ..sizes import SIZES, chosen_sizes
+from ..weights import draw_weights
 
 
 @dataclass(frozen=True, slots=True)

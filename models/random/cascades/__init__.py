@@ -1,0 +1,1 @@
+"""Systems of several networks in turn, with random weights."""
