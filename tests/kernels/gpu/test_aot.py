@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 import triton
 from click.testing import CliRunner
-from x2i.kernels.biased_attention.op import BIASED
+from x2i.kernels.biased_attention.op import BIASED, PART_ROWS
 from x2i.kernels.build import build_kernels
 from x2i.kernels.errors import KernelError
 from x2i.kernels.gpu import cubins
 from x2i.kernels.gpu.aot import Compiled, compile_pass
 from x2i.kernels.gpu.cubins import TARGETS, Cubin
+from x2i.kernels.gpu.kernel_op import KernelOp
 from x2i.kernels.gpu_ops import GPU_OPS
 from x2i.kernels.injected_attention.op import INJECTED
 
@@ -67,6 +68,21 @@ def test_an_argument_may_be_fixed() -> None:
         *("query", "local_key", "local_value", "token_index", "strength"),
         *("columns", "peaks", "heads", "queries", "local_tokens", "output"),
     ]
+
+
+@pytest.mark.parametrize("op", GPU_OPS, ids=lambda op: op.name)
+def test_whole_numbers_of_1_are_constants_of_a_launch(op: KernelOp) -> None:
+    """Triton compiles a launch on tensors anew where heads, queries or tokens are 1."""
+    for kernel in op.passes:
+        taken = {name for name, _ in compile_pass(op, kernel, "sm_89", "float16", 12).cubin.arguments}
+        ones = dict.fromkeys(taken & {"heads", *op.lengths}, 1)
+        rest = [name for name, _ in compile_pass(op, kernel, "sm_89", "float16", 12, ones).cubin.arguments]
+        assert len(ones) == 3 and set(rest) == taken - ones.keys()
+
+
+def test_a_part_of_the_statistics_is_the_same_rows_everywhere() -> None:
+    """Its number of parts is what the workspace and the second pass count on."""
+    assert {tile.rows for tile in BIASED.tiles["statistics_pass"].values()} == {PART_ROWS}
 
 
 def test_the_command_keeps_what_is_there_and_true(tmp_path: Path) -> None:
