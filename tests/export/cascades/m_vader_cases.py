@@ -15,8 +15,6 @@ from tests.goldens import FULL, golden, golden_arrays
 from tests.made_once import made_once
 
 HOME = "mvader"
-TIMESTEP = 501
-"""That of the recorded calls of the UNet."""
 ENCODED = ("joint", "separate")
 
 
@@ -40,6 +38,24 @@ def contexts() -> dict[str, np.ndarray]:
 
 def unet() -> dict[str, np.ndarray]:
     return golden_arrays(f"{HOME}/unet.npz")
+
+
+def timestep() -> int:
+    """That of the recorded calls of the UNet."""
+    (name,) = (name for name in unet() if name.startswith("null_t"))
+    return int(name.removeprefix("null_t"))
+
+
+def called(name: str) -> np.ndarray:
+    """What the UNet said, by the name of a sequence or of weights."""
+    return unet()[f"{name}_t{timestep()}"]
+
+
+def weighted_sequence(weights: str) -> str:
+    """The one whose positions have the recorded weights: as long, and with weights of one called alike."""
+    length, same = unet()[f"weights_{weights}"].shape[1], called("additive_ones")
+    names = [name for name in sequence_names() if contexts()[f"joint_{name}_context"].shape[1] == length]
+    return min(names, key=lambda name: np.abs(called(f"joint_{name}") - same).max())
 
 
 def sequence_names() -> list[str]:

@@ -12,15 +12,17 @@ from x2i.runtime.processes.denoiser import Denoiser
 
 from tests.export.cascades.m_vader_cases import (
     ENCODED,
-    TIMESTEP,
+    called,
     case_names,
     contexts,
     item,
     m_vader_bundle,
     m_vader_case,
     sequence_names,
+    timestep,
     tokens_of,
     unet,
+    weighted_sequence,
     words,
 )
 from tests.numerics import assert_close, assert_near
@@ -67,7 +69,7 @@ def predicted(context, bias=None, stretch=None, sample=None):
     nothing = np.zeros((rows, tokens), np.float32)
     return pipeline().session("denoiser")(
         latents=sample,
-        timestep=np.full(rows, TIMESTEP, np.float32),
+        timestep=np.full(rows, timestep(), np.float32),
         key_bias=nothing if bias is None else bias,
         key_stretch=nothing if stretch is None else stretch,
         **projected,
@@ -91,7 +93,7 @@ def test_a_context_is_the_recorded_one(sequence, encoding):
     lengths = contexts()[f"{encoding}_{sequence}_lengths"]
     assert slots["key_bias"].shape == slots["key_stretch"].shape == (1, lengths.sum())
     assert not slots["key_bias"].any() and not slots["key_stretch"].any()
-    assert_close(predicted(slots["context"]), unet()[f"{encoding}_{sequence}_t501"], "m-vader-net")
+    assert_close(predicted(slots["context"]), called(f"{encoding}_{sequence}"), "m-vader-net")
     for element in elements:
         if element.startswith("t"):
             ids = contexts()[f"text_{element[1:]}_ids"][0].tolist()
@@ -121,11 +123,11 @@ def test_embeddings_are_the_recorded_ones():
 
 
 def test_the_null_side_is_the_end_token_alone():
-    slots = slots_of(items=[item("t0")])
+    slots = slots_of(items=[item(each) for each in max(sequence_names(), key=len).split("_")])
     read = slots["key_bias"][0] == 0
     assert_close(slots["context"][:1, read], contexts()["null_context"], "m-vader-context")
     assert (slots["key_bias"][0][~read] == UNREAD).all() and not slots["key_bias"][1].any()
-    assert_close(predicted(contexts()["null_context"]), unet()["null_t501"], "m-vader-net")
+    assert_close(predicted(contexts()["null_context"]), called("null"), "m-vader-net")
 
 
 def test_padding_is_not_read():
@@ -134,9 +136,9 @@ def test_padding_is_not_read():
     # Both sides of the guidance are of one state.
     sample = np.repeat(arrays["sample"][:1], len(context), axis=0)
     bias = np.where(mask > 0, 0, UNREAD).astype(np.float32)
-    assert_close(predicted(context, bias, sample=sample), arrays["padded_t501"], "m-vader-net")
+    assert_close(predicted(context, bias, sample=sample), called("padded"), "m-vader-net")
     unmasked = predicted(context, sample=sample)
-    assert np.abs(unmasked - arrays["padded_t501"]).max() > 0.1
+    assert np.abs(unmasked - called("padded")).max() > 0.1
 
 
 def weight_names():
@@ -147,8 +149,8 @@ def weight_names():
 @pytest.mark.parametrize("weighting", WEIGHTINGS)
 def test_weights_are_the_recorded_ones(name, weighting):
     arrays = unet()
-    weights, expected = arrays[f"weights_{name}"], arrays[f"{weighting}_{name}_t501"]
-    context = contexts()["joint_t0_i0_t1_context"]
+    weights, expected = arrays[f"weights_{name}"], called(f"{weighting}_{name}")
+    context = contexts()[f"joint_{weighted_sequence(name)}_context"]
     made = weighed(context, weights, weighting)
     assert_close(made, expected, "m-vader-net")
     plain = predicted(context)
@@ -161,7 +163,7 @@ def test_weights_are_the_recorded_ones(name, weighting):
 def test_rows_of_a_batch_have_weights_of_their_own():
     arrays = unet()
     made = weighed(arrays["batch2_context"], arrays["batch2_weights"], "additive")
-    assert_close(made, arrays["batch2_additive_t501"], "m-vader-net")
+    assert_close(made, called("batch2_additive"), "m-vader-net")
 
 
 @CASES
