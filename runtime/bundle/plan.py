@@ -22,7 +22,7 @@ from ..inputs.pictures.variation import VariationInput
 from ..inputs.registry import input_options, input_types, option_names
 from ..inputs.sound import SoundStart
 from ..inputs.strength import Injection
-from ..inputs.text.items import ItemsInput
+from ..inputs.text.items import ItemsInput, item_problems
 from ..inputs.text.marker import MarkerInput
 from ..inputs.text.prompt import TextInput
 from ..inputs.text.word import WordInput
@@ -313,6 +313,8 @@ class Plan:
         for process in self.processes:
             found += process.problems()
         found += self._slot_problems()
+        for conditioner in self.conditioners:
+            found += [] if conditioner.find(ItemsInput) is None else item_problems(conditioner.stages)
         if self.walks_latents and any(level.way != self.latents.way for level in self.latent_levels):
             found.append("plan: expected one schedule, sampler and guidance of all levels of the latents, got several")
         found += [] if self.lora is None else lora_problems(self.lora, graphs)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, TypedDict
 
 import numpy as np
 
+from ...bundle.calls import GraphCall
 from ...bundle.records import Count, Index, Side
 from ...errors import InputError
 from ...items.item import IMAGE, TEXT, Item, ItemSpec, item_file, item_of, item_texts, several_items
@@ -33,8 +34,8 @@ class ItemsOptions(TypedDict, total=False):
         ItemSpec | list[ItemSpec] | None,
         Option(
             "item",
-            "Text or picture to draw from, with its weight: text:a house:1.0 or image:sea.png; in the order of the "
-            "prompt, behind PROMPT and --image.",
+            "Text or picture to draw from, with a weight from 0 to 100 or none, which is 1: text:a house:1.5 or "
+            "image:sea.png; in the order of the prompt, behind PROMPT and --image.",
             several=True,
             flag="--item",
             stored=False,
@@ -203,6 +204,14 @@ class ItemsInput:
                     f"{what}: expected at most the language model's {self.positions} positions, {self.patches} a "
                     f"picture, got {length}; {fix}"
                 )
+
+
+def item_problems(stages: Sequence[GraphCall]) -> Iterator[str]:
+    """What does not fit, given the calls of the graphs that pieces go through."""
+    for slot in (ITEM_IDS, ITEM_PIXELS, ITEM_EMBEDS):
+        readers = [stage for stage in stages if slot in stage.inputs.values()]
+        if len(readers) != 1 or len(readers[0].inputs) != 1 or len(readers[0].outputs) != 1:
+            yield f"plan: expected one graph that makes one thing of {slot} alone, got others; export the bundle again"
 
 
 def _ids(name: str, item: Item, tokenizer: Tokenizer) -> np.ndarray:

@@ -243,6 +243,14 @@ def test_a_server_takes_a_prompt_and_pictures_but_no_items(bundle, tmp_path):
         options_of_body(body, tmp_path, limits)
 
 
+def test_a_plan_without_a_graph_for_each_kind_of_piece_is_refused(bundle):
+    manifest = open_bundle(bundle).manifest
+    first, *others = manifest.plan.conditioners
+    assert not manifest.plan.problems(set(manifest.graphs))
+    lacking = replace(manifest.plan, conditioners=(replace(first, stages=first.stages[::2]), *others))
+    assert any("makes one thing of item_pixels alone" in line for line in lacking.problems(set(manifest.graphs)))
+
+
 def test_an_item_may_be_given_as_it_is_kept(draw):
     plain = draw(items=[HOUSE], **FEW).latents
     assert_close(draw(items=[Item("text", "a house")], **FEW).latents, plain, "exact")
