@@ -21,13 +21,18 @@ from x2i.runtime.processes.segment import Segment
 from x2i.runtime.samplers.schedule import Schedule
 from x2i.runtime.samplers.settings import SamplerSettings
 
+from ..components.projection import KEYS, VALUES, pattern
 from ..errors import PlanError
 from ..plan import ExportPlan
 from ..system import Build, SystemSpec, consume
 from ..systems.base import TOKENIZER
 from .frido_networks import (
     FINISHED,
+    SCALES,
+    SHIFTS,
     cells_multiple,
+    guides_component,
+    keys_component,
     layout_context_component,
     level_component,
     levels_decoder_component,
@@ -41,6 +46,10 @@ TEXT_GUIDANCE, LAYOUT_GUIDANCE = 1.5, 1.0
 COARSE, POOLED = "coarse", "pooled"
 """The slots of the coarse level as it was drawn, and of its mean, which the fine level and the decoder read."""
 DENOISERS = "coarse_denoiser", "denoiser"
+CONTEXT = {"context": "context"}
+PAIRS, MAPS = ({pattern(kind): pattern(kind) for kind in kinds} for kinds in ((KEYS, VALUES), (SCALES, SHIFTS)))
+"""What both levels' cross-attentions read, and what the fine level's norms do: once a picture."""
+PROJECTION = GraphCall("projection", CONTEXT, PAIRS)
 
 
 def build_frido(plan: ExportPlan) -> Build:
@@ -52,13 +61,14 @@ def build_frido(plan: ExportPlan) -> Build:
     else:
         frido = read_frido(plan.parts["checkpoint"], plan.parts["config"])
         tokenizer = _tokenizer(frido, plan.parts.get("tokenizer"))
-    window = frido.encoder.settings.positions if tokenizer is not None else None
     reads = layout_context_component if tokenizer is None else prompt_context_component
     components = [
         reads(frido.encoder),
-        level_component(frido.unet, 0, DENOISERS[0], window),
+        keys_component(frido.unet),
+        level_component(frido.unet, 0, DENOISERS[0]),
         pooled_component(frido.unet),
-        level_component(frido.unet, 1, DENOISERS[1], window),
+        guides_component(frido.unet, 1),
+        level_component(frido.unet, 1, DENOISERS[1]),
         levels_decoder_component(frido.decoder),
     ]
     conditioner = _layout(frido) if tokenizer is None else _prompt(frido, tokenizer[1])
@@ -77,7 +87,7 @@ def _tokenizer(frido: Frido, path: Path | None) -> tuple[str, int] | None:
 
 def _prompt(frido: Frido, pad_id: int) -> Conditioner:
     text = TextInput(TOKENIZER, frido.encoder.settings.positions, pad_id)
-    return Conditioner((GraphCall("text_encoder", {"input_ids": "input_ids"}, {"context": "context"}),), (text,))
+    return Conditioner((GraphCall("text_encoder", {"input_ids": "input_ids"}, CONTEXT), PROJECTION), (text,))
 
 
 def _layout(frido: Frido) -> Conditioner:
@@ -91,7 +101,7 @@ def _layout(frido: Frido) -> Conditioner:
     )
     layout = LayoutInput(rules, encoder.classes, encoder.positions)
     inputs = {LAYOUT_TOKENS: LAYOUT_TOKENS, "unconditional": UNCONDITIONAL}
-    return Conditioner((GraphCall("layout_encoder", inputs, {"context": "context"}),), (layout,))
+    return Conditioner((GraphCall("layout_encoder", inputs, CONTEXT), PROJECTION), (layout,))
 
 
 def _plan(frido: Frido, conditioner: Conditioner) -> Plan:
@@ -103,10 +113,9 @@ def _plan(frido: Frido, conditioner: Conditioner) -> Plan:
     # Their DDIM is CompVis': it ends at the first level of the schedule, and draws at its last step, too.
     sampler = SamplerChoice("ddim", STEPS, {"ddim": "ddim_compvis"}, SamplerSettings(eta=ETA))
     guidance = Guidance(TEXT_GUIDANCE if frido.task == "text" else LAYOUT_GUIDANCE)
-    context = {"context": "context"}
-    pooled = GraphCall("pooled", {"drawn": COARSE}, {"pooled": POOLED})
+    between = GraphCall("pooled", {"drawn": COARSE}, {"pooled": POOLED}), GraphCall("guides", {FINISHED: POOLED}, MAPS)
     first = LatentsProcess(
-        segments=(Segment(DENOISERS[0], schedule.train_steps, context),),
+        segments=(Segment(DENOISERS[0], schedule.train_steps, PAIRS),),
         sampler=sampler,
         decoder=Unfinished(coarse, factor, size, multiple),
         schedule=schedule,
@@ -114,13 +123,13 @@ def _plan(frido: Frido, conditioner: Conditioner) -> Plan:
         writes=COARSE,
     )
     last = LatentsProcess(
-        segments=(Segment(DENOISERS[1], schedule.train_steps, context | {FINISHED: POOLED}),),
+        segments=(Segment(DENOISERS[1], schedule.train_steps, PAIRS | MAPS),),
         sampler=sampler,
         decoder=Decoder("decoder", fine, factor, size, multiple, "truncate", context={FINISHED: POOLED}),
         schedule=schedule,
         guidance=guidance,
     )
-    return Plan((conditioner, Conditioner((pooled,))), (first, last))
+    return Plan((conditioner, Conditioner(between)), (first, last))
 
 
 SYSTEM = SystemSpec(

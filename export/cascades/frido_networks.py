@@ -1,17 +1,29 @@
-"""Frido's networks as its processes call them: tokens to a context, the noise of each level, the mean between levels,
-and the picture of all of them."""
+"""Frido's networks as its processes call them: tokens to a context and its keys and values, the noise of each level,
+what lies between the levels, and the picture of both."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from x2i.models.frido.codec import FridoDecoder
 from x2i.models.frido.condition import TokenEncoder
+from x2i.models.frido.spade_blocks import Pair
 from x2i.models.frido.unet import FridoUnet, UnetSettings
 
+from ..components.projection import KEYS, VALUES, layer_names, projection_component
 from ..to_onnx import Component, Sizes
 
 FINISHED = "finished"
-"""What every level but the coarsest reads of those before it."""
+"""What is read of the levels before one."""
+SCALES, SHIFTS = "scale", "shift"
+"""Of a norm of the UNet, before its path."""
+UNET_SIZES: tuple[Sizes, Sizes] = (
+    {"batch": 2, "height": 4, "width": 5, "tokens": 8},
+    {"batch": 3, "height": 3, "width": 4, "tokens": 11},
+)
+"""Those at which graphs of the UNet are traced, and those at which they are proven."""
 
 
 class LayoutContext(nn.Module):
@@ -28,15 +40,33 @@ class LayoutContext(nn.Module):
 
 
 class LevelNoise(nn.Module):
-    """`forward(latents [B, e, h, w], timestep [B], context [B, T, D])` returns the noise of the coarsest level, [B, e,
-    h, w]. A finer one reads the channels of all levels before it, [B, E, h, w], behind the context."""
+    """`forward(latents [B, e, h, w], timestep [B], *context)` returns the noise of a level, [B, e, h, w].
+
+    The context is every cross-attention's keys, then every one's values, [B, T, C] each; and but for the coarsest level
+    every norm's scale, then every one's shift, [B, C, h / 2^k, w / 2^k] each.
+    """
+
+    def __init__(self, unet: FridoUnet, number: int):
+        super().__init__()
+        self.unet, self.number = unet, number
+        self._attentions, self._norms = len(unet.attentions()), len(unet.norms())
+
+    def forward(self, latents: Tensor, timestep: Tensor, *context: Tensor) -> Tensor:
+        keys, values, maps = _cut(context, self._attentions, self._attentions)
+        scales, shifts, _ = _cut(maps, self._norms, self._norms)
+        modulated = zip(scales, shifts, strict=True) if self.number else None
+        return self.unet(self.number, latents, timestep, zip(keys, values, strict=True), modulated)
+
+
+class _Guided(nn.Module):
+    """`forward(finished [B, E, h, w])` returns the scale of every norm of a level, then every one's shift."""
 
     def __init__(self, unet: FridoUnet, number: int):
         super().__init__()
         self.unet, self.number = unet, number
 
-    def forward(self, latents: Tensor, timestep: Tensor, context: Tensor, finished: Tensor | None = None) -> Tensor:
-        return self.unet(self.number, latents, timestep, context, finished)
+    def forward(self, finished: Tensor) -> tuple[Tensor, ...]:
+        return _joined(self.unet.maps(self.number, finished))
 
 
 class _Pooled(nn.Module):
@@ -91,34 +121,58 @@ def layout_context_component(encoder: TokenEncoder) -> Component:
     )
 
 
-def level_component(unet: FridoUnet, number: int, name: str, window: int | None) -> Component:
-    """The graph of one level's noise; `window` is the context's length, None where any may come."""
+def keys_component(unet: FridoUnet) -> Component:
+    """The graph of what a context's cross-attentions read, once a picture: context [B, T, D] to `key.PATH` and
+    `value.PATH` [B, T, C]."""
+    weights = {path: (each.to_k.weight, each.to_v.weight) for path, each in unet.attentions().items()}
+    return replace(projection_component(weights), lora=None)
+
+
+def guides_component(unet: FridoUnet, number: int) -> Component:
+    """The graph of what a level's norms read, once a picture: `finished` [B, E, h, w], the channels of the levels
+    before it, to `scale.PATH` and `shift.PATH`."""
+    settings, multiple = unet.settings, cells_multiple(unet.settings)
+
+    def example(sizes: Sizes) -> dict[str, Tensor]:
+        return {FINISHED: _finished(settings, number, sizes["batch"], (sizes["height"], sizes["width"]))}
+
+    names = [*layer_names(SCALES, unet.norms()), *layer_names(SHIFTS, unet.norms())]
+    # Halves of a free size have a name of it in the graph, which those of a multiple have not.
+    free = {FINISHED: {0: "batch", 2: "height", 3: "width"}}
+    trace, proof = (
+        {name: size if name == "batch" else size * multiple for name, size in sizes.items() if name != "tokens"}
+        for sizes in UNET_SIZES
+    )
+    return Component("guides", _Guided(unet, number).eval(), example, tuple(names), free, trace, proof)
+
+
+def level_component(unet: FridoUnet, number: int, name: str) -> Component:
+    """The graph of one level's noise, of a context of any length."""
     settings, multiple = unet.settings, cells_multiple(unet.settings)
 
     def example(sizes: Sizes) -> dict[str, Tensor]:
         batch, random = sizes["batch"], torch.Generator().manual_seed(51 + number)
-        cells = sizes["height"] * multiple, sizes["width"] * multiple
-        tokens = sizes["tokens"] if window is None else window
         inputs = {
-            "latents": torch.randn(batch, settings.levels[number], *cells, generator=random),
+            "latents": torch.randn(batch, settings.levels[number], *_cells(settings, sizes), generator=random),
             "timestep": torch.rand(batch, generator=random) * 999,
-            "context": torch.randn(batch, tokens, settings.context_width, generator=random),
         }
-        before = torch.randn(batch, sum(settings.levels[:number]), *cells, generator=random)
-        return inputs | ({FINISHED: before} if number else {})
+        with torch.no_grad():
+            read = _named(KEYS, VALUES, unet.attentions(), unet.pairs(_context(settings, sizes)))
+            if number:
+                maps = unet.maps(number, _finished(settings, number, batch, _cells(settings, sizes)))
+                read |= _named(SCALES, SHIFTS, unet.norms(), maps)
+        return inputs | read
 
     plane = {0: "batch", 2: f"{multiple}*height", 3: f"{multiple}*width"}
-    free = {"latents": plane, "timestep": {0: "batch"}, "context": {0: "batch"} | ({} if window else {1: "tokens"})}
-    trace, proof = {"batch": 2, "height": 4, "width": 5}, {"batch": 3, "height": 3, "width": 4}
-    return Component(
-        name,
-        LevelNoise(unet, number).eval(),
-        example,
-        ("noise",),
-        free | ({FINISHED: plane} if number else {}),
-        trace | ({} if window else {"tokens": 8}),
-        proof | ({} if window else {"tokens": 11}),
-    )
+    free = {"latents": plane, "timestep": {0: "batch"}}
+    free |= {
+        name: {0: "batch", 1: "tokens"} for kind in (KEYS, VALUES) for name in layer_names(kind, unet.attentions())
+    }
+    if number:
+        planes = [_plane(multiple >> norm.halvings) for norm in unet.norms().values()]
+        for kind in (SCALES, SHIFTS):
+            free |= dict(zip(layer_names(kind, unet.norms()), planes, strict=True))
+    return Component(name, LevelNoise(unet, number).eval(), example, ("noise",), free, *UNET_SIZES)
 
 
 def pooled_component(unet: FridoUnet) -> Component:
@@ -154,6 +208,47 @@ def levels_decoder_component(decoder: FridoDecoder) -> Component:
 def cells_multiple(settings: UnetSettings) -> int:
     """What every side of the latents is a multiple of: the UNet halves it, and so does the mean between levels."""
     return max(settings.multiple, 2)
+
+
+def _plane(multiple: int) -> dict[int, str]:
+    """The free axes of an array of so many times the least size."""
+    times = f"{multiple}*" if multiple > 1 else ""
+    return {0: "batch", 2: f"{times}height", 3: f"{times}width"}
+
+
+def _cells(settings: UnetSettings, sizes: Sizes) -> tuple[int, int]:
+    multiple = cells_multiple(settings)
+    return sizes["height"] * multiple, sizes["width"] * multiple
+
+
+def _context(settings: UnetSettings, sizes: Sizes) -> Tensor:
+    random = torch.Generator().manual_seed(56)
+    return torch.randn(sizes["batch"], sizes["tokens"], settings.context_width, generator=random)
+
+
+def _finished(settings: UnetSettings, number: int, batch: int, cells: tuple[int, int]) -> Tensor:
+    size = batch, sum(settings.levels[:number]), *cells
+    return torch.randn(size, generator=torch.Generator().manual_seed(57))
+
+
+def _named(first: str, second: str, paths: Collection[str], pairs: Sequence[Pair]) -> dict[str, Tensor]:
+    """The first of all pairs by their paths, then the second of all."""
+    names = [*layer_names(first, paths), *layer_names(second, paths)]
+    return dict(zip(names, _joined(pairs), strict=True))
+
+
+def _joined(pairs: Sequence[Pair]) -> tuple[Tensor, ...]:
+    """The first of all pairs, then the second of all."""
+    return (*(first for first, _ in pairs), *(second for _, second in pairs))
+
+
+def _cut(tensors: Sequence[Tensor], *counts: int) -> tuple[Sequence[Tensor], ...]:
+    """Stretches of so many tensors, and the rest."""
+    found = []
+    for count in counts:
+        found.append(tensors[:count])
+        tensors = tensors[count:]
+    return (*found, tensors)
 
 
 def _near_codes(decoder: FridoDecoder, number: int, shape: tuple[int, ...], random: torch.Generator) -> Tensor:

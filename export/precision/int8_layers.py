@@ -26,6 +26,8 @@ QUERY_KEY_VALUE = re.compile(r"\.(to_[qkv]|query|key|value|c_attn|q_attn)$")
 SKIPPED = {
     *("time_embedding", "time_emb_proj", "add_embedding", "time_text_embed", "context_embedder", "pos_embed"),
     *("conv_in", "conv_out", "conv_shortcut", "norm_out", "proj_out"),
+    # The same by latent diffusion's names.
+    *("time_embed", "emb_layers", "pre_input_blocks", "out", "skip_connection"),
     # aMUSEd's last convolution but one: alone it moves the embedded model's logits by 3.3 %, all layers by 5.1 %.
     "narrow",
 }

@@ -236,11 +236,10 @@ def _free(graph: Graph, shapes: dict[str, Shape]) -> Sizes:
 
 
 def _shape_of(tensor: Tensor, values: Sizes) -> Shape:
-    # A size of an input may be a multiple of another, and is known as it is written.
-    return tuple(
-        size if isinstance(size, int) else values[size] if size in values else _SizeReader(size, values).size()
-        for size in tensor.shape
-    )
+    # Of a multiple such as 4*height an output knows the whole number, too.
+    parts = ((name.partition("*"), value) for name, value in values.items())
+    known = values | {name: value // int(times) for (times, star, name), value in parts if star and times.isdecimal()}
+    return tuple(size if isinstance(size, int) else _SizeReader(size, known).size() for size in tensor.shape)
 
 
 class _SizeReader:

@@ -119,13 +119,16 @@ def test_the_decoder_s_graph_is_the_recorded_picture(task):
 @pytest.mark.parametrize("level", [0, 1])
 def test_every_graph_of_a_level_is_the_recorded_network(task, level):
     nets, coarse = golden_arrays(f"frido/{task}/nets.npz"), frido_of_task(task).unet.settings.levels[0]
-    session = pipeline(task).session(("coarse_denoiser", "denoiser")[level])
+    draw = pipeline(task)
     names = [name for name in nets if name.startswith(f"stage{level}_t")]
     assert {name.endswith("nonsquare") for name in names} == {True, False}
     for name in names:
         time = float(name.split("_")[1][1:])
         x = nets["x_nonsquare" if name.endswith("nonsquare") else "x"]
-        given = {"latents": x[:, coarse:], "finished": x[:, :coarse]} if level else {"latents": x[:, :coarse]}
+        given = draw.session("projection")(context=nets["context"][: len(x)])
+        if level:
+            given |= draw.session("guides")(finished=x[:, :coarse])
         times = np.full(len(x), time, np.float32)
-        noise = session(**given, timestep=times, context=nets["context"][: len(x)])["noise"]
+        latents = x[:, coarse:] if level else x[:, :coarse]
+        noise = draw.session(("coarse_denoiser", "denoiser")[level])(latents=latents, timestep=times, **given)["noise"]
         assert_near(noise, nets[name], "frido-net")

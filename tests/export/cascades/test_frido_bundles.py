@@ -67,7 +67,8 @@ def test_the_commands(texts, tmp_path):
     for said in (
         "its last state -> coarse",
         "coarse -> pooled -> pooled",
-        "denoiser, reading context, pooled",
+        "pooled -> guides -> scale.*, shift.*",
+        "denoiser, reading key.*, value.*, scale.*, shift.*",
         "latents, pooled -> decoder -> 48x48 pixels, 4 per latent, truncate to bytes",
     ):
         assert said in shown
@@ -278,7 +279,9 @@ def test_what_is_told_of_the_plan(texts, boxes, tmp_path):
     assert cfg_batch_sizes(manifest.plan, "denoiser") == (2,)
     assert start_noise(manifest.plan, 0).shape == (1, 7, 12, 12)
     ranges = shape_ranges(manifest, [(32, 56)], count=3)
-    assert ranges["denoiser"] == {"batch": (1, 6, 6), "2*height": (8,) * 3, "2*width": (14,) * 3}
+    fine = {"batch": (1, 6, 6), "tokens": (19,) * 3, "2*height": (8,) * 3, "2*width": (14,) * 3}
+    assert ranges["coarse_denoiser"] == fine
+    assert ranges["denoiser"] == fine | {"height": (4,) * 3, "width": (7,) * 3}
     assert ranges["pooled"]["batch"][1] == 6 and ranges["decoder"]["batch"] == (1, 3, 3)
     layout = open_bundle(boxes).manifest
     assert shape_ranges(layout)["layout_encoder"]["tokens"] == (26, 26, 26)

@@ -190,7 +190,9 @@ def noise_of(unet, level, nets, time):
     coarse, x = unet.settings.levels[0], torch.from_numpy(nets["x"])
     own, finished = (x[:, coarse:], x[:, :coarse]) if level else (x[:, :coarse], None)
     with torch.no_grad():
-        return unet(level, own, torch.full((len(x),), float(time)), torch.from_numpy(nets["context"]), finished).numpy()
+        maps = None if finished is None else unet.maps(level, finished)
+        pairs = unet.pairs(torch.from_numpy(nets["context"]))
+        return unet(level, own, torch.full((len(x),), float(time)), pairs, maps).numpy()
 
 
 def off_with(task, chosen, change):
@@ -206,15 +208,15 @@ def off_with(task, chosen, change):
 
 def silence(norm):
     kept = norm.forward
-    norm.forward = lambda x, guide: kept(x, None)
+    norm.forward = lambda x, maps: kept(x, None)
     return lambda: delattr(norm, "forward")
 
 
 def split(attention):
     """Two heads in place of one."""
 
-    def halves(x, context):
-        parts = (attention.to_q(x), attention.to_k(context), attention.to_v(context))
+    def halves(x, pair):
+        parts = (attention.to_q(x), *pair)
         query, key, value = (part.unflatten(2, (2, -1)).transpose(1, 2) for part in parts)
         joined = torch.nn.functional.scaled_dot_product_attention(query, key, value)
         return attention.to_out(joined.transpose(1, 2).flatten(2))
