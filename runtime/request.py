@@ -234,10 +234,20 @@ def _stage_scale(process: Process, values: Mapping[str, Any]) -> Any:
 
 
 def _check_stages(plan: Plan, values: Mapping[str, Any]) -> None:
-    """Raises InputError for steps that a stage beside the main process cannot make."""
+    """Raises InputError for steps that stages beside the main process cannot make, each under its option's name; what
+    is no count is told with the other options."""
+    problems = list[str]()
     for process in plan.processes:
-        if not plan.is_level(process):
+        options = () if process.stage is None else process.stage.OPTIONS
+        if plan.is_level(process) or any(option.problem(values[option.name]) for option in options):
+            continue
+        try:
             process.stage_sampler(values)
+        except InputError as error:
+            own = "" if process.stage is None else f"{process.stage.kind}_"
+            problems += [f"{own}{problem}" if problem.startswith("steps:") else problem for problem in error.problems]
+    if problems:
+        raise InputError(*problems)
 
 
 def usual_guidance(plan: Plan, preset: Preset) -> float:

@@ -274,6 +274,15 @@ def unsafe_loading(source: Source) -> Iterator[str]:
                 yield f"line {node.lineno}: {name}"
 
 
+def children_that_look_around(source: Source) -> Iterator[str]:
+    """Interpreters that are started to run a module or a text, and would import what lies in the working folder."""
+    for node in source.nodes():
+        words = node.elts if isinstance(node, ast.List | ast.Tuple) else []
+        first = [_name(word) or getattr(word, "value", None) for word in words[:2]]
+        if first in (["sys.executable", "-m"], ["sys.executable", "-c"]):
+            yield f"line {node.lineno}: {ast.unparse(node)}; start it with -P"
+
+
 def work_in_init(source: Source) -> Iterator[str]:
     """A package's __init__ re-exports its own modules, names them in __all__, and does nothing else; except that a room
     which imports ONNX Runtime first has its telemetry declined."""
@@ -339,6 +348,7 @@ RULES: tuple[Callable[[Source], Iterator[str]], ...] = (
     wrong_sizes,
     broad_excepts,
     unsafe_loading,
+    children_that_look_around,
     work_in_init,
     missing_docstring,
     undocumented_names,

@@ -43,6 +43,13 @@ def test_the_tree_keeps_the_rule(rule: Callable[[Source], Iterator[str]]) -> Non
     assert not broken, "\n".join(broken)
 
 
+def test_no_child_looks_around_in_the_working_folder() -> None:
+    """Benchmarks and builds start children, too."""
+    tree = sources("bench", "cpu-kernels")
+    broken = [f"{each.path}: {problem}" for each in tree for problem in architecture.children_that_look_around(each)]
+    assert not broken, "\n".join(broken)
+
+
 def test_the_tests_import_what_their_extra_declares() -> None:
     """And name no package that only another one happens to bring along."""
     broken = [f"{test.path}: {name}" for test in sources("tests") for name in architecture.undeclared_imports(test)]
@@ -135,6 +142,10 @@ BAD = {
             "import yaml\nyaml.load('a')",
             "eval('1')",
         ],
+        "children_that_look_around": [
+            "import sys\nrun([sys.executable, '-m', 'json.tool'])",
+            "import sys\nwords = sys.executable, '-c', 'import numpy', *more",
+        ],
         "missing_docstring": ["x = 1", "# A comment is no docstring.\nx = 1"],
     },
     "runtime/commands/bad.py": {"wrong_arrows": ["from ...export import plan", "from ... import models"]},
@@ -170,6 +181,10 @@ GOOD = {
         "unsafe_loading": [
             "import numpy as np\nnp.load('a', allow_pickle=False)",
             "import torch\ntorch.load('a', map_location='cpu', weights_only=True)",
+        ],
+        "children_that_look_around": [
+            "import sys\nrun([sys.executable, '-P', '-m', 'json.tool'])",
+            "import sys\nrun([sys.executable, *words])",
         ],
         "missing_docstring": ["", '"""What it is."""\nx = 1'],
     },

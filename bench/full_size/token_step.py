@@ -8,7 +8,6 @@ first proves that it draws the same tokens, then steps are timed.
 import json
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Any, Protocol
 
 import click
 import numpy as np
+from harness.environments import child_environment
 from x2i.export.exporter import export_bundle
 from x2i.export.lower.lowered_bundle import lower
 from x2i.export.lower.lowering import Lowering
@@ -32,6 +32,8 @@ from x2i.runtime.token_samplers.masked_decoding import MaskedDecoding
 from x2i.runtime.token_samplers.noise import TokenNoise
 from x2i.runtime.token_samplers.row_blocks import on_cores
 from x2i.runtime.token_samplers.sampler import TokenRun, TokenWalk
+
+from full_size.full import module_command
 
 PROMPT, SEED = "a teddy bear playing in the pool", 7
 
@@ -93,8 +95,8 @@ def token_step(system: str, folder: Path, steps: int, role: str | None) -> None:
     first: list[list[int]] = []
     for name in CONTESTANTS:
         told = ("--system", system, "--folder", str(folder), "--steps", str(steps), "--role", name)
-        command = (sys.executable, "-m", "full_size.token_step", *told)
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        command = module_command("token_step", *told)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=child_environment())
         if done.returncode:
             click.echo(f"| {name} | {(done.stderr.strip().splitlines() or ['failed'])[-1][:80]} | | | | |")
             continue

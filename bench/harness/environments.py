@@ -35,7 +35,7 @@ class Environments:
         folder = self.home / name
         stamp, python = folder / ".versions", folder / "bin" / "python"
         if not stamp.exists() or stamp.read_text(encoding="utf-8") != wanted:
-            run_program([sys.executable, "-m", "venv", "--clear", str(folder)])
+            run_program([sys.executable, "-P", "-m", "venv", "--clear", str(folder)])
             run_program([str(python), "-m", "pip", "install", "-r", f"bench/{name}.txt"], **BUILD.get(name, {}))
             if unwanted := REMOVED.get(name):
                 run_program([str(python), "-m", "pip", "uninstall", "-y", *unwanted])

@@ -95,7 +95,7 @@ def x2i_server(bundles: Sequence[Path], *options: str) -> Iterator[RunningServer
     port = free_port()
     words = [*map(str, bundles), "--port", str(port), "--queue", "10000", *options]
     program = "from x2i.runtime.cli import main; main()"
-    with running_server([sys.executable, "-c", program, "serve", *words], port, "/health/ready") as server:
+    with running_server([sys.executable, "-P", "-c", program, "serve", *words], port, "/health/ready") as server:
         yield server
 
 

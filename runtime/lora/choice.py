@@ -1,6 +1,7 @@
 """Which LoRA files are used, and how strongly: a path with a weight behind its last colon."""
 
 import math
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,15 +28,16 @@ class LoraChoice:
 
     def file(self) -> Path:
         """The file of weights: the path itself, or the one in its folder."""
-        if not self.path.is_dir():
+        # A name that no file can have is none, where pathlib's own questions raise OSError.
+        if not os.path.isdir(self.path):
             return self.path
         found = (self.path / name for name in FOLDER_FILES)
-        return next((file for file in found if file.is_file()), self.path / FOLDER_FILES[0])
+        return next((file for file in found if os.path.isfile(file)), self.path / FOLDER_FILES[0])
 
     def problems(self) -> list[str]:
         """What is wrong with it before its file is opened, each with its fix."""
         found = []
-        if not self.file().is_file():
+        if not os.path.isfile(self.file()):
             found.append(
                 f"{self.path}: expected a LoRA's file, or a folder with {FOLDER_FILES[0]}, got neither; check the "
                 "path, and give the weight as a number behind the last colon"

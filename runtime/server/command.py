@@ -14,7 +14,7 @@ import click
 
 from ..commands.console import command
 from ..commands.options import FILE, Size, backend_option, threads_option
-from ..errors import InputError, reason
+from ..errors import InputError, one_line, reason
 from ..memory_limit import parsed_size
 from .cluster.settings import cluster_options, cluster_settings
 from .settings import ServerLimits, ServerSettings
@@ -112,10 +112,11 @@ def _listening(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except OSError as error:
+    except (OSError, TypeError, UnicodeError) as error:
+        # A name that no network spells is of another type to Python, or no text.
         why = reason(error).partition(" (")[0]
         expected = "--host and --port: expected an address of this machine and a port that is free"
-        raise InputError(f"{expected}, got {host}:{port} ({why}); choose others") from error
+        raise InputError(f"{expected}, got {one_line(host, 60)}:{port} ({why}); choose others") from error
 
 
 def _settings(bundles: tuple[Path, ...], chosen: dict[str, Any]) -> ServerSettings:

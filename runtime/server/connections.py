@@ -12,6 +12,7 @@ from uvicorn import Config
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 
 from ..errors import InputError, reason
+from ..files.reading import SMALL_FILE_BYTES, open_given
 from .refusals import ApiError
 from .settings import ServerLimits
 
@@ -24,6 +25,10 @@ STALLED_SECONDS = 60.0
 
 def uvicorn_config(app: ASGIApp, limits: ServerLimits, cert: Path | None = None, key: Path | None = None) -> Config:
     """What uvicorn is told of a server. Raises InputError for a certificate or a key that cannot be read."""
+    for option, path, kind in (("--tls-cert", cert, "a certificate in PEM"), ("--tls-key", key, "a key in PEM")):
+        if path is not None:
+            # Of a pipe or an endless device the library would read until something ends it.
+            open_given(path, f"{option} {path}", kind, SMALL_FILE_BYTES).close()
     config = Config(
         app,
         http=connection_class(limits),

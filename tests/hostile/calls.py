@@ -163,12 +163,13 @@ def _call(system: str, name: str, make: Callable[[], Any], room: Room) -> str | 
 
 
 def _good(room: Room, system: str) -> dict[str, Any]:
-    """A good call: the files are there, arrays are read."""
+    """A good call: the files are there, arrays and tables are read."""
     asked = SYSTEMS[system]
     found = {"prompt": asked.prompt, **asked.good, **asked.quick}
     give_all(room, found)
-    arrays = {name: value for name, value in found.items() if isinstance(value, Path) and value.suffix == ".npy"}
-    return found | {name: np.load(room.work / path) for name, path in arrays.items()}
+    files = {name: room.work / value for name, value in found.items() if isinstance(value, Path)}
+    found |= {name: np.load(path) for name, path in files.items() if path.suffix == ".npy"}
+    return found | {name: path.read_text("utf-8") for name, path in files.items() if path.suffix == ".json"}
 
 
 def _load(name: str, make: Callable[[], Any], room: Room) -> str | None:

@@ -84,7 +84,7 @@ def _attempt(system: str, text: str, must_refuse: bool) -> Any:
         with room.replaced(bundle, {"manifest.json": text.encode("utf-8", "surrogatepass")}):
             for command in (
                 Command(["inspect", str(bundle)], must_refuse=must_refuse),
-                drawing(room, system, quick=SYSTEMS[system].walks_tokens, must_refuse=must_refuse),
+                drawing(room, system, quick=SYSTEMS[system].quick_by_options, must_refuse=must_refuse),
             ):
                 if problem := refused_or_drawn(room, command):
                     return f"{command.arguments[0]}: {problem}"
@@ -97,7 +97,7 @@ def _base(system: str) -> dict[str, Any]:
     """The manifest as JSON with every optional field written out, small and quick to draw."""
     manifest = open_bundle(SYSTEMS[system].source(), check_files=False).manifest
     plan = manifest.plan
-    if SYSTEMS[system].walks_tokens:
+    if SYSTEMS[system].quick_by_options:
         return _readable(spelled_out(manifest))
     tuned = Tuned(1.0, 2.0, "ddim, 2 steps", "cpu", (Closeness(0.1, 30.0, 0.9),), _judged())
     preset = Preset("ddim", 2, guidance_interval=(900.0, 100.0), tuned=tuned)

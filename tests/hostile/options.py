@@ -12,6 +12,7 @@ from x2i.runtime.bundle.reader import open_bundle
 from x2i.runtime.cli import main
 from x2i.runtime.commands.options import Size
 
+from .calls import system_of
 from .case import Case
 from .held import Command, refused_or_drawn
 from .room import Room
@@ -145,26 +146,8 @@ def _made(path: Path, make: Callable[[Path], object]) -> Path:
     return path
 
 
-SYSTEM_OF = {
-    "subject": "elite",
-    "mask": "elite",
-    "soft_mask": "elite",
-    "word": "elite",
-    "placement": "elite",
-    "words": "elite",
-    "global_only": "elite",
-    "image": "ip-adapter",
-    "strength": "ip-adapter",
-    "object_resolution": "fastcomposer",
-    "marker": "fastcomposer",
-    "delay": "fastcomposer",
-    "alpha": "fastcomposer",
-    "start_merge_step": "fastcomposer",
-    "sound": "gluegen-sound",
-    "mix": "gluegen-sound",
-    "text_bundle": "gluegen-sound",
-}
-"""The bundle that takes an option of a run; the text's where none is named."""
+SYSTEM_OF = {"text_bundle": "gluegen-sound"}
+"""The bundle that takes an option which no plan names."""
 OWN = {
     "profile": {
         "backend",
@@ -275,7 +258,8 @@ def _may_write(path: Path) -> list[str]:
 
 
 def _run(room: Room, option: str) -> Command:
-    return _run_of(SYSTEM_OF.get(option, "gluegen-text"), room, option)
+    without_tokens = [name for name in SYSTEMS if not SYSTEMS[name].walks_tokens]
+    return _run_of(SYSTEM_OF.get(option) or system_of(option, without_tokens), room, option)
 
 
 def _run_of(system: str, room: Room, option: str) -> Command:
@@ -332,5 +316,7 @@ BASES: dict[str, Callable[[Room, str], Command]] = {
     "lower": _plain("lower", "BUNDLE", "WORK/made", "--precision", "fp16", "--calibration", "WORK/nothing.jsonl"),
     "from-optimum": _plain("from-optimum", "WORK/nothing", "WORK/made"),
     "to-optimum": _plain("to-optimum", "BUNDLE", "WORK/made"),
+    # Stopped so too: nothing else ends a server.
+    "serve": _plain("serve", "WORK/nothing", "--port", "0"),
 }
 """A good command line of each command, to which the bad value is added."""

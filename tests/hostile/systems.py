@@ -1,5 +1,6 @@
 """The tiny bundle of every system, and the quickest call that draws with each."""
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -37,9 +38,20 @@ class System:
         """Whether it draws tokens."""
         return self.state == "tokens"
 
+    @property
+    def quick_by_options(self) -> bool:
+        """Whether it is made quick by options alone, and not by a size and steps that its manifest could name."""
+        return "size" not in self.quick
+
 
 def _latents(system: str, prompt: str | None, **good: Any) -> System:
     return System(partial(tiny, system), prompt, good)
+
+
+def _cascade(system: str, prompt: str | None, variant: str = "tiny", quick: Any = None, **good: Any) -> System:
+    """One whose sizes or stages are its own."""
+    source = partial(tiny, system) if variant == "tiny" else partial(_random, system, variant)
+    return System(source, prompt, good, quick or {"steps": 2})
 
 
 def _tokens(
@@ -61,7 +73,8 @@ def _random(system: str, variant: str) -> Path:
     return made_once(f"{variant}-{system}", export)
 
 
-SUBJECT, SOUND = Path("subject.png"), Path("sound.wav")
+SUBJECT, SOUND, LAYOUT = Path("subject.png"), Path("sound.wav"), Path("layout.json")
+BOXES = {"objects": [{"category_no": 3, "bbox_xywh": [0.1, 0.2, 0.5, 0.6]}]}
 DANCE = {"motion": (12, 5), "video": (6,)}
 """The shapes of what the tiny bundle dances to."""
 SYSTEMS = {
@@ -71,6 +84,11 @@ SYSTEMS = {
     "m-vader": _latents("m-vader", "red apple", image=SUBJECT),
     "fastcomposer": _latents("fastcomposer", "a man <|image|> runs", subjects=SUBJECT),
     "gluegen-sound": _latents("gluegen-sound", None, sound=SOUND),
+    "sd": _latents("sd", "red apple"),
+    "unclip": _cascade("unclip", "red", quick={"steps": 2, "prior_steps": 2, "super_resolution_steps": 2}),
+    "ediff-i": _cascade("ediff-i", "red apple", style=SUBJECT),
+    "frido": _cascade("frido", "red apple"),
+    "frido-layout": _cascade("frido", None, variant="tiny-layout", layout=LAYOUT),
     "vq-diffusion": _tokens("vq-diffusion", "red apple", quick={"fast": 5}),
     "vq-diffusion-class": _tokens("vq-diffusion", variant="tiny-class", class_id=3),
     "cdcd": _tokens("cdcd", "red apple", quick={"fast": 5}),
@@ -123,12 +141,14 @@ def give_all(room: Room, given: Mapping[str, Any]) -> None:
 
 
 def give(path: Path) -> None:
-    """A good picture, mask, sound or array, by the name."""
+    """A good picture, mask, sound, array or layout, by the name."""
     random = np.random.default_rng(0)
     if path.name == "mask.png":
         Image.fromarray(np.where(np.arange(40) < 20, 255, 0).astype(np.uint8)[None].repeat(48, 0)).save(path)
     elif path.suffix == ".png":
         Image.fromarray(random.integers(0, 256, (48, 40, 3), np.uint8)).save(path)
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(BOXES), encoding="utf-8")
     elif path.suffix == ".npy":
         np.save(path, random.standard_normal(DANCE[path.stem], np.float32))
     else:

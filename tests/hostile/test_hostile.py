@@ -6,16 +6,21 @@ import sys
 import time
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from PIL import Image
+from x2i.export.systems.registry import SYSTEMS as EXPORTED
+from x2i.runtime.cli import main
 
 from tests.hostile.held import left_behind, message_problem, output_problem
 from tests.hostile.known import KNOWN
 from tests.hostile.manifests import wrongs
+from tests.hostile.options import BASES
 from tests.hostile.pool import results
 from tests.hostile.registry import KINDS
 from tests.hostile.room import contents
+from tests.hostile.systems import SYSTEMS
 from tests.hostile.values import NUMBERS, drawn
 
 EVERY = 150
@@ -102,6 +107,22 @@ def test_every_field_is_wrong_in_about_twenty_ways() -> None:
 def test_the_corpus_is_the_same_every_time() -> None:
     assert list(map(repr, drawn(NUMBERS, 50))) == list(map(repr, drawn(NUMBERS, 50)))
     assert list(map(repr, drawn(NUMBERS, 50))) != list(map(repr, drawn(NUMBERS, 50, 1)))
+
+
+def test_every_system_is_tried() -> None:
+    assert set(EXPORTED) <= set(SYSTEMS)
+
+
+def test_every_command_that_takes_anything_is_tried() -> None:
+    context = click.Context(main)
+    commands = {name: main.get_command(context, name) for name in main.list_commands(context)}
+    assert {name for name, each in commands.items() if any(not _is_flag(option) for option in each.params)} == set(
+        BASES
+    )
+
+
+def _is_flag(option: click.Parameter) -> bool:
+    return isinstance(option, click.Option) and option.is_flag
 
 
 def test_what_is_known_to_fail_has_a_reason() -> None:

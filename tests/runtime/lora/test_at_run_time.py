@@ -160,7 +160,8 @@ def test_refusals(pipeline, files, tmp_path):
     save_file(whole, tmp_path / "full.safetensors")
     assert "larger kernels" in refusal(pipeline, str(tmp_path / "kernels.safetensors"))
     assert "fold it with x2i export --lora" in refusal(pipeline, str(tmp_path / "full.safetensors"))
-    assert "expected a LoRA's file" in refusal(pipeline, "nowhere.safetensors:0.5")
+    for name in ("nowhere.safetensors:0.5", "n" * 1000, "n\0.safetensors", "/".join(["d" * 200] * 30)):
+        assert "expected a LoRA's file" in refusal(pipeline, name)
     assert "with a number as the weight" in refusal(pipeline, f"{files[0]}:x")
     for value in (3, [3], [(files[0], "1")], (3, 0.5), [["a", 1]]):
         assert "lora: expected a path such as" in refusal(pipeline, value)

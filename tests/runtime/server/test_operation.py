@@ -220,6 +220,11 @@ def test_what_cannot_be_served_is_one_line(server: Running, tiny_bundle: Path, t
     assert "expected a bundle folder" in said(tmp_path)
     assert "backend rtx" in said(tiny_bundle, "--port", 0, "--backend", "rtx")
     assert "expected a certificate" in said(tiny_bundle, "--port", 0, "--tls-cert", copy, "--tls-key", copy)
+    os.mkfifo(tmp_path / "pipe")
+    both = ("--tls-cert", tmp_path / "pipe", "--tls-key", tmp_path / "pipe")
+    assert "expected a certificate in PEM, got a folder or a device" in said(tiny_bundle, "--port", 0, *both)
+    for host in ("ü" * 70, "\u202eabc", "x" * 300):
+        assert "expected an address of this machine" in said(tiny_bundle, "--host", host)
     assert "expected both or none" in said(tiny_bundle, "--tls-cert", copy)
     assert "max_body: expected a size" in said(tiny_bundle, "--max-body", "much")
     hidden = "import sys; sys.modules['uvicorn'] = None; from x2i.runtime.cli import main; main()"
