@@ -57,8 +57,9 @@ class WithoutInit(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-_REFUSALS = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError, MemoryError)
-"""What a class raises for a configuration that it cannot be made from; torch raises RuntimeError for sizes."""
+_REFUSALS = (TypeError, ValueError, LookupError, AttributeError, NameError, ArithmeticError, RuntimeError, MemoryError)
+"""What a class raises for a configuration that it cannot be made from; torch raises RuntimeError for sizes, and a
+setting that none of diffusers' branches knows leaves a name without a value."""
 
 
 def build_module(make: Callable[[], Module], source: str) -> Module:
@@ -82,7 +83,7 @@ def build_module(make: Callable[[], Module], source: str) -> Module:
 
 def _said(error: BaseException) -> str:
     """What a class says of its configuration, without the places in torch's sources and Python's words for objects."""
-    if isinstance(error, AttributeError):
+    if isinstance(error, AttributeError | NameError):
         return "a value of another kind"
     text = re.split(r"Exception raised from|\bframe #", str(error), maxsplit=1)[0]
     return " ".join(text.split())[:300] or type(error).__name__

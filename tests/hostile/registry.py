@@ -14,7 +14,7 @@ from .kills import kill_cases
 from .manifests import manifest_cases
 from .media import noise_cases, picture_cases, sound_cases
 from .options import option_cases
-from .token_checkpoints import token_checkpoint_cases
+from .own_checkpoints import own_checkpoint_cases
 
 KINDS: dict[str, Callable[[Sequence[str]], Iterable[Case]]] = {
     "manifest": manifest_cases,
@@ -26,7 +26,7 @@ KINDS: dict[str, Callable[[Sequence[str]], Iterable[Case]]] = {
     "picture": picture_cases,
     "sound": sound_cases,
     "call": call_cases,
-    "checkpoint": lambda systems: chain(checkpoint_cases(), token_checkpoint_cases(systems)),
+    "checkpoint": lambda systems: chain(checkpoint_cases(), own_checkpoint_cases(systems)),
     "environment": lambda systems: environment_cases(),
     "kill": lambda systems: kill_cases(),
 }

@@ -1,4 +1,4 @@
-"""Bad files of the systems that draw tokens, for `export`: damaged, another's, and such as do not fit one another.
+"""Bad files of the systems without a Stable Diffusion base, for `export`: damaged, another's, and such as do not fit.
 
 Good ones are the recorded models of the authors' code; where the full set of goldens is not here, none is tried.
 """
@@ -95,12 +95,13 @@ GIVEN = {
     ),
     "ddcap": Given("ddcap", {"checkpoint": "ddcap/t20/*.pt", "tokenizer": "ddcap/gpt2"}),
     "muse": Given("muse", {}, base="muse_amused/pipe_a"),
+    "unclip": Given("unclip", {}, base="unclip/model"),
 }
 Change = Callable[[Path], object]
 """What is done to the copy of a part: a file or a folder."""
 
 
-def token_checkpoint_cases(systems: Sequence[str]) -> Iterator[Case]:
+def own_checkpoint_cases(systems: Sequence[str]) -> Iterator[Case]:
     """Every part left out, damaged, another's, and wrong inside."""
     for system in (system for system in systems if system in GIVEN):
         files = GIVEN[system].files()
