@@ -119,8 +119,9 @@ class MemoryLimit:
         for graph in (graph for graph in plan.start_graphs() if graph in found):
             found[graph] += ENCODER_BYTES_PER_PIXEL * cells * plan.process.canvas.factor**2
         for process in plan.processes:
-            # An earlier process draws its usual size alone.
-            own = run.cells if process is plan.process else prod(process.canvas.cells(process.canvas.size))
+            canvas = process.canvas
+            # An earlier process of one size draws that, whatever the picture's is.
+            own = prod(canvas.cells(canvas.size)) if canvas.fixed and process is not plan.process else run.cells
             attention = ATTENTION_BYTES_PER_PAIR[self._name] * own
             computed = (DENOISER_BYTES_PER_CELL[self._name] + attention) * own * run.count * run.sides
             for denoiser in dict.fromkeys(segment.graph for segment in process.segments):
