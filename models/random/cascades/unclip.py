@@ -90,26 +90,16 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 
+NETS = "prior", "text_proj", "decoder", "super_res_first", "super_res_last"
+
+
 def random_karlo(variant: str = "karlo", seed: int = 0) -> Karlo:
     """Karlo in eval mode with random weights, none of them zero; raises CheckpointError for an unknown variant."""
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-    if variant not in VARIANTS:
-        raise CheckpointError(
-            f"random weights: expected {' or '.join(VARIANTS)}, got {variant!r}; fix: choose one of them"
-        )
-    sizes, kinds = VARIANTS[variant], net_classes()
-    settings = {name: sizes.get(name, {}) for name in ("prior", "text_proj")}
-    settings |= {"decoder": DECODER | sizes["decoder"]}
-    settings |= {name: SUPER_RES | sizes["super_res"] for name in ("super_res_first", "super_res_last")}
-    nets: dict[str, Any] = {}
-    for number, (name, given) in enumerate(settings.items()):
-        net = build_module(partial(kinds[name], **given), variant)
-        nets[name] = draw_weights(net, seed + number)
-    encoder = empty_text_encoder(sizes["text"], variant)
-    config = encoder.config
-    projection = build_module(lambda: nn.Linear(config.hidden_size, config.projection_dim, bias=False), variant)
-    text = ProjectedText(draw_weights(encoder, seed + 10), draw_weights(projection, seed + 11)).eval()
+    text, sizes = random_karlo_text(variant, seed), VARIANTS[variant]
+    nets: dict[str, Any] = {name: random_karlo_net(name, variant, seed) for name in NETS}
+    config = text.config
     vision = build_module(lambda: CLIPVisionModelWithProjection(CLIPVisionConfig(**sizes["vision"])), variant)
     end = config.vocab_size - 1
     tokenizer = PublishedTokenizer(
@@ -118,3 +108,24 @@ def random_karlo(variant: str = "karlo", seed: int = 0) -> Karlo:
     prior = SCHEDULER | {"prediction_type": "sample", "clip_sample_range": 5.0}
     schedulers = {"prior": prior, "decoder": SCHEDULER | {"variance_type": "learned_range"}, "super_res": SCHEDULER}
     return Karlo(text, tokenizer, schedulers=schedulers, vision=draw_weights(vision, seed + 12), **nets)
+
+
+def random_karlo_net(name: str, variant: str = "karlo", seed: int = 0) -> nn.Module:
+    """One of the NETS by itself, as `random_karlo` has it."""
+    sizes = VARIANTS[variant]
+    given = {"decoder": DECODER | sizes["decoder"]}
+    given |= dict.fromkeys(("super_res_first", "super_res_last"), SUPER_RES | sizes["super_res"])
+    net = build_module(partial(net_classes()[name], **given.get(name, sizes.get(name, {}))), variant)
+    return draw_weights(net, seed + NETS.index(name))
+
+
+def random_karlo_text(variant: str = "karlo", seed: int = 0) -> ProjectedText:
+    """Its text encoder by itself; raises CheckpointError for an unknown variant."""
+    if variant not in VARIANTS:
+        raise CheckpointError(
+            f"random weights: expected {' or '.join(VARIANTS)}, got {variant!r}; fix: choose one of them"
+        )
+    encoder = empty_text_encoder(VARIANTS[variant]["text"], variant)
+    config = encoder.config
+    projection = build_module(lambda: nn.Linear(config.hidden_size, config.projection_dim, bias=False), variant)
+    return ProjectedText(draw_weights(encoder, seed + 10), draw_weights(projection, seed + 11)).eval()
