@@ -59,6 +59,7 @@ def _vq(folder: str, *more: str, system: str = "vq-diffusion") -> Given:
 
 
 UNID3 = "unid3/checkpoint"
+FRIDO = {"checkpoint": "t2i/checkpoints/*.ckpt", "config": "t2i/*.yaml", "tokenizer": "bert_tokenizer/vocab.txt"}
 GIVEN = {
     "vq-diffusion": _vq("vq_diffusion/text_mapped", "codes", "tokenizer"),
     "vq-diffusion-class": _vq("vq_diffusion/class_pretrained", "codes"),
@@ -96,6 +97,8 @@ GIVEN = {
     "ddcap": Given("ddcap", {"checkpoint": "ddcap/t20/*.pt", "tokenizer": "ddcap/gpt2"}),
     "muse": Given("muse", {}, base="muse_amused/pipe_a"),
     "unclip": Given("unclip", {}, base="unclip/model"),
+    "m-vader": Given("m-vader", {}, base="mvader/model"),
+    "frido": Given("frido", {part: f"frido/{name}" for part, name in FRIDO.items()}),
 }
 Change = Callable[[Path], object]
 """What is done to the copy of a part: a file or a folder."""
