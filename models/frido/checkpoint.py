@@ -128,5 +128,7 @@ def _problems(tensors: Mapping[str, Tensor], settings: FridoSettings, source: st
 def _is_schedule(alphas: Tensor, noise: NoiseSettings) -> bool:
     roots = np.linspace(noise.start**0.5, noise.end**0.5, noise.steps)
     expected = np.cumprod(1 - roots**2)
+    if alphas.is_complex():
+        return False
     given = alphas.double().numpy()
     return given.shape == expected.shape and bool(np.abs(given - expected).max() <= ALPHAS_ERROR)

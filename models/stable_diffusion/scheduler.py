@@ -89,10 +89,14 @@ def stored_scheduler(
 
 
 def _stored_alphas(tensors: Mapping[str, "Tensor"]) -> np.ndarray | None:
-    if "betas" in tensors:
-        return np.cumprod(1 - tensors["betas"].double().flatten().numpy())
-    stored = tensors.get("alphas_cumprod")
-    return None if stored is None else stored.double().flatten().numpy()
+    stored = tensors.get("betas", tensors.get("alphas_cumprod"))
+    if stored is None:
+        return None
+    if stored.is_complex():
+        # No level at all: torch would warn, and go on with a part of each number.
+        return np.empty(0)
+    levels = stored.double().flatten().numpy()
+    return np.cumprod(1 - levels) if "betas" in tensors else levels
 
 
 def _alphas_by_rule(settings: Mapping[str, Any]) -> np.ndarray:

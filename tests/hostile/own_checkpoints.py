@@ -172,6 +172,8 @@ def _changes(part: str, path: Path) -> Iterator[tuple[str, Change]]:
     yield from _bytes_of(path)
     if path.suffix in (".yaml", ".json"):
         yield from _settings(path)
+    elif path.suffix == ".txt":
+        yield from ((how, partial(_written, make)) for how, make in ODD_TEXTS.items())
     elif path.suffix == ".gz":
         yield from ((f"packed: {how}", partial(_written, partial(_packed, make))) for how, make in ODD_TEXTS.items())
     else:
