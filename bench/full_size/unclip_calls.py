@@ -66,7 +66,7 @@ def _played(role: str, folder: Path, network: str, calls: int) -> Any:
     """What a process of its own tells of a role."""
     told = ("--role", role, "--folder", str(folder), "--network", network, "--calls", str(calls))
     done = subprocess.run(
-        (sys.executable, "-m", "full_size.unclip_calls", *told), stdout=subprocess.PIPE, text=True, check=True
+        (sys.executable, "-P", "-m", "full_size.unclip_calls", *told), stdout=subprocess.PIPE, text=True, check=True
     )
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -159,8 +159,9 @@ def _decode_object(
 
 
 def _decode_union(kinds: tuple, data: Any, where: str, problems: list[str]) -> Any:
-    """The first kind that takes the data. If none does, the problems of the kind that has the fewest."""
-    tried: list[list[str]] = []
+    """The first kind that takes the data. If none does, the problems of the kind that has the fewest: of those that
+    have the data's tag, or none where it has none, if there are such."""
+    tried: list[tuple[bool, int, list[str]]] = []
     for kind in kinds:
         if kind is type(None):
             if data is None:
@@ -170,10 +171,18 @@ def _decode_union(kinds: tuple, data: Any, where: str, problems: list[str]) -> A
         value = _decode(kind, data, where, found)
         if not found:
             return value
-        tried.append(found)
-    fewest = min(tried, key=len)
-    problems.extend(fewest)
+        tried.append((not _fits_tag(kind, data), len(found), found))
+    problems.extend(min(tried, key=lambda each: each[:2])[2])
     return None
+
+
+def _fits_tag(kind: Any, data: Any) -> bool:
+    """Whether a record's kind is the one that the data names, or names none as the data does."""
+    if not dataclasses.is_dataclass(kind) or not isinstance(data, dict):
+        return True
+    hints = typing.get_type_hints(kind)
+    tags = {f.name: typing.get_args(hints[f.name])[0] for f in dataclasses.fields(kind) if _is_tag(hints[f.name])}
+    return all(data.get(name) == tag for name, tag in tags.items()) and ("kind" in tags or "kind" not in data)
 
 
 def _decode_tuple(kinds: tuple, data: list, where: str, problems: list[str]) -> tuple:
