@@ -109,9 +109,10 @@ def test_a_damaged_reference_is_refused(toy):
 
 def test_cases_keep_every_option_of_a_run():
     """All but a prompt of another bundle to mix in, how many pictures there are, ways to draw them with less, weights
-    and masks of the caller's own, an embedding in a picture's place, and tokens to begin with, which decide the
-    size."""
-    others = {"count", "mix", "preset", "tokens", "lora", "embedding", "regions", "image_embedding"}
+    and masks of the caller's own, items, which name files within texts, an embedding in a picture's place, and tokens
+    to begin with, which decide the size."""
+    others = {"count", "mix", "preset", "tokens", "lora", "embedding", "regions", "image_embedding", "items"}
+    others.add("negative_items")
     own = {"latents", "picture", "rate", "states"}
     assert Case.key_types().keys() - own == {"prompt", *run_options()} - others
 
