@@ -118,6 +118,8 @@ class Card {
     this.frame.replaceChildren(...(pictures.length ? [] : quotes));
     if (pictures.length) this.made.prepend(...quotes);
     const blobs = await Promise.all([...pictures, ...sounds].map(({ key }) => files.get(key)));
+    // The entry was tried again, or adopted from another tab, meanwhile.
+    if (entry.result?.pictures !== pictures) return;
     this.revoke();
     this.urls = blobs.map((blob) => (blob ? URL.createObjectURL(blob) : null));
     const opened = pictures.map((picture, index) => this.pictureButton(picture, index));

@@ -74,12 +74,13 @@ class Jobs {
     held?.focus();
   }
 
-  // What another tab added, changed or deleted (null).
+  // What another tab added, changed or deleted (null). What a slower tab says of a job that has ended here is old.
   adopt(key, entry) {
     const card = this.cards.get(key);
+    const old = entry && card && entry.job === card.entry.job && isOpen(entry) && !isOpen(card.entry);
     if (!entry && card) this.hide(card.entry);
     else if (entry && !card) this.show(entry);
-    else if (entry && (entry.state !== card.entry.state || entry.job !== card.entry.job)) {
+    else if (entry && !old && (entry.state !== card.entry.state || entry.job !== card.entry.job)) {
       Object.assign(card.entry, entry);
       card.render();
       this.place(card);

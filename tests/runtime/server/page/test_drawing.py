@@ -21,6 +21,15 @@ KEPT_FILES = """() => new Promise((resolve) => {
     asked.onsuccess = () => resolve(asked.result);
   };
 })"""
+# Another tab says, in a row, what became of the one entry that is there; the state then shown, at once.
+SAID_BY_ANOTHER_TAB = """(said) => {
+  const [key, text] = Object.entries(localStorage).find(([key]) => key.startsWith("x2i.entry."));
+  for (const changes of said) {
+    const newValue = JSON.stringify({...JSON.parse(text), tab: "another", ...changes});
+    window.dispatchEvent(new StorageEvent("storage", {key, newValue}));
+  }
+  return document.querySelector("article").dataset.state;
+}"""
 # So many entries like the one that is there, each a little younger.
 COPIES = """(number) => {
   const entry = JSON.parse(Object.entries(localStorage).find(([key]) => key.startsWith("x2i.entry."))[1]);
@@ -133,6 +142,21 @@ def test_another_tab_shows_the_same(page: Page, stub: Stub, open_page: Callable[
     in_state(draw(page, "two"), "done")
     in_state(card(other, "two"), "done")
     assert len(stub.jobs) == 2
+
+
+def test_a_slower_tab_does_not_reopen_what_has_ended(page: Page, stub: Stub) -> None:
+    shown = draw(page, "one")
+    in_state(shown, "done")
+    assert page.evaluate(SAID_BY_ANOTHER_TAB, [{"state": "running", "result": None}]) == "done"
+    expect(shown.get_by_role("img", name="one", exact=True)).to_be_visible()
+
+
+def test_another_tab_tries_again_while_a_result_is_read(page: Page, stub: Stub) -> None:
+    shown = draw(page, "one")
+    in_state(shown, "done")
+    again = {"state": "unsent", "job": None, "result": None}
+    assert page.evaluate(SAID_BY_ANOTHER_TAB, [{"job": "another"}, again]) == "unsent"
+    expect(shown.get_by_role("img")).to_have_count(0)
 
 
 def test_uses_settings_again_and_downloads_with_parameters(page: Page, stub: Stub) -> None:
