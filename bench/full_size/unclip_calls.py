@@ -29,9 +29,9 @@ from x2i.runtime.machine import cpu_model, package_versions, peak_memory, usable
 from x2i.runtime.sessions.backends import open_session
 from x2i.runtime.sessions.session import GraphFile
 
-CELLS = {"prior": {"batch": 2}, "decoder": {"batch": 2, "height": 64, "width": 64}}
-CELLS["super_resolution"] = {"batch": 1, "height": 256, "width": 256}
-"""The rows of a call, guided where the network is, and the pixels that it draws."""
+CELLS = {"prior": {"batch": 2}, "decoder": {"batch": 2, "height": 8, "width": 8}}
+CELLS["super_resolution"] = {"batch": 1, "height": 32, "width": 32}
+"""The rows of a call, guided where the network is, and what it draws in cells of 8 x 8 pixels."""
 CONTESTANTS = ("torch", "cpu", "openvino")
 PACKAGES = ("x2i-edge", "torch", "diffusers", "onnxruntime", "openvino")
 SEED = 5

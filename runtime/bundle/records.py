@@ -127,6 +127,11 @@ def _decode(kind: Any, data: Any, where: str, problems: list[str]) -> Any:
         return None
     if origin is tuple:
         return _decode_tuple(arguments, data, where, problems)
+    if origin is Annotated and typing.get_origin(arguments[0]) is tuple:
+        items = _decode(arguments[0], data, where, problems)
+        if items is not None and len(items) < arguments[1].min_length:
+            problems.append(f"{where}: expected at least {arguments[1].min_length} items, got {len(items)}")
+        return items
     if origin is dict:
         return {key: _decode(arguments[1], value, f"{where}.{key}", problems) for key, value in data.items()}
     try:

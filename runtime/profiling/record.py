@@ -4,21 +4,27 @@ import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Annotated, Any, BinaryIO, Literal
 
 import numpy as np
+from msgspec import Meta
 
-from ..bundle.records import decode, encode
+from ..bundle.records import Amount, Bytes, Count, Finite, Index, Side, decode, encode
 from ..errors import InputError
 from ..files.reading import read_json_file
 from ..files.writing import save_whole
+
+Seconds = Annotated[float, Meta(ge=0, le=1e9)]
+Rate = Annotated[float, Meta(ge=1, le=1e30)]
+LEAST = 1e-9
+"""Seconds: nothing that was measured takes less."""
 
 
 @dataclass(frozen=True, slots=True)
 class Samples:
     """Seconds, one for each time that something was measured."""
 
-    all: tuple[float, ...]
+    all: Annotated[tuple[Seconds, ...], Meta(min_length=1)]
 
     def percentile(self, percent: float) -> float:
         """Linear between the two nearest, as numpy takes it."""
@@ -45,12 +51,12 @@ class Machine:
     system, versions of packages, and the cores that were busy with other work when the measuring began."""
 
     processor: str
-    cores: int
+    cores: Count
     features: tuple[str, ...]
-    memory: int | None
+    memory: Bytes | None
     system: str
     versions: dict[str, str]
-    load: float | None
+    load: Amount | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +64,15 @@ class RunSettings:
     """The run that was measured. `stand_ins` are the options that nobody gave and the bundle needs, in words;
     `attention` is told for OpenVINO's CPU, which has two."""
 
-    steps: int
+    steps: Count
     sampler: str
-    guidance: float
-    size: tuple[int, int]
-    count: int
-    threads: int | None
+    guidance: Finite
+    size: tuple[Side, Side]
+    count: Count
+    threads: Count | None
     preset: str | None
-    warm_up: int
-    runs: int
+    warm_up: Index
+    runs: Count
     stand_ins: tuple[str, ...]
     attention: str = ""
 
@@ -76,17 +82,17 @@ class Phase:
     """A piece of the way from a process' start to its first picture, in seconds from the start."""
 
     name: str
-    start: float
-    end: float
+    start: Seconds
+    end: Seconds
 
 
 @dataclass(frozen=True, slots=True)
 class MemorySample:
     """Memory of a process at a moment: bytes resident, and those among them that lie in mapped files."""
 
-    at: float
-    resident: int
-    files: int
+    at: Seconds
+    resident: Bytes
+    files: Bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +101,9 @@ class ColdStart:
     over time, and the most that any of them had resident."""
 
     seconds: Samples
-    phases: tuple[Phase, ...]
+    phases: Annotated[tuple[Phase, ...], Meta(min_length=1)]
     memory: tuple[MemorySample, ...]
-    peak: int
+    peak: Bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +117,12 @@ class StageTime:
 
     name: str
     kind: Kind
-    calls: int
+    calls: Index
     seconds: Samples
     precision: str
-    macs: int | None
-    weights: int
-    moved: int
+    macs: Bytes | None
+    weights: Bytes
+    moved: Bytes
     adapter: bool
 
 
@@ -126,8 +132,8 @@ class Operator:
 
     graph: str
     type: str
-    calls: int
-    seconds: float
+    calls: Index
+    seconds: Seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +141,7 @@ class Operators:
     """`note` says why there are none. `overhead` is what the backend's profiler added to the calls, as a share."""
 
     found: tuple[Operator, ...]
-    overhead: float | None
+    overhead: Finite | None
     note: str | None = None
 
 
@@ -145,9 +151,9 @@ class AdapterCost:
     denoiser (None: it has none, or it could not be measured), and both as a share of what the plain model takes (None:
     no time is left for that)."""
 
-    stages: float
-    attention: float | None
-    share: float | None
+    stages: Finite
+    attention: Finite | None
+    share: Finite | None
     how: str
 
 
@@ -155,8 +161,8 @@ class AdapterCost:
 class Rates:
     """What this machine reaches at most: operations a second of a large product by type, bytes a second of a copy."""
 
-    products: dict[str, float]
-    copy: float
+    products: dict[str, Rate]
+    copy: Rate
     how: str
 
 
@@ -165,10 +171,10 @@ class Overhead:
     """What the recorder adds to a run, as shares of it: `paired` is the median over recorded runs, each against one
     that was not, from `least` to `most`; `counted` is the recorder's own seconds a call, times the calls."""
 
-    paired: float
-    least: float
-    most: float
-    counted: float
+    paired: Finite
+    least: Finite
+    most: Finite
+    counted: Finite
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,8 +183,8 @@ class Event:
 
     track: str
     name: str
-    start: float
-    end: float
+    start: Seconds
+    end: Seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,11 +199,11 @@ class Profile:
     machine: Machine
     asked: RunSettings
     cold: ColdStart
-    load: dict[str, float]
+    load: dict[str, Seconds]
     picture: Samples
     phases: dict[str, Samples]
     stages: tuple[StageTime, ...]
-    steps: tuple[Samples, ...]
+    steps: Annotated[tuple[Samples, ...], Meta(min_length=1)]
     operators: Operators
     adapter: AdapterCost
     rates: Rates
@@ -224,7 +230,25 @@ def read(path: Path) -> Profile:
         raise InputError(
             f"{path}: expected a profile of revision {REVISION}, got {revision!r}; measure again with this x2i"
         )
-    return decode(Profile, data, path.name)
+    profile = decode(Profile, data, path.name)
+    if problems := _problems(profile):
+        raise InputError(*(f"{path.name}: {problem}" for problem in problems))
+    return profile
+
+
+def _problems(profile: Profile) -> list[str]:
+    """What is said as a share of something has something to be a share of."""
+    problems = []
+    for name, seconds in (
+        ("picture", profile.picture.p50),
+        ("the last phase of cold", profile.cold.phases[-1].end),
+        ("the steps among the events", loop_seconds(profile)[1]),
+    ):
+        if seconds < LEAST:
+            problems.append(f"{name}: expected {LEAST} seconds at least, got {seconds}; measure again")
+    if "fp32" not in profile.rates.products:
+        problems.append(f"rates.products: expected fp32 among them, got {', '.join(profile.rates.products) or 'none'}")
+    return problems
 
 
 def save(path: Path, profile: Profile) -> None:

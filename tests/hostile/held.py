@@ -108,6 +108,8 @@ def output_problem(path: Path) -> str | None:
         return json_problem(path.read_text("utf-8"))
     if path.suffix == ".txt":
         return None if path.read_text("utf-8").endswith("\n") else "wrote a text without an end"
+    if path.suffix == ".html":
+        return None if path.read_text("utf-8").rstrip().endswith("</html>") else "wrote a page without an end"
     if path.suffix == ".wav":
         with wave.open(str(path), "rb") as sound:
             return None if sound.getnframes() else "wrote a sound of nothing"

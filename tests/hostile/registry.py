@@ -15,6 +15,7 @@ from .manifests import manifest_cases
 from .media import noise_cases, picture_cases, sound_cases
 from .options import option_cases
 from .own_checkpoints import own_checkpoint_cases
+from .profiles import profile_cases
 
 KINDS: dict[str, Callable[[Sequence[str]], Iterable[Case]]] = {
     "manifest": manifest_cases,
@@ -27,6 +28,7 @@ KINDS: dict[str, Callable[[Sequence[str]], Iterable[Case]]] = {
     "sound": sound_cases,
     "call": call_cases,
     "checkpoint": lambda systems: chain(checkpoint_cases(), own_checkpoint_cases(systems)),
+    "profile": lambda systems: profile_cases(),
     "environment": lambda systems: environment_cases(),
     "kill": lambda systems: kill_cases(),
 }

@@ -82,7 +82,15 @@ def test_the_keys_of_a_saved_profile_stay(elite, tmp_path):
 
 @pytest.mark.parametrize(
     "change, expected",
-    [({"revision": 99}, "revision 1, got 99"), ({"picture": 3}, "picture"), ({"more": 1}, "unknown key")],
+    [
+        ({"revision": 99}, "revision 1, got 99"),
+        ({"picture": 3}, "picture"),
+        ({"more": 1}, "unknown key"),
+        ({"picture": {"all": []}}, "at least 1 items, got 0"),
+        ({"picture": {"all": [0.0, 0.0]}}, "picture: expected 1e-09 seconds at least"),
+        ({"events": []}, "the steps among the events"),
+        ({"rates": {"products": {}, "copy": 1e9, "how": ""}}, "expected fp32 among them, got none"),
+    ],
 )
 def test_what_is_no_profile_is_refused(elite, tmp_path, change, expected):
     save(tmp_path / "a.json", elite)
@@ -121,6 +129,15 @@ def test_the_table_says_what_was_measured_and_how(elite):
     told = "\n".join(profile_lines(elite))
     for expected in ("cold start", "peak memory", "denoiser", "p95", "over the plain model", "overhead", "onnxruntime"):
         assert expected in told
+
+
+def test_operators_without_a_time_are_shown_as_such(elite):
+    """Of a backend that tells of none, and of a clock that is too coarse for them."""
+    untimed = tuple(replace(one, seconds=0.0) for one in elite.operators.found)
+    for found in ((), untimed):
+        profile = replace(elite, operators=replace(elite.operators, found=found, overhead=None))
+        assert "none took any time that could be measured" in "\n".join(profile_lines(profile))
+        assert "none took any time that could be measured" in html_page([profile, elite])
 
 
 def test_all_problems_are_told_at_once_and_nothing_is_written(tmp_path):
