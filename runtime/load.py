@@ -31,18 +31,20 @@ def load(
     preset: str | None = None,
     max_memory: str | int | None = None,
     attention: str | None = None,
+    rest_on_cpu: bool = False,
 ) -> Pipeline:
     """A Pipeline for a bundle folder, every file checked against its digest.
 
     `backend` is one of `x2i.runtime.sessions.backends.BACKENDS`, with a device behind a colon where the backend has
-    several (`openvino:GPU`); left out, it is the environment's X2I_BACKEND, and else the first that is installed and
-    can open all graphs, and `Pipeline.notes` says why those before it could not. `threads` limits the CPU threads of
-    one call; `text_bundle` is the folder of a bundle with the same base that reads the prompts a sound is mixed with;
-    `preset` is one of the bundle's, and what calls use that name none. `max_memory`, in bytes or as in `4GB`, is the
-    memory that drawing may take: graphs are then opened and closed in turns, and what needs more is refused.
-    `attention` on the CPU is `auto` (the kernel where it is installed, faster, and no less precise than the graph),
-    `library` (OpenVINO's own), or the kernel with products in `bf16` or `int8`; left out, it is the environment's
-    X2I_ATTENTION, and else `auto`.
+    several (`openvino:GPU`) and a provider behind `ep`; left out, it is the environment's X2I_BACKEND, and else the
+    first that is installed and can open all graphs, and `Pipeline.notes` says why those before it could not. `threads`
+    limits the CPU threads of one call; `text_bundle` is the folder of a bundle with the same base that reads the
+    prompts a sound is mixed with; `preset` is one of the bundle's, and what calls use that name none. `max_memory`, in
+    bytes or as in `4GB`, is the memory that drawing may take: graphs are then opened and closed in turns, and what
+    needs more is refused. `attention` on the CPU is `auto` (the kernel where it is installed, faster, and no less
+    precise than the graph), `library` (OpenVINO's own), or the kernel with products in `bf16` or `int8`; left out, it
+    is the environment's X2I_ATTENTION, and else `auto`. `rest_on_cpu` lets the CPU run what `webgpu` or `ep:NAME` do
+    not take of a graph.
     Raises InputError when a folder is no bundle, is damaged or newer than this x2i, when two do not fit, or when the
     backend named is unknown or cannot be used.
     """
@@ -51,7 +53,9 @@ def load(
     for name, place in (("folder", folder), ("text_bundle", text_bundle)):
         if not isinstance(place, str | os.PathLike) and (name == "folder" or place is not None):
             raise InputError(f"{name}: expected the path of a bundle's folder, got {short(place)}")
-    settings = Settings(threads, checked_attention(attention))
+    if not isinstance(rest_on_cpu, bool):
+        raise InputError(f"rest_on_cpu: expected True or False, got {short(rest_on_cpu)}")
+    settings = Settings(threads, checked_attention(attention), rest_on_cpu=rest_on_cpu)
     named = backend_of_environment() if backend is None or (isinstance(backend, str) and not backend) else backend
     if named is not None:
         backend_named(named)
@@ -89,7 +93,7 @@ def best_pipeline(
     """`pipeline_of` on the first backend that is installed and opens every graph; the last one's problem is the
     caller's."""
     notes: list[str] = []
-    present = [name for name, backend in BACKENDS.items() if backend.present()]
+    present = [name for name, backend in BACKENDS.items() if backend.tried and backend.present()]
     for name in present[:-1]:
         if name == "openvino" and _opens_slowly(bundle, preset):
             notes.append(

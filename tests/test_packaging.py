@@ -18,6 +18,8 @@ ROOMS = ARROWS.keys() - {"emoji"}
 DATA = {
     "runtime/profiling/matmul.onnx",
     "runtime/profiling/matmul_int8.onnx",
+    "runtime/sessions/providers/trial_fp16.onnx",
+    "runtime/sessions/providers/trial_fp32.onnx",
     "runtime/report/page.css",
     "runtime/report/page.html",
     "runtime/server/page/page.css",

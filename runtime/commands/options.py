@@ -48,7 +48,7 @@ text_bundle_option = click.option(
     "--text-bundle", type=FILE, help="Bundle of the same base that reads PROMPT, to mix with the sound."
 )
 backend_option = click.option(
-    "--backend", help="What runs the graphs, such as cpu or openvino:GPU; the best present if left out."
+    "--backend", help="What runs the graphs, such as cpu, openvino:GPU or webgpu; the best present if left out."
 )
 threads_option = click.option(
     "--threads", type=click.IntRange(1, MOST_THREADS), help="CPU threads; all cores if left out."
@@ -58,6 +58,9 @@ attention_option = click.option(
     "--attention",
     type=click.Choice(ATTENTIONS),
     help="On the CPU: the kernel where it is faster and as precise, OpenVINO's own, or the kernel in bf16 or int8.",
+)
+rest_on_cpu_option = click.option(
+    "--rest-on-cpu", is_flag=True, help="With webgpu and ep:NAME: let the CPU run what they do not take of a graph."
 )
 
 

@@ -25,6 +25,7 @@ from .options import (
     given_keywords,
     input_files,
     named_options,
+    rest_on_cpu_option,
     run_keywords,
     text_bundle_option,
     threads_option,
@@ -44,6 +45,7 @@ OUT = "File to write: out.png, or of a bundle that gives sounds out.wav; a text 
 @backend_option
 @threads_option
 @attention_option
+@rest_on_cpu_option
 @click.option("--max-memory", help="Memory that drawing may take, such as 4GB: graphs are opened and closed in turns.")
 @click.option("--out", type=FILE, help=OUT)
 @click.option("--save-latents", type=FILE, help="Also save the latents: .npy, float32.")
@@ -59,6 +61,7 @@ def run(
     backend: str | None,
     threads: int | None,
     attention: str | None,
+    rest_on_cpu: bool,
     max_memory: str | None,
     out: Path | None,
     save_latents: Path | None,
@@ -102,6 +105,7 @@ def run(
             preset=preset,
             max_memory=max_memory,
             attention=attention,
+            rest_on_cpu=rest_on_cpu,
         )
     announce(pipeline, backend)
     notes = [*request.notes, *([] if parameters is None else backend_note(parameters, pipeline.backend))]

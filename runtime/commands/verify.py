@@ -12,23 +12,26 @@ from ..gate.comparison import CaseResult, compare
 from ..load import load
 from ..pipeline import Pipeline
 from .console import Refusal, announce, command, echo_json, warned
-from .options import attention_option
+from .options import attention_option, backend_option, rest_on_cpu_option
 from .plan_text import case_json, case_lines, finite, limits_line
 from .progress import bars, echo, track
 
 
 @command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--backend", help="What runs the graphs, such as cpu or openvino:GPU; the best present if left out.")
+@backend_option
 @attention_option
+@rest_on_cpu_option
 @click.option("--quick", is_flag=True, help="Leave out what has to be drawn.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
-def verify(bundle: Path, backend: str | None, attention: str | None, quick: bool, as_json: bool) -> None:
+def verify(
+    bundle: Path, backend: str | None, attention: str | None, rest_on_cpu: bool, quick: bool, as_json: bool
+) -> None:
     """Check the folder BUNDLE: digests, for which every file is read; then every graph's output against fp32 torch's;
     then whole runs against what fp32 drew, all stored at export."""
     hash_again(open_bundle(bundle, check_files=False))
     with warned():
-        pipeline = load(bundle, backend, attention=attention)
+        pipeline = load(bundle, backend, attention=attention, rest_on_cpu=rest_on_cpu)
     announce(pipeline, backend)
     with bars(not as_json):
         with warned(EngineWarning):

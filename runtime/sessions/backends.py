@@ -24,22 +24,27 @@ class Backend:
 
     `present` tells whether it is installed, without importing it; `problem(graph, settings)` why it cannot be used on
     this machine, or for that graph, in one line with the fix: None when it can. `prepared` tells whether a graph has an
-    engine that spares its memory, for these shapes of its inputs or, without, for any.
+    engine that spares its memory, for these shapes of its inputs or, without, for any. `devices` says that one may
+    stand behind its name, and `tried` that it is tried where the caller names none.
     """
 
     present: Callable[[], bool]
     problem: Callable[[GraphFile | None, Settings], str | None]
     open: Callable[[GraphFile, Settings], Session]
     prepared: Callable[[GraphFile, Shapes | None], bool] = lambda graph, shapes: False
+    devices: bool = False
+    tried: bool = True
 
 
 def backend_named(spec: str) -> tuple[str, Backend, str]:
-    """Name, backend and device of a `--backend` such as `cpu` or `openvino:GPU`; raises InputError if unknown."""
+    """Name, backend and device of a `--backend` such as `cpu`, `openvino:GPU` or `ep:NAME`; raises InputError if
+    unknown."""
     name, _, device = spec.partition(":") if isinstance(spec, str) else ("", "", "")
     if name not in BACKENDS:
         raise InputError(f"backend: expected one of {', '.join(BACKENDS)}, got {short(spec)}")
-    if device and name != "openvino":
-        raise InputError(f"backend: expected a device behind openvino alone, as in openvino:GPU, got {short(spec)}")
+    if device and not BACKENDS[name].devices:
+        these = ", ".join(known for known, backend in BACKENDS.items() if backend.devices)
+        raise InputError(f"backend: expected a device behind {these} alone, as in openvino:GPU, got {short(spec)}")
     return name, BACKENDS[name], device
 
 
@@ -92,6 +97,10 @@ def check_backend(backend: str, graph: GraphFile | None = None, settings: Settin
             f"attention {settings.attention}: expected backend openvino on the CPU, got {backend}; "
             "leave --attention out, or add --backend openvino"
         )
+    if settings.rest_on_cpu and name not in PROVIDERS:
+        raise InputError(
+            f"rest_on_cpu: expected backend {' or '.join(PROVIDERS)}:NAME, got {backend}; leave --rest-on-cpu out"
+        )
     if problem := found.problem(graph, replace(settings, device=device)):
         raise InputError(f"backend {name}: {problem}")
 
@@ -128,6 +137,22 @@ BACKENDS: dict[str, Backend] = {
         _lazy("openvino_support", "openvino_problem"),
         _lazy("openvino_session", "OpenVinoSession"),
         _lazy("openvino_engine", "openvino_prepared"),
+        devices=True,
+    ),
+    # How fast they are, the device decides, which may be one that the CPU pretends to be: the caller names them.
+    "webgpu": Backend(
+        _lazy("providers.provider_session", "webgpu_present"),
+        _lazy("providers.provider_session", "webgpu_problem"),
+        _lazy("providers.provider_session", "open_webgpu"),
+        devices=True,
+        tried=False,
+    ),
+    "ep": Backend(
+        lambda: True,
+        _lazy("providers.provider_session", "provider_problem"),
+        _lazy("providers.provider_session", "open_provider"),
+        devices=True,
+        tried=False,
     ),
     "cpu": Backend(
         lambda: True,
@@ -137,3 +162,5 @@ BACKENDS: dict[str, Backend] = {
     ),
 }
 """Best first: the order in which they are tried where the caller names none."""
+PROVIDERS = ("webgpu", "ep")
+"""Those that are execution providers of ONNX Runtime, whose rest may go to the CPU."""

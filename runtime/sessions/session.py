@@ -60,11 +60,13 @@ ATTENTION_VARIABLE = "X2I_ATTENTION"
 @dataclass(frozen=True, slots=True)
 class Settings:
     """How to open a graph: CPU threads of one call (None: all cores), one of ATTENTIONS (None: what the environment
-    says, else `auto`), and the backend's own name of a device."""
+    says, else `auto`), the backend's own name of a device, and whether the CPU may run what a provider of ONNX Runtime
+    does not take of a graph."""
 
     threads: int | None = None
     attention: str | None = None
     device: str = ""
+    rest_on_cpu: bool = False
 
 
 def checked_attention(name: object, where: str = "attention") -> str | None:

@@ -63,6 +63,6 @@ def test_the_environment_names_one(tiny_bundle, monkeypatch):
         load(tiny_bundle)
 
 
-def test_a_device_belongs_to_openvino(tiny_bundle):
-    with pytest.raises(InputError, match="a device behind openvino alone"):
+def test_a_device_belongs_to_a_backend_that_has_several(tiny_bundle):
+    with pytest.raises(InputError, match="a device behind openvino, webgpu, ep alone"):
         load(tiny_bundle, "cpu:GPU")

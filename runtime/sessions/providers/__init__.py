@@ -1,0 +1,1 @@
+"""Any execution provider of ONNX Runtime: which are here, what they take of a graph, and sessions on them."""
