@@ -64,10 +64,10 @@ footprint: $(VENV)/.export ## the runtime alone, then with OpenVINO: installed s
 	PYTHONPATH=bench $(BIN)/python -m full_size.footprint
 	PYTHONPATH=bench $(BIN)/python -m full_size.footprint --extra openvino
 
-bench: $(VENV)/.export ## x2i beside diffusers, Optimum, OpenVINO GenAI and stable-diffusion.cpp: small model; installs them all
+bench: $(VENV)/.test ## x2i beside diffusers, Optimum, OpenVINO GenAI and stable-diffusion.cpp: small model; installs them all
 	$(BIN)/python bench
 
-bench-full: $(VENV)/.export ## the same at full size, 256 x 256 and 512 x 512; 40 GB of disk, 16 GB of memory, hours
+bench-full: $(VENV)/.test ## the same at full size, 256 x 256 and 512 x 512; 40 GB of disk, 16 GB of memory, hours
 	$(BIN)/python bench --case sd15-256 --case sd15-512
 
 cpu-kernels: $(VENV)/.test ## the wheel of the compiled kernel for CPUs, Linux on x86-64: dist/
