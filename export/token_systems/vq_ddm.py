@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 from x2i.models.codecs.token_codec import TokenCodec, read_token_codec
-from x2i.models.errors import CheckpointError, read_all
+from x2i.models.errors import read_all
+from x2i.models.random.sizes import chosen_sizes
 from x2i.models.random.token_models import random_picture_tokens
 from x2i.models.token_transformers.vq_ddm_checkpoint import read_vq_ddm, read_vq_ddm_settings
 from x2i.models.token_transformers.vq_diffusion import TokenTransformer
@@ -85,9 +86,7 @@ def vq_ddm_plan(parts: VqDdmParts) -> Plan:
 
 
 def _random(name: str) -> VqDdmParts:
-    if name not in RANDOM:
-        raise CheckpointError(f"random weights: expected {' or '.join(RANDOM)}, got {name!r}; fix: choose one of them")
-    made = random_picture_tokens(RANDOM[name])
+    made = random_picture_tokens(chosen_sizes(RANDOM, name))
     return VqDdmParts(made.model.transformer, made.config.grid, made.codec)
 
 

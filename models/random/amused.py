@@ -6,12 +6,11 @@ from ..clip.projected_text import ProjectedText
 from ..clip.published_tokenizer import PublishedTokenizer
 from ..clip.text_encoder import empty_text_encoder
 from ..clip.tokenizer import END
-from ..errors import CheckpointError
 from ..muse.amused import Amused
 from ..readers.loading import build_module
 from ..stable_diffusion.compvis_config import CLIP_VIT_L
 from .byte_tokenizer import byte_clip_json
-from .sizes import SIZES
+from .sizes import SIZES, chosen_sizes
 from .weights import draw_weights
 
 # What differs from the defaults of diffusers' classes, which are those of amused-256.
@@ -65,11 +64,7 @@ def random_amused(variant: str, seed: int = 0) -> Amused:
     from diffusers.models.unets.uvit_2d import UVit2DModel
     from torch import nn
 
-    if variant not in VARIANTS:
-        raise CheckpointError(
-            f"random weights: expected {' or '.join(VARIANTS)}, got {variant!r}; fix: choose one of them"
-        )
-    sizes = VARIANTS[variant]
+    sizes = chosen_sizes(VARIANTS, variant)
     levels = len(sizes["vq"]["block_out_channels"])
     published = {
         "down_block_types": ("DownEncoderBlock2D",) * levels,

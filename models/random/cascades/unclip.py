@@ -9,13 +9,12 @@ from ...clip.projected_text import ProjectedText
 from ...clip.published_tokenizer import PublishedTokenizer
 from ...clip.text_encoder import empty_text_encoder
 from ...clip.tokenizer import END
-from ...errors import CheckpointError
 from ...readers.loading import build_module
 from ...stable_diffusion.compvis_config import CLIP_VIT_L
 from ...unclip.karlo import Karlo, net_classes
 from ...unclip.karlo_settings import SCHEDULER
 from ..byte_tokenizer import byte_clip_json
-from ..sizes import SIZES
+from ..sizes import SIZES, chosen_sizes
 from ..weights import draw_weights
 
 DOWN, UP = "ResnetDownsampleBlock2D", "ResnetUpsampleBlock2D"
@@ -97,7 +96,7 @@ def random_karlo(variant: str = "karlo", seed: int = 0) -> Karlo:
     """Karlo in eval mode with random weights, none of them zero; raises CheckpointError for an unknown variant."""
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-    text, sizes = random_karlo_text(variant, seed), VARIANTS[variant]
+    sizes, text = chosen_sizes(VARIANTS, variant), random_karlo_text(variant, seed)
     nets: dict[str, Any] = {name: random_karlo_net(name, variant, seed) for name in NETS}
     config = text.config
     vision = build_module(lambda: CLIPVisionModelWithProjection(CLIPVisionConfig(**sizes["vision"])), variant)
@@ -111,8 +110,8 @@ def random_karlo(variant: str = "karlo", seed: int = 0) -> Karlo:
 
 
 def random_karlo_net(name: str, variant: str = "karlo", seed: int = 0) -> nn.Module:
-    """One of the NETS by itself, as `random_karlo` has it."""
-    sizes = VARIANTS[variant]
+    """One of the NETS by itself, as `random_karlo` has it; raises CheckpointError for an unknown variant."""
+    sizes = chosen_sizes(VARIANTS, variant)
     given = {"decoder": DECODER | sizes["decoder"]}
     given |= dict.fromkeys(("super_res_first", "super_res_last"), SUPER_RES | sizes["super_res"])
     net = build_module(partial(net_classes()[name], **given.get(name, sizes.get(name, {}))), variant)
@@ -121,11 +120,7 @@ def random_karlo_net(name: str, variant: str = "karlo", seed: int = 0) -> nn.Mod
 
 def random_karlo_text(variant: str = "karlo", seed: int = 0) -> ProjectedText:
     """Its text encoder by itself; raises CheckpointError for an unknown variant."""
-    if variant not in VARIANTS:
-        raise CheckpointError(
-            f"random weights: expected {' or '.join(VARIANTS)}, got {variant!r}; fix: choose one of them"
-        )
-    encoder = empty_text_encoder(VARIANTS[variant]["text"], variant)
+    encoder = empty_text_encoder(chosen_sizes(VARIANTS, variant)["text"], variant)
     config = encoder.config
     projection = build_module(lambda: nn.Linear(config.hidden_size, config.projection_dim, bias=False), variant)
     return ProjectedText(draw_weights(encoder, seed + 10), draw_weights(projection, seed + 11)).eval()
