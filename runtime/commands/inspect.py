@@ -10,6 +10,7 @@ import click
 from ..attention.choice import attention_text
 from ..bundle.calls import Tensor
 from ..bundle.manifest import Manifest
+from ..bundle.plan import Plan
 from ..bundle.reader import open_bundle
 from ..bundle.sharing import shared_bytes
 from ..errors import InputError, one_line
@@ -53,7 +54,7 @@ def inspect(path: Path, as_json: bool) -> None:
     ]
     graphs = [opened.graph_file(name) for name in manifest.graphs]
     lines.append(f"  attention with --backend openvino, here: {_attention(graphs)}")
-    for line in lines + ([] if manifest.gate is None else _gate(manifest.gate)):
+    for line in lines + ([] if manifest.gate is None else _gate(manifest.gate, manifest.plan)):
         echo(line)
 
 
@@ -135,8 +136,8 @@ def _graphs(manifest: Manifest) -> list[str]:
     return lines
 
 
-def _gate(gate: Gate) -> list[str]:
-    lines = ["", "gate", f"  {limits_line(gate.limits)}"]
+def _gate(gate: Gate, plan: Plan) -> list[str]:
+    lines = ["", "gate", f"  {limits_line(gate.limits, plan)}"]
     lines += [f"  case {number}: {closeness_text(found)}" for number, found in enumerate(gate.measured)]
     if gate.judged is not None:
         lines.append(f"  judge: {gate.judged.judge}")

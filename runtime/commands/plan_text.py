@@ -14,9 +14,9 @@ from ..processes.segment import Segment, segment_at
 from ..processes.tokens import TokensProcess
 
 
-def limits_line(limits: Limits) -> str:
-    """The gate's limits in one line."""
-    state = f"tokens from {limits.tokens:.2%}" if limits.tokens else f"latents within {limits.latents:.2%}"
+def limits_line(limits: Limits, plan: Plan) -> str:
+    """The gate's limits in one line: of the state that the plan's main process walks, and of the picture."""
+    state = f"latents within {limits.latents:.2%}" if plan.walks_latents else f"tokens from {limits.tokens:.2%}"
     return f"drawings against fp32's: {state}, PSNR from {limits.psnr:.1f} dB, SSIM from {limits.ssim:.3f}"
 
 

@@ -62,7 +62,7 @@ def _compare(pipeline: Pipeline, silent: bool) -> list[CaseResult]:
     if gate is None:
         return []
     if not silent:
-        echo(limits_line(gate.limits))
+        echo(limits_line(gate.limits, pipeline.bundle.manifest.plan))
     # What else a run warns of was known when its case was stored.
     with warned(EngineWarning):
         found = compare(pipeline, gate.cases, gate.limits, pipeline.bundle.folder)

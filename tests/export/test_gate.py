@@ -67,7 +67,9 @@ def test_verify_draws_the_cases(gated):
     result = verify(gated)
     assert result.exit_code == 0, result.output
     assert "ok  case 0, " in result.stdout and "latents 0.00%, the same picture, SSIM 1.000" in result.stdout
-    assert result.stdout.endswith("2 drawings close enough to fp32's\n") and "PSNR from" in result.stdout
+    assert result.stdout.endswith("2 drawings close enough to fp32's\n")
+    limits = "drawings against fp32's: latents within 2.00%, PSNR from 40.0 dB, SSIM from 0.980"
+    assert f"{limits}\n" in result.stdout and limits in CliRunner().invoke(main, ["inspect", str(gated)]).stdout
 
 
 def test_verify_quickly_draws_nothing(spoilt):

@@ -71,7 +71,8 @@ def test_the_gate_counts_tokens(system, precision):
     assert all((case.picture is not None) == pictures and case.noise is None for case in manifest.gate.cases)
     verified = json.loads(CliRunner().invoke(main, ["verify", str(folder), "--json"]).stdout)
     assert all(case["tokens"] >= 0.9 and case["latents"] is None for case in verified["cases"])
-    assert "case 0: tokens" in CliRunner().invoke(main, ["inspect", str(folder)]).stdout
+    shown = CliRunner().invoke(main, ["inspect", str(folder)]).stdout
+    assert "case 0: tokens" in shown and f"fp32's: tokens from {LIMITS[precision].tokens:.2%}, PSNR" in shown
 
 
 def weights_stored(system: str) -> Path:
