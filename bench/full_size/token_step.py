@@ -48,8 +48,8 @@ class Released:
 
 
 SYSTEMS = {
-    "vq-diffusion": Released("coco", {"guidance": 1.0, "truncation": 0.86}, "full_size.vq_diffusion_peer"),
-    "muse": Released("amused-256", {"guidance": 10.0}, "full_size.amused_peer"),
+    "vq-diffusion": Released("coco", {"guidance": 1.0, "truncation": 0.86}, "full_size.token_peers.vq_diffusion"),
+    "muse": Released("amused-256", {"guidance": 10.0}, "full_size.token_peers.amused"),
 }
 
 

@@ -3,11 +3,13 @@
 import os
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 
 import pytest
 from click.testing import CliRunner
 from full_size.full import exported, module_command
 from full_size.full_precision import _Kept
+from full_size.token_step import SYSTEMS
 from harness.environments import child_environment
 
 from tests.architecture import ROOT
@@ -21,6 +23,10 @@ PROGRAMS = ("adapter_cost", "footprint", "full", "full_precision", "full_row", "
 def test_it_says_what_it_does(name):
     program = getattr(import_module(f"full_size.{name}"), name)
     assert CliRunner().invoke(program, ["--help"]).exit_code == 0
+
+
+def test_every_token_system_has_the_peer_that_it_names():
+    assert all(find_spec(released.peer) is not None for released in SYSTEMS.values())
 
 
 def test_a_child_starts_in_a_poisoned_folder(tmp_path):

@@ -1,0 +1,1 @@
+"""What the token systems are compared with: a module each, whose `DiffusersStep` is a `Peer` of `token_step`."""
