@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Annotated, Any, ClassVar, TypedDict
 
 import numpy as np
 
 from ..bundle.records import Count, Index
-from .option import CallContext, CallShape, Option, PreparedInputs, Shape, options_of, short
+from .option import CallContext, CallShape, Option, PreparedInputs, Shape, is_index, options_of, short
 
 
 class ClassOptions(TypedDict, total=False):
@@ -43,8 +42,7 @@ class ClassInput:
 
     def prepare(self, call: CallContext, made: PreparedInputs) -> None:
         given = call.values["class_id"]
-        whole = isinstance(given, Integral) and not isinstance(given, bool)
-        if not whole or not 0 <= int(given) < self.classes:
+        if not is_index(given, self.classes):
             got = "none; say what to draw" if given is None else short(given)
             made.problems.append(f"class_id: expected a whole number from 0 to {self.classes - 1}, got {got}")
             return

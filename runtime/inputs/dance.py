@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Annotated, Any, ClassVar, TypedDict
 
 import numpy as np
 
 from ..bundle.records import Count
-from .option import CallContext, CallShape, Option, PreparedInputs, Shape, options_of, short
+from .option import CallContext, CallShape, Option, PreparedInputs, Shape, is_index, options_of, short
 
 
 class DanceOptions(TypedDict, total=False):
@@ -53,7 +52,7 @@ class DanceInput:
             else:
                 made.slots[name] = np.asarray(array, np.float32).reshape(1, *shape)
         genre = call.values["genre"]
-        if isinstance(genre, Integral) and not isinstance(genre, bool) and 0 <= int(genre) < self.genres:
+        if is_index(genre, self.genres):
             made.slots["genre"] = np.array([genre], np.int64)
         else:
             got = "none; say which" if genre is None else short(genre)

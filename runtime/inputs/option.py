@@ -299,6 +299,11 @@ def is_count(value: Any, most: int) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool) and 1 <= int(value) <= most
 
 
+def is_index(value: Any, count: int) -> bool:
+    """Whether it is a whole number from 0 on, below `count`."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and 0 <= int(value) < count
+
+
 def short(value: Any) -> str:
     """How a value is shown in a message, whatever it is."""
     try:

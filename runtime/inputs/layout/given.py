@@ -1,13 +1,12 @@
 """A layout as a caller gives it: JSON with objects, each of a category in a box."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from numbers import Integral
-from typing import Any, TypeGuard
+from typing import Any
 
 from ...errors import InputError
 from ...files.reading import parse_json
-from ..option import is_number, short
+from ..option import is_count, is_index, is_number, short
 from .rules import WHOLE, Box, Layout, LayoutObject, LayoutRules, overlaps
 
 SLACK = 1e-6
@@ -75,7 +74,7 @@ def _object(given: Any, where: str, rules: LayoutRules, problems: list[str], not
     problems += _unknown(given, ("category_no", "bbox_xywh", "is_group_of"), where)
     category: Any = given.get("category_no")
     group = given.get("is_group_of", False)
-    if not _is_whole(category) or not 0 <= category < rules.classes:
+    if not is_index(category, rules.classes):
         problems.append(
             f"{where}: expected category_no as a whole number from 0 to {rules.classes - 1}, got "
             f"{'none' if category is None else short(category)}"
@@ -116,28 +115,17 @@ def _rules(given: Any, rules: LayoutRules) -> tuple[LayoutRules, list[str]]:
     problems = _unknown(given, (*BUILDER, ADDITIONAL), "layout: builder")
     if given.get(ADDITIONAL, False) is not False:
         problems.append(f"layout: builder: expected {ADDITIONAL} false, got {short(given[ADDITIONAL])}")
-    fits: dict[str, tuple[Callable[[Any], bool], str]] = {
-        "whole": (_is_setting, f"a whole number from 1 to {MOST_SETTING}"),
-        "flag": (lambda value: isinstance(value, bool), "true or false"),
-    }
     changed = {}
     for name, rule in BUILDER.items():
-        if name in given:
-            kind = "flag" if isinstance(getattr(rules, rule), bool) else "whole"
-            judge, expected = fits[kind]
-            if judge(given[name]):
-                changed[rule] = given[name]
-            else:
-                problems.append(f"layout: builder: expected {name} as {expected}, got {short(given[name])}")
+        if name not in given:
+            continue
+        value, flag = given[name], isinstance(getattr(rules, rule), bool)
+        if isinstance(value, bool) if flag else is_count(value, MOST_SETTING):
+            changed[rule] = value
+        else:
+            expected = "true or false" if flag else f"a whole number from 1 to {MOST_SETTING}"
+            problems.append(f"layout: builder: expected {name} as {expected}, got {short(value)}")
     return replace(rules, **changed), problems
-
-
-def _is_setting(value: Any) -> bool:
-    return _is_whole(value) and 1 <= value <= MOST_SETTING
-
-
-def _is_whole(value: Any) -> TypeGuard[int]:
-    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _unknown(given: Mapping[str, Any], known: tuple[str, ...], where: str) -> list[str]:
