@@ -40,6 +40,11 @@ def path_of(node: ir.Node) -> str:
     return f"{modules[-1]}.{operation}" if modules and modules[-1] else operation
 
 
+def is_module(module: str, path: str) -> bool:
+    """Whether the path of a module in a graph is that of a network's module, which other modules may hold."""
+    return module == path or module.endswith(f".{path}")
+
+
 def part_of(path: str) -> str:
     """The part that a path is searched by: down to the second member of a module list, else its module.
 

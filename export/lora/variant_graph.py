@@ -16,7 +16,7 @@ from x2i.runtime.inputs.lora import DOWN, UP, LoraLayer
 
 from ..errors import PlanError
 from ..graphs import graph_io
-from ..graphs.part_names import path_of
+from ..graphs.part_names import is_module, path_of
 from ..graphs.rewiring import unquantized
 
 RANK = "rank"
@@ -83,10 +83,10 @@ def _pieces(graph: ir.Graph, layer: LoraLayer) -> list[_Piece]:
 def _layer_of(node: ir.Node, path: str) -> str:
     """Whether a node is the layer's ("whole"), or one half of it as int8 splits it; else empty."""
     module = path_of(node).rpartition(".")[0]
-    if module == path or module.endswith(f".{path}"):
+    if is_module(module, path):
         return "whole"
     parent, _, half = module.rpartition(".")
-    return "half" if half.isdigit() and (parent == path or parent.endswith(f".{path}")) else ""
+    return "half" if half.isdigit() and is_module(parent, path) else ""
 
 
 def _behind_output(graph: ir.Graph, name: str) -> ir.Node | None:

@@ -12,7 +12,8 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 from x2i.kernels.biased_attention.reference import biased_attention
 from x2i.models.context_attention import ContextAttention, cross_attention_layers
-from x2i.runtime.inputs.paint import GAIN_DEVIATION, GAIN_MAX, KEY_BIAS, PaintLayer, painted_name
+from x2i.runtime.inputs.paint import GAIN_DEVIATION, GAIN_MAX, PaintLayer, painted_name
+from x2i.runtime.items.weights import KEY_BIAS
 from x2i.runtime.paint.maps import latents_grid
 
 PLACE = re.compile(r"(?:^|\.)(down_blocks|mid_block|up_blocks)(?:\.(\d+))?\.")

@@ -13,12 +13,13 @@ import onnx_ir as ir
 from x2i.kernels.biased_attention import op as biased
 from x2i.kernels.domain import ATTRIBUTES, DOMAIN, VERSION
 from x2i.kernels.injected_attention.op import NAME
-from x2i.runtime.inputs.paint import GAIN_DEVIATION, GAIN_MAX, KEY_BIAS, PaintLayer, painted_name
+from x2i.runtime.inputs.paint import GAIN_DEVIATION, GAIN_MAX, PaintLayer, painted_name
+from x2i.runtime.items.weights import KEY_BIAS
 
 from ..errors import PlanError
 from ..graphs import graph_io
 from ..graphs.own_operators import define_functions
-from ..graphs.part_names import path_of
+from ..graphs.part_names import is_module, path_of
 from ..graphs.rewiring import cast_value, prune, unquantized
 
 SINGLE = ir.DataType.FLOAT
@@ -79,8 +80,7 @@ class _Layer:
 
     def _is_inside(self, node: ir.Node) -> bool:
         """Whether a node is the attention's own, and none of its projections'."""
-        module = path_of(node).rpartition(".")[0]
-        return module == self._layer.path or module.endswith(f".{self._layer.path}")
+        return is_module(path_of(node).rpartition(".")[0], self._layer.path)
 
     def _query(self, own: Sequence[ir.Node]) -> ir.Value | None:
         """What the projection of the queries gives."""

@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from ..bundle.records import Few, Index, Side
 from ..errors import InputError
+from ..items.weights import KEY_BIAS
 from ..media.pictures import PictureSource
 from ..media.tokenizer import is_text
 from ..paint.gains import PAINT_FORMS, USUAL_STRENGTHS, Painted, PaintForm, PaintGains, paint_variant
@@ -25,9 +26,9 @@ from ..paint.tokens import ids_of_prompt, label_counts
 from .option import CallContext, CallShape, NamedTensors, Option, PreparedInputs, Shape, is_number, options_of, short
 
 PAINTED = "painted"
-GAIN_MAX, GAIN_DEVIATION, KEY_BIAS = "gain_max", "gain_deviation", "key_bias"
-"""Inputs of a graph that takes painted words: beside a map for each size, [B, N, T], the factors [B] of a score's
-maximum and deviation, which change from step to step, and what is added to the tokens' scores, [B, T]."""
+GAIN_MAX, GAIN_DEVIATION = "gain_max", "gain_deviation"
+"""Inputs of a graph that takes painted words: beside a map for each size, [B, N, T], and what is added to the tokens'
+scores, the factors [B] of a score's maximum and deviation, which change from step to step."""
 CONTEXT = {f"{PAINTED}.*": f"{PAINTED}.*", KEY_BIAS: KEY_BIAS}
 """Those that stay the same, with their slots, in a plan's notation."""
 MOST_STRENGTH = 100.0
