@@ -101,8 +101,8 @@ def _fastest(
 ) -> Found | None:
     """The fastest of a family that passes and is faster than `best`."""
     plan, watch = work.manifest.plan, Stopwatch()
-    named = {str(number): preset for number, preset in enumerate(family.members)} | {PROBE: family.probe}
-    bundle = with_presets(work, named)
+    members = {str(number): preset for number, preset in enumerate(family.members)}
+    bundle = with_presets(work, members | {PROBE: family.probe})
 
     def opened(name: str) -> Session:
         return watch.wrap(name, open_session(backend, bundle.graph_file(name), Settings(tuning.threads)))
@@ -110,19 +110,18 @@ def _fastest(
     pipeline = Pipeline(bundle, opened, backend=backend, preset=PROBE)
     trial.first(pipeline)
     predicted = {}
-    for name, preset in named.items():
+    for name, preset in members.items():
         calls = calls_of(plan, preset, tuning.steps)
         if not watch.seen(calls):
             # Of experts the probe may guide one alone, and leave the other unguided.
             trial.first(partial(pipeline, preset=name))
-        if name != PROBE:
-            predicted[name] = sum(watch.best(call) * times for call, times in calls.items())
-    for name in track(sorted(predicted, key=lambda name: predicted[name]), "presets", unit="preset"):
+        predicted[name] = sum(watch.best(call) * times for call, times in calls.items())
+    for name in track(sorted(predicted, key=predicted.__getitem__), "presets", unit="preset"):
         if best is not None and predicted[name] >= best.seconds:
             return None
         verdict = trial(partial(pipeline, preset=name))
         outcome = verdict.problem or "passed"
-        report(f"{', '.join(preset_differences(named[name]))}: {predicted[name]:.2f} s in the denoiser, {outcome}")
+        report(f"{', '.join(preset_differences(members[name]))}: {predicted[name]:.2f} s in the denoiser, {outcome}")
         if verdict.problem is None:
-            return Found(named[name], predicted[name])
+            return Found(members[name], predicted[name])
     return None

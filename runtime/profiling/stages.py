@@ -94,7 +94,7 @@ def stages_of(
     plan, own = bundle.manifest.plan, bundle.manifest.graphs
     plain = {name for pattern in plain_graphs(plan) for name in matches(pattern, set(own)).values()}
     # Variants of a denoiser are the denoiser's.
-    plain |= {name for name in own if name.startswith(tuple(f"{graph}." for graph in plan.denoisers()))}
+    plain |= set(filter(plan.in_loop, own))
     moved = _moved(bundle, called)
     stages = []
     for name in dict.fromkeys(span.name for span in runs[0]):
