@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..clip.projected_text import ProjectedText
 from ..clip.published_tokenizer import PublishedTokenizer
+from ..readers.config_reader import ConfigReader
 
 if TYPE_CHECKING:
     from transformers import CLIPVisionModelWithProjection
@@ -28,57 +29,61 @@ PICTURES = {
     "image_std": [0.26862954, 0.26130258, 0.27577711],
 }
 """How CLIP's pictures are made ready."""
+MOST_SIDE = 4096
+MOST_VALUE = 10**5
+"""Of a scheduler's timesteps, and of the range that it clips to."""
 
 
 def decoder_problems(settings: Settings, source: str) -> list[str]:
     """Settings of the decoder by which it is not the network that is drawn here."""
-    wanted = {"class_embed_type": "identity", "in_channels": 3, "out_channels": 6, "center_input_sample": False}
-    absent = {"addition_embed_type": None, "encoder_hid_dim": None, "time_cond_proj_dim": None}
-    return (
-        _others(settings, wanted, source) + _others(settings, absent, source, optional=True) + _size(settings, source)
-    )
+    read = _reader(settings, source)
+    wanted = {"class_embed_type": "identity", "in_channels": 3, "out_channels": 6}
+    for key, value in wanted.items():
+        read.only(key, value, absent=None)
+    for key in ("addition_embed_type", "encoder_hid_dim", "time_cond_proj_dim"):
+        read.only(key, None, absent=None)
+    read.only("center_input_sample", False, absent=False)
+    _check_side(read)
+    return read.problems
 
 
 def super_resolution_problems(settings: Settings, source: str) -> list[str]:
     """Settings of a network of the super resolution by which it is not the one that is drawn here."""
-    wanted = {"in_channels": 6, "out_channels": 3}
-    absent = {"class_embed_type": None, "center_input_sample": False}
-    found = _others(settings, wanted, source) + _others(settings, absent, source, optional=True)
+    read = _reader(settings, source)
+    for key, value in {"in_channels": 6, "out_channels": 3, "class_embed_type": None}.items():
+        read.only(key, value, absent=None)
+    read.only("center_input_sample", False, absent=False)
     # The last step's network has no size of its own in one of the releases.
-    return found + (_size(settings, source) if settings.get("sample_size") is not None else [])
+    if read.raw("sample_size") is not None:
+        _check_side(read)
+    return read.problems
 
 
 def unclip_scheduler_problems(settings: Settings, source: str, learned: bool) -> list[str]:
     """Settings of a scheduler that no sampler here has; the decoder's variance is `learned`."""
-    if settings.get("_class_name") != "UnCLIPScheduler":
-        return [
-            f"{source}: expected UnCLIPScheduler, got {settings.get('_class_name')!r:.60}; fix: give it as published"
-        ]
-    given = {key: value for key, value in settings.items() if not key.startswith("_")}
-    found = [f"{source}: expected no setting {key}, got {given[key]!r:.60}" for key in given.keys() - SCHEDULER.keys()]
-    values = SCHEDULER | given
-    kinds: dict[str, Any] = {"num_train_timesteps": int, "clip_sample_range": int | float, "clip_sample": bool}
-    found += [
-        f"{source}: expected {key} as a number, got {values[key]!r:.60}"
-        for key, kind in kinds.items()
-        if not isinstance(values[key], kind) or (key != "clip_sample" and not 0 < values[key] <= 10**5)
-    ]
-    choices: dict[str, tuple[str, ...]] = {
-        "variance_type": ("learned_range",) if learned else ("fixed_small_log",),
-        "prediction_type": ("epsilon", "sample"),
-        "beta_schedule": ("squaredcos_cap_v2",),
-    }
-    found += [
-        f"{source}: expected {key} {' or '.join(known)}, got {values[key]!r:.60}"
-        for key, known in choices.items()
-        if values[key] not in known
-    ]
-    return found
+    read = _reader(SCHEDULER | dict(settings), source)
+    read.only("_class_name", "UnCLIPScheduler", absent=None)
+    if read.problems:
+        return read.problems
+    read.only("variance_type", "learned_range" if learned else "fixed_small_log", absent=None)
+    read.only("prediction_type", "epsilon", "sample", absent=None)
+    read.only("beta_schedule", "squaredcos_cap_v2", absent=None)
+    read.only("clip_sample", True, False, absent=None)
+    sizes = {"num_train_timesteps": read.count, "clip_sample_range": read.number}
+    for key, size in sizes.items():
+        if size(key) > MOST_VALUE:
+            read.note(f"{key} of at most {MOST_VALUE}", settings[key])
+    read.skip(*(key for key in settings if key.startswith("_")))
+    read.close()
+    return read.problems
 
 
 def image_problems(settings: Settings, source: str) -> list[str]:
     """Ways of making pictures ready that are not CLIP's own."""
-    return _others(settings, PICTURES, source, optional=True)
+    read = _reader(settings, source)
+    for key, value in PICTURES.items():
+        read.only(key, value, absent=value)
+    return read.problems
 
 
 def neighbour_problems(
@@ -116,16 +121,11 @@ def neighbour_problems(
     return found
 
 
-def _others(settings: Settings, wanted: Settings, source: str, optional: bool = False) -> list[str]:
-    return [
-        f"{source}: expected {key} {value!r}, got {settings.get(key)!r:.60}; fix: give a folder of Karlo"
-        for key, value in wanted.items()
-        if settings.get(key) != value and not (optional and settings.get(key) is None)
-    ]
+def _reader(settings: Settings, source: str) -> ConfigReader:
+    return ConfigReader(settings, source, model="Karlo")
 
 
-def _size(settings: Settings, source: str) -> list[str]:
-    size = settings.get("sample_size")
-    if isinstance(size, int) and not isinstance(size, bool) and 1 <= size <= 4096:
-        return []
-    return [f"{source}: expected sample_size as a number of pixels, got {size!r:.60}; fix: give a folder of Karlo"]
+def _check_side(read: ConfigReader) -> None:
+    """A picture's height and width in one number."""
+    if (side := read.count("sample_size")) > MOST_SIDE:
+        read.note(f"sample_size of at most {MOST_SIDE} pixels", side)

@@ -398,9 +398,9 @@ def test_what_does_not_fit_is_refused_at_once(tmp_path):
     with pytest.raises(CheckpointError) as told:
         read_karlo(folder)
     for said in (
-        "expected variance_type learned_range, got 'fixed_small'",
-        "expected no setting thresholding",
-        "expected UnCLIPScheduler, got 'DDPMScheduler'",
+        "expected variance_type 'learned_range', got 'fixed_small'",
+        "expected settings of Karlo's classes, got unknown 'thresholding'",
+        "expected _class_name 'UnCLIPScheduler', got 'DDPMScheduler'",
         "expected class_embed_type 'identity', got 'timestep'",
         "expected resample 3, got 2",
     ):
