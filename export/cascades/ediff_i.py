@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from x2i.models.context_attention import cross_attention_weights
-from x2i.models.ediff_i.ensemble import Ensemble, EnsembleFiles, read_ensemble
+from x2i.models.ediff_i.ensemble import Ensemble
+from x2i.models.ediff_i.folder import EnsembleFiles, read_ensemble
 from x2i.models.random.cascades.ediff_i import random_ensemble
 from x2i.models.stable_diffusion.drawable import latent_size
 from x2i.runtime.bundle.calls import GraphCall
@@ -23,7 +24,7 @@ from x2i.runtime.processes.segment import Segment
 from x2i.runtime.samplers.schedule import Schedule
 
 from ..components.decoder import decoder_component, decoder_plan
-from ..components.denoiser import ADDED, adds_vector, denoiser_component, denoiser_context
+from ..components.denoiser import ADDED, denoiser_component, denoiser_context
 from ..components.projection import projection_component, projection_stage
 from ..errors import PlanError
 from ..plan import ExportPlan
@@ -65,7 +66,7 @@ def build_ediff_i(plan: ExportPlan) -> Build:
     sampling = read_sampling(ensemble.scheduler, "scheduler", as_written=True)
     segments = _segments(ensemble, plan, sampling.schedule)
     tokenizers = {TOKENIZER: ensemble.tokenizer.json}
-    tokenizers |= {} if ensemble.t5 is None else {T5_TOKENIZER: ensemble.t5.tokenizer_json}
+    tokenizers |= {} if ensemble.t5 is None else {T5_TOKENIZER: ensemble.t5.encoder.tokenizer_json}
     process = LatentsProcess(
         segments=segments,
         sampler=sampling.sampler or DIFFUSERS_SAMPLING,
@@ -85,54 +86,40 @@ def _in_order(experts: Mapping[str, Path]) -> dict[str, Path]:
     return dict(experts)
 
 
-def _window(ensemble: Ensemble) -> int:
-    return ensemble.tokenizer.window or ensemble.text.config.max_position_embeddings
-
-
-def _vector(ensemble: Ensemble) -> int | None:
-    """Numbers of the vector that is added to the time's embedding, None where there is none."""
-    unet = next(iter(ensemble.experts.values()))
-    return unet.config.projection_class_embeddings_input_dim if adds_vector(unet) else None
-
-
-def _conditions(ensemble: Ensemble) -> list[Condition]:
-    there = {"clip-text": True, "t5": ensemble.t5 is not None, "clip-image": ensemble.vision is not None}
-    return [name for name in CONDITIONS if there[name]]
+def _conditions(ensemble: Ensemble) -> tuple[Condition, ...]:
+    return tuple(name for name in CONDITIONS if name in ensemble.widths)
 
 
 def _conditioners(ensemble: Ensemble) -> tuple[Conditioner, ...]:
-    window, states = _window(ensemble), ["clip_states", "clip_pooled"]
+    states = ["clip_states", "clip_pooled"]
     read = GraphCall("text_encoder", {"input_ids": "input_ids"}, {name: name for name in states})
-    found = [Conditioner((read,), (TextInput(TOKENIZER, window, ensemble.tokenizer.pad_id),))]
+    found = [Conditioner((read,), (TextInput(TOKENIZER, ensemble.window, ensemble.tokenizer.pad_id),))]
     if (t5 := ensemble.t5) is not None:
-        read = GraphCall(
-            "t5_encoder", {name: name for name in ("input_ids", "attention_mask")}, {"t5_states": "t5_states"}
-        )
-        found.append(Conditioner((read,), (TextInput(T5_TOKENIZER, t5.window, t5.encoder.config.pad_token_id),)))
+        read = GraphCall("t5_encoder", {name: name for name in t5.encoder.inputs}, {"t5_states": "t5_states"})
+        found.append(Conditioner((read,), (TextInput(T5_TOKENIZER, t5.window, t5.encoder.pad_id),)))
         states.append("t5_states")
     if (vision := ensemble.vision) is not None:
         seen = GraphCall("image_encoder", {"pixels": STYLE_PIXELS}, {"image_embedding": STYLE_EMBEDDING})
         found.append(Conditioner((seen,), (StyleInput(vision.config.image_size, vision.config.projection_dim),)))
         states.append(STYLE_EMBEDDING)
-    outputs = ["context", *([] if _vector(ensemble) is None else [ADDED])]
+    outputs = ["context", *([] if ensemble.vector is None else [ADDED])]
     composed = GraphCall("context", {name: name for name in (KEPT, *states)}, {name: name for name in outputs})
-    contexts = ContextsInput(tuple(_conditions(ensemble)), 1 if t5 is None else 2, 0 if vision is None else 1)
     projections = [projection_stage("context", f"{name}.", suffix=f"_{name}") for name in ensemble.experts]
-    return (*found, Conditioner((composed, *projections), (contexts,)))
+    return (*found, Conditioner((composed, *projections), (ContextsInput(_conditions(ensemble)),)))
 
 
 def _components(ensemble: Ensemble) -> list[Component]:
     text, t5, vision = ensemble.text, ensemble.t5, ensemble.vision
-    window, width = _window(ensemble), text.config.hidden_size
-    shapes = {"clip_states": (window, width), "clip_pooled": (width,)}
-    components = [clip_states_component(text, window)]
+    width = text.config.hidden_size
+    shapes = {"clip_states": (ensemble.window, width), "clip_pooled": (width,)}
+    components = [clip_states_component(text, ensemble.window)]
     if t5 is not None:
         components.append(t5_states_component(t5))
-        shapes["t5_states"] = t5.window, t5.encoder.config.d_model
+        shapes["t5_states"] = t5.window, t5.encoder.width
     if vision is not None:
         components.append(image_embedding_component(vision))
         shapes[STYLE_EMBEDDING] = (vision.config.projection_dim,)
-    context = ComposedContext(_conditions(ensemble), ensemble.projections, _vector(ensemble))
+    context = ComposedContext(_conditions(ensemble), ensemble.projections, ensemble.vector)
     components.append(composed_context_component(context, shapes))
     if (vae := ensemble.vae) is not None:
         components.append(decoder_component(vae, float(vae.config.scaling_factor)))
@@ -146,7 +133,7 @@ def _components(ensemble: Ensemble) -> list[Component]:
 
 def _decoder(ensemble: Ensemble) -> Decoder | Pixels:
     """The VAE's, or none: experts that draw pixels have three channels."""
-    size = latent_size(next(iter(ensemble.experts.values())).config)
+    size = latent_size(ensemble.config)
     if ensemble.vae is not None:
         return decoder_plan(ensemble.vae, size, "diffusers")
     height, width = (size, size) if isinstance(size, int) else size
@@ -177,7 +164,7 @@ def _segments(ensemble: Ensemble, plan: ExportPlan, schedule: Schedule) -> tuple
         )
     if problems:
         raise PlanError(*problems)
-    added = {} if _vector(ensemble) is None else {ADDED: ADDED}
+    added = {} if ensemble.vector is None else {ADDED: ADDED}
     return tuple(
         Segment(f"denoiser_{name}", begin, added | denoiser_context(slots=f"{name}."), below=number > 0)
         for number, (name, begin) in enumerate(zip(names, (schedule.train_steps, *bounds), strict=True))

@@ -90,14 +90,13 @@ def clip_states_component(text: "CLIPTextModel", tokens: int) -> Component:
 
 def t5_states_component(t5: SecondText) -> Component:
     """T5's graph: input_ids and attention_mask int64 [B, S] to t5_states [B, S, D5]."""
-    config = t5.encoder.config
+    encoder = t5.encoder
 
     def example(sizes: Sizes) -> dict[str, Tensor]:
-        ids = prompt_ids(sizes["batch"], t5.window, config.vocab_size, config.pad_token_id)
-        return {"input_ids": ids, "attention_mask": (ids != config.pad_token_id).long()}
+        ids = prompt_ids(sizes["batch"], t5.window, encoder.vocabulary, encoder.pad_id)
+        return {"input_ids": ids, "attention_mask": (ids != encoder.pad_id).long()}
 
-    inputs = "input_ids", "attention_mask"
-    return batched_component("t5_encoder", _T5States(t5.encoder), example, inputs, ("t5_states",))
+    return batched_component("t5_encoder", _T5States(encoder.model), example, encoder.inputs, ("t5_states",))
 
 
 def composed_context_component(module: ComposedContext, shapes: Mapping[str, tuple[int, ...]]) -> Component:

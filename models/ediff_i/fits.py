@@ -1,18 +1,10 @@
 """Which UNets are experts that are drawn here, and whether experts, encoders and projections fit one another."""
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..clip.published_tokenizer import PublishedTokenizer
-from ..errors import CheckpointError
-from ..readers.weights_folder import read_json
 from ..stable_diffusion.drawable import text_problems, unet_problems
-
-if TYPE_CHECKING:
-    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-    from torch import nn
-    from transformers import CLIPTextModel
+from .ensemble import Ensemble
 
 Settings = Mapping[str, Any]
 SHARED = {
@@ -25,8 +17,6 @@ SHARED = {
     "time_cond_proj_dim": None,
 }
 """Settings that experts of one picture have alike, with their defaults; all others may differ."""
-USUAL_WINDOW, MOST_WINDOW = 77, 512
-"""Tokens of T5 where its tokenizer states no limit, and at most."""
 _ONE = "fix: give experts that were trained for one picture"
 
 
@@ -50,21 +40,10 @@ def expert_problems(settings: Mapping[str, Settings], sources: Mapping[str, str]
     return problems
 
 
-def ensemble_problems(
-    unet: "UNet2DConditionModel",
-    text: "CLIPTextModel",
-    tokenizer: PublishedTokenizer,
-    widths: Mapping[str, int],
-    projections: "Mapping[str, nn.Linear]",
-    latents: int | None,
-    source: str,
-) -> list[str]:
-    """Widths of encoders, projections and experts that do not fit, each told with its fix.
-
-    `widths` are those of each condition's states; `latents` counts the VAE's channels, None for experts that draw
-    pixels.
-    """
-    config, width = unet.config, unet.config.cross_attention_dim
+def ensemble_problems(ensemble: Ensemble, source: str) -> list[str]:
+    """Widths of encoders, projections and experts that do not fit, each told with its fix."""
+    config, widths, projections = ensemble.config, ensemble.widths, ensemble.projections
+    width = config.cross_attention_dim
     problems = []
     for name, own in widths.items():
         layer = projections.get(name)
@@ -78,35 +57,21 @@ def ensemble_problems(
                 f"{source}: expected a projection of {name} from {own} (its encoder) to {width} (the experts' "
                 f"context), got {layer.in_features} to {layer.out_features}; fix: give the parts of one ensemble"
             )
-    vector = config.projection_class_embeddings_input_dim if config.class_embed_type == "projection" else None
     needed = widths["clip-text"] + widths.get("clip-image", 0)
-    if vector is not None and vector < needed:
+    if ensemble.vector is not None and ensemble.vector < needed:
         problems.append(
             f"{source}: expected experts with a vector of {needed} numbers or more (CLIP's embeddings of text and "
-            f"picture), got {vector}; fix: give the parts of one ensemble"
+            f"picture), got {ensemble.vector}; fix: give the parts of one ensemble"
         )
-    channels = 3 if latents is None else latents
+    channels = 3 if ensemble.vae is None else ensemble.vae.config.latent_channels
     if (config.in_channels, config.out_channels) != (channels, channels):
-        what = "pixels, as there is no vae/" if latents is None else "the VAE's latents"
+        what = "pixels, as there is no vae/" if ensemble.vae is None else "the VAE's latents"
         problems.append(
             f"{source}: expected experts of {channels} channels ({what}), got {config.in_channels} in and "
             f"{config.out_channels} out; fix: give the VAE that belongs to the experts, or none"
         )
     # Whether the text fits the context is said above, where a projection may stand between.
-    sizes = {"hidden_size": width, "vocab_size": text.config.vocab_size}
-    sizes["max_position_embeddings"] = text.config.max_position_embeddings
-    return problems + text_problems(config, sizes, tokenizer, source)
-
-
-def window_of(folder: Path) -> int:
-    """Tokens of a prompt that T5 reads: what its tokenizer's configuration states, or 77. Raises CheckpointError."""
-    file = folder / "tokenizer_config.json"
-    stated = read_json(file).get("model_max_length") if file.is_file() else None
-    if stated is None or (isinstance(stated, int | float) and stated > MOST_WINDOW):
-        return USUAL_WINDOW
-    if not isinstance(stated, int) or isinstance(stated, bool) or stated < 2:
-        raise CheckpointError(
-            f"{file}: expected model_max_length as 2 to {MOST_WINDOW} tokens, got {stated!r}; fix: give the original "
-            "file"
-        )
-    return stated
+    text = ensemble.text.config
+    sizes = {"hidden_size": width, "vocab_size": text.vocab_size}
+    sizes["max_position_embeddings"] = text.max_position_embeddings
+    return problems + text_problems(config, sizes, ensemble.tokenizer, source)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..clip.published_tokenizer import read_clip_tokenizer
 from ..clip.text_encoder import empty_text_encoder, text_encoder_load
-from ..errors import CheckpointError, read_all
+from ..errors import read_all, refuse
 from ..readers.loading import load_all_strictly
 from .bert import BERT_KINDS, bert_tokenizer_json, read_bert
 from .encoder_folder import check_model_type, encoder_settings, encoder_tensors, id_problems
@@ -73,18 +73,17 @@ def read_prompt_encoder(path: str | Path) -> PromptEncoder:
     settings, source = encoder_settings(path)
     kind = check_model_type(settings, source, *ENCODER_KINDS)
     encoder = ENCODER_KINDS[kind](path)
-    problems = _problems(encoder, path)
-    if problems:
-        raise CheckpointError(*problems)
+    refuse(encoder_problems(encoder, str(path)))
     return encoder
 
 
-def _problems(encoder: PromptEncoder, path: Path) -> list[str]:
-    problems = id_problems(encoder.tokenizer_json, encoder.vocabulary, str(path))
+def encoder_problems(encoder: PromptEncoder, source: str) -> list[str]:
+    """One line for each way in which encoder and tokenizer do not fit; `source` names the folder."""
+    problems = id_problems(encoder.tokenizer_json, encoder.vocabulary, source)
     if type(encoder.pad_id) is not int or not 0 <= encoder.pad_id < encoder.vocabulary:
         problems.append(
-            f"{path}: expected config.json to name the padding's id (pad_token_id), got {encoder.pad_id!r}; fix: give "
-            "the original file"
+            f"{source}: expected config.json to name the padding's id (pad_token_id), got {encoder.pad_id!r}; fix: "
+            "give the original file"
         )
     return problems
 

@@ -7,10 +7,10 @@ from torch import nn
 
 from ...clip.text_encoder import empty_text_encoder
 from ...ediff_i.ensemble import Ensemble, SecondText
-from ...errors import CheckpointError
 from ...readers.loading import build_module
+from ...text_encoders.prompt_encoder import PromptEncoder
 from ...text_encoders.t5 import byte_tokenizer_json
-from ..sizes import SIZES
+from ..sizes import SIZES, chosen_sizes
 from ..weights import draw_weights, random_stable_diffusion
 
 EXPERTS = "high", "low"
@@ -38,7 +38,6 @@ VISION = {
 }
 SCHEDULER = {"_class_name": "DDIMScheduler", "beta_start": 1e-4, "beta_end": 0.02, "prediction_type": "v_prediction"}
 SCHEDULER |= {"clip_sample": False}
-VARIANTS = "sd15", "tiny"
 
 
 def random_ensemble(variant: str = "sd15", seed: int = 0) -> Ensemble:
@@ -47,12 +46,10 @@ def random_ensemble(variant: str = "sd15", seed: int = 0) -> Ensemble:
     `sd15` are two UNets of Stable Diffusion v1.5's size over its latents and text encoder, `tiny` two of unequal
     widths over pixels, with T5, a vision tower and a vector.
     """
-    if variant not in VARIANTS:
-        raise CheckpointError(
-            f"random weights: expected {' or '.join(VARIANTS)}, got {variant!r}; fix: choose one of them"
-        )
-    if variant == "sd15":
-        return _of_stable_diffusion(variant, seed)
+    return chosen_sizes(VARIANTS, variant)(variant, seed)
+
+
+def _tiny(variant: str, seed: int) -> Ensemble:
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection, T5Config, T5EncoderModel
 
@@ -96,7 +93,7 @@ def random_ensemble(variant: str = "sd15", seed: int = 0) -> Ensemble:
         base.tokenizer,
         SCHEDULER,
         projections,
-        SecondText(draw_weights(t5, seed + 20), byte_tokenizer_json(), T5_WINDOW),
+        SecondText(PromptEncoder.of(draw_weights(t5, seed + 20), byte_tokenizer_json(), positions=None), T5_WINDOW),
         draw_weights(vision, seed + 21),
     )
 
@@ -106,3 +103,6 @@ def _of_stable_diffusion(variant: str, seed: int) -> Ensemble:
     assert first.text_encoder is not None and first.tokenizer is not None
     experts = dict(zip(EXPERTS, (first.unet, second.unet), strict=True))
     return Ensemble(experts, first.text_encoder, first.tokenizer, first.scheduler, {}, vae=first.vae)
+
+
+VARIANTS = {"sd15": _of_stable_diffusion, "tiny": _tiny}

@@ -10,7 +10,6 @@ from typing import Annotated, Any, ClassVar, Literal, TypedDict, get_args
 
 import numpy as np
 
-from ...bundle.records import Few, Index
 from ...errors import InputError
 from ..option import CallContext, CallShape, Option, PreparedInputs, Shape, options_of
 
@@ -43,15 +42,23 @@ class ContextsInput:
     """Which of the `conditions` count: the slot `kept`, float32 [rows of the guidance, conditions], 1 or 0.
 
     The side steered away from has none but a negative prompt's texts, and what the caller lets it keep. The context are
-    the states of as many `texts`, and behind them `rest` tokens that are no words.
+    the states of as many `texts`, and behind them `rest` tokens that are no words: a picture's one.
     """
 
     KEY: ClassVar[str] = "contexts"
     OPTIONS: ClassVar[tuple[Option, ...]] = options_of(ContextsOptions)
 
     conditions: tuple[Condition, ...]
-    texts: Few
-    rest: Index = 0
+
+    @property
+    def texts(self) -> int:
+        """How many of the conditions are texts."""
+        return len(self.conditions) - self.rest
+
+    @property
+    def rest(self) -> int:
+        """How many tokens are no words."""
+        return self.conditions.count("clip-image")
 
     def slots(self) -> tuple[str, ...]:
         return (KEPT,)
