@@ -13,7 +13,7 @@ from x2i.models.frido.spade_blocks import Pair
 from x2i.models.frido.unet import FridoUnet, UnetSettings
 
 from ..components.projection import KEYS, VALUES, layer_names, projection_component
-from ..to_onnx import Component, Sizes
+from ..to_onnx import Component, Sizes, batched_component
 
 FINISHED = "finished"
 """What is read of the levels before one."""
@@ -95,8 +95,7 @@ def prompt_context_component(encoder: TokenEncoder) -> Component:
     def example(sizes: Sizes) -> dict[str, Tensor]:
         return {"input_ids": _tokens(settings.classes, sizes["batch"], settings.positions)}
 
-    free = {"input_ids": {0: "batch"}}
-    return Component("text_encoder", encoder.eval(), example, ("context",), free, {"batch": 2}, {"batch": 3})
+    return batched_component("text_encoder", encoder, example, ("input_ids",), ("context",))
 
 
 def layout_context_component(encoder: TokenEncoder) -> Component:

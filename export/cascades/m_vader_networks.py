@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from x2i.models.m_vader.image_prefix import ImagePrefix
 from x2i.models.m_vader.language_model import LanguageModel
 
-from ..to_onnx import Component, Sizes
+from ..to_onnx import Component, Sizes, batched_component
 
 
 def token_embeddings_component(embeddings: nn.Embedding) -> Component:
@@ -36,15 +36,7 @@ def image_prefix_component(prefix: ImagePrefix) -> Component:
         random = torch.Generator().manual_seed(42)
         return {"pixels": torch.randn(sizes["batch"], 3, prefix.size, prefix.size, generator=random)}
 
-    return Component(
-        name="image_prefix",
-        module=prefix,
-        example=example,
-        outputs=("embeds",),
-        free={"pixels": {0: "batch"}},
-        trace={"batch": 2},
-        proof={"batch": 3},
-    )
+    return batched_component("image_prefix", prefix, example, ("pixels",), ("embeds",))
 
 
 def language_model_component(model: LanguageModel, examples: Mapping[str, Tensor]) -> Component:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from x2i.models.token_transformers.ddcap import CaptionDenoiser, Ddcap, PictureCondition, PictureProjection
 
-from ..to_onnx import Component, Sizes
+from ..to_onnx import Component, Sizes, batched_component
 from .projection import KEYS, VALUES, drawn_rows, layer_names
 
 
@@ -31,21 +31,12 @@ def picture_projection_component(model: Ddcap, picture: Component) -> Component:
         random = torch.Generator().manual_seed(13)
         return {"context": drawn_rows(contexts, sizes["batch"], contexts.shape[1], random)}
 
-    return Component(
-        name="projection",
-        module=projection,
-        example=example,
-        outputs=_key_values(projection.layers),
-        free={"context": {0: "batch"}},
-        trace={"batch": 2},
-        proof={"batch": 3},
-    )
+    return batched_component("projection", projection, example, ("context",), _key_values(projection.layers))
 
 
 def caption_component(model: Ddcap, projection: Component) -> Component:
     """The loop's graph: tokens [B, N] and timestep [B] int64 with all keys and values to `logits` [B, N, V]. Examples
     hold what `projection` gives for its own."""
-    denoiser = CaptionDenoiser(model).eval()
     kept = model.sizes
 
     def example(sizes: Sizes) -> dict[str, Tensor]:
@@ -56,15 +47,8 @@ def caption_component(model: Ddcap, projection: Component) -> Component:
         found = {"tokens": drawn, "timestep": torch.arange(batch) * 7 % kept.time_rows}
         return found | projection.run(projection.example(sizes))
 
-    return Component(
-        name="transformer",
-        module=denoiser,
-        example=example,
-        outputs=("logits",),
-        free={name: {0: "batch"} for name in ("tokens", "timestep", *projection.outputs)},
-        trace={"batch": 2},
-        proof={"batch": 3},
-    )
+    inputs = "tokens", "timestep", *projection.outputs
+    return batched_component("transformer", CaptionDenoiser(model), example, inputs, ("logits",))
 
 
 def _key_values(layers: tuple[str, ...]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from x2i.models.muse.amused_settings import MICRO_CONDITIONS
 from x2i.models.muse.uvit2d import UVitContext, UVitLogits, modulations, reading_layers
 from x2i.models.muse.vq_model import VqPicture, VqTokens
 
-from ..to_onnx import Component, Sizes
+from ..to_onnx import Component, Sizes, batched_component
 from .projection import KEYS, VALUES, drawn_rows, pattern
 from .text import prompt_ids
 
@@ -27,15 +27,7 @@ def projected_text_component(text: ProjectedText, tokens: int) -> Component:
     def example(sizes: Sizes) -> dict[str, Tensor]:
         return {"input_ids": prompt_ids(sizes["batch"], tokens, config.vocab_size, config.vocab_size - 1)}
 
-    return Component(
-        name="text_encoder",
-        module=text,
-        example=example,
-        outputs=("context", "pooled"),
-        free={"input_ids": {0: "batch"}},
-        trace={"batch": 2},
-        proof={"batch": 3},
-    )
+    return batched_component("text_encoder", text, example, ("input_ids",), ("context", "pooled"))
 
 
 def uvit_projection_component(model: "UVit2DModel", text: Component) -> Component:

@@ -10,7 +10,7 @@ from x2i.models.text_encoders.prompt_encoder import PromptEncoder
 from x2i.models.translators.gluenet import GlueNetConditioner
 
 from ..lora.target import module_target
-from ..to_onnx import Component, Sizes
+from ..to_onnx import Component, Sizes, batched_component
 
 
 class ClipContext(nn.Module):
@@ -123,15 +123,8 @@ def unit_context_component(model: CLIPTextModel, tokens: int, null_text: Tensor 
         ids = {"input_ids": prompt_ids(batch, tokens, model.config.vocab_size, pad=0)}
         return ids | ({} if null_text is None else {"is_null": torch.arange(batch) == 1})
 
-    return Component(
-        name="text_encoder",
-        module=UnitContext(model, null_text).eval(),
-        example=example,
-        outputs=("context",),
-        free={name: {0: "batch"} for name in ("input_ids", *(("is_null",) if null_text is not None else ()))},
-        trace={"batch": 2},
-        proof={"batch": 3},
-    )
+    inputs = ("input_ids",) if null_text is None else ("input_ids", "is_null")
+    return batched_component("text_encoder", UnitContext(model, null_text), example, inputs, ("context",))
 
 
 def injected_text_component(model: InjectedText, tokens: int) -> Component:
@@ -174,15 +167,7 @@ def prompt_encoder_component(encoder: PromptEncoder, tokens: int) -> Component:
         ids = prompt_ids(sizes["batch"], tokens, encoder.vocabulary, encoder.pad_id)
         return {"input_ids": ids} | ({"attention_mask": (ids != encoder.pad_id).long()} if encoder.masks else {})
 
-    return Component(
-        name="encoder",
-        module=PromptFeatures(encoder.model).eval(),
-        example=example,
-        outputs=("features",),
-        free={name: {0: "batch"} for name in encoder.inputs},
-        trace={"batch": 2},
-        proof={"batch": 3},
-    )
+    return batched_component("encoder", PromptFeatures(encoder.model), example, encoder.inputs, ("features",))
 
 
 def translator_component(language: str, conditioner: GlueNetConditioner, tokens: int, width: int) -> Component:
@@ -192,15 +177,7 @@ def translator_component(language: str, conditioner: GlueNetConditioner, tokens:
         random = torch.Generator().manual_seed(3)
         return {"features": torch.randn(sizes["batch"], tokens, width, generator=random)}
 
-    return Component(
-        name=f"translator.{language}",
-        module=conditioner.eval(),
-        example=example,
-        outputs=("context",),
-        free={"features": {0: "batch"}},
-        trace={"batch": 2},
-        proof={"batch": 3},
-    )
+    return batched_component(f"translator.{language}", conditioner, example, ("features",), ("context",))
 
 
 def prompt_ids(batch: int, tokens: int, vocabulary: int, pad: int) -> Tensor:

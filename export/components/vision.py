@@ -8,7 +8,7 @@ from x2i.models.clip.vision import VisionLevels
 from x2i.models.subjects.elite import LEVELS, GlobalMapper, LocalMapper, Mapper
 from x2i.models.subjects.ip_adapter import IpAdapterTokens
 
-from ..to_onnx import Component, Sizes
+from ..to_onnx import Component, Sizes, batched_component
 
 LEVEL = "level"
 
@@ -53,15 +53,7 @@ def vision_component(tower: VisionLevels) -> Component:
         random = torch.Generator().manual_seed(6)
         return {"pixels": torch.randn(sizes["batch"], 3, tower.image_size, tower.image_size, generator=random)}
 
-    return Component(
-        name="encoder",
-        module=tower.eval(),
-        example=example,
-        outputs=level_names(LEVELS),
-        free={"pixels": {0: "batch"}},
-        trace={"batch": 2},
-        proof={"batch": 3},
-    )
+    return batched_component("encoder", tower, example, ("pixels",), level_names(LEVELS))
 
 
 def words_component(mapper: GlobalMapper, patches: int) -> Component:
@@ -114,12 +106,4 @@ def _mapper_component(
         shape = (sizes["batch"], 1 + patches, mapper.width_in)
         return first(sizes["batch"]) | {level: torch.randn(shape, generator=random) for level in levels}
 
-    return Component(
-        name=name,
-        module=module.eval(),
-        example=example,
-        outputs=(output,),
-        free={tensor: {0: "batch"} for tensor in inputs},
-        trace={"batch": 2},
-        proof={"batch": 3},
-    )
+    return batched_component(name, module, example, inputs, (output,))

@@ -23,7 +23,7 @@ from x2i.runtime.processes.tokens import TokensProcess
 from x2i.runtime.token_samplers.joint.process import JointDiffusion
 
 from ..components.codec import picture_tokens_component, token_decoder_component
-from ..components.joint_denoiser import DRAWS, JOINT_OUTPUTS, joint_denoiser_component
+from ..components.token_denoiser import DRAWS, JOINT_OUTPUTS, TRANSFORMER, joint_denoiser_component
 from ..errors import PlanError
 from ..plan import ExportPlan
 from ..system import Build, SystemSpec, consume
@@ -71,7 +71,7 @@ def joint_plan(model: JointModel) -> Plan:
     text = TextInput(TOKENIZER, settings.text_length, pad_id=0, optional=True, cleans=True)
     image, caption = sampler.parts["image"], sampler.parts["text"]
     process = TokensProcess(
-        segments=(Segment("transformer", sampler.steps, {name: name for name in DRAWS}),),
+        segments=(Segment(TRANSFORMER, sampler.steps, {name: name for name in DRAWS}),),
         sampler=sampler,
         grid=(1, image.length + caption.length),
         tails=(
