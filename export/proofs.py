@@ -1,12 +1,16 @@
 """A graph's proof: inputs and their expected outputs, stored beside it, and the check of the graph against them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from x2i.runtime.bundle.manifest import Graph, Measured, Precision
 from x2i.runtime.bundle.proof import proof_error
+from x2i.runtime.bundle.reader import Bundle
+from x2i.runtime.inputs.lora import LoraGraph
+from x2i.runtime.inputs.paint import PaintGraph
 from x2i.runtime.sessions.backends import open_session
 from x2i.runtime.sessions.session import GraphFile, Session
 
@@ -70,3 +74,16 @@ def check_variant(folder: Path, name: str, original: Graph) -> Graph:
             f"{gate:.2g}; nothing was written; please report the versions `x2i doctor` prints"
         )
     return replace(made, measured=Measured(error, gate))
+
+
+def cut_graphs(
+    lowered: Bundle, wanted: Iterable[LoraGraph | PaintGraph], write: Callable[[Path, Path, Any], object]
+) -> dict[str, Graph]:
+    """All graphs of a bundle in another precision, with the `wanted` ones, which `write(source, target, layers)` cuts
+    from its own; their proofs are there already. Raises GateError past a graph's gate."""
+    graphs = dict(lowered.manifest.graphs)
+    for each in wanted:
+        original = graphs[each.graph]
+        write(lowered.path(original.file), lowered.path(f"{each.variant}.onnx"), each.layers)
+        graphs[each.variant] = check_variant(lowered.folder, each.variant, original)
+    return graphs

@@ -8,7 +8,7 @@ from x2i.runtime.bundle.manifest import Manifest
 from x2i.runtime.bundle.reader import Bundle
 from x2i.runtime.inputs.lora import LoraGraph, LoraInput, LoraLayer
 
-from ..proofs import check_variant, write_proof
+from ..proofs import cut_graphs, write_proof
 from ..to_onnx import Component, numpy_arrays
 from .target import random_factors, with_factors
 from .variant_graph import changeable, write_lora_graph
@@ -60,9 +60,5 @@ def with_lora(lowered: Bundle, lora: LoraInput | None) -> Manifest:
     manifest = lowered.manifest
     if lora is None:
         return manifest
-    graphs = dict(manifest.graphs)
-    for graph in lora.graphs:
-        original = graphs[graph.graph]
-        write_lora_graph(lowered.path(original.file), lowered.path(f"{graph.variant}.onnx"), graph.layers)
-        graphs[graph.variant] = check_variant(lowered.folder, graph.variant, original)
+    graphs = cut_graphs(lowered, lora.graphs, write_lora_graph)
     return replace(manifest, plan=replace(manifest.plan, lora=lora), graphs=graphs)

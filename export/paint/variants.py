@@ -12,7 +12,7 @@ from x2i.runtime.inputs.paint import PaintGraph, PaintInput
 from x2i.runtime.inputs.text.contexts import ContextsInput
 from x2i.runtime.inputs.text.prompt import TextInput
 
-from ..proofs import check_variant, write_proof
+from ..proofs import cut_graphs, write_proof
 from ..to_onnx import Component, numpy_arrays
 from .target import painted_attention
 from .variant_graph import write_paint_graph
@@ -58,9 +58,5 @@ def with_paint(lowered: Bundle, paint: PaintInput | None) -> Manifest:
     manifest = lowered.manifest
     if paint is None:
         return manifest
-    graphs = dict(manifest.graphs)
-    for each in paint.graphs:
-        original = graphs[each.graph]
-        write_paint_graph(lowered.path(original.file), lowered.path(f"{each.variant}.onnx"), each.layers)
-        graphs[each.variant] = check_variant(lowered.folder, each.variant, original)
+    graphs = cut_graphs(lowered, paint.graphs, write_paint_graph)
     return replace(manifest, plan=replace(manifest.plan, paint=paint), graphs=graphs)

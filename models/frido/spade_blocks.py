@@ -165,17 +165,6 @@ class Shrink(nn.Module):
         return self.op(x)
 
 
-class Grow(nn.Module):
-    """[B, C, h, w] -> [B, C, 2h, 2w]: every value four times, then a convolution."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
-
-
 def halved_guides(guide: Tensor, levels: int) -> list[Tensor]:
     """A map at each of the UNet's sizes, the largest first: every second value, as a nearest resize has them."""
     found = [guide]

@@ -10,9 +10,9 @@ from itertools import repeat
 import torch
 from torch import Tensor, nn
 
+from ..codecs.vqgan import Doubling
 from .spade_blocks import (
     GROUPS,
-    Grow,
     Maps,
     Pair,
     Shrink,
@@ -112,7 +112,7 @@ class FridoUnet(nn.Module):
                 if 2**level in settings.attended:
                     part.append(self._transformer(channels, level))
                 if level and number == settings.blocks:
-                    part.append(Grow(channels))
+                    part.append(Doubling(channels))
                 parts.append(part)
         return parts
 

@@ -138,6 +138,16 @@ SIZES = {
 """`sd15` is Stable Diffusion v1 with CLIP ViT-L/14, XLM-R-large and GlueNet 77 x 1024 -> 77 x 768; AudioCLIP and
 GlueNet 16 x 64 -> 77 x 768; ELITE and FastComposer on CLIP ViT-L/14, IP-Adapter on OpenCLIP ViT-H/14."""
 
+TINY_VISION = {
+    "hidden_size": 32,
+    "intermediate_size": 40,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "patch_size": 7,
+    "image_size": 28,
+}
+"""The vision tower of tiny cascades, in transformers' terms, but for its projection."""
+
 
 def model_sizes(name: str) -> ModelSizes:
     """The sizes called `sd15` or `tiny`. Raises CheckpointError for another name."""

@@ -10,7 +10,7 @@ from ...ediff_i.ensemble import Ensemble, SecondText
 from ...readers.loading import build_module
 from ...text_encoders.prompt_encoder import PromptEncoder
 from ...text_encoders.t5 import byte_tokenizer_json
-from ..sizes import SIZES, chosen_sizes
+from ..sizes import SIZES, TINY_VISION, chosen_sizes
 from ..weights import draw_weights, random_stable_diffusion
 
 EXPERTS = "high", "low"
@@ -27,15 +27,7 @@ UNET: dict[str, Any] = {
     "attention_head_dim": 4,
     "class_embed_type": "projection",
 }
-VISION = {
-    "hidden_size": 32,
-    "intermediate_size": 40,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "patch_size": 7,
-    "image_size": 28,
-    "projection_dim": 20,
-}
+VISION = {**TINY_VISION, "projection_dim": 20}
 SCHEDULER = {"_class_name": "DDIMScheduler", "beta_start": 1e-4, "beta_end": 0.02, "prediction_type": "v_prediction"}
 SCHEDULER |= {"clip_sample": False}
 

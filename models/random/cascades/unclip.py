@@ -14,7 +14,7 @@ from ...stable_diffusion.compvis_config import CLIP_VIT_L
 from ...unclip.karlo import Karlo, net_classes
 from ...unclip.karlo_settings import SCHEDULER
 from ..byte_tokenizer import byte_clip_json
-from ..sizes import SIZES, chosen_sizes
+from ..sizes import SIZES, TINY_VISION, chosen_sizes
 from ..weights import draw_weights
 
 DOWN, UP = "ResnetDownsampleBlock2D", "ResnetUpsampleBlock2D"
@@ -47,15 +47,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "tiny": {
         "text": {**SIZES["tiny"].text_encoder, "projection_dim": SIZES["tiny"].text_encoder["hidden_size"]},
-        "vision": {
-            "hidden_size": 32,
-            "intermediate_size": 40,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "patch_size": 7,
-            "image_size": 28,
-            "projection_dim": SIZES["tiny"].text_encoder["hidden_size"],
-        },
+        "vision": {**TINY_VISION, "projection_dim": SIZES["tiny"].text_encoder["hidden_size"]},
         "prior": {
             "num_attention_heads": 3,
             "attention_head_dim": 10,
