@@ -277,6 +277,12 @@ def test_experts_of_other_latents(base, tmp_path):
     assert "as the expert" in said
 
 
+def test_a_second_text_without_padding(base):
+    config = base / "text_encoder_2" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"pad_token_id": None}))
+    assert "expected config.json to name the padding's id (pad_token_id), got None" in problem_of(base)
+
+
 def test_parts_that_do_not_fit(base):
     (base / "context_projections.safetensors").unlink()
     said = problem_of(base)
