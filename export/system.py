@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from x2i.runtime.bundle.manifest import alike_but_for_case
 from x2i.runtime.bundle.plan import Plan
 from x2i.runtime.inputs.text.learned import WORD_NAME
 from x2i.runtime.processes.latents import SamplerChoice
@@ -140,8 +141,13 @@ class SystemSpec:
         """Parts that are missing, unknown or badly named."""
         known = self.required | self.optional | ({} if self.stands_alone else BASE_PARTS)
         known |= TEXT_PARTS if self.reads_clip and not self.stands_alone else {}
-        usage = "; ".join(f"{name} ({meaning})" for name, meaning in known.items())
         problems = [
+            f"--part {' and '.join(names)}: expected names that differ by more than upper and lower case, as files of "
+            "Windows and macOS do; rename one"
+            for names in alike_but_for_case(parts)
+        ]
+        usage = "; ".join(f"{name} ({meaning})" for name, meaning in known.items())
+        problems += [
             f"--part {name}: unknown for this system; it takes {usage}" for name in parts if not _fits(name, known)
         ]
         problems += [

@@ -162,6 +162,14 @@ def in_this_revision(data: Any) -> Any:
     return data | {"plan": kept | {"processes": [process]}}
 
 
+def alike_but_for_case(names: Iterable[str]) -> list[list[str]]:
+    """Names of which a disk of Windows or macOS holds only one, together."""
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(name.casefold(), []).append(name)
+    return [each for each in alike.values() if len(each) > 1]
+
+
 def _name_problems(manifest: Manifest) -> Iterator[str]:
     """Names that are no plain file's, or no graph's, of which files are named."""
     for name in manifest.files:
@@ -169,6 +177,8 @@ def _name_problems(manifest: Manifest) -> Iterator[str]:
         plain = name.isprintable() and "\\" not in name and len(name) <= LONGEST_NAME and path.as_posix() == name
         if not plain or not path.name or path.is_absolute() or ".." in path.parts:
             yield f"files: expected the name of a file inside the bundle, got {name!r}, which leaves the bundle"
+    for names in alike_but_for_case(manifest.files):
+        yield f"files: expected names that differ by more than upper and lower case, got {' and '.join(names)}"
     for name, graph in manifest.graphs.items():
         if not re.fullmatch(GRAPH_NAME, name):
             yield f"graphs: expected a name of letters, digits, spaces and ._+()-, got {name!r}"

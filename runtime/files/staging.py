@@ -12,6 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+try:
+    import fcntl
+except ImportError:
+    # Windows locks no folders, and opens none: there the process id alone tells.
+    fcntl = None  # type: ignore[assignment]
+
 _MARK = ".x2i-"
 _LABEL_LENGTH = 40
 
@@ -43,9 +49,13 @@ def sweep(parent: Path) -> None:
 
 
 def _remove_if_dead(folder: Path) -> None:
-    number = os.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0))
+    if fcntl is None:
+        if not _alive(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+        return
+    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
-        if _lock(number, wait=False) or (not _locks() and not _alive(folder)):
+        if _lock(number, wait=False):
             shutil.rmtree(folder, ignore_errors=True)
     finally:
         os.close(number)
@@ -55,7 +65,7 @@ def _locked_folder(parent: Path, label: str) -> tuple[Path, int | None]:
     while True:
         suffix = f"{_MARK}{os.getpid()}"
         folder = Path(tempfile.mkdtemp(prefix=f".{label[:_LABEL_LENGTH]}.", suffix=suffix, dir=parent))
-        if not _locks():
+        if fcntl is None:
             return folder, None
         with suppress(OSError):
             number = os.open(folder, os.O_RDONLY)
@@ -67,16 +77,7 @@ def _locked_folder(parent: Path, label: str) -> tuple[Path, int | None]:
             os.close(number)
 
 
-def _locks() -> bool:
-    """Whether this system locks folders: Windows does not, and there the process id alone tells."""
-    return os.name == "posix"
-
-
 def _lock(number: int, wait: bool) -> bool:
-    if not _locks():
-        return False
-    import fcntl
-
     try:
         fcntl.flock(number, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except OSError:

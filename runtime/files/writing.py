@@ -77,8 +77,18 @@ def _identity(path: Path) -> object:
     try:
         found = os.stat(path)
     except OSError:
-        return os.path.realpath(path)
+        whole = os.path.realpath(path)
+        return whole.casefold() if _folds_case(Path(whole).parent) else whole
     return found.st_dev, found.st_ino
+
+
+def _folds_case(folder: Path) -> bool:
+    """Whether a disk takes upper for lower case, as those of Windows and macOS do; told by a folder that is there."""
+    for place in (folder, *folder.parents):
+        other = place.with_name(place.name.swapcase())
+        if place.is_dir() and other != place:
+            return other.is_dir() and other.samefile(place)
+    return os.path.normcase("A") == "a"
 
 
 def save_whole(path: Path, write: Write) -> None:

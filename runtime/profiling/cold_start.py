@@ -1,7 +1,6 @@
 """From a process's start to its first picture, in fresh processes that are watched from outside."""
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -11,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
+
+import psutil
 
 from ..errors import TOLD_BY_CHILDREN, InputError, problems_of
 from ..load import load
@@ -29,7 +30,7 @@ class MemoryWatch:
     seconds of `time.perf_counter`."""
 
     def __init__(self, pid: int, start: float):
-        self._path, self._start = Path(f"/proc/{pid}/statm"), start
+        self._pid, self._start = pid, start
         self._seen: list[MemorySample] = []
         self._end = Event()
         self._thread = Thread(target=self._look, daemon=True)
@@ -49,14 +50,15 @@ class MemoryWatch:
         return tuple(max(piece, key=lambda look: look.resident) for piece in pieces)
 
     def _look(self) -> None:
-        page = os.sysconf("SC_PAGE_SIZE") if self._path.parent.is_dir() else 0
-        while page and not self._end.wait(WATCH_INTERVAL):
-            # A process that has ended has no memory to look at.
-            with suppress(OSError, IndexError):
-                _, resident, files = map(int, self._path.read_text("ascii").split()[:3])
-                if resident:
-                    at = time.perf_counter() - self._start
-                    self._seen.append(MemorySample(at, resident * page, files * page))
+        # A process that has ended has no memory to look at.
+        with suppress(psutil.Error):
+            process = psutil.Process(self._pid)
+            while not self._end.wait(WATCH_INTERVAL):
+                memory = process.memory_info()
+                if memory.rss:
+                    # Linux alone tells what lies in mapped files.
+                    at, files = time.perf_counter() - self._start, getattr(memory, "shared", 0)
+                    self._seen.append(MemorySample(at, memory.rss, files))
 
 
 PROGRAM = f"""
