@@ -12,7 +12,7 @@ ROOMS := models kernels export runtime emoji
 export PYTHONSAFEPATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo serve judge subjects few-steps pairs painted sounds tokens judge-precision parity full adapter-cost precisions footprint bench bench-full cpu-kernels docs hostile interop test test-gpu lint typecheck clean
+.PHONY: help demo serve desktop judge subjects few-steps pairs painted sounds tokens judge-precision parity full adapter-cost precisions footprint bench bench-full cpu-kernels docs hostile interop test test-gpu lint typecheck clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' $(MAKEFILE_LIST) | expand -t 18
@@ -23,6 +23,12 @@ demo: $(VENV)/.export ## export the embedded models, verify them, draw with each
 serve: $(VENV)/.export ## a server of the demo's bundles at http://127.0.0.1:8000, page and API
 	@test -d demo/bundle-sound || $(BIN)/python -m x2i.emoji.demo
 	$(BIN)/x2i serve demo/bundle demo/bundle-fastcomposer demo/bundle-sound demo/bundle-muse demo/bundle-ddcap --measure
+
+# Only the first bundle of the demo: the others take minutes.
+desktop: $(VENV)/.desktop ## a desktop app, in Qt, on the first bundle of the demo
+	@test -d demo/bundle || $(BIN)/python -P -c 'from pathlib import Path; from x2i.emoji.embedded import embedded_bundle; \
+		embedded_bundle("gluegen-text", Path("demo"), print)'
+	PYTHONPATH=examples $(BIN)/python -P -m desktop demo/bundle
 
 judge: $(VENV)/.export ## score the embedded model's pictures, per language
 	$(BIN)/python -m x2i.emoji.judges.languages
@@ -116,9 +122,13 @@ $(VENV)/.export: pyproject.toml emoji/pyproject.toml constraints.txt | $(BIN)/py
 	$(BIN)/python -m pip install -c constraints.txt -e '.[export,server,sound]' -e ./emoji
 	@touch $@
 
+$(VENV)/.desktop: $(VENV)/.export pyproject.toml constraints.txt
+	$(BIN)/python -m pip install -c constraints.txt -e '.[desktop]'
+	@touch $@
+
 $(VENV)/.test: pyproject.toml emoji/pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install -c constraints.txt -e '.[test]' -e ./emoji
-	@touch $@ $(VENV)/.export
+	@touch $@ $(VENV)/.export $(VENV)/.desktop
 
 $(VENV)-interop/.interop: pyproject.toml tests/interop/constraints.txt
 	$(PYTHON) -m venv $(VENV)-interop

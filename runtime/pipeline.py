@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Unpack, cast
+from typing import Literal, Unpack, cast
 
 import numpy as np
 from PIL import Image
@@ -15,7 +15,7 @@ from .bundle.preset import Preset
 from .bundle.reader import Bundle
 from .conditions import Conditions
 from .errors import InputError, collect_problems, one_line
-from .inputs.option import NamedTensors, short
+from .inputs.option import NamedTensors, Option, short
 from .inputs.registry import RunOptions
 from .inputs.sound import MIX
 from .machine import usable_cores
@@ -71,6 +71,24 @@ class Pipeline:
     def close(self) -> None:
         """Lets go of every graph, and of the memory behind them once no call runs; the next call opens its own."""
         self._sessions.close()
+
+    def prompt_need(self) -> Literal["required", "optional", "none"]:
+        """Whether the bundle reads a prompt."""
+        return self.bundle.manifest.prompt_need
+
+    def options(self) -> dict[str, Option]:
+        """The options that a call may be given, by name, in the order in which people read them: each with its form,
+        help, bounds and choices, and as default what the bundle draws with, None where that is not one value."""
+        plan = self._plan
+        preset = Preset() if self.preset is None else plan.presets[self.preset]
+        steps = plan.main.steps if preset.steps is None else preset.steps
+        size = plan.process.canvas.size
+        own = {"steps": steps, "guidance": usual_guidance(plan, preset), "size": size, "count": 1}
+        return {
+            name: replace(option, default=own.get(name, option.default))
+            for name, option in self.bundle.manifest.options().items()
+            if name != "mix" or self._text is not None
+        }
 
     def check(self, prompt: str | None = None, **options: Unpack[RunOptions]) -> Request:
         """What a call would draw, defaults filled in, before anything is drawn. Raises InputError for bad input, with

@@ -28,10 +28,11 @@ EXTRAS = {
     "kernels": ("kernels", "openvino", "rtx", "tensorrt"),
     "export": ("export",),
     "emoji": ("export", "sound"),
-    "tests": ("export", "kernels", "openvino", "rtx", "server", "sound", "test"),
+    "tests": ("desktop", "export", "kernels", "openvino", "rtx", "server", "sound", "test"),
 }
 # Import names, where they differ from the distribution's.
 IMPORT_NAMES = {
+    "PySide6-Essentials": "PySide6",
     "cuda-bindings": "cuda",
     "huggingface-hub": "huggingface_hub",
     "onnx-ir": "onnx_ir",
@@ -182,7 +183,11 @@ def wrong_arrows(source: Source) -> Iterator[str]:
 
 def undeclared_imports(source: Source) -> Iterator[str]:
     """Packages that would be missing where only the dependencies of this room are installed."""
-    known = sys.stdlib_module_names | declared_imports(source.room) | {"x2i", "tests", "full_size", "harness", "peers"}
+    known = (
+        sys.stdlib_module_names
+        | declared_imports(source.room)
+        | {"x2i", "tests", "desktop", "full_size", "harness", "peers"}
+    )
     for name in imports(source):
         if name.partition(".")[0] not in known:
             yield f"imports {name}, which pyproject.toml does not declare for {source.room}"

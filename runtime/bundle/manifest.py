@@ -9,6 +9,12 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 
 from ..gate.record import Gate
+from ..inputs.option import Option
+from ..inputs.registry import input_options, run_options
+from ..inputs.sampling import LATENTS_OPTIONS
+from ..inputs.text.items import ItemsInput
+from ..inputs.text.prompt import TextInput
+from ..samplers.registry import SAMPLERS
 from .calls import PlannedCall, Tensor, expand_wildcards, matches, shapes_agree
 from .plan import Plan
 from .records import Amount, Bytes, Sha256, encode
@@ -28,6 +34,8 @@ Precision = Literal["fp32", "fp16", "bf16", "int8", "int8+fp16", "int8-weights",
 """`bf16` is stored in float32, and may be computed in bfloat16 where the CPU has it. `int8` is explicit: QuantizeLinear
 and DequantizeLinear in the graph, the rest of it float32, or float16 where it says so. `-weights` are stored in blocks
 and computed with in float32."""
+PromptNeed = Literal["required", "optional", "none"]
+"""Whether a prompt is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +112,31 @@ class Manifest:
         """Those that the bundle has translators for, none where a caller does not choose one."""
         patterns = (name for name in self.plan.graphs() if "{language}" in name)
         return tuple(sorted({word for name in patterns for word in matches(name, set(self.graphs))}))
+
+    @property
+    def prompt_need(self) -> PromptNeed:
+        """Whether it reads a prompt."""
+        text = self.plan.find(TextInput)
+        if text is None:
+            return "none" if self.plan.find(ItemsInput) is None else "optional"
+        return "optional" if text.optional else "required"
+
+    def options(self) -> dict[str, Option]:
+        """The options that a run of it may be given, by name, in the order in which people read them. Words that only
+        the bundle knows, such as its languages, are choices."""
+        plan = self.plan
+        left_out = input_options() - plan.options()
+        left_out |= {"language", "negative"} if self.prompt_need == "none" else set()
+        left_out |= set() if plan.walks_latents else {option.name for option in LATENTS_OPTIONS}
+        left_out |= {"size"} if plan.process.canvas.fixed else set()
+        left_out |= {"guidance"} if plan.main.guidance.fixed else set()
+        choices = {"language": self.languages, "preset": tuple(plan.presets), "sampler": tuple(SAMPLERS)}
+        left_out |= {name for name, words in choices.items() if not words}
+        return {
+            name: replace(option, form="choice", choices=choices[name]) if name in choices else option
+            for name, option in run_options().items()
+            if name not in left_out
+        }
 
     def without(self, names: Collection[str], proofs: bool = True) -> "Manifest":
         """The same without these graphs and the files that they alone have, of which `proofs` may stay."""

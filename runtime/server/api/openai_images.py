@@ -13,7 +13,7 @@ from ...inputs.registry import run_options
 from ..bodies import body_read
 from ..jobs.job import Job, PictureFormat, Watch
 from ..models.bundles import ServedBundle
-from ..models.capabilities import mask_option, pictures_option, prompt_need
+from ..models.capabilities import mask_option, pictures_option
 from ..refusals import CLIENT_CLOSED, ApiError
 from ..service import Service
 from ..settings import ServerLimits
@@ -154,7 +154,7 @@ async def _submitted(request: Request, kind: str) -> tuple[Job, ImagesRequest]:
         asked.output_format or "png", max(1, 90 if asked.output_compression is None else asked.output_compression)
     )
     previews = (asked.partial_images or 0) if asked.stream else 0
-    prompt = None if asked.prompt == "" and prompt_need(served.bundle.manifest) == "none" else asked.prompt
+    prompt = None if asked.prompt == "" and served.bundle.manifest.prompt_need == "none" else asked.prompt
     request.state.prompt = prompt
     checked = await service.ask(served, prompt, own, previews, form, notes)
     body_read(request.scope)

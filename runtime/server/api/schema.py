@@ -5,7 +5,6 @@ from typing import Any
 
 from ...inputs.option import FILES
 from ..models.bundles import ServedBundle
-from ..models.capabilities import prompt_need
 from ..settings import ServerLimits
 
 JSON, FORM = "application/json", "multipart/form-data"
@@ -120,13 +119,13 @@ def needed_options(bundle: ServedBundle) -> list[str]:
 
 def needed_fields(served: Sequence[ServedBundle]) -> list[str]:
     """What every one of the bundles needs to be told."""
-    prompt = ["prompt"] if all(prompt_need(each.bundle.manifest) == "required" for each in served) else []
+    prompt = ["prompt"] if all(each.bundle.manifest.prompt_need == "required" for each in served) else []
     return prompt + (["language"] if all(map(needed_options, served)) else [])
 
 
 def prompt_schema(served: Sequence[ServedBundle], limits: ServerLimits) -> dict[str, Any]:
     """The prompt as these bundles read it."""
-    needs = {prompt_need(each.bundle.manifest) for each in served}
+    needs = {each.bundle.manifest.prompt_need for each in served}
     if needs == {"none"}:
         return {"type": ["string", "null"], "maxLength": 0}
     kinds = "string" if needs == {"required"} else ["string", "null"]
