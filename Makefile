@@ -6,13 +6,15 @@ BIN := $(VENV)/bin
 PARITY := tests/runtime/samplers tests/runtime/token_samplers tests/runtime/inputs tests/runtime/test_segments.py tests/models tests/kernels/test_reference.py \
 	tests/export/test_gluegen_text.py tests/export/test_gluegen_sound.py tests/export/test_elite.py tests/export/test_fastcomposer.py \
 	tests/export/test_painted_words.py tests/export/cascades tests/export/token_systems tests/export/test_to_onnx.py tests/export/lower/test_elite_half.py
+# What the frozen app is installed with; with `FROZEN=desktop,frozen,openvino` it has OpenVINO as well.
+FROZEN ?= desktop,frozen
 ROOMS := models kernels export runtime emoji
 
 # Keeps the repository root off sys.path: there, kernels/ would pass for a package that transformers and diffusers look for.
 export PYTHONSAFEPATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo serve desktop judge subjects few-steps pairs painted sounds tokens judge-precision parity full adapter-cost precisions footprint bench bench-full cpu-kernels docs hostile interop test test-gpu lint typecheck clean
+.PHONY: help demo serve desktop frozen judge subjects few-steps pairs painted sounds tokens judge-precision parity full adapter-cost precisions footprint bench bench-full cpu-kernels docs hostile interop test test-gpu lint typecheck clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' $(MAKEFILE_LIST) | expand -t 18
@@ -24,11 +26,22 @@ serve: $(VENV)/.export ## a server of the demo's bundles at http://127.0.0.1:800
 	@test -d demo/bundle-sound || $(BIN)/python -m x2i.emoji.demo
 	$(BIN)/x2i serve demo/bundle demo/bundle-fastcomposer demo/bundle-sound demo/bundle-muse demo/bundle-ddcap --measure
 
-# Only the first bundle of the demo: the others take minutes.
-desktop: $(VENV)/.desktop ## a desktop app, in Qt, on the first bundle of the demo
-	@test -d demo/bundle || $(BIN)/python -P -c 'from pathlib import Path; from x2i.emoji.embedded import embedded_bundle; \
-		embedded_bundle("gluegen-text", Path("demo"), print)'
+desktop: $(VENV)/.desktop demo/bundle ## a desktop app, in Qt, on the first bundle of the demo
 	PYTHONPATH=examples $(BIN)/python -P -m desktop demo/bundle
+
+# An environment of its own, without torch, with the wheel: PyInstaller finds nothing of an editable install.
+frozen: demo/bundle ## the desktop app as a folder that runs where no Python is, and a check of it: dist/x2i-desktop
+	@test -d $(VENV)-frozen || $(PYTHON) -m venv $(VENV)-frozen
+	rm -rf build/lib
+	$(VENV)-frozen/bin/python -m pip install -c constraints.txt '.[$(FROZEN)]'
+	$(VENV)-frozen/bin/pyinstaller --log-level ERROR --noconfirm --name x2i-desktop --paths examples \
+		--distpath dist --workpath build/frozen --specpath build/frozen examples/desktop/__main__.py
+	$(VENV)-frozen/bin/python -P examples/desktop/check_frozen.py dist/x2i-desktop demo/bundle
+
+# Only the first bundle of the demo: the others take minutes.
+demo/bundle: | $(VENV)/.export
+	$(BIN)/python -P -c 'from pathlib import Path; from x2i.emoji.embedded import embedded_bundle; \
+		embedded_bundle("gluegen-text", Path("demo"), print)'
 
 judge: $(VENV)/.export ## score the embedded model's pictures, per language
 	$(BIN)/python -m x2i.emoji.judges.languages
@@ -113,7 +126,7 @@ typecheck: $(VENV)/.test ## mypy alone
 	$(BIN)/mypy
 
 clean: ## remove what the targets made; build/emoji stays, for it holds hours of training
-	rm -rf $(VENV) $(VENV)-interop .typing demo dist build/checks.* build/full build/bench build/footprint build/test-cache build/lib build/bdist.* *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-frozen $(VENV)-interop .typing demo dist build/checks.* build/full build/bench build/footprint build/frozen build/test-cache build/lib build/bdist.* *.egg-info .mypy_cache .pytest_cache .ruff_cache
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

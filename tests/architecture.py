@@ -23,7 +23,7 @@ ARROWS = {
 """Which rooms a room may import."""
 # The extras of pyproject.toml whose packages a room may import, beside the base dependencies.
 EXTRAS = {
-    "runtime": ("openvino", "ray", "rtx", "server", "sound", "tensorrt"),
+    "runtime": ("frozen", "openvino", "ray", "rtx", "server", "sound", "tensorrt"),
     "models": ("export", "sound"),
     "kernels": ("kernels", "openvino", "rtx", "tensorrt"),
     "export": ("export",),
@@ -42,6 +42,7 @@ IMPORT_NAMES = {
     "prometheus-client": "prometheus_client",
     "pytest-xdist": "xdist",
     "protobuf": "google",
+    "pyinstaller": "PyInstaller",
     "pyyaml": "yaml",
     "scikit-image": "skimage",
     "tensorrt-rtx": "tensorrt_rtx",
@@ -72,6 +73,7 @@ SMALL_MODULES = {
     "models/weighted_attention.py": "one formula",
     "runtime/bundle/cfg_batch.py": "the rule of the guidance's rows",
     "runtime/commands/share.py": "one command",
+    "runtime/freezing/hooks.py": "where a program that freezes others looks",
     "runtime/items/weights.py": "the three forms of a weight",
     "runtime/media/detokenizer.py": "the way back from ids to text",
     "runtime/server/cluster/loopback.py": "where Ray listens",

@@ -7,6 +7,7 @@ from zipfile import ZipFile
 
 import pytest
 from packaging.requirements import Requirement
+from x2i.runtime.freezing.hooks import hook_folders
 from x2i.runtime.server.page.page import SCRIPTS
 
 from tests.architecture import ARROWS, ROOT
@@ -115,6 +116,16 @@ def test_the_wheel_announces_its_commands(wheel: Path) -> None:
         "to-optimum": "x2i.export.commands.optimum:to_optimum",
         "tune": "x2i.export.commands.tune:tune_command",
     }
+
+
+def test_the_wheel_tells_pyinstaller_where_its_hook_is(wheel: Path) -> None:
+    with ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/entry_points.txt"))
+        written = configparser.ConfigParser()
+        written.read_string(archive.read(name).decode())
+        assert "x2i/runtime/freezing/hook-x2i.runtime.py" in archive.namelist()
+    assert dict(written["pyinstaller40"]) == {"hook-dirs": "x2i.runtime.freezing.hooks:hook_folders"}
+    assert [path.name for path in Path(hook_folders()[0]).glob("hook-*.py")] == ["hook-x2i.runtime.py"]
 
 
 def test_the_wheel_carries_the_licence(wheel: Path) -> None:

@@ -1,6 +1,7 @@
 """`x2i serve`: an HTTP server of some bundles."""
 
 import logging
+import os
 import socket
 import sys
 import traceback
@@ -11,6 +12,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from ..commands.console import command
 from ..commands.options import FILE, Size, backend_option, threads_option
@@ -35,6 +37,7 @@ log = logging.getLogger("x2i.server")
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port; 0 takes a free one."
 )
+@click.option("--socket", "path", type=FILE, help="Unix socket to listen at instead, for programs of the same user.")
 @backend_option
 @threads_option
 @click.option("--max-memory", help="Memory for bundles, such as 8GB: others are closed for the one that is drawn with.")
@@ -57,6 +60,7 @@ def serve(
     bundles: tuple[Path, ...],
     host: str,
     port: int,
+    path: Path | None,
     tls_cert: Path | None,
     tls_key: Path | None,
     measure: bool,
@@ -75,6 +79,7 @@ def serve(
         raise InputError(f"x2i serve needs {error.name}: pip install 'x2i-edge[server]'") from error
     if (tls_cert is None) != (tls_key is None):
         raise InputError("--tls-cert and --tls-key: expected both or none, got one; give the other, too")
+    _check_places(path)
     settings, cluster = _settings(bundles, chosen), cluster_settings(chosen, f"x2i-{gethostname()}-{port}")
     _log_to_streams(settings.log_prompts)
     # What a run warns of, its answer tells; here it would name prompts.
@@ -82,7 +87,7 @@ def serve(
     if measure or measure_size:
         for line in measure_bundles(bundles, settings.backend, settings.threads, measure_size):
             click.echo(line)
-    with _listening(host, port) as listener:
+    with _listening(host, port) if path is None else _listening_at(path) as listener:
         app = create_app(settings, None if cluster is None else ClusterDrawer(settings, cluster))
         service: Service = app.state.service
 
@@ -100,9 +105,12 @@ def serve(
                 return await super().on_tick(counter) or stopped or service.failure is not None
 
         config = uvicorn_config(app, settings.limits, tls_cert, tls_key)
-        named, number = listener.getsockname()[:2]
-        log.info("listening at %s://%s:%s", "http" if tls_cert is None else "https", named, number)
+        scheme = "http" if tls_cert is None else "https"
+        place = path or "{}:{}".format(*listener.getsockname()[:2])
+        log.info("listening at %s://%s", scheme, place)
         Server(config).run([listener])
+    if path is not None:
+        path.unlink(missing_ok=True)
     if service.failure is not None:
         raise service.failure
 
@@ -117,6 +125,38 @@ def _listening(host: str, port: int) -> socket.socket:
         why = reason(error).partition(" (")[0]
         expected = "--host and --port: expected an address of this machine and a port that is free"
         raise InputError(f"{expected}, got {one_line(host, 60)}:{port} ({why}); choose others") from error
+
+
+def _check_places(path: Path | None) -> None:
+    """Raises InputError for a socket beside an address."""
+    source = click.get_current_context().get_parameter_source
+    given = [name for name in ("host", "port") if source(name) is not ParameterSource.DEFAULT]
+    if path is not None and given:
+        raise InputError(f"--socket: expected it alone, got --{given[0]} with it; leave one of the two out")
+
+
+def _listening_at(path: Path) -> socket.socket:
+    """A Unix socket at a path that its owner alone may use. One that a server left behind is taken away. Raises
+    InputError where another server listens, or something else stands there, or nothing may."""
+    listener: socket.socket | None = None
+    try:
+        listener, probe = (socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) for _ in range(2))
+        with probe:
+            if path.is_socket() and probe.connect_ex(str(path)) != 0:
+                path.unlink()
+        before = os.umask(0o177)
+        try:
+            listener.bind(str(path))
+        finally:
+            os.umask(before)
+        listener.listen(BACKLOG)
+    except (OSError, AttributeError, UnicodeError, ValueError) as error:
+        # Not every system has such sockets, and the system's paths are shorter than those of files.
+        if listener is not None:
+            listener.close()
+        expected = "--socket: expected a path where nothing is, of at most some 100 bytes"
+        raise InputError(f"{expected}, got {one_line(str(path), 160)} ({reason(error)}); choose another") from error
+    return listener
 
 
 def _settings(bundles: tuple[Path, ...], chosen: dict[str, Any]) -> ServerSettings:
