@@ -79,6 +79,7 @@ SMALL_MODULES = {
     "runtime/server/cluster/loopback.py": "where Ray listens",
     "runtime/server/api/clients.py": "who asks",
     "runtime/server/jobs/pace.py": "one estimate",
+    "runtime/sessions/providers/owners.py": "one conflict of installs",
     "runtime/token_samplers/registry.py": "the table of token samplers",
     "runtime/telemetry.py": "one decision, which must be the first",
 }

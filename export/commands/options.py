@@ -10,11 +10,14 @@ import click
 from x2i.runtime.commands.console import Refusal
 from x2i.runtime.commands.options import Size
 from x2i.runtime.inputs.sampling import MOST_STEPS
+from x2i.runtime.sessions.providers.owners import check_one_owner
 
 
 @contextmanager
 def require_extra(extra: str, command: str) -> Iterator[None]:
-    """Around a command's imports: a missing package is refused with the extra that brings it."""
+    """Around a command's imports: a missing package is refused with the extra that brings it, and so are two ONNX
+    Runtimes in one folder, before there is any work to lose."""
+    check_one_owner()
     try:
         yield
     except ModuleNotFoundError as missing:

@@ -1,11 +1,8 @@
 """`x2i doctor`: what this installation is made of, what it can run on, and what is wrong with it."""
 
-import os
 import platform
 import sys
-from collections import defaultdict
 from collections.abc import Iterator
-from importlib.metadata import distributions
 
 import click
 
@@ -14,21 +11,26 @@ from ..engines.gpu import driver
 from ..errors import InputError
 from ..machine import available_memory, cpu_features, package_version, package_versions, usable_cores
 from ..sessions.backends import BACKENDS
+from ..sessions.providers.owners import double_installs
 from ..sessions.session import Settings
 from ..telemetry import telemetry_state
 from .console import Refusal, command, echo_json
 from .progress import echo
+from .trial import backend_trials
 
 PACKAGES = ("x2i-edge", "numpy", "onnxruntime", "tokenizers", "pillow", "click")
 OPTIONAL = ("openvino", "tensorrt-rtx", "tensorrt", "cuda-bindings", "onnxruntime-gpu")
 READY = "ready"
-ON_ONNX_RUNTIME = ("cuda", "cpu")
+ON_ONNX_RUNTIME = ("cuda", "webgpu", "ep", "cpu")
+ONE_EACH = {"backends": "backend", "ran": "ran on"}
+"""Facts of which every item gets a line, and how it begins."""
 
 
 @command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
 def doctor(as_json: bool) -> None:
-    """Show versions, CPU, GPUs, and what each backend lacks; name what is broken, with exit code 2 if anything is."""
+    """Show versions, CPU, GPUs, what each backend lacks, and what it computes of one small graph, and where; name what
+    is broken, with exit code 2 if anything is."""
     problems = [*double_installs(), *_broken_onnxruntime()]
     facts: dict[str, object] = {
         "python": f"{platform.python_version()} ({sys.platform}, {platform.machine()})",
@@ -42,6 +44,9 @@ def doctor(as_json: bool) -> None:
     }
     if not problems:
         facts["onnxruntime providers"] = _providers()
+        trials = dict(backend_trials())
+        facts["ran"] = {name: trial.said for name, trial in trials.items()}
+        problems += [f"backend {name}: {trial.said}" for name, trial in trials.items() if trial.wrong]
     if as_json:
         echo_json(facts | {"problems": problems})
     else:
@@ -84,25 +89,6 @@ def _memory() -> str:
     return "not told by this system" if free is None else f"{free / 1e9:.1f} GB free"
 
 
-def double_installs() -> Iterator[str]:
-    """Distributions that installed the same onnxruntime/ folder: onnxruntime, onnxruntime-gpu and their kin.
-
-    pip lets them overwrite each other's files, and uninstalling one takes the other's files along.
-    """
-    owners: defaultdict[str, set[tuple[str, str]]] = defaultdict(set)
-    for found in distributions():
-        for file in found.files or ():
-            if file.as_posix() == "onnxruntime/__init__.py":
-                owners[os.path.realpath(str(file.locate()))].add((found.metadata["Name"], found.version))
-    for path, pair in sorted(owners.items()):
-        if len(pair) > 1:
-            who = " and ".join(f"{name} {version}" for name, version in sorted(pair))
-            yield (
-                f"{who} share the folder {os.path.dirname(path)} and have overwritten each other; "
-                f"fix: pip uninstall -y {' '.join(sorted({name for name, _ in pair}))} && pip install onnxruntime"
-            )
-
-
 def _broken_onnxruntime() -> Iterator[str]:
     """A folder that an uninstalled twin has emptied imports as a namespace with nothing in it."""
     try:
@@ -120,8 +106,8 @@ def _providers() -> list[str]:
 
 def _lines(name: str, value: object) -> list[str]:
     """One line, or one for each backend, since what they lack takes a sentence."""
-    if name == "backends" and isinstance(value, dict):
-        return [f"backend {key}: {item}" for key, item in value.items()]
+    if name in ONE_EACH and isinstance(value, dict):
+        return [f"{ONE_EACH[name]} {key}: {item}" for key, item in value.items()]
     if isinstance(value, dict):
         return [f"{name}: " + ", ".join(f"{key} {item}" for key, item in value.items())]
     return [f"{name}: {', '.join(map(str, value)) if isinstance(value, list) else value}"]

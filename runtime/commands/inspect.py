@@ -1,6 +1,7 @@
 """`x2i inspect`: what a bundle holds and what it does at which step; what a picture was drawn with."""
 
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from ..inputs.option import Option
 from ..inputs.registry import run_options
 from ..media.parameters import Parameters
 from ..media.picture_files import read_parameters, read_texts
+from ..sessions.backends import PROVIDERS, backend_named, check_backend, open_session
 from ..sessions.session import GraphFile, Settings
 from .console import command, echo_json
 from .plan_text import closeness_text, limits_line, plan_lines
@@ -30,12 +32,19 @@ MOST_NAMES = 6
 
 @command()
 @click.argument("path", type=click.Path(path_type=Path))
+@click.option("--backend", help="Also open every graph on it, and tell which nodes are left to the CPU.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest, or the parameters, as JSON.")
-def inspect(path: Path, as_json: bool) -> None:
+def inspect(path: Path, backend: str | None, as_json: bool) -> None:
     """Show the plan, graphs, errors and origin of the bundle in the folder PATH, or what the picture PATH was drawn
     with."""
+    if backend is not None:
+        if as_json:
+            raise InputError("--backend: expected no --json with it, got both; leave one of the two out")
+        check_backend(backend)
     # Unlike Path.is_file, it takes a name too long for one that is not there.
     if os.path.isfile(path):
+        if backend is not None:
+            raise InputError(f"--backend: expected the folder of a bundle, got a file, {path}; leave --backend out")
         _picture(path, as_json)
         return
     opened = open_bundle(path, check_files=False)
@@ -56,6 +65,23 @@ def inspect(path: Path, as_json: bool) -> None:
     lines.append(f"  attention with --backend openvino, here: {_attention(graphs)}")
     for line in lines + ([] if manifest.gate is None else _gate(manifest.gate, manifest.plan)):
         echo(line)
+    if backend is not None:
+        opened.check_graphs(list(manifest.graphs))
+        echo(f"on {backend}, here")
+        for graph in graphs:
+            echo(f"  {graph.name}: {_placed(graph, backend)}")
+
+
+def _placed(graph: GraphFile, backend: str) -> str:
+    """Where the nodes of a graph are on a backend, or why it cannot be opened there."""
+    settings = Settings(rest_on_cpu=backend_named(backend)[0] in PROVIDERS)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            placed = getattr(open_session(backend, graph, settings), "placement", None)
+    except InputError as refused:
+        return refused.problems[0]
+    return "opens" if placed is None else placed.line()
 
 
 def _attention(graphs: list[GraphFile]) -> str:

@@ -59,6 +59,10 @@ class NodePlacement:
     computing: tuple[Node, ...] = ()
     others: tuple[tuple[str, int], ...] = ()
 
+    def line(self) -> str:
+        """The same with the first of the nodes that compute by their names."""
+        return str(self) + (f": {named(self.computing)}" if self.computing else "")
+
     def __str__(self) -> str:
         left = [(self.counting, "that count"), (self.computing, "that compute")]
         said = [f"{len(nodes)} nodes {what}" for nodes, what in left if nodes]

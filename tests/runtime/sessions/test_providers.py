@@ -225,3 +225,13 @@ def test_a_graph_that_counts_alone_needs_no_leave(tmp_path: Path) -> None:
         session = open_session("ep:azure", GraphFile("sizes", path))
     assert session(x=np.ones((3, 2), np.float32))["y"].tolist() == [3, 2]
     assert str(session.placement) == f"on {AZURE}, but on the CPU 1 nodes that count"
+
+
+def test_inspect_tells_the_nodes_that_a_provider_leaves(tiny_bundle: Path) -> None:
+    """And refuses what it would not do: JSON is the manifest alone."""
+    lines = CliRunner().invoke(main, ["inspect", str(tiny_bundle), "--backend", "ep:azure"]).stdout.splitlines()
+    told = lines[lines.index("on ep:azure, here") + 1 :]
+    assert len(told) == len(list(tiny_bundle.glob("*.onnx")))
+    assert all(f"on {AZURE}, but on the CPU " in line and "nodes that compute: " in line for line in told)
+    for wrong in (["--backend", "ep:azure", "--json"], ["--backend", "ep:wing"]):
+        assert CliRunner().invoke(main, ["inspect", str(tiny_bundle), *wrong]).exit_code == 2
