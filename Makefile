@@ -2,6 +2,8 @@
 PYTHON ?= $(shell python3.11 -c 'print("python3.11")' 2>/dev/null || echo python3)
 VENV ?= .venv
 GOLDENS ?= $(or $(X2I_GOLDENS),../shared/goldens)
+CHROMIUM ?= /usr/lib/chromium
+SYSTEMS ?=
 BIN := $(VENV)/bin
 PARITY := tests/runtime/samplers tests/runtime/token_samplers tests/runtime/inputs tests/runtime/test_segments.py tests/models tests/kernels/test_reference.py \
 	tests/export/test_gluegen_text.py tests/export/test_gluegen_sound.py tests/export/test_elite.py tests/export/test_fastcomposer.py \
@@ -14,7 +16,7 @@ ROOMS := models kernels export runtime emoji
 export PYTHONSAFEPATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo serve desktop frozen judge subjects few-steps pairs painted sounds tokens judge-precision parity full adapter-cost precisions footprint bench bench-full cpu-kernels docs hostile interop test test-gpu lint typecheck clean
+.PHONY: help demo serve desktop frozen judge subjects few-steps pairs painted sounds tokens judge-precision parity full adapter-cost precisions footprint bench bench-full cpu-kernels docs hostile interop webgpu test test-gpu lint typecheck clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' $(MAKEFILE_LIST) | expand -t 18
@@ -99,11 +101,17 @@ docs: $(VENV)/.export ## docs/api.md, from the docstrings
 interop: $(VENV)-interop/.interop ## draw the same pictures with Optimum, both ways
 	$(VENV)-interop/bin/python -m pytest tests/interop
 
+# An environment of its own, whose one onnxruntime has WebGPU; Chromium brings a Vulkan driver in software.
+webgpu: $(VENV)/.export $(VENV)-webgpu/.webgpu ## whole runs of tiny bundles on WebGPU beside the CPU; minutes for each of SYSTEMS
+	$(BIN)/python tests/webgpu/bundles.py build/webgpu $(SYSTEMS)
+	VK_ICD_FILENAMES=$(CHROMIUM)/vk_swiftshader_icd.json LD_LIBRARY_PATH=$(CHROMIUM) \
+	$(VENV)-webgpu/bin/python tests/webgpu/compare.py build/webgpu
+
 hostile: $(VENV)/.test ## thousands of bad inputs at every door: tried, held and failed, by kind; about half an hour
 	$(BIN)/python tests/hostile
 
 # No test may download anything.
-hostile interop test test-gpu lint typecheck: export HF_HUB_OFFLINE := 1
+hostile interop webgpu test test-gpu lint typecheck: export HF_HUB_OFFLINE := 1
 
 # One thread a worker: two workers share two cores. What ruff and mypy say comes when they end, and again below if red.
 test: export OMP_NUM_THREADS := 1
@@ -126,7 +134,7 @@ typecheck: $(VENV)/.test ## mypy alone
 	$(BIN)/mypy
 
 clean: ## remove what the targets made; build/emoji stays, for it holds hours of training
-	rm -rf $(VENV) $(VENV)-frozen $(VENV)-interop .typing demo dist build/checks.* build/full build/bench build/footprint build/frozen build/test-cache build/lib build/bdist.* *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-frozen $(VENV)-interop $(VENV)-webgpu .typing demo dist build/checks.* build/full build/webgpu build/bench build/footprint build/frozen build/test-cache build/lib build/bdist.* *.egg-info .mypy_cache .pytest_cache .ruff_cache
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -142,6 +150,14 @@ $(VENV)/.desktop: $(VENV)/.export pyproject.toml constraints.txt
 $(VENV)/.test: pyproject.toml emoji/pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install -c constraints.txt -e '.[test]' -e ./emoji
 	@touch $@ $(VENV)/.export $(VENV)/.desktop
+
+# The base's packages but onnxruntime: another has its place.
+$(VENV)-webgpu/.webgpu: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)-webgpu
+	$(VENV)-webgpu/bin/python tests/webgpu/base.py >$(VENV)-webgpu/base.txt
+	$(VENV)-webgpu/bin/python -m pip install -c constraints.txt -r $(VENV)-webgpu/base.txt onnxruntime-webgpu==1.27.0
+	$(VENV)-webgpu/bin/python -m pip install --no-deps -e .
+	@touch $@
 
 $(VENV)-interop/.interop: pyproject.toml tests/interop/constraints.txt
 	$(PYTHON) -m venv $(VENV)-interop
