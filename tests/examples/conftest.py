@@ -17,11 +17,15 @@ os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
 
 @pytest.fixture
-def window() -> Iterator[Any]:
+def qt() -> None:
+    """Skips where Qt cannot be loaded: its package, or a library of the system, is not there."""
+    reason = "needs PySide6, and what Qt needs of a system"
+    pytest.importorskip("PySide6.QtWidgets", exc_type=ImportError, reason=reason)
+
+
+@pytest.fixture
+def window(qt: None) -> Iterator[Any]:
     """A window, whose thread has ended when the test has."""
-    pytest.importorskip(
-        "PySide6.QtWidgets", exc_type=ImportError, reason="needs PySide6, and what Qt needs of a system"
-    )
     from desktop.window import Window
     from PySide6.QtCore import QCoreApplication, QEvent
     from PySide6.QtWidgets import QApplication

@@ -13,7 +13,7 @@ from tests.examples.conftest import app_environment, opened, run_bytes, settled
 from tests.made_once import ROOT
 from tests.processes import run
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+pytestmark = [pytest.mark.usefixtures("qt"), pytest.mark.filterwarnings("ignore::UserWarning")]
 PICTURES = ROOT / "docs" / "pair"
 APP = (sys.executable, "-P", "-m", "desktop")
 FOREVER = "500"
