@@ -1,5 +1,6 @@
 """The window: opens bundles, asks the worker to draw, shows what it answers, and saves."""
 
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -186,7 +187,7 @@ class Window(QMainWindow):
         self.form.setAutoFillBackground(False)
         name = Path(self._folder).resolve().name
         self.setWindowTitle(f"{name} – x2i")
-        self._place.setText(f"<b>{name}</b> &nbsp; {pipeline.bundle.manifest.system}, on {pipeline.backend}")
+        self._place.setText(f"<b>{escape(name)}</b> &nbsp; {pipeline.bundle.manifest.system}, on {pipeline.backend}")
         self._place.setToolTip("\n".join([self._folder, *pipeline.notes]))
         self.canvas.show_pictures([])
         self._end("")
