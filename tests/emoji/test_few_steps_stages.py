@@ -10,6 +10,7 @@ from diffusers import AutoencoderTiny
 from x2i.emoji.embedded import LORA
 from x2i.emoji.few_steps import lora_stage, tiny_vae_stage, trajectories
 from x2i.emoji.few_steps.publish import DOWN, UP, mean_lora, publish_few_steps
+from x2i.emoji.world import scenes
 
 from tests.emoji.five_pictures import few_names
 from tests.numerics import assert_close
@@ -81,7 +82,10 @@ def test_a_student_is_the_identity_where_there_is_no_noise():
 
 @pytest.fixture(scope="module")
 def systems(few_names, tmp_path_factory):
-    """The student and the three systems with two rows each, the LoRA's second factors drawn at random."""
+    """The student and the three systems with two rows each, the LoRA's second factors drawn at random. They are shown
+    subjects of the wide set."""
+    if not scenes.FONT.exists():
+        pytest.skip(f"needs {scenes.FONT}")
     student = lora_stage.build().eval()
     random = torch.Generator().manual_seed(1)
     for name, parameter in student.named_parameters():

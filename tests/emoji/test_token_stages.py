@@ -89,8 +89,8 @@ def test_both_layouts_are_one_network_over_two_ranges(folder):
     latents = model.encode(2 * pixels - 1).latents
     drawn = model.decoder(model.post_quant_conv(latents))
     model.load_state_dict(written_layouts.from_zero_to_one(model.state_dict()))
-    assert_close(model.encode(pixels).latents, latents, "elite-stage")
-    assert_close(2 * model.decoder(model.post_quant_conv(latents)) - 1, drawn, "elite-stage")
+    assert_close(model.encode(pixels).latents, latents, "folded-range")
+    assert_close(2 * model.decoder(model.post_quant_conv(latents)) - 1, drawn, "folded-range")
     back = written_layouts.from_minus_one_to_one(model.state_dict())
     for key, value in tokenizer_stage.trained(folder).state_dict().items():
         assert_close(back[key], value, "elite-stage")
