@@ -84,7 +84,9 @@ def test_no_page_is_kept_and_the_file_is_let_go(bundle: Bundle, name: str, preci
     graph = replace(bundle.graph_file(name), precision=precision)
     session = OpenVinoSession(graph, ALONE)
     first = session(**inputs(bundle, name))
-    assert [resident for _, _, resident in mapped(graph.path)] == [0]
+    # In how many pieces it is mapped, the system and the CPU decide.
+    pieces = [resident for _, _, resident in mapped(graph.path)]
+    assert pieces and not any(pieces)
     for output, again in session(**inputs(bundle, name)).items():
         assert_close(again, first[output], "exact")
     del session
