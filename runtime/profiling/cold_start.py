@@ -11,8 +11,6 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
-import psutil
-
 from ..errors import TOLD_BY_CHILDREN, InputError, problems_of
 from ..load import load
 from ..machine import peak_memory
@@ -50,6 +48,9 @@ class MemoryWatch:
         return tuple(max(piece, key=lambda look: look.resident) for piece in pieces)
 
     def _look(self) -> None:
+        # Not above: a fresh process imports this module, and would be measured with it.
+        import psutil
+
         # A process that has ended has no memory to look at.
         with suppress(psutil.Error):
             process = psutil.Process(self._pid)
