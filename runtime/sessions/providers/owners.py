@@ -11,6 +11,8 @@ from importlib.metadata import distributions
 
 from ...errors import InputError
 
+FILE = "onnxruntime/__init__.py"
+
 
 def check_one_owner() -> None:
     """Raises InputError where several distributions own the folder, before work that would end in a half of each."""
@@ -25,8 +27,12 @@ def double_installs() -> Iterator[str]:
     """
     owners: defaultdict[str, set[tuple[str, str]]] = defaultdict(set)
     for found in distributions():
+        # Most lists of files do not name it; to parse them all takes half a second.
+        listed = found.read_text("RECORD")
+        if listed is not None and FILE not in listed:
+            continue
         for file in found.files or ():
-            if file.as_posix() == "onnxruntime/__init__.py":
+            if file.as_posix() == FILE:
                 owners[os.path.realpath(str(file.locate()))].add((found.metadata["Name"], found.version))
     for path, pair in sorted(owners.items()):
         if len(pair) > 1:
