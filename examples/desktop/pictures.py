@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from PySide6.QtCore import QMimeData, QRect, QRectF, QSize, Qt, Signal
+from PySide6.QtCore import QMimeData, QRect, QRectF, QSize, Qt
 from PySide6.QtGui import QColor, QIcon, QImage, QImageReader, QKeyEvent, QPainter, QPaintEvent, QPixmap
 from PySide6.QtWidgets import QFileDialog, QListWidget, QListWidgetItem, QWidget
 
@@ -24,8 +24,6 @@ class FileDrop(QListWidget):
 
     A file is not opened here, beyond its thumbnail: whether it will do, the pipeline says.
     """
-
-    changed = Signal()
 
     def __init__(self, hint: str, several: bool):
         super().__init__()
@@ -55,7 +53,6 @@ class FileDrop(QListWidget):
         item.setSizeHint(QSize(THUMBNAIL + 24, THUMBNAIL + 22))
         item.setToolTip(str(path))
         self.addItem(item)
-        self.changed.emit()
 
     def mousePressEvent(self, event: Any) -> None:
         """A click beside the files asks for some."""
@@ -69,7 +66,6 @@ class FileDrop(QListWidget):
         if event.key() in (Qt.Key.Key_Delete, Qt.Key.Key_Backspace):
             for item in self.selectedItems():
                 self.takeItem(self.row(item))
-            self.changed.emit()
         else:
             super().keyPressEvent(event)
 

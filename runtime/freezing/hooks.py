@@ -4,5 +4,5 @@ from pathlib import Path
 
 
 def hook_folders() -> list[str]:
-    """The folder of `hook-x2i.py`."""
+    """The folder of `hook-x2i.runtime.py`."""
     return [str(Path(__file__).parent)]
