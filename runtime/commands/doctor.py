@@ -32,6 +32,7 @@ def doctor(as_json: bool) -> None:
     """Show versions, CPU, GPUs, what each backend lacks, and what it computes of one small graph, and where; name what
     is broken, with exit code 2 if anything is."""
     problems = [*double_installs(), *_broken_onnxruntime()]
+    backends = {name: _backend(name, broken=bool(problems)) for name in BACKENDS}
     facts: dict[str, object] = {
         "python": f"{platform.python_version()} ({sys.platform}, {platform.machine()})",
         "packages": {name: package_version(name) or "not installed" for name in PACKAGES} | package_versions(OPTIONAL),
@@ -40,11 +41,11 @@ def doctor(as_json: bool) -> None:
         "gpus": _gpus(),
         "attention on the CPU": _attention(),
         "telemetry of onnxruntime": telemetry_state(),
-        "backends": {name: _backend(name, broken=bool(problems)) for name in BACKENDS},
+        "backends": backends,
     }
     if not problems:
         facts["onnxruntime providers"] = _providers()
-        trials = dict(backend_trials())
+        trials = dict(backend_trials(name for name, said in backends.items() if said == READY))
         facts["ran"] = {name: trial.said for name, trial in trials.items()}
         problems += [f"backend {name}: {trial.said}" for name, trial in trials.items() if trial.wrong]
     if as_json:

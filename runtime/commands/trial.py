@@ -1,14 +1,13 @@
 """What every backend here makes of one small graph, and where: `x2i doctor` runs it, for lists of providers prove
 nothing."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ..errors import InputError
 from ..sessions.backends import BACKENDS, open_session
 from ..sessions.providers.registered import plugin_names
 from ..sessions.providers.trial_graph import GATES, trial_error, trial_graph, trial_inputs
-from ..sessions.session import Settings
 
 ENGINES_ALONE = ("tensorrt", "rtx")
 
@@ -21,10 +20,9 @@ class BackendTrial:
     wrong: bool = False
 
 
-def backend_trials() -> Iterator[tuple[str, BackendTrial]]:
-    """Every backend that can be used here, and every plug-in of ONNX Runtime that is installed, with its trial."""
+def backend_trials(usable: Iterable[str]) -> Iterator[tuple[str, BackendTrial]]:
+    """Every backend that is `usable` here, and every plug-in of ONNX Runtime that is installed, with its trial."""
     plugins = [f"ep:{name}" for name in plugin_names() if name not in BACKENDS]
-    usable = [name for name, backend in BACKENDS.items() if backend.problem(None, Settings()) is None]
     for name in (*usable, *plugins):
         if name in ENGINES_ALONE:
             yield (
