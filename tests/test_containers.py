@@ -10,7 +10,15 @@ from x2i.runtime.server.command import serve
 from tests.made_once import ROOT
 
 DOCKERFILE = (ROOT / "docker" / "Dockerfile").read_text("utf-8")
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+PROJECT = SETTINGS["project"]
+
+
+def copied() -> list[str]:
+    """What the images take of the repository."""
+    return [
+        name for line in re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, re.MULTILINE) for name in line.split()
+    ]
 
 
 def manifests() -> dict[str, dict[str, Any]]:
@@ -31,22 +39,14 @@ def served(arguments: list[str]) -> dict[str, Any]:
 
 def test_what_is_copied_is_there_and_sent_to_the_builder() -> None:
     sent = [line[1:] for line in (ROOT / ".dockerignore").read_text("utf-8").splitlines() if line.startswith("!")]
-    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, re.MULTILINE)
-    sources = [name for line in copied for name in line.split()]
-    assert sorted(sources) == sorted(sent)
-    assert all((ROOT / name).exists() for name in sources)
+    assert sorted(copied()) == sorted(sent)
+    assert all((ROOT / name).exists() for name in copied())
 
 
 def test_the_wheel_is_made_from_all_that_it_needs() -> None:
-    rooms = {
-        name.split(".")[1]
-        for name in tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    }
+    rooms = {name.split(".")[1] for name in SETTINGS["tool"]["setuptools"]["packages"]}
     files = {PROJECT["readme"], *PROJECT["license-files"], "pyproject.toml"}
-    copied = {
-        name for line in re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, re.MULTILINE) for name in line.split()
-    }
-    assert copied == rooms | files
+    assert {*copied()} == rooms | files
 
 
 def test_extras_exist() -> None:
