@@ -124,6 +124,17 @@ def _tensorrt(library: str) -> Backend:
     return Backend(_installed(library), problem, opener)
 
 
+def _provider(provider: str, present: Callable[[], bool]) -> Backend:
+    """An execution provider of ONNX Runtime by this name, or, where that is empty, by the one behind the backend's.
+
+    How fast it is, the device decides, which may be one that the CPU pretends to be: the caller names it.
+    """
+    problem, opener = (
+        _lazy("providers.provider_session", name, provider) for name in ("provider_problem", "open_provider")
+    )
+    return Backend(present, problem, opener, devices=True, tried=False)
+
+
 BACKENDS: dict[str, Backend] = {
     "tensorrt": _tensorrt("tensorrt"),
     "rtx": _tensorrt("tensorrt_rtx"),
@@ -139,21 +150,8 @@ BACKENDS: dict[str, Backend] = {
         _lazy("openvino_engine", "openvino_prepared"),
         devices=True,
     ),
-    # How fast they are, the device decides, which may be one that the CPU pretends to be: the caller names them.
-    "webgpu": Backend(
-        _lazy("providers.provider_session", "webgpu_present"),
-        _lazy("providers.provider_session", "webgpu_problem"),
-        _lazy("providers.provider_session", "open_webgpu"),
-        devices=True,
-        tried=False,
-    ),
-    "ep": Backend(
-        lambda: True,
-        _lazy("providers.provider_session", "provider_problem"),
-        _lazy("providers.provider_session", "open_provider"),
-        devices=True,
-        tried=False,
-    ),
+    "webgpu": _provider("webgpu", _lazy("providers.provider_session", "webgpu_present")),
+    "ep": _provider("", lambda: True),
     "cpu": Backend(
         lambda: True,
         lambda graph, settings: None,

@@ -4,7 +4,6 @@ Nothing is left to the CPU without a word: see `placement`.
 """
 
 import warnings
-from dataclasses import replace
 from functools import cache
 from threading import Lock
 
@@ -22,11 +21,20 @@ WEBGPU = "webgpu"
 INSTALL_WEBGPU = "pip install 'x2i-edge[webgpu]'"
 
 
-def provider_problem(graph: GraphFile | None, settings: Settings) -> str | None:
-    """Why the provider that the settings name as their device cannot be used, in one line with the fix; None when it
-    can."""
+def webgpu_present() -> bool:
+    """Whether WebGPU is here: as a plug-in, or in an ONNX Runtime that was built with it."""
+    return provider_present(WEBGPU)
+
+
+def provider_problem(provider: str, graph: GraphFile | None, settings: Settings) -> str | None:
+    """Why a provider cannot be used, in one line with the fix; None when it can.
+
+    `provider` is WEBGPU, whose device the settings name, or empty: then they name the provider behind it, too.
+    """
+    if provider == WEBGPU and not webgpu_present():
+        return f"needs WebGPU's provider for ONNX Runtime; {INSTALL_WEBGPU}"
     try:
-        asked = asked_provider(settings.device)
+        asked = asked_provider(_spelled(provider, settings.device))
     except InputError as error:
         return error.problems[0]
     if not hasattr(onnxruntime.InferenceSession, "get_provider_graph_assignment_info"):
@@ -36,30 +44,13 @@ def provider_problem(graph: GraphFile | None, settings: Settings) -> str | None:
     return None
 
 
-def webgpu_present() -> bool:
-    """Whether WebGPU is here: as a plug-in, or in an ONNX Runtime that was built with it."""
-    return provider_present(WEBGPU)
-
-
-def webgpu_problem(graph: GraphFile | None, settings: Settings) -> str | None:
-    """The same of WebGPU, whose device is one of its own."""
-    if not webgpu_present():
-        return f"needs WebGPU's provider for ONNX Runtime; {INSTALL_WEBGPU}"
-    return provider_problem(graph, _on_webgpu(settings))
-
-
-def open_webgpu(graph: GraphFile, settings: Settings) -> "ProviderSession":
-    """Opens a graph on WebGPU; raises InputError as `open_provider` does."""
-    return open_provider(graph, _on_webgpu(settings))
-
-
-def open_provider(graph: GraphFile, settings: Settings) -> "ProviderSession":
-    """Opens a graph on the provider that the settings name as their device.
+def open_provider(provider: str, graph: GraphFile, settings: Settings) -> "ProviderSession":
+    """Opens a graph on a provider, which is named as for `provider_problem`.
 
     Raises InputError where ONNX Runtime cannot, and where nodes that compute are left to the CPU, unless the settings
     allow it: then there is a warning.
     """
-    asked = asked_provider(settings.device)
+    asked = asked_provider(_spelled(provider, settings.device))
     refused = f"{graph.path}: ONNX Runtime {onnxruntime.__version__} cannot open this graph on {asked.provider.name}"
     with library_edge(lambda why: InputError(f"{refused}: {why}; choose another backend, such as cpu")):
         session = ProviderSession(graph, asked, settings.threads)
@@ -73,8 +64,9 @@ def open_provider(graph: GraphFile, settings: Settings) -> "ProviderSession":
     return session
 
 
-def _on_webgpu(settings: Settings) -> Settings:
-    return replace(settings, device=f"{WEBGPU}:{settings.device}" if settings.device else WEBGPU)
+def _spelled(provider: str, device: str) -> str:
+    """Provider and device as `asked_provider` reads them."""
+    return ":".join(filter(None, (provider, device)))
 
 
 class ProviderSession(UnboundSession):
