@@ -50,6 +50,13 @@ def graph_and_weights(path: Path) -> tuple[bytes, dict[str, np.ndarray]]:
     return b"".join(parts), weights
 
 
+def graph_fields(content: mmap.mmap) -> Iterator[Field]:
+    """The fields of the graph in a model's bytes; raises IndexError or ValueError for what is no model."""
+    for graph in message_fields(content, 0, len(content)):
+        if graph.number == _MODEL_GRAPH and graph.long:
+            yield from message_fields(content, graph.begin, graph.stop)
+
+
 class WeightPlace(NamedTuple):
     """Where a weight's bytes lie in its graph's own file."""
 
@@ -67,9 +74,7 @@ def weight_places(path: Path, least: int) -> dict[str, WeightPlace]:
     try:
         tensors = [
             tensor
-            for graph in message_fields(content, 0, len(content))
-            if graph.number == _MODEL_GRAPH and graph.long
-            for field in message_fields(content, graph.begin, graph.stop)
+            for field in graph_fields(content)
             if field.number == _GRAPH_INITIALIZER and (tensor := _tensor(content, field)) is not None
         ]
     except (IndexError, ValueError) as error:

@@ -14,6 +14,7 @@ from pathlib import Path
 import onnxruntime
 
 from ...files.mapped import map_file
+from ...files.onnx_weights import graph_fields
 from ...files.protobuf import Field, message_fields
 
 RECORD = "session.record_ep_graph_assignment_info"
@@ -31,7 +32,7 @@ COUNTING = frozenset(
 body, or made by ONNX Runtime."""
 _WHOLE = frozenset((2, 3, 4, 5, 6, 7, 9, 12, 13))
 """Integers and booleans in onnx.proto."""
-_MODEL_GRAPH, _GRAPH_NODE, _GRAPH_OUTPUT, _GRAPH_VALUE = 7, 1, 12, 13
+_GRAPH_NODE, _GRAPH_OUTPUT, _GRAPH_VALUE = 1, 12, 13
 _NODE_OUTPUT, _NODE_NAME, _VALUE_NAME, _VALUE_TYPE, _TENSOR_TYPE, _ELEMENT = 2, 3, 1, 2, 1, 1
 
 
@@ -102,15 +103,12 @@ def _whole_nodes(path: Path) -> dict[str, bool]:
     content = map_file(path, path)
     types: dict[bytes, int] = {}
     outputs: dict[str, list[bytes]] = {}
-    for graph in message_fields(content, 0, len(content)):
-        if graph.number != _MODEL_GRAPH:
-            continue
-        for field in message_fields(content, graph.begin, graph.stop):
-            if field.number in (_GRAPH_OUTPUT, _GRAPH_VALUE):
-                types |= {name: _element(content, field) for name in _texts(content, field, _VALUE_NAME)}
-            elif field.number == _GRAPH_NODE:
-                (name,) = _texts(content, field, _NODE_NAME) or [b""]
-                outputs[name.decode()] = [made for made in _texts(content, field, _NODE_OUTPUT) if made]
+    for field in graph_fields(content):
+        if field.number in (_GRAPH_OUTPUT, _GRAPH_VALUE):
+            types |= {name: _element(content, field) for name in _texts(content, field, _VALUE_NAME)}
+        elif field.number == _GRAPH_NODE:
+            (name,) = _texts(content, field, _NODE_NAME) or [b""]
+            outputs[name.decode()] = [made for made in _texts(content, field, _NODE_OUTPUT) if made]
     return {
         name: all(types[made] in _WHOLE for made in several)
         for name, several in outputs.items()
